@@ -1,0 +1,15 @@
+//! Application protocols of Postern.
+//!
+//! An ALG reads *messages*, never packets: a byte stream in order from its SYN, or one datagram. It answers with a
+//! [`Verdict`], byte-range [`Edit`]s, [`ExpectationRequest`]s and audit [`Fact`]s. It never moves a packet, keeps no
+//! clock, allocates nothing, and knows nothing of sessions, checksums or sequence numbers: `dataplane` applies what it
+//! answers in one place.
+//!
+//! - [`contract`]: what an ALG is given and what it may answer.
+//! - [`ftp`]: RFC 959, RFC 2428.
+#![forbid(unsafe_code)]
+
+pub mod contract;
+pub mod ftp;
+
+pub use contract::*;

@@ -1,0 +1,46 @@
+//! The packet buffer seam: what the journey needs of an mbuf, and a heap buffer that gives the same.
+//!
+//! Buffers are move-only. Whoever holds one frees it by dropping it, exactly once.
+
+/// Bytes reserved before a new packet, as DPDK's `RTE_PKTMBUF_HEADROOM`.
+pub const HEADROOM: usize = 128;
+/// Data room of one buffer after its headroom, in bytes.
+pub const DATA_ROOM: usize = 2048;
+
+/// One packet in one contiguous piece of memory, starting at its Ethernet header.
+///
+/// None of the calls allocates, and none panics: those that can fail say so and leave the packet as it was.
+pub trait PacketBuf: Sized + Send {
+    /// The packet.
+    fn bytes(&self) -> &[u8];
+    /// The packet, to be changed in place.
+    fn bytes_mut(&mut self) -> &mut [u8];
+    /// Bytes that [`Self::prepend`] can still give.
+    fn headroom(&self) -> usize;
+    /// Bytes that [`Self::append`] can still give.
+    fn tailroom(&self) -> usize;
+    /// Grows the packet by `n` bytes in front. False if there is no room. The new bytes hold anything.
+    #[must_use]
+    fn prepend(&mut self, n: usize) -> bool;
+    /// Grows the packet by `n` bytes behind. False if there is no room. The new bytes hold anything.
+    #[must_use]
+    fn append(&mut self, n: usize) -> bool;
+    /// Cuts `n` bytes off the front. False if the packet is shorter.
+    #[must_use]
+    fn trim_front(&mut self, n: usize) -> bool;
+    /// Cuts `n` bytes off the end. False if the packet is shorter.
+    #[must_use]
+    fn trim_back(&mut self, n: usize) -> bool;
+    /// True if the packet lies in one segment. The journey drops what does not.
+    fn is_linear(&self) -> bool {
+        true
+    }
+}
+
+/// Where new packets (errors, resets, ARP) come from.
+pub trait BufPool {
+    /// What it gives.
+    type Buf: PacketBuf;
+    /// An empty packet with full headroom, or none if the pool is empty.
+    fn alloc(&mut self) -> Option<Self::Buf>;
+}

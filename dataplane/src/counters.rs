@@ -1,0 +1,111 @@
+//! Per-worker counters. The worker writes, anyone reads; each worker's block has cache lines of its own.
+
+use crate::drop_reason::DropReason;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($variant:ident = $name:literal, $doc:literal;)*) => {
+        /// What a worker counts besides drops.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Counter { $(#[doc = $doc] $variant,)* }
+
+        impl Counter {
+            /// All, in the order of their number.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name in listings.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// One sentence for an operator.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    RxPackets = "rx-packets", "Packets received from ports.";
+    RxBytes = "rx-bytes", "Bytes received from ports.";
+    TxPackets = "tx-packets", "Packets that ports took.";
+    TxBytes = "tx-bytes", "Bytes of packets that ports took.";
+    Forwarded = "forwarded", "Transit packets that left for their next hop.";
+    Local = "local", "Packets to the gateway itself that were answered.";
+    Punted = "punted", "Frames handed to the control core.";
+    PuntsLost = "punts-lost", "Frames for the control core that found its ring full.";
+    EventsLost = "events-lost", "Events that found the ring to the control core full.";
+    HandedOff = "handed-off", "Packets handed to the worker that owns their flow.";
+    Queued = "queued", "Packets set aside for a next hop that is not resolved yet.";
+    SessionsOpened = "sessions-opened", "Sessions opened.";
+    SessionsFreed = "sessions-freed", "Sessions freed.";
+    ExpectationsOpened = "expectations-opened", "Expectations opened.";
+    ExpectationsHit = "expectations-hit", "Expectations that a child met.";
+    ExpectationsExpired = "expectations-expired", "Expectations that ended unmet.";
+    ExpectationsRefused = "expectations-refused", "Expectations that could not be opened.";
+    AlgMessages = "alg-messages", "Messages that an ALG reported.";
+    AlgEdits = "alg-edits", "Edits that an ALG made.";
+    AlgDenied = "alg-denied", "Flows that an ALG refused.";
+    IcmpErrors = "icmp-errors", "ICMP errors sent.";
+    IcmpErrorsLimited = "icmp-errors-limited", "ICMP errors not sent because of the rate limit.";
+    StashInserts = "stash-inserts", "Flow table inserts that had to use the stash.";
+}
+
+/// One worker's counters.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct WorkerCounters {
+    counts: [AtomicU64; Counter::COUNT],
+    drops: [AtomicU64; DropReason::COUNT],
+}
+
+impl Default for WorkerCounters {
+    fn default() -> Self {
+        Self { counts: [const { AtomicU64::new(0) }; Counter::COUNT], drops: [const { AtomicU64::new(0) }; DropReason::COUNT] }
+    }
+}
+
+/// Adds without a locked instruction: there is one writer.
+fn add(cell: &AtomicU64, n: u64) {
+    cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+}
+
+impl WorkerCounters {
+    /// Adds `n`. Only the worker itself may call this.
+    pub fn add(&self, counter: Counter, n: u64) {
+        if let Some(cell) = self.counts.get(counter as usize) {
+            add(cell, n);
+        }
+    }
+
+    /// Counts dropped packets. Only the worker itself may call this.
+    pub fn drop(&self, reason: DropReason, n: u64) {
+        if let Some(cell) = self.drops.get(reason as usize) {
+            add(cell, n);
+        }
+    }
+
+    /// Reads a counter.
+    #[must_use]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.counts.get(counter as usize).map_or(0, |c| c.load(Ordering::Relaxed))
+    }
+
+    /// Reads a drop counter.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops.get(reason as usize).map_or(0, |c| c.load(Ordering::Relaxed))
+    }
+
+    /// Sum of all drop counters.
+    #[must_use]
+    pub fn dropped_total(&self) -> u64 {
+        self.drops.iter().map(|c| c.load(Ordering::Relaxed)).sum()
+    }
+}

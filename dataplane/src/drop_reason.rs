@@ -1,0 +1,102 @@
+//! Why a packet was dropped: one enum, one reason a packet, one counter a worker and reason.
+
+macro_rules! drop_reasons {
+    ($($variant:ident = $name:literal, $doc:literal;)*) => {
+        /// Why a packet was dropped. Indexes the per-worker counters.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum DropReason { $(#[doc = $doc] $variant,)* }
+
+        impl DropReason {
+            /// Every reason, in the order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name in counters, logs and RPCs.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// One sentence for an operator.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    NotLinear = "not-linear", "The packet came in several segments.";
+    EthTruncated = "eth-truncated", "Shorter than an Ethernet header.";
+    EthNotForUs = "eth-not-for-us", "Unicast to another MAC address.";
+    EthTypeUnsupported = "eth-type-unsupported", "Neither IPv4 nor ARP.";
+    EthMulticast = "eth-multicast", "IP in a broadcast or multicast frame.";
+    ArpInvalid = "arp-invalid", "ARP that is truncated or of another hardware or protocol type.";
+    Ipv4Truncated = "ipv4-truncated", "Shorter than its IPv4 header says.";
+    Ipv4Version = "ipv4-version", "The version field is not 4.";
+    Ipv4HeaderLength = "ipv4-header-length", "IHL below 5 or beyond the packet.";
+    Ipv4TotalLength = "ipv4-total-length", "Total length below the header's or beyond the packet.";
+    Ipv4Checksum = "ipv4-checksum", "Wrong IPv4 header checksum.";
+    Ipv4Options = "ipv4-options", "Malformed options, or source routing.";
+    Ipv4Fragment = "ipv4-fragment", "A fragment; reassembly is not there yet.";
+    Ipv4SourceInvalid = "ipv4-source-invalid", "Source is multicast, broadcast, loopback, zero or our own address.";
+    Ipv4DestinationInvalid = "ipv4-destination-invalid", "Destination is multicast, broadcast, loopback or zero.";
+    ProtocolUnsupported = "protocol-unsupported", "Not TCP, UDP or ICMP.";
+    TcpTruncated = "tcp-truncated", "Shorter than its TCP header says.";
+    TcpHeaderLength = "tcp-header-length", "Data offset below 5 or beyond the packet.";
+    TcpFlags = "tcp-flags", "A combination of flags that no TCP sends (null, SYN+FIN, SYN+RST, FIN without ACK).";
+    TcpPortZero = "tcp-port-zero", "TCP port 0.";
+    TcpChecksum = "tcp-checksum", "Wrong TCP checksum on a flow that is inspected.";
+    UdpTruncated = "udp-truncated", "Shorter than a UDP header.";
+    UdpLength = "udp-length", "The UDP length field does not fit the packet.";
+    UdpPortZero = "udp-port-zero", "UDP port 0.";
+    IcmpTruncated = "icmp-truncated", "Shorter than its ICMP header.";
+    IcmpChecksum = "icmp-checksum", "Wrong ICMP checksum.";
+    IcmpTypeUnsupported = "icmp-type-unsupported", "Neither echo nor echo reply.";
+    TtlExceeded = "ttl-exceeded", "TTL ran out here; an ICMP time exceeded was sent if the rate allowed.";
+    FragmentationNeeded = "fragmentation-needed", "Larger than the egress MTU; an ICMP fragmentation needed was sent if the rate allowed.";
+    NoRoute = "no-route", "No route to the destination.";
+    NeighborPending = "neighbor-pending", "The queue of packets that wait for this next hop is full, or none is free.";
+    NeighborUnresolved = "neighbor-unresolved", "The next hop did not answer ARP in time.";
+    LocalUnsupported = "local-unsupported", "To an address of the gateway, and nothing there answers this.";
+    PolicyDeny = "policy-deny", "A rule denies it, or no rule allows it.";
+    TcpNoSession = "tcp-no-session", "TCP without a session, and not a lone SYN.";
+    IcmpNoSession = "icmp-no-session", "Echo reply without a session.";
+    TcpStateInvalid = "tcp-state-invalid", "Flags that do not fit the state of the TCP session.";
+    SessionTableFull = "session-table-full", "The configured number of sessions is reached.";
+    SessionClosed = "session-closed", "The session is closed and waits to be freed.";
+    TupleConflict = "tuple-conflict", "The new session's other tuple is already taken.";
+    NatPortsExhausted = "nat-ports-exhausted", "No free port in this worker's blocks of the translated address.";
+    NatBindingsFull = "nat-bindings-full", "The table of bindings is full.";
+    NatNoSession = "nat-no-session", "To a translated port that no session or expectation claims.";
+    HandoffFull = "handoff-full", "The ring to the worker that owns the flow is full.";
+    AlgDenied = "alg-denied", "The ALG refused the message; the session was reset.";
+    AlgOutOfOrder = "alg-out-of-order", "Inspected stream: not the next bytes; the sender repeats them.";
+    AlgTableFull = "alg-table-full", "No room for the ALG's state of one more session.";
+    AlgEditsFull = "alg-edits-full", "More edits unacknowledged than are kept; the sender repeats.";
+    AlgNoRoom = "alg-no-room", "The edited message fits neither the buffer nor the MTU.";
+    ExpectationGone = "expectation-gone", "The expectation was taken or expired while the packet was on its way.";
+    TxFull = "tx-full", "The port did not take the packet.";
+    TxNoPort = "tx-no-port", "The egress interface has no port on this worker.";
+    PoolEmpty = "pool-empty", "No buffer for a packet of our own.";
+    Shutdown = "shutdown", "In flight when the gateway stopped.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_numbered() {
+        let mut names: Vec<_> = DropReason::ALL.iter().map(|r| r.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), DropReason::COUNT);
+        for (i, r) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*r as usize, i);
+        }
+    }
+}

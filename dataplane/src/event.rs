@@ -1,0 +1,111 @@
+//! What workers tell the control core over bounded rings. Lossy: a full ring counts and goes on. Opening and closing
+//! of sessions do not pass here; control reads those from the arena itself.
+
+use crate::drop_reason::DropReason;
+use crate::key::{FlowKey, InterfaceId, Tick, ZoneId};
+use crate::policy::RuleId;
+use alg::{Application, Denial, Endpoint, Fact};
+use arrayvec::ArrayVec;
+use core::net::Ipv4Addr;
+
+/// A session or expectation by index and version; the version tells whether the index still means the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ref {
+    /// Index in its arena.
+    pub index: u32,
+    /// Version of that slot.
+    pub version: u32,
+}
+
+/// An event.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// An ALG read (and perhaps rewrote) a message.
+    AlgMessage {
+        /// The control session.
+        session: Ref,
+        /// What it is.
+        application: Application,
+        /// The message.
+        fact: Fact,
+    },
+    /// An ALG refused a flow; the session was reset.
+    AlgDenied {
+        /// The control session.
+        session: Ref,
+        /// What it is.
+        application: Application,
+        /// Why.
+        denial: Denial,
+    },
+    /// A pinhole was opened.
+    ExpectationOpened {
+        /// The pinhole.
+        expectation: Ref,
+        /// Its parent.
+        parent: Ref,
+        /// What the child will be.
+        application: Application,
+        /// Address that may open it.
+        opener: core::net::IpAddr,
+        /// Where the opener sends to.
+        published: Endpoint,
+        /// Where that leads.
+        listener: Endpoint,
+    },
+    /// A child came through a pinhole.
+    ExpectationHit {
+        /// The pinhole.
+        expectation: Ref,
+        /// Its parent.
+        parent: Ref,
+        /// The child.
+        child: Ref,
+    },
+    /// A pinhole could not be opened.
+    ExpectationRefused {
+        /// The would-be parent.
+        parent: Ref,
+        /// What was full.
+        reason: DropReason,
+    },
+    /// A packet was denied by policy. Rate-limited at the worker.
+    Denied {
+        /// The packet.
+        key: FlowKey,
+        /// Egress zone, if there was a route.
+        to: Option<ZoneId>,
+        /// The rule, or none for the default.
+        rule: RuleId,
+        /// Generation of the policy that denied it.
+        generation: u32,
+    },
+    /// A worker needs the MAC address of a next hop.
+    NeighborNeeded {
+        /// Egress.
+        interface: InterfaceId,
+        /// The neighbour.
+        next_hop: Ipv4Addr,
+    },
+}
+
+/// An event with its time.
+#[derive(Clone, Debug)]
+pub struct Stamped {
+    /// When.
+    pub at: Tick,
+    /// What.
+    pub event: Event,
+}
+
+/// Longest frame that a worker hands to control (ARP).
+pub const MAX_PUNT: usize = 128;
+
+/// A frame for the control core (ARP), or one of control's to be sent.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Where it came in, or where it leaves.
+    pub interface: InterfaceId,
+    /// From the Ethernet header on.
+    pub bytes: ArrayVec<u8, MAX_PUNT>,
+}

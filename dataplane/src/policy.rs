@@ -1,0 +1,226 @@
+//! The compiled policy: an immutable snapshot that control publishes and workers read.
+//!
+//! Rules see the original source and the translated destination (they are the same as the packet's while there is
+//! only source NAT).
+
+use crate::key::{Protocol, ZoneId};
+use alg::Application;
+use core::net::{IpAddr, Ipv4Addr};
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Admit the session.
+    Allow,
+    /// Drop without an answer.
+    Deny,
+}
+
+/// A set of zones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneSet(pub [u64; 4]);
+
+/// Most zones of one policy.
+pub const MAX_ZONES: usize = 256;
+
+/// An address range written as a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// Network address, host bits zero.
+    pub addr: IpAddr,
+    /// Prefix length in bits.
+    pub len: u8,
+}
+
+/// One service of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Protocol, or none for any.
+    pub protocol: Option<Protocol>,
+    /// First and last destination port; ignored for ICMP and any.
+    pub ports: (u16, u16),
+    /// What the service is, if its name says so.
+    pub application: Application,
+}
+
+/// One rule. An empty list matches everything.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Name in logs.
+    pub name: String,
+    /// Zones that the session comes from.
+    pub from: ZoneSet,
+    /// Zones that it goes to.
+    pub to: ZoneSet,
+    /// Original source.
+    pub source: Vec<Prefix>,
+    /// Translated destination.
+    pub destination: Vec<Prefix>,
+    /// Services.
+    pub services: Vec<Service>,
+    /// What it does.
+    pub action: Action,
+    /// Write open and deny records. (Close records are always written for sessions that were logged at open.)
+    pub log: bool,
+}
+
+/// Source NAT of a zone pair.
+#[derive(Clone, Debug)]
+pub struct SourceNat {
+    /// Zones that the session comes from.
+    pub from: ZoneSet,
+    /// Zones that it goes to.
+    pub to: ZoneSet,
+    /// Where to.
+    pub translate: NatTarget,
+}
+
+/// What source NAT translates to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NatTarget {
+    /// The first address of the egress interface.
+    Interface,
+}
+
+/// Index of a translated address in the gateway's registry of port spaces. Never reused while the gateway runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolAddr(pub u16);
+
+/// A translated address and its place in the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatAddress {
+    /// The address.
+    pub addr: Ipv4Addr,
+    /// Its port space.
+    pub pool: PoolAddr,
+}
+
+/// How long sessions stay without packets, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP: SYN seen, nothing else.
+    pub tcp_syn_sent: u32,
+    /// TCP: SYN answered, handshake unfinished.
+    pub tcp_syn_received: u32,
+    /// TCP: established.
+    pub tcp_established: u32,
+    /// TCP: one end has sent FIN.
+    pub tcp_fin_wait: u32,
+    /// TCP: both ends have sent FIN.
+    pub tcp_time_wait: u32,
+    /// TCP: reset.
+    pub tcp_reset: u32,
+    /// UDP: only one side has sent.
+    pub udp_new: u32,
+    /// UDP: both sides have sent.
+    pub udp_stream: u32,
+    /// ICMP echo.
+    pub icmp: u32,
+    /// Expectation that nothing has met.
+    pub expectation: u32,
+    /// A translated port after its last session, before its next.
+    pub port_hold_down: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            tcp_syn_sent: 30_000,
+            tcp_syn_received: 60_000,
+            tcp_established: 7_440_000,
+            tcp_fin_wait: 120_000,
+            tcp_time_wait: 120_000,
+            tcp_reset: 10_000,
+            udp_new: 30_000,
+            udp_stream: 300_000,
+            icmp: 60_000,
+            expectation: 120_000,
+            port_hold_down: 120_000,
+        }
+    }
+}
+
+/// How an ALG is switched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AlgMode {
+    /// Not bound.
+    Off,
+    /// Pinholes, policy and rewriting.
+    #[default]
+    Full,
+}
+
+/// The ALG profiles of a policy. FTP is on by default (RFC 5382 REQ-6 allows that one).
+#[derive(Clone, Debug)]
+pub struct AlgProfiles {
+    /// FTP.
+    pub ftp: AlgMode,
+    /// TCP ports that are FTP where the rule's service does not name an application.
+    pub ftp_ports: Vec<u16>,
+}
+
+impl Default for AlgProfiles {
+    fn default() -> Self {
+        Self { ftp: AlgMode::Full, ftp_ports: vec![21] }
+    }
+}
+
+/// The snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// Counts commits, from 1.
+    pub generation: u32,
+    /// Zone names by [`ZoneId`].
+    pub zones: Vec<String>,
+    /// Rules, first match wins; no match denies.
+    pub rules: Vec<Rule>,
+    /// Source NAT, first match wins.
+    pub source_nat: Vec<SourceNat>,
+    /// First address of each interface, by [`crate::key::InterfaceId`], with its port space; none without an address.
+    pub interface_nat: Vec<Option<NatAddress>>,
+    /// Timeouts.
+    pub timeouts: Timeouts,
+    /// ALGs.
+    pub alg: AlgProfiles,
+    /// Write a record for packets that no rule matches.
+    pub log_default_deny: bool,
+}
+
+/// Number of a rule in [`Policy::rules`], or [`RuleId::NONE`] (default deny, or a child without one).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RuleId(pub u32);
+
+impl RuleId {
+    /// No rule.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
+/// What policy says of a new session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The verdict.
+    pub action: Action,
+    /// The rule that matched.
+    pub rule: RuleId,
+    /// What the session is taken for.
+    pub application: Application,
+    /// Whether to log it.
+    pub log: bool,
+}
+
+/// A new session, as policy sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// Ingress zone.
+    pub from: ZoneId,
+    /// Egress zone.
+    pub to: ZoneId,
+    /// Original source.
+    pub source: IpAddr,
+    /// Translated destination.
+    pub destination: IpAddr,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Destination port (0 for ICMP).
+    pub dport: u16,
+}
