@@ -1,0 +1,64 @@
+# Postern. `make demo` shows it, `make test` proves it; both install what they miss.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR    ?=
+CARGO      ?= cargo
+# Where cargo puts what it builds. The loom models need another cfg, hence a folder of their own.
+TARGET     := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+RELEASE    := $(TARGET)/release
+BINARIES   := posternd posternctl hugepage-setup
+
+.PHONY: help deps build demo test test-unit test-doc test-loom test-dpdk test-ns bench lint install clean
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+deps: ## Install the Debian packages that are missing; check the Rust toolchain
+	@scripts/deps.sh
+
+build: deps ## Release build of posternd, posternctl and hugepage-setup
+	$(CARGO) build --release --locked -p control -p posternctl -p hugepage-setup
+
+demo: build ## Real FTP through the gateway, told as a story (root; no NIC, no hugepages)
+	@POSTERN_BIN_DIR="$(RELEASE)" scripts/demo.sh
+
+test: deps ## Every test: units, properties, documentation, loom models, DPDK ports, namespaces
+	@for part in unit doc loom dpdk ns; do $(MAKE) --no-print-directory test-$$part; done
+
+test-unit: ## Unit, property and scenario tests in one process
+	@scripts/test.sh unit
+
+test-doc: ## The examples in the documentation comments
+	@scripts/test.sh doc
+
+test-loom: ## Models of the lock-free parts, all interleavings within bounds
+	@CARGO_TARGET_DIR="$(TARGET)/loom" scripts/test.sh loom
+
+test-dpdk: ## DPDK ports without a NIC, one process a test
+	@scripts/test.sh dpdk
+
+test-ns: ## Real clients and servers in network namespaces (root)
+	@scripts/test.sh ns
+
+bench: deps ## Micro-benchmarks
+	$(CARGO) bench --locked -p benches
+
+lint: deps ## Formatting, clippy with warnings as errors, licences and advisories, shell scripts
+	@scripts/lint.sh
+
+install: ## Install what `make build` built, an example configuration and a systemd unit (PREFIX, DESTDIR)
+	@for b in $(BINARIES); do test -x "$(RELEASE)/$$b" || { echo "install: $(RELEASE)/$$b is missing; run \`make build\` first" >&2; exit 1; }; done
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/systemd/system" "$(DESTDIR)$(PREFIX)/share/doc/postern" "$(DESTDIR)$(SYSCONFDIR)/postern"
+	install -m 0755 $(BINARIES:%="$(RELEASE)/%") "$(DESTDIR)$(PREFIX)/bin/"
+	install -m 0644 docs/examples/*.toml LICENSE README.md "$(DESTDIR)$(PREFIX)/share/doc/postern/"
+	install -m 0640 docs/examples/nic.toml "$(DESTDIR)$(SYSCONFDIR)/postern/postern.toml.example"
+	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' packaging/postern.service.in > "$(DESTDIR)$(PREFIX)/lib/systemd/system/postern.service"
+
+clean: ## Remove what was built
+	$(CARGO) clean
+	rm -rf "$(TARGET)/loom"

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Runs one part of the tests: unit, doc, loom, dpdk or ns. Uses cargo-nextest when it is installed (a process a test),
+# cargo test otherwise.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cargo=${CARGO:-cargo}
+export RUST_BACKTRACE=${RUST_BACKTRACE:-1}
+
+nextest() { command -v cargo-nextest >/dev/null; }
+
+# For plain cargo test: each test of the named test targets in a process of its own (the EAL starts once a process).
+each_in_a_process() {
+    local built binary name ran=0
+    built=$($cargo test --locked --no-run "$@" 2>&1) || { printf '%s\n' "$built" >&2; return 1; }
+    while read -r binary; do
+        while read -r name; do
+            "$binary" --exact "$name"
+            ran=$((ran + 1))
+        done < <("$binary" --list 2>/dev/null | sed -n 's/: test$//p')
+    done < <(printf '%s\n' "$built" | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+    echo "test: $ran tests, each in a process of its own"
+}
+
+unit() {
+    if nextest; then
+        $cargo nextest run --locked --workspace -E 'not (binary(/^dpdk/) + binary(/^ns_/))'
+    else
+        # Files of tests that start the EAL skip themselves by name here and run in `dpdk`.
+        $cargo test --locked --workspace --lib --bins --tests -- --skip ns:: --skip eal_
+    fi
+}
+
+doc() {
+    $cargo test --locked --workspace --doc
+}
+
+# `--cfg loom` would leak into tokio, so the sync facade has a cfg of its own. Exploring needs optimised code.
+loom() {
+    export RUSTFLAGS="${RUSTFLAGS:-} --cfg postern_loom"
+    export LOOM_MAX_PREEMPTIONS=${LOOM_MAX_PREEMPTIONS:-3}
+    export CARGO_PROFILE_TEST_OPT_LEVEL=2 CARGO_PROFILE_DEV_OPT_LEVEL=2 CARGO_PROFILE_DEV_PACKAGE_DATAPLANE_OPT_LEVEL=2
+    $cargo test --locked -p dataplane --lib -- loom
+}
+
+dpdk() {
+    if nextest; then
+        $cargo nextest run --locked --workspace -E 'binary(/^dpdk/)'
+    else
+        each_in_a_process --workspace --test 'dpdk*'
+    fi
+}
+
+ns() {
+    $cargo build --locked -p control -p posternctl
+    if [ "$(id -u)" -ne 0 ]; then
+        if [ "${POSTERN_REQUIRE_NS:-0}" = 1 ]; then
+            echo "test: the namespace tests need root, and POSTERN_REQUIRE_NS=1 says that they must run" >&2
+            exit 1
+        fi
+        printf '%s\n' \
+            "test: ==================================================================" \
+            "test: SKIPPED: the namespace tests (real clients and servers) need root." \
+            "test: Run \`sudo make test-ns\` for them. Only what needs no root runs now." \
+            "test: ==================================================================" >&2
+        if nextest; then
+            $cargo nextest run --locked -p control -E 'binary(/^ns_/) & test(/::unprivileged::/)'
+        else
+            $cargo test --locked -p control --test 'ns_*' -- ::unprivileged::
+        fi
+        return
+    fi
+    # They find real problems in real time; one after the other, so that two cores suffice.
+    export POSTERN_REQUIRE_NS=1
+    if nextest; then
+        $cargo nextest run --locked -p control -E 'binary(/^ns_/)'
+    else
+        $cargo test --locked -p control --test 'ns_*' -- --test-threads=1
+    fi
+}
+
+case "${1:-}" in
+    unit | doc | loom | dpdk | ns) "$1" ;;
+    *) echo "usage: $0 unit|doc|loom|dpdk|ns" >&2; exit 2 ;;
+esac
