@@ -195,16 +195,8 @@ pub enum Application {
 
 impl Application {
     /// Every application, in the order of its number.
-    pub const ALL: [Self; 8] = [
-        Self::Unknown,
-        Self::Ftp,
-        Self::FtpData,
-        Self::Http,
-        Self::Https,
-        Self::Dns,
-        Self::Ssh,
-        Self::Ping,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Unknown, Self::Ftp, Self::FtpData, Self::Http, Self::Https, Self::Dns, Self::Ssh, Self::Ping];
 
     /// The name in configuration and logs.
     #[must_use]
@@ -284,7 +276,7 @@ pub struct Fact {
     pub offset: u64,
     /// The message as it came, cut to [`MAX_EXCERPT`].
     pub before: ArrayVec<u8, MAX_EXCERPT>,
-    /// The message as it left; equal to `before` when nothing was edited.
+    /// The message as it left; equal to `before` when nothing was edited, empty when it was refused.
     pub after: ArrayVec<u8, MAX_EXCERPT>,
 }
 

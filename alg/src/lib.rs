@@ -6,10 +6,14 @@
 //! answers in one place.
 //!
 //! - [`contract`]: what an ALG is given and what it may answer.
+//! - [`bound`]: the ALG of one session, whichever protocol it is.
 //! - [`ftp`]: RFC 959, RFC 2428.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+pub mod bound;
 pub mod contract;
 pub mod ftp;
 
+pub use bound::Bound;
 pub use contract::*;

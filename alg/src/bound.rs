@@ -1,0 +1,76 @@
+//! The ALG that a session is bound to: one plain value for every protocol, dispatched by `match`.
+//!
+//! The dataplane keeps one of these per inspected session in a slab: it is `Copy` and owns nothing.
+
+use crate::contract::{Answer, Application, FlowContext, Gateway, Side, StreamAlg, Verdict};
+use crate::ftp::Ftp;
+
+/// State of the stream ALG of one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Bound {
+    /// FTP control connection.
+    Ftp(Ftp),
+}
+
+impl Bound {
+    /// The ALG of an application, at the start of its streams. `None` where nothing needs inspection.
+    #[must_use]
+    pub fn for_application(application: Application) -> Option<Self> {
+        match application {
+            Application::Ftp => Some(Self::Ftp(Ftp::default())),
+            Application::Unknown
+            | Application::FtpData
+            | Application::Http
+            | Application::Https
+            | Application::Dns
+            | Application::Ssh
+            | Application::Ping => None,
+        }
+    }
+
+    /// The application whose messages this ALG reads.
+    #[must_use]
+    pub const fn application(&self) -> Application {
+        match self {
+            Self::Ftp(_) => Application::Ftp,
+        }
+    }
+
+    /// Whether the ALG has given up reading for the rest of the flow (encrypted, or not its protocol).
+    #[must_use]
+    pub const fn is_blind(&self) -> bool {
+        match self {
+            Self::Ftp(ftp) => ftp.is_blind(),
+        }
+    }
+}
+
+impl StreamAlg for Bound {
+    fn inspect<G: Gateway>(
+        &mut self,
+        flow: &FlowContext,
+        from: Side,
+        offset: u64,
+        bytes: &[u8],
+        gateway: &mut G,
+        answer: &mut Answer,
+    ) -> Verdict {
+        match self {
+            Self::Ftp(ftp) => ftp.inspect(flow, from, offset, bytes, gateway, answer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ftp_is_inspected() {
+        for application in Application::ALL {
+            let bound = Bound::for_application(application);
+            assert_eq!(bound.is_some(), application == Application::Ftp, "{application:?}");
+            assert!(bound.is_none_or(|b| b.application() == application && !b.is_blind()));
+        }
+    }
+}

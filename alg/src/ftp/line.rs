@@ -1,0 +1,181 @@
+//! Where a stream stands in its current line, one byte at a time.
+//!
+//! Owns the few bytes that must be remembered when a line is cut: its first [`HEAD`] bytes, and how far a telnet
+//! command before it has come. Whether a line is one that may need an edit is decided on bytes, by [`find_word`].
+
+/// How many first bytes of a line are remembered. `EPSV ALL` and `OPTIONS ` fit.
+pub(super) const HEAD: usize = 8;
+
+const IAC: u8 = 255;
+
+/// How far a telnet command has come (RFC 854). Subnegotiation is not read: no FTP client sends one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+enum Telnet {
+    /// Not in one.
+    #[default]
+    Outside,
+    /// After IAC.
+    Command,
+    /// After IAC and WILL, WONT, DO or DONT: one option byte follows.
+    Choice,
+}
+
+/// The position in the current line of one stream; the default is the start of a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct LineHead {
+    bytes: [u8; HEAD],
+    len: u8,
+    telnet: Telnet,
+}
+
+impl LineHead {
+    /// Whether nothing of the line has been read yet.
+    pub(super) fn at_start(&self) -> bool {
+        self.len == 0 && self.telnet == Telnet::Outside
+    }
+
+    /// The line's first bytes, as many as were read, at most [`HEAD`]; without the LF.
+    pub(super) fn head(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// Reads telnet commands that stand before the line's first byte (RFC 959 §4.1.3: IAC IP, IAC DM before ABOR).
+    /// Returns how many of `bytes` they are. They never swallow an LF.
+    pub(super) fn skip_telnet(&mut self, bytes: &[u8]) -> usize {
+        if self.len != 0 {
+            return 0;
+        }
+        for (read, &byte) in bytes.iter().enumerate() {
+            self.telnet = match (self.telnet, byte) {
+                (Telnet::Outside, IAC) => Telnet::Command,
+                (Telnet::Outside, _) => return read,
+                (Telnet::Command, 251..=254) => Telnet::Choice,
+                (Telnet::Command, 240..=250) => Telnet::Outside,
+                (Telnet::Command, IAC) => {
+                    // A doubled IAC is the data byte 255: the line has begun.
+                    self.telnet = Telnet::Outside;
+                    self.push(&[IAC]);
+                    return read.saturating_add(1);
+                }
+                (Telnet::Choice, b) if b != b'\n' => Telnet::Outside,
+                (Telnet::Command | Telnet::Choice, _) => {
+                    self.telnet = Telnet::Outside;
+                    return read;
+                }
+            };
+        }
+        bytes.len()
+    }
+
+    /// Reads more bytes of the line, without its LF.
+    pub(super) fn push(&mut self, part: &[u8]) {
+        let free = self.bytes.get_mut(usize::from(self.len)..).unwrap_or_default();
+        for (slot, &byte) in free.iter_mut().zip(part) {
+            *slot = byte;
+            self.len = self.len.saturating_add(1);
+        }
+    }
+
+    /// Begins the next line.
+    pub(super) fn next_line(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// What the bytes at the start of a line may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Match<T> {
+    /// None of the words, whatever follows.
+    No,
+    /// Too few bytes to tell.
+    Undecided,
+    /// This word, and the blank after it.
+    Word(T),
+}
+
+/// Compares the start of a line, in any case, with words that a blank must follow.
+pub(super) fn find_word<T: Copy>(line: &[u8], words: &[(&[u8], T)]) -> Match<T> {
+    let mut answer = Match::No;
+    for &(word, value) in words {
+        if line.len() <= word.len() {
+            if word.get(..line.len()).is_some_and(|w| w.eq_ignore_ascii_case(line)) {
+                answer = Match::Undecided;
+            }
+        } else if let Some((start, rest)) = line.split_at_checked(word.len())
+            && start.eq_ignore_ascii_case(word)
+            && rest.first().is_some_and(|&b| is_blank(b))
+        {
+            return Match::Word(value);
+        }
+    }
+    answer
+}
+
+/// What separates a command from its argument. RFC 959 has the space; servers take a tab too.
+pub(super) fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// The first word of a head: up to a blank or CR, or all of it.
+pub(super) fn first_word(head: &[u8]) -> &[u8] {
+    let end = head.iter().position(|&b| is_blank(b) || b == b'\r').unwrap_or(head.len());
+    head.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORDS: [(&[u8], u8); 2] = [(b"PORT", 1), (b"EPRT", 2)];
+
+    #[test]
+    fn words_are_decided_at_the_earliest_byte() {
+        for undecided in ["", "p", "PO", "pOr", "PORT", "e", "EP", "eprt"] {
+            assert_eq!(find_word(undecided.as_bytes(), &WORDS), Match::Undecided, "{undecided}");
+        }
+        for no in ["X", "PA", "POS", "PORTS", "PORT\r", "PORT\n", "EPS", "\n", " PORT 1"] {
+            assert_eq!(find_word(no.as_bytes(), &WORDS), Match::No, "{no:?}");
+        }
+        assert_eq!(find_word(b"port ", &WORDS), Match::Word(1));
+        assert_eq!(find_word(b"EpRt\t|", &WORDS), Match::Word(2));
+    }
+
+    #[test]
+    fn telnet_commands_are_skipped_however_cut() {
+        // (bytes, how many of them stand before the line)
+        let cases: [(&[u8], usize); 7] = [
+            (b"ABOR", 0),
+            (b"\xff\xf4\xff\xf2ABOR", 4),
+            (b"\xff\xfb\x01ABOR", 3),
+            (b"\xff\xffABOR", 2),
+            (b"\xffABOR", 1),
+            (b"\xff\n", 1),
+            (b"\xff\xfb\n", 2),
+        ];
+        for (bytes, expected) in cases {
+            for cut in 0..=bytes.len() {
+                let mut line = LineHead::default();
+                let (first, second) = bytes.split_at(cut);
+                let mut read = line.skip_telnet(first);
+                if read == first.len() {
+                    read += line.skip_telnet(second);
+                }
+                assert_eq!(read, expected, "{bytes:?} cut at {cut}");
+                assert_eq!(line.head(), if bytes.starts_with(b"\xff\xff") { &b"\xff"[..] } else { b"" });
+            }
+        }
+    }
+
+    #[test]
+    fn the_head_keeps_the_first_bytes_only() {
+        let mut line = LineHead::default();
+        assert!(line.at_start());
+        line.push(b"EPSV");
+        line.push(b" ALL and more");
+        line.push(b"and more");
+        assert_eq!(line.head(), b"EPSV ALL");
+        assert_eq!(first_word(line.head()), b"EPSV");
+        line.next_line();
+        assert!(line.at_start() && line.head().is_empty());
+    }
+}
