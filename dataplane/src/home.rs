@@ -1,0 +1,271 @@
+//! Which worker a flow belongs to: its *home*.
+//!
+//! Home is the receive-side scaling function of the NICs, computed in software: a Toeplitz hash under the symmetric
+//! key, a table of [`BUCKETS`] entries, a worker. It is frozen at start. Correctness never depends on a NIC that does
+//! the same; where one does, packets simply arrive at home.
+//!
+//! The key repeats every 16 bits, hence every 16-bit word of the input weighs the same and the hash of the whole is
+//! the hash of the words' exclusive or. Swapping source and destination changes nothing: both directions of a flow
+//! share a home. It also means that the hash has 16 bits of entropy: it spreads load, and is no good for a table.
+
+use crate::key::{Addrs, FlowKey, Protocol, WorkerId};
+use core::net::IpAddr;
+
+/// Entries of the table from hash to worker, as the redirection tables of common NICs.
+pub const BUCKETS: usize = 128;
+/// Most workers.
+pub const MAX_WORKERS: u8 = 128;
+
+/// The symmetric key, 40 bytes (enough for an IPv6 4-tuple), to give to NICs as it is.
+pub const SYMMETRIC_KEY: [u8; 40] = {
+    let mut key = [0x6d; 40];
+    let mut i = 1;
+    while i < key.len() {
+        key[i] = 0x5a;
+        i += 2;
+    }
+    key
+};
+
+/// The Toeplitz hash of at most 36 bytes of input under a 40-byte key: each input bit that is set contributes the 32
+/// bits of the key that start at its own position. Further bytes are not read.
+///
+/// The reference, bit by bit; the path uses [`Home`]'s folded form. Source: Microsoft, "RSS Hashing Functions".
+#[must_use]
+pub fn toeplitz(key: &[u8; 40], input: &[u8]) -> u32 {
+    let (head, tail) = key.split_at(4);
+    let mut window = head.iter().fold(0u32, |w, b| (w << 8) | u32::from(*b));
+    let mut hash = 0;
+    for (byte, next) in input.iter().zip(tail) {
+        for bit in (0..8).rev() {
+            if byte >> bit & 1 == 1 {
+                hash ^= window;
+            }
+            window = (window << 1) | u32::from(next >> bit & 1);
+        }
+    }
+    hash
+}
+
+/// Low half of the symmetric hash of one 16-bit word (the high half is the same), by its high and its low byte.
+static WORD: [[u16; 256]; 2] = {
+    let mut table = [[0; 256]; 2];
+    let mut half = 0;
+    while half < 2 {
+        let mut byte = 0;
+        while byte < 256 {
+            let mut hash = 0u16;
+            let mut bit = 0;
+            while bit < 8 {
+                if byte >> (7 - bit) & 1 == 1 {
+                    hash ^= 0x6d5a_u16.rotate_left(half as u32 * 8 + bit);
+                }
+                bit += 1;
+            }
+            table[half][byte] = hash;
+            byte += 1;
+        }
+        half += 1;
+    }
+    table
+};
+
+/// The symmetric hash of an input whose 16-bit words fold to `word`.
+fn hash_folded(word: u16) -> u16 {
+    let [high, low] = word.to_be_bytes();
+    WORD[0][usize::from(high)] ^ WORD[1][usize::from(low)]
+}
+
+const fn fold32(x: u32) -> u16 {
+    (x >> 16) as u16 ^ x as u16
+}
+
+const fn fold64(x: u64) -> u16 {
+    fold32((x >> 32) as u32 ^ x as u32)
+}
+
+fn fold_addr(addr: IpAddr) -> u16 {
+    match addr {
+        IpAddr::V4(a) => fold32(a.to_bits()),
+        IpAddr::V6(a) => {
+            let bits = a.to_bits();
+            fold64((bits >> 64) as u64 ^ bits as u64)
+        }
+    }
+}
+
+/// The home function of one gateway. Made once at start, then shared by reference; nothing changes it.
+#[derive(Clone, Debug)]
+pub struct Home {
+    table: [WorkerId; BUCKETS],
+    workers: u8,
+}
+
+impl Home {
+    /// Spreads the buckets evenly over workers `0..workers`, at least one and at most [`MAX_WORKERS`] of them.
+    #[must_use]
+    pub fn new(workers: u8) -> Self {
+        let workers = workers.clamp(1, MAX_WORKERS);
+        let table = core::array::from_fn(|bucket| WorkerId((bucket % usize::from(workers)) as u8));
+        Self { table, workers }
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub const fn workers(&self) -> u8 {
+        self.workers
+    }
+
+    /// Worker by bucket, to fill a NIC's redirection table with.
+    #[must_use]
+    pub const fn table(&self) -> &[WorkerId; BUCKETS] {
+        &self.table
+    }
+
+    /// The home of a 4-tuple; the same for both directions. The scope does not count: a NIC does not know it.
+    #[must_use]
+    pub fn of_tuple(&self, key: &FlowKey) -> WorkerId {
+        let addrs = match key.addrs {
+            Addrs::V4(s, d) => fold32(s ^ d),
+            Addrs::V6(s, d) => fold64(s[0] ^ s[1] ^ d[0] ^ d[1]),
+        };
+        let ports = match key.protocol {
+            // The identifier stands in one of the two, whichever way the echo goes.
+            Protocol::Icmp => key.sport | key.dport,
+            Protocol::Tcp | Protocol::Udp => key.sport ^ key.dport,
+        };
+        self.of_hash(hash_folded(addrs ^ ports))
+    }
+
+    /// The home of everything that an inside endpoint sends under endpoint-independent mapping, whatever it sends
+    /// to: one worker must own the endpoint's one binding.
+    #[must_use]
+    pub fn of_endpoint(&self, addr: IpAddr, port: u16) -> WorkerId {
+        self.of_hash(hash_folded(fold_addr(addr) ^ port))
+    }
+
+    fn of_hash(&self, hash: u16) -> WorkerId {
+        self.table[usize::from(hash) % BUCKETS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::ZoneId;
+    use core::net::{Ipv4Addr, Ipv6Addr};
+    use proptest::prelude::*;
+
+    /// The key of Microsoft's verification suite.
+    const STANDARD: [u8; 40] = [
+        0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0,
+        0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42,
+        0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+    ];
+
+    fn input(source: (IpAddr, u16), destination: (IpAddr, u16), ports: bool) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (addr, _) in [source, destination] {
+            match addr {
+                IpAddr::V4(a) => bytes.extend(a.octets()),
+                IpAddr::V6(a) => bytes.extend(a.octets()),
+            }
+        }
+        if ports {
+            bytes.extend(source.1.to_be_bytes());
+            bytes.extend(destination.1.to_be_bytes());
+        }
+        bytes
+    }
+
+    /// "Verifying the RSS Hash Calculation": source, destination, hash of the addresses, hash with the ports.
+    #[test]
+    fn microsoft_vectors() {
+        for (source, sport, destination, dport, addresses, all) in [
+            ("66.9.149.187", 2794, "161.142.100.80", 1766, 0x323e_8fc2, 0x51cc_c178),
+            ("199.92.111.2", 14230, "65.69.140.83", 4739, 0xd718_262a, 0xc626_b0ea),
+            ("24.19.198.95", 12898, "12.22.207.184", 38024, 0xd2d0_a5de, 0x5c2b_394a),
+            ("38.27.205.30", 48228, "209.142.163.6", 2217, 0x8298_9176, 0xafc7_327f),
+            ("153.39.163.191", 44251, "202.188.127.2", 1303, 0x5d18_09c5, 0x10e8_28a2),
+            ("3ffe:2501:200:1fff::7", 2794, "3ffe:2501:200:3::1", 1766, 0x2cc1_8cd5, 0x4020_7d3d),
+        ] {
+            let source = (source.parse().unwrap(), sport);
+            let destination = (destination.parse().unwrap(), dport);
+            assert_eq!(toeplitz(&STANDARD, &input(source, destination, false)), addresses);
+            assert_eq!(toeplitz(&STANDARD, &input(source, destination, true)), all);
+        }
+    }
+
+    #[test]
+    fn the_hash_of_a_word_is_a_bijection() {
+        let mut seen = vec![false; 1 << 16];
+        for word in 0..=u16::MAX {
+            seen[usize::from(hash_folded(word))] = true;
+        }
+        assert!(seen.iter().all(|s| *s));
+    }
+
+    #[test]
+    fn one_host_spreads_over_all_workers() {
+        let home = Home::new(4);
+        let mut count = [0u32; 4];
+        for port in 32768..=60999 {
+            count[usize::from(home.of_endpoint(Ipv4Addr::new(10, 1, 0, 2).into(), port).0)] += 1;
+        }
+        let mean = count.iter().sum::<u32>() / 4;
+        assert!(count.iter().all(|c| c.abs_diff(mean) < mean / 10), "{count:?}");
+    }
+
+    #[test]
+    fn worker_counts_are_clamped() {
+        assert_eq!(Home::new(0).workers(), 1);
+        assert_eq!(Home::new(255).workers(), MAX_WORKERS);
+        let home = Home::new(3);
+        for worker in 0..3 {
+            assert!(home.table().iter().filter(|w| w.0 == worker).count() >= BUCKETS / 3);
+        }
+    }
+
+    fn key() -> impl Strategy<Value = FlowKey> {
+        let addrs = prop_oneof![
+            any::<(u32, u32)>().prop_map(|(s, d)| Addrs::V4(s, d)),
+            any::<([u64; 2], [u64; 2])>().prop_map(|(s, d)| Addrs::V6(s, d)),
+        ];
+        let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Icmp)];
+        (addrs, any::<(u16, u16)>(), protocol).prop_map(|(addrs, (sport, dport), protocol)| FlowKey {
+            addrs,
+            sport,
+            dport: if protocol == Protocol::Icmp { 0 } else { dport },
+            protocol,
+            scope: ZoneId(1),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn folded_is_toeplitz(key in key()) {
+            let bytes = input((key.source(), key.sport), (key.destination(), key.dport), true);
+            let full = toeplitz(&SYMMETRIC_KEY, &bytes);
+            let home = Home::new(128);
+            prop_assert_eq!(u32::from(home.of_tuple(&key).0), full % 128);
+            prop_assert_eq!(full >> 16, full & 0xffff);
+        }
+
+        #[test]
+        fn both_directions_share_a_home(key in key(), workers in 1u8..=128) {
+            let home = Home::new(workers);
+            let worker = home.of_tuple(&key);
+            prop_assert!(worker.0 < workers);
+            prop_assert_eq!(worker, home.of_tuple(&key.reversed(ZoneId(2))));
+        }
+
+        #[test]
+        fn endpoints_hash_as_toeplitz(addr in any::<u128>(), port in any::<u16>()) {
+            let addr = Ipv6Addr::from_bits(addr);
+            let bytes = [&addr.octets()[..], &port.to_be_bytes()].concat();
+            let home = Home::new(128);
+            let expected = toeplitz(&SYMMETRIC_KEY, &bytes) % 128;
+            prop_assert_eq!(u32::from(home.of_endpoint(addr.into(), port).0), expected);
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! One worker's endpoint-independent mappings (RFC 4787 REQ-1, RFC 5382 REQ-1, RFC 5508 REQ-1).
+//!
+//! Whatever an inside endpoint sends to, it is seen from outside at one endpoint, per protocol (RFC 7857 §5). A
+//! binding lives while someone counts on it: sessions, and expectations that were published on it. Its port then rests
+//! in hold-down. Read and written on session misses only, by one worker only.
+//!
+//! Nothing grows after the start: entries are a slab, the index is made for twice as many, so that it never has to
+//! allocate again (it may tidy itself up in place).
+
+use crate::key::{Protocol, Tick, WorkerId};
+use crate::nat::hold_down::HoldDown;
+use crate::nat::ports::{FIRST_PORT, PortHint, PortSpace};
+use crate::policy::{NatAddress, PoolAddr};
+use alg::Parity;
+use arrayvec::ArrayVec;
+use core::hash::BuildHasher;
+use core::net::{IpAddr, Ipv4Addr};
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
+use hashbrown::HashTable;
+
+/// Longest run of consecutive ports that one [`Bindings::publish`] may ask for.
+pub const MAX_PUBLISH: u16 = 8;
+
+/// What a binding is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BindingKey {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Inside address.
+    pub addr: IpAddr,
+    /// Inside port, or identifier of ICMP echo.
+    pub port: u16,
+    /// The translated address.
+    pub pool: PoolAddr,
+}
+
+/// A mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Inside endpoint, protocol and number of the translated address.
+    pub inside: BindingKey,
+    /// The translated address.
+    pub outside_addr: Ipv4Addr,
+    /// The translated port.
+    pub outside_port: u16,
+    /// How many count on it.
+    pub refs: u32,
+}
+
+/// Names a binding of one worker. A binding that has ended is not taken for its successor in the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BindingId {
+    index: u32,
+    version: u32,
+}
+
+impl BindingId {
+    /// No binding.
+    pub const NONE: Self = Self { index: u32::MAX, version: 0 };
+
+    /// As one word, to be kept in an atomic.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        (self.version as u64) << 32 | self.index as u64
+    }
+
+    /// From [`Self::to_bits`].
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self { index: bits as u32, version: (bits >> 32) as u32 }
+    }
+}
+
+/// Why there is no binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BindError {
+    /// This worker's blocks of the translated address have no port that would do.
+    #[error("no free port of this worker at the translated address")]
+    PortsExhausted,
+    /// The table of bindings is full.
+    #[error("the table of bindings is full")]
+    TableFull,
+}
+
+/// What [`Bindings::publish`] reserved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The translated address.
+    pub addr: Ipv4Addr,
+    /// The first translated port.
+    pub port: u16,
+    /// One binding a port, in order. Each was given one reference, to be released one by one.
+    pub ids: ArrayVec<BindingId, { MAX_PUBLISH as usize }>,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    /// Counts the bindings that ended here.
+    version: u32,
+    /// Next free slot, while free.
+    next_free: u32,
+    /// None while free.
+    binding: Option<Binding>,
+}
+
+/// The bindings of one worker.
+pub struct Bindings {
+    worker: WorkerId,
+    slots: Box<[Slot]>,
+    free: u32,
+    len: usize,
+    index: HashTable<u32>,
+    hasher: SeedableRandomState,
+}
+
+const END: u32 = u32::MAX;
+
+impl Bindings {
+    /// Room for `capacity` bindings of `worker`. `seed` keys the index: let it be random, so that nobody outside can
+    /// choose collisions.
+    #[must_use]
+    pub fn new(worker: WorkerId, capacity: u32, seed: u64) -> Self {
+        let capacity = capacity.min(END - 1);
+        let slots = (1..=capacity).map(|next| Slot {
+            version: 0,
+            next_free: if next == capacity { END } else { next },
+            binding: None,
+        });
+        Self {
+            worker,
+            slots: slots.collect(),
+            free: if capacity == 0 { END } else { 0 },
+            len: 0,
+            index: HashTable::with_capacity(2 * capacity as usize),
+            hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_random()),
+        }
+    }
+
+    /// How many bindings live.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none does.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many fit.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The binding of an id, unless it has ended.
+    #[must_use]
+    pub fn get(&self, id: BindingId) -> Option<&Binding> {
+        let slot = self.slots.get(id.index as usize)?;
+        slot.binding.as_ref().filter(|_| slot.version == id.version)
+    }
+
+    /// The binding of an inside endpoint, if it has one. Takes no reference.
+    #[must_use]
+    pub fn find(&self, key: &BindingKey) -> Option<BindingId> {
+        let index = *self.index.find(self.hasher.hash_one(key), |i| self.holds(*i, key))?;
+        Some(BindingId { index, version: self.slots.get(index as usize)?.version })
+    }
+
+    /// The binding of `inside`, made if there is none, with one reference for the caller. The translated port is the
+    /// inside one if it is free, else one of the same parity that `random` chooses, if there is any
+    /// ([`PortSpace::alloc`]). `ports` must be the space of `outside.pool`.
+    ///
+    /// # Errors
+    /// No port, or no room.
+    pub fn get_or_create(
+        &mut self,
+        protocol: Protocol,
+        inside: (IpAddr, u16),
+        outside: NatAddress,
+        ports: &PortSpace,
+        random: u64,
+    ) -> Result<BindingId, BindError> {
+        let key = BindingKey { protocol, addr: inside.0, port: inside.1, pool: outside.pool };
+        if let Some(id) = self.find(&key) {
+            self.retain(id);
+            return Ok(id);
+        }
+        if self.free == END {
+            return Err(BindError::TableFull);
+        }
+        let hint = PortHint::like(inside.1);
+        let port = ports.alloc(self.worker, protocol, hint, random).ok_or(BindError::PortsExhausted)?;
+        self.insert(key, outside.addr, port).ok_or(BindError::TableFull)
+    }
+
+    /// For an ALG: reserves the translation of `count` consecutive inside ports from `inside` on, as consecutive
+    /// outside ports of the wished parity, with one reference each for the expectation that is to come.
+    ///
+    /// An inside endpoint that has a binding keeps it, and the wish for parity yields: mapping alike (RFC 4787 REQ-1)
+    /// is the stronger rule. Where some ports of the run have bindings and others have not, the others must fit
+    /// beside them.
+    ///
+    /// # Errors
+    /// No ports that would do, or no room. Nothing is reserved then.
+    pub fn publish(
+        &mut self,
+        protocol: Protocol,
+        inside: (IpAddr, u16),
+        outside: NatAddress,
+        ports: &PortSpace,
+        wish: (u16, Parity),
+        random: u64,
+    ) -> Result<Published, BindError> {
+        let (count, parity) = (wish.0.max(1), wish.1);
+        if count > MAX_PUBLISH || inside.1.checked_add(count - 1).is_none() {
+            return Err(BindError::PortsExhausted);
+        }
+        let key = |i: u16| BindingKey {
+            protocol,
+            addr: inside.0,
+            port: inside.1.wrapping_add(i),
+            pool: outside.pool,
+        };
+        let mut found = [None; MAX_PUBLISH as usize];
+        for (i, slot) in (0..count).zip(&mut found) {
+            *slot = self.find(&key(i));
+        }
+        let missing = usize::from(count) - found.iter().flatten().count();
+        if self.capacity() - self.len < missing {
+            return Err(BindError::TableFull);
+        }
+
+        let first = match (0..).zip(found).find_map(|(i, id)| Some((i, self.get(id?)?.outside_port))) {
+            None => {
+                let hint = PortHint { preferred: inside.1, parity, count };
+                ports.alloc(self.worker, protocol, hint, random).ok_or(BindError::PortsExhausted)?
+            }
+            Some((i, port)) => {
+                let first: u16 = port.checked_sub(i).ok_or(BindError::PortsExhausted)?;
+                self.complete(protocol, ports, first, count, &found)?;
+                first
+            }
+        };
+
+        let mut ids = ArrayVec::new();
+        for (i, id) in (0..count).zip(found) {
+            let id = match id {
+                Some(id) => {
+                    self.retain(id);
+                    id
+                }
+                // There is room: it was counted above.
+                None => self.insert(key(i), outside.addr, first + i).ok_or(BindError::TableFull)?,
+            };
+            ids.push(id);
+        }
+        Ok(Published { addr: outside.addr, port: first, ids })
+    }
+
+    /// One more reference. False if the binding has ended.
+    pub fn retain(&mut self, id: BindingId) -> bool {
+        let Some(binding) = self.get_mut(id) else { return false };
+        binding.refs = binding.refs.saturating_add(1);
+        true
+    }
+
+    /// One reference less. With the last one the binding ends and its port begins to rest. False if the binding had
+    /// ended already: a defect of the caller, without effect.
+    pub fn release(&mut self, id: BindingId, now: Tick, hold_down: &mut HoldDown) -> bool {
+        let Some(binding) = self.get_mut(id) else { return false };
+        binding.refs = binding.refs.saturating_sub(1);
+        let binding = *binding;
+        if binding.refs == 0 {
+            self.remove(id, &binding.inside);
+            hold_down.push(now, binding.inside.pool, binding.inside.protocol, binding.outside_port);
+        }
+        true
+    }
+
+    /// Every binding that lives.
+    pub fn iter(&self) -> impl Iterator<Item = &Binding> {
+        self.slots.iter().filter_map(|slot| slot.binding.as_ref())
+    }
+
+    /// Takes the ports of a run that its existing bindings do not have, or nothing.
+    fn complete(
+        &self,
+        protocol: Protocol,
+        ports: &PortSpace,
+        first: u16,
+        count: u16,
+        found: &[Option<BindingId>],
+    ) -> Result<(), BindError> {
+        let run = || (0..count).zip(found).map(|(i, id)| (first.checked_add(i), id));
+        let mut fits = run().all(|(port, id)| match id {
+            Some(id) => port.is_some() && self.get(*id).map(|b| b.outside_port) == port,
+            None => port.is_some_and(|p| {
+                p >= FIRST_PORT && ports.owner(p) == self.worker && !ports.is_taken(protocol, p)
+            }),
+        });
+        for (port, _) in run().filter(|(_, id)| id.is_none()) {
+            fits = fits && port.is_some_and(|p| ports.alloc_exact(self.worker, protocol, p, 1));
+        }
+        if fits { Ok(()) } else { Err(BindError::PortsExhausted) }
+    }
+
+    fn holds(&self, index: u32, key: &BindingKey) -> bool {
+        self.slots.get(index as usize).and_then(|s| s.binding.as_ref()).is_some_and(|b| b.inside == *key)
+    }
+
+    fn get_mut(&mut self, id: BindingId) -> Option<&mut Binding> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        slot.binding.as_mut().filter(|_| slot.version == id.version)
+    }
+
+    fn insert(&mut self, inside: BindingKey, outside_addr: Ipv4Addr, outside_port: u16) -> Option<BindingId> {
+        let index = self.free;
+        let slot = self.slots.get_mut(index as usize)?;
+        self.free = slot.next_free;
+        slot.binding = Some(Binding { inside, outside_addr, outside_port, refs: 1 });
+        let id = BindingId { index, version: slot.version };
+        self.len += 1;
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.insert_unique(hasher.hash_one(inside), index, |i| {
+            // Every index in the table is that of a live slot; a wrong answer would only mean a miss.
+            slots.get(*i as usize).and_then(|s| s.binding).map_or(0, |b| hasher.hash_one(b.inside))
+        });
+        Some(id)
+    }
+
+    fn remove(&mut self, id: BindingId, key: &BindingKey) {
+        if let Ok(entry) = self.index.find_entry(self.hasher.hash_one(key), |i| *i == id.index) {
+            entry.remove();
+        }
+        if let Some(slot) = self.slots.get_mut(id.index as usize) {
+            slot.binding = None;
+            slot.version = slot.version.wrapping_add(1);
+            slot.next_free = self.free;
+            self.free = id.index;
+            self.len -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "bindings_tests.rs"]
+mod tests;

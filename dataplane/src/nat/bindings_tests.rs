@@ -1,0 +1,167 @@
+//! Tests of the bindings.
+
+use super::*;
+use crate::nat::registry::Registry;
+use std::sync::Arc;
+
+const ME: WorkerId = WorkerId(0);
+const TCP: Protocol = Protocol::Tcp;
+const HOLD: u32 = 120_000;
+
+struct Bench {
+    registry: Arc<Registry>,
+    outside: NatAddress,
+    bindings: Bindings,
+    hold: HoldDown,
+}
+
+fn bench(workers: u8, capacity: u32) -> Bench {
+    let registry = Arc::new(Registry::new(workers));
+    let addr = Ipv4Addr::new(198, 51, 100, 1);
+    let outside = NatAddress { addr, pool: registry.register(addr).unwrap() };
+    Bench {
+        outside,
+        bindings: Bindings::new(ME, capacity, 42),
+        hold: HoldDown::new(Arc::clone(&registry), ME, 4096),
+        registry,
+    }
+}
+
+fn host(n: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 1, 0, n))
+}
+
+impl Bench {
+    fn ports(&self) -> &PortSpace {
+        self.registry.get(self.outside.pool).unwrap()
+    }
+
+    fn open(&mut self, inside: (IpAddr, u16), random: u64) -> Result<BindingId, BindError> {
+        let registry = Arc::clone(&self.registry);
+        let ports = registry.get(self.outside.pool).unwrap();
+        self.bindings.get_or_create(TCP, inside, self.outside, ports, random)
+    }
+
+    fn publish(&mut self, inside: (IpAddr, u16), count: u16, parity: Parity) -> Result<Published, BindError> {
+        let registry = Arc::clone(&self.registry);
+        let ports = registry.get(self.outside.pool).unwrap();
+        self.bindings.publish(TCP, inside, self.outside, ports, (count, parity), 5)
+    }
+
+    fn release(&mut self, id: BindingId, now: Tick) -> bool {
+        self.bindings.release(id, now, &mut self.hold)
+    }
+
+    fn port(&self, id: BindingId) -> u16 {
+        self.bindings.get(id).unwrap().outside_port
+    }
+}
+
+#[test]
+fn one_inside_endpoint_is_one_outside_endpoint() {
+    let mut b = bench(1, 16);
+    let first = b.open((host(2), 40_000), 1).unwrap();
+    assert_eq!(b.port(first), 40_000);
+    assert_eq!(b.open((host(2), 40_000), 2).unwrap(), first);
+    assert_eq!(b.bindings.get(first).unwrap().refs, 2);
+    let other = b.open((host(3), 40_000), 3).unwrap();
+    assert_ne!(b.port(other), 40_000);
+    assert_eq!(b.bindings.len(), 2);
+    assert!(b.release(first, Tick(0)));
+    assert_eq!(b.port(first), 40_000, "one reference is left");
+    assert!(b.release(first, Tick(5)));
+    assert!(b.bindings.get(first).is_none());
+    assert!(b.ports().is_taken(TCP, 40_000), "the port rests");
+    let again = b.open((host(2), 40_000), 4).unwrap();
+    assert_ne!(b.port(again), 40_000);
+    assert_eq!(b.hold.expire(Tick(5 + HOLD), HOLD, 10), 1);
+    assert!(!b.ports().is_taken(TCP, 40_000));
+}
+
+#[test]
+fn a_stale_id_does_nothing() {
+    let mut b = bench(1, 1);
+    let old = b.open((host(2), 1), 1).unwrap();
+    assert!(b.release(old, Tick(0)));
+    let new = b.open((host(3), 2), 1).unwrap();
+    assert_ne!(old, new);
+    assert!(!b.release(old, Tick(1)));
+    assert!(!b.bindings.retain(old));
+    assert!(!b.release(BindingId::NONE, Tick(1)));
+    assert_eq!(b.bindings.get(new).unwrap().refs, 1);
+    assert_eq!(BindingId::from_bits(new.to_bits()), new);
+    assert_eq!(b.hold.len(), 1);
+}
+
+#[test]
+fn a_full_table_takes_no_port() {
+    let mut b = bench(1, 2);
+    b.open((host(2), 1), 1).unwrap();
+    b.open((host(2), 2), 1).unwrap();
+    assert_eq!(b.open((host(2), 3), 1), Err(BindError::TableFull));
+    assert_eq!(b.publish((host(2), 3), 1, Parity::Any), Err(BindError::TableFull));
+    assert_eq!(b.publish((host(2), 2), 2, Parity::Any), Err(BindError::TableFull));
+    assert_eq!(b.ports().in_use(TCP), 2);
+    b.open((host(2), 2), 1).unwrap();
+}
+
+#[test]
+fn exhausted_ports_leave_no_binding() {
+    // 128 workers: worker 0 has no usable block.
+    let mut b = bench(128, 4);
+    assert_eq!(b.open((host(2), 1), 1), Err(BindError::PortsExhausted));
+    assert_eq!(b.publish((host(2), 1), 1, Parity::Any), Err(BindError::PortsExhausted));
+    assert!(b.bindings.is_empty());
+    assert_eq!(b.bindings.iter().count(), 0);
+}
+
+#[test]
+fn what_is_published_maps_traffic_alike() {
+    let mut b = bench(1, 16);
+    let data = b.publish((host(2), 50_001), 1, Parity::Any).unwrap();
+    assert_eq!(data.addr, Ipv4Addr::new(198, 51, 100, 1));
+    let session = b.open((host(2), 50_001), 9).unwrap();
+    assert_eq!(data.ids.as_slice(), [session]);
+    assert_eq!(b.port(session), data.port);
+    assert_eq!(b.bindings.get(session).unwrap().refs, 2);
+    // And the other way round, whatever parity the ALG would like.
+    let control = b.open((host(2), 40_001), 9).unwrap();
+    let again = b.publish((host(2), 40_001), 1, Parity::Even).unwrap();
+    assert_eq!(again.port, b.port(control));
+}
+
+#[test]
+fn a_run_is_consecutive_and_of_the_wished_parity() {
+    let mut b = bench(1, 16);
+    b.open((host(9), 30_000), 1).unwrap();
+    let rtp = b.publish((host(2), 30_000), 2, Parity::Even).unwrap();
+    assert_ne!(rtp.port, 30_000);
+    assert_eq!(rtp.port % 2, 0);
+    let outside: Vec<_> = rtp.ids.iter().map(|id| b.port(*id)).collect();
+    assert_eq!(outside, [rtp.port, rtp.port + 1]);
+    assert_eq!(b.bindings.get(rtp.ids[1]).unwrap().inside.port, 30_001);
+    // Again: the same ports, more references.
+    assert_eq!(b.publish((host(2), 30_000), 2, Parity::Even).unwrap(), rtp);
+    assert_eq!(b.bindings.get(rtp.ids[1]).unwrap().refs, 2);
+}
+
+#[test]
+fn a_run_grows_beside_what_is_there_or_not_at_all() {
+    let mut b = bench(1, 16);
+    b.open((host(2), 20_001), 1).unwrap();
+    let run = b.publish((host(2), 20_000), 3, Parity::Any).unwrap();
+    assert_eq!((run.port, run.ids.len()), (20_000, 3));
+    // The neighbour's port is taken by another host: refused, and nothing is left behind.
+    b.open((host(2), 25_000), 1).unwrap();
+    b.open((host(3), 25_002), 1).unwrap();
+    let before = (b.ports().in_use(TCP), b.bindings.len());
+    assert_eq!(b.publish((host(2), 25_000), 3, Parity::Any), Err(BindError::PortsExhausted));
+    assert_eq!((b.ports().in_use(TCP), b.bindings.len()), before);
+    // Too long, and past the last port.
+    assert_eq!(b.publish((host(2), 1), MAX_PUBLISH + 1, Parity::Any), Err(BindError::PortsExhausted));
+    assert_eq!(b.publish((host(2), 65_535), 2, Parity::Any), Err(BindError::PortsExhausted));
+    assert_eq!((b.ports().in_use(TCP), b.bindings.len()), before);
+}
+
+#[path = "bindings_model.rs"]
+mod model;

@@ -1,0 +1,21 @@
+//! Network address translation: which outside port stands for an inside endpoint.
+//!
+//! - [`ports`]: the free and taken ports of each translated address, in blocks that belong to one worker each.
+//! - [`hold_down`]: ports that rest between their last session and their next.
+//! - [`registry`]: all translated addresses of the gateway, by number.
+//! - [`bindings`]: one worker's endpoint-independent mappings.
+//!
+//! Nothing here reads a clock or draws a random number: both are arguments. Nothing here touches a packet.
+//!
+//! Sources: RFC 4787 (UDP), RFC 5382 (TCP), RFC 5508 (ICMP), RFC 6056 (unguessable ports), RFC 6888 (hold-down),
+//! RFC 7857 (updates).
+
+pub mod bindings;
+pub mod hold_down;
+pub mod ports;
+pub mod registry;
+
+pub use bindings::{BindError, Binding, BindingId, BindingKey, Bindings, Published};
+pub use hold_down::HoldDown;
+pub use ports::{PortHint, PortSpace};
+pub use registry::Registry;

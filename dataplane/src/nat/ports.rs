@@ -1,0 +1,267 @@
+//! The port space of one translated address.
+//!
+//! A bitmap per protocol: one bit a port, set while the port is taken (by a binding, or resting in hold-down).
+//! Ports come in blocks of 512, one cache line of the bitmap. A block belongs to one worker for ever, computed and not
+//! stored: only that worker writes the line, with plain loads and stores. Anyone may read counts.
+//!
+//! ICMP identifiers are ports here (RFC 5508 §3.1). Ports below 1024 are never given out.
+
+use crate::key::{Protocol, WorkerId};
+use alg::Parity;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use crossbeam::utils::CachePadded;
+
+/// Ports of one block.
+pub const BLOCK_PORTS: usize = 512;
+/// First port that is given out.
+pub const FIRST_PORT: u16 = 1024;
+/// Longest run of consecutive ports that one call may take.
+pub const MAX_RUN: u16 = 64;
+
+const BLOCKS: usize = 65536 / BLOCK_PORTS;
+const FIRST_BLOCK: usize = FIRST_PORT as usize / BLOCK_PORTS;
+const WORDS: usize = BLOCK_PORTS / 64;
+const PROTOCOLS: usize = 3;
+
+/// Bits of a word at even ports.
+const EVEN: u64 = 0x5555_5555_5555_5555;
+
+/// What the caller would like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortHint {
+    /// The port that it would like most: its own, usually. 0 for no wish. With [`Parity::Any`] the port that it gets
+    /// has the same parity if one is free (RFC 4787 REQ-4).
+    pub preferred: u16,
+    /// What the first port's parity must be.
+    pub parity: Parity,
+    /// How many consecutive ports, 1 to [`MAX_RUN`]. All lie in one block.
+    pub count: u16,
+}
+
+impl PortHint {
+    /// One port, like `port` if possible.
+    #[must_use]
+    pub const fn like(port: u16) -> Self {
+        Self { preferred: port, parity: Parity::Any, count: 1 }
+    }
+}
+
+/// One block's bits, alone on its cache line.
+#[repr(align(64))]
+struct Line([AtomicU64; WORDS]);
+
+const _: () = assert!(size_of::<Line>() == 64);
+
+impl Line {
+    /// Taken bits of one word and, above them, of its successor. What lies outside the block counts as taken.
+    fn pair(&self, word: usize) -> u128 {
+        let at = |i: usize| self.0.get(i).map_or(u64::MAX, |w| w.load(Relaxed));
+        u128::from(at(word)) | u128::from(at(word + 1)) << 64
+    }
+
+    /// Sets or clears `bits` of one word and its successor. Only the owner calls this: no read-modify-write needed.
+    fn write(&self, word: usize, bits: u128, taken: bool) {
+        for (index, bits) in [(word, bits as u64), (word + 1, (bits >> 64) as u64)] {
+            if bits != 0
+                && let Some(cell) = self.0.get(index)
+            {
+                let old = cell.load(Relaxed);
+                cell.store(if taken { old | bits } else { old & !bits }, Relaxed);
+            }
+        }
+    }
+}
+
+/// A worker's counts of taken ports, by protocol. The worker writes, anyone reads.
+type Counts = CachePadded<[AtomicU32; PROTOCOLS]>;
+
+/// The ports of one translated address.
+pub struct PortSpace {
+    lines: Box<[[Line; BLOCKS]; PROTOCOLS]>,
+    used: Box<[Counts]>,
+}
+
+const fn index(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Icmp => 0,
+        Protocol::Tcp => 1,
+        Protocol::Udp => 2,
+    }
+}
+
+/// `count` low bits. `count` is at most [`MAX_RUN`].
+const fn run(count: u16) -> u128 {
+    (1u128 << count) - 1
+}
+
+/// The bits of a word at which a run may start.
+const fn starts(parity: Parity) -> u64 {
+    match parity {
+        Parity::Any => u64::MAX,
+        Parity::Even => EVEN,
+        Parity::Odd => !EVEN,
+    }
+}
+
+const fn parity_of(port: u16) -> Parity {
+    if port.is_multiple_of(2) { Parity::Even } else { Parity::Odd }
+}
+
+impl PortSpace {
+    /// All ports free, shared by `workers` workers (at least 1).
+    #[must_use]
+    pub fn new(workers: u8) -> Self {
+        let line = || Line([const { AtomicU64::new(0) }; WORDS]);
+        let lines = Box::new(core::array::from_fn(|_: usize| core::array::from_fn(|_: usize| line())));
+        Self { lines, used: (0..workers.max(1)).map(|_| Counts::default()).collect() }
+    }
+
+    /// The worker that alone gives out and takes back `port`.
+    #[must_use]
+    pub fn owner(&self, port: u16) -> WorkerId {
+        WorkerId((usize::from(port) / BLOCK_PORTS % self.used.len()) as u8)
+    }
+
+    /// How many ports of each protocol `worker` has in all.
+    #[must_use]
+    pub fn capacity(&self, worker: WorkerId) -> u32 {
+        (self.own_blocks(worker).count() * BLOCK_PORTS) as u32
+    }
+
+    /// How many ports are taken, over all workers. A moment's reading.
+    #[must_use]
+    pub fn in_use(&self, protocol: Protocol) -> u32 {
+        self.used.iter().map(|counts| counts[index(protocol)].load(Relaxed)).sum()
+    }
+
+    /// Whether `port` is taken. A moment's reading.
+    #[must_use]
+    pub fn is_taken(&self, protocol: Protocol, port: u16) -> bool {
+        let (line, word, bit) = self.locate(protocol, port);
+        line.pair(word) >> bit & 1 == 1
+    }
+
+    /// Takes `hint.count` consecutive ports out of `worker`'s blocks and returns the first; only `worker` itself may
+    /// call this. The preferred port if it is this worker's and free; else the search starts at a place that
+    /// `random` chooses out of all (RFC 6056 §3.3.1), and visits every place. At most [`MAX_RUN`] ports.
+    #[must_use]
+    pub fn alloc(&self, worker: WorkerId, protocol: Protocol, hint: PortHint, random: u64) -> Option<u16> {
+        let count = hint.count.max(1);
+        if count > MAX_RUN {
+            return None;
+        }
+        let used = self.used.get(usize::from(worker.0))?[index(protocol)].load(Relaxed);
+        if used + u32::from(count) > self.capacity(worker) {
+            return None; // without a scan: exhaustion must not be dear
+        }
+        let wish = hint.preferred;
+        let fits = hint.parity == Parity::Any || hint.parity == parity_of(wish);
+        if fits && self.alloc_exact(worker, protocol, wish, count) {
+            return Some(wish);
+        }
+        let like = if hint.parity == Parity::Any && wish != 0 { parity_of(wish) } else { hint.parity };
+        let found = self.search(worker, protocol, like, count, random);
+        if found.is_none() && like != hint.parity {
+            return self.search(worker, protocol, hint.parity, count, random);
+        }
+        found
+    }
+
+    /// Takes exactly `count` ports from `first` on, or nothing. Only `worker` itself may call this. False if they are
+    /// not all free, not all in one block of this worker, or below 1024.
+    #[must_use]
+    pub fn alloc_exact(&self, worker: WorkerId, protocol: Protocol, first: u16, count: u16) -> bool {
+        if first < FIRST_PORT || count == 0 || count > MAX_RUN || self.owner(first) != worker {
+            return false;
+        }
+        let (line, word, bit) = self.locate(protocol, first);
+        // Two words hold 128 bits: a run of 64 that starts at bit 63 still fits.
+        let bits = run(count) << bit;
+        if line.pair(word) & bits != 0 {
+            return false;
+        }
+        self.take(worker, protocol, line, word, bits);
+        true
+    }
+
+    /// Gives one port back; only its owner may call this. False if it was not taken: someone freed it twice.
+    pub fn free(&self, worker: WorkerId, protocol: Protocol, port: u16) -> bool {
+        let (line, word, bit) = self.locate(protocol, port);
+        let bits = 1u128 << bit;
+        if port < FIRST_PORT || self.owner(port) != worker || line.pair(word) & bits == 0 {
+            return false;
+        }
+        line.write(word, bits, false);
+        self.count(worker, protocol, |n| n.wrapping_sub(1));
+        true
+    }
+
+    fn search(
+        &self,
+        worker: WorkerId,
+        protocol: Protocol,
+        parity: Parity,
+        count: u16,
+        random: u64,
+    ) -> Option<u16> {
+        let lines = &self.lines[index(protocol)];
+        let words = self.own_blocks(worker).count() * WORDS;
+        // Independent parts of `random`: the word to start at, and the bit within each word.
+        let start = ((random >> 32) as usize * words) >> 32;
+        let turn = random as u32 % 64;
+        for step in 0..words {
+            let at = (start + step) % words;
+            let block = self.own_blocks(worker).nth(at / WORDS)?;
+            let word = at % WORDS;
+            let line = lines.get(block)?;
+            let free = run_starts(!line.pair(word), count) & starts(parity);
+            if free != 0 {
+                let bit = (free.rotate_right(turn).trailing_zeros() + turn) % 64;
+                self.take(worker, protocol, line, word, run(count) << bit);
+                return Some((block * BLOCK_PORTS + word * 64) as u16 + bit as u16);
+            }
+        }
+        None
+    }
+
+    fn take(&self, worker: WorkerId, protocol: Protocol, line: &Line, word: usize, bits: u128) {
+        line.write(word, bits, true);
+        self.count(worker, protocol, |n| n.wrapping_add(bits.count_ones()));
+    }
+
+    fn count(&self, worker: WorkerId, protocol: Protocol, change: impl Fn(u32) -> u32) {
+        if let Some(counts) = self.used.get(usize::from(worker.0)) {
+            let cell = &counts[index(protocol)];
+            cell.store(change(cell.load(Relaxed)), Relaxed);
+        }
+    }
+
+    /// The blocks of one worker, ascending.
+    fn own_blocks(&self, worker: WorkerId) -> impl Iterator<Item = usize> + use<> {
+        let (worker, workers) = (usize::from(worker.0), self.used.len());
+        // The first usable block of this worker: the least that is not below FIRST_BLOCK and leaves `worker`.
+        let first = FIRST_BLOCK + (worker + workers - FIRST_BLOCK % workers) % workers;
+        let end = if worker < workers { BLOCKS } else { 0 };
+        (first..end).step_by(workers)
+    }
+
+    /// A port's line, its word there and its bit in the word.
+    fn locate(&self, protocol: Protocol, port: u16) -> (&Line, usize, u32) {
+        let port = usize::from(port);
+        let line = &self.lines[index(protocol)][port / BLOCK_PORTS % BLOCKS];
+        (line, port / 64 % WORDS, (port % 64) as u32)
+    }
+}
+
+/// The low 64 bits of `free` at which `count` free bits begin.
+fn run_starts(free: u128, count: u16) -> u64 {
+    let mut starts = free;
+    for i in 1..u32::from(count) {
+        starts &= free >> i;
+    }
+    starts as u64
+}
+
+#[cfg(test)]
+#[path = "ports_tests.rs"]
+mod tests;

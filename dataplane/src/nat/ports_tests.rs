@@ -1,0 +1,252 @@
+//! Tests of the port space.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::HashSet;
+
+const TCP: Protocol = Protocol::Tcp;
+
+#[test]
+fn the_preferred_port_is_kept_if_it_is_ours_and_free() {
+    let space = PortSpace::new(2);
+    // Block 97 is worker 1's.
+    assert_eq!(space.owner(50_000), WorkerId(1));
+    assert_eq!(space.alloc(WorkerId(1), TCP, PortHint::like(50_000), 99), Some(50_000));
+    let other = space.alloc(WorkerId(1), TCP, PortHint::like(50_000), 99).unwrap();
+    assert_ne!(other, 50_000);
+    assert_eq!(other % 2, 0, "parity is preserved (RFC 4787 REQ-4)");
+    let theirs = space.alloc(WorkerId(0), TCP, PortHint::like(50_000), 99).unwrap();
+    assert_eq!(space.owner(theirs), WorkerId(0));
+    // Protocols do not share ports.
+    assert_eq!(space.alloc(WorkerId(1), Protocol::Udp, PortHint::like(50_000), 99), Some(50_000));
+}
+
+#[test]
+fn well_known_ports_are_never_given_out() {
+    let space = PortSpace::new(1);
+    for port in [0, 1, 21, 1023] {
+        let got = space.alloc(WorkerId(0), TCP, PortHint::like(port), u64::from(port)).unwrap();
+        assert!(got >= FIRST_PORT);
+        assert!(!space.free(WorkerId(0), TCP, port));
+    }
+    assert!(space.alloc_exact(WorkerId(0), Protocol::Udp, 1024, 1));
+}
+
+/// Every port of a worker's blocks can be had, once each, and no other worker's blocks are touched.
+#[test]
+fn exhaustion_is_exact() {
+    for workers in [1u8, 2, 3, 7, 126, 128] {
+        let space = PortSpace::new(workers);
+        let mut total = 0;
+        for worker in (0..workers).map(WorkerId).take(3).chain([WorkerId(workers - 1)]) {
+            if space.is_exhausted_by_test(worker) {
+                continue;
+            }
+            let mut seen = HashSet::new();
+            let mut random = 0x9e37_79b9_7f4a_7c15u64;
+            while let Some(port) = space.alloc(worker, TCP, PortHint::like(0), random) {
+                random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                assert!(port >= FIRST_PORT);
+                assert_eq!(space.owner(port), worker);
+                assert!(seen.insert(port), "{port} was given out twice");
+            }
+            let own = (FIRST_PORT..=u16::MAX).filter(|p| space.owner(*p) == worker).count();
+            assert_eq!(seen.len(), own);
+            assert_eq!(space.capacity(worker) as usize, own);
+            total += own;
+            assert_eq!(space.in_use(TCP) as usize, total);
+            let freed = seen.iter().next().copied().unwrap_or(0);
+            if own > 0 {
+                assert!(space.free(worker, TCP, freed));
+                assert_eq!(space.alloc(worker, TCP, PortHint::like(0), random), Some(freed));
+            }
+        }
+    }
+}
+
+impl PortSpace {
+    fn is_exhausted_by_test(&self, worker: WorkerId) -> bool {
+        self.used[usize::from(worker.0)][index(TCP)].load(Relaxed) == self.capacity(worker)
+            && self.capacity(worker) > 0
+    }
+}
+
+#[test]
+fn capacities_add_up() {
+    for workers in 1..=128 {
+        let space = PortSpace::new(workers);
+        let sum: u32 = (0..workers).map(|w| space.capacity(WorkerId(w))).sum();
+        assert_eq!(sum, 65536 - 1024);
+        assert_eq!(space.capacity(WorkerId(workers)), 0);
+        assert_eq!(space.alloc(WorkerId(workers), TCP, PortHint::like(0), 0), None);
+    }
+}
+
+#[test]
+fn a_strict_parity_is_never_bent() {
+    let space = PortSpace::new(64);
+    let hint = |parity| PortHint { preferred: 5001, parity, count: 1 };
+    let mut even = 0;
+    while let Some(port) = space.alloc(WorkerId(5), TCP, hint(Parity::Even), 1 << 40) {
+        assert_eq!(port % 2, 0);
+        even += 1;
+    }
+    assert_eq!(even, space.capacity(WorkerId(5)) / 2);
+    // Without a strict wish, the other parity is better than nothing.
+    let port = space.alloc(WorkerId(5), TCP, PortHint::like(5000), 3).unwrap();
+    assert_eq!(port % 2, 1);
+}
+
+#[test]
+fn the_search_starts_anywhere() {
+    let space = PortSpace::new(1);
+    let mut random = 1u64;
+    let mut blocks = HashSet::new();
+    let mut bits = HashSet::new();
+    for _ in 0..4096 {
+        random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let mixed = random ^ (random >> 29);
+        let port = space.alloc(WorkerId(0), TCP, PortHint::like(0), mixed).unwrap();
+        assert!(space.free(WorkerId(0), TCP, port));
+        blocks.insert(port / 512);
+        bits.insert(port % 64);
+    }
+    assert_eq!((blocks.len(), bits.len()), (126, 64));
+}
+
+#[test]
+fn a_run_may_cross_words_but_not_blocks() {
+    let space = PortSpace::new(1);
+    assert!(space.alloc_exact(WorkerId(0), TCP, 2047 - 63, 64), "to the end of block 3");
+    assert!(!space.alloc_exact(WorkerId(0), TCP, 4095, 2), "blocks 7 and 8");
+    assert!(space.alloc_exact(WorkerId(0), TCP, 4095, 1));
+    assert!(space.alloc_exact(WorkerId(0), TCP, 5119 + 63, 64), "two words");
+    assert!(!space.alloc_exact(WorkerId(0), TCP, 6000, 65));
+    assert!(!space.alloc_exact(WorkerId(0), TCP, 6000, 0));
+    assert_eq!(space.in_use(TCP), 129);
+    let hint = PortHint { preferred: 0, parity: Parity::Any, count: 65 };
+    assert_eq!(space.alloc(WorkerId(0), TCP, hint, 0), None);
+}
+
+/// With a block's every third port taken there is room for pairs, never for triples.
+#[test]
+fn a_run_is_found_wherever_there_is_one() {
+    let space = PortSpace::new(126);
+    let worker = space.owner(10_240);
+    for port in (10_240..10_752).step_by(3) {
+        assert!(space.alloc_exact(worker, TCP, port, 1));
+    }
+    let hint = |count| PortHint { preferred: 0, parity: Parity::Any, count };
+    assert_eq!(space.alloc(worker, TCP, hint(3), 77), None);
+    let mut pairs = 0;
+    while let Some(port) = space.alloc(worker, TCP, hint(2), 77) {
+        assert_eq!((port - 10_240) % 3, 1);
+        pairs += 1;
+    }
+    assert_eq!(pairs, 170);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Alloc { worker: u8, protocol: Protocol, hint: PortHint, random: u64 },
+    Free { which: usize },
+    FreeAgain { port: u16, protocol: Protocol },
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Icmp)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let parity = prop_oneof![Just(Parity::Any), Just(Parity::Even), Just(Parity::Odd)];
+    // Few preferred ports, so that wishes meet.
+    let preferred = prop_oneof![Just(0u16), 1000u16..1100, 1500u16..1600, any::<u16>()];
+    let count = prop_oneof![4 => Just(1u16), 2 => Just(2), 1 => 0u16..70];
+    let hint = (preferred, parity, count).prop_map(|(preferred, parity, count)| PortHint {
+        preferred,
+        parity,
+        count,
+    });
+    // Few starts, so that searches meet as well.
+    let random = prop_oneof![Just(0u64), any::<u64>()];
+    prop_oneof![
+        5 => (0u8..4, protocol(), hint, random)
+            .prop_map(|(worker, protocol, hint, random)| Step::Alloc { worker, protocol, hint, random }),
+        2 => any::<usize>().prop_map(|which| Step::Free { which }),
+        1 => (any::<u16>(), protocol()).prop_map(|(port, protocol)| Step::FreeAgain { port, protocol }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn behaves_as_a_set(workers in 1u8..=4, steps in prop::collection::vec(step(), 1..300)) {
+        let space = PortSpace::new(workers);
+        let mut taken: HashSet<(Protocol, u16)> = HashSet::new();
+        let mut order: Vec<(Protocol, u16)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Alloc { worker, protocol, hint, random } => {
+                    let worker = WorkerId(worker % workers);
+                    let count = hint.count.max(1);
+                    let Some(first) = space.alloc(worker, protocol, hint, random) else {
+                        // At most a few thousand ports are taken: only too long a run is refused.
+                        prop_assert!(count > MAX_RUN);
+                        continue;
+                    };
+                    match hint.parity {
+                        Parity::Any => {
+                            if hint.preferred != 0 && taken.is_empty() {
+                                prop_assert_eq!(first % 2, hint.preferred % 2);
+                            }
+                        }
+                        Parity::Even => prop_assert_eq!(first % 2, 0),
+                        Parity::Odd => prop_assert_eq!(first % 2, 1),
+                    }
+                    let run = || (0..count).map(|i| (hint.preferred.wrapping_add(i), first.wrapping_add(i)));
+                    let kept = run().all(|(p, _)| {
+                        p >= FIRST_PORT
+                            && p / 512 == hint.preferred / 512
+                            && space.owner(p) == worker
+                            && !taken.contains(&(protocol, p))
+                    }) && match hint.parity {
+                        Parity::Any => true,
+                        Parity::Even => hint.preferred % 2 == 0,
+                        Parity::Odd => hint.preferred % 2 == 1,
+                    };
+                    prop_assert_eq!(kept, first == hint.preferred);
+                    for (_, port) in run() {
+                        prop_assert!(port >= FIRST_PORT);
+                        prop_assert_eq!(space.owner(port), worker);
+                        prop_assert_eq!(port / 512, first / 512);
+                        prop_assert!(taken.insert((protocol, port)), "{} was given out twice", port);
+                        order.push((protocol, port));
+                    }
+                }
+                Step::Free { which } => {
+                    if order.is_empty() {
+                        continue;
+                    }
+                    let (protocol, port) = order.swap_remove(which % order.len());
+                    let owner = space.owner(port);
+                    if workers > 1 {
+                        let stranger = WorkerId((owner.0 + 1) % workers);
+                        prop_assert!(!space.free(stranger, protocol, port), "only the owner frees");
+                    }
+                    prop_assert!(space.free(owner, protocol, port));
+                    prop_assert!(!space.free(owner, protocol, port), "a double free is noticed");
+                    taken.remove(&(protocol, port));
+                }
+                Step::FreeAgain { port, protocol } => {
+                    if !taken.contains(&(protocol, port)) {
+                        prop_assert!(!space.free(space.owner(port), protocol, port));
+                    }
+                    prop_assert_eq!(space.is_taken(protocol, port), taken.contains(&(protocol, port)));
+                }
+            }
+            for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Icmp] {
+                let expected = taken.iter().filter(|(p, _)| *p == protocol).count();
+                prop_assert_eq!(space.in_use(protocol) as usize, expected);
+            }
+        }
+    }
+}
