@@ -7,14 +7,35 @@
 //! Layers, from the ground up:
 //! - [`buf`], [`port`]: the seams to packets and devices. `dpdk` (feature) and `heap` fill them.
 //! - [`key`], [`policy`], [`fib`]: the vocabulary, and the immutable snapshots that control publishes.
+//! - [`memory`], [`sync`], [`epoch`], [`table`], [`session`], [`expect`]: the shared state, lock-free.
 //! - [`counters`], [`drop_reason`], [`event`], [`view`]: what the control core sees.
 
 pub mod buf;
 pub mod counters;
 pub mod drop_reason;
+pub mod epoch;
 pub mod event;
+pub mod expect;
 pub mod fib;
 pub mod key;
+pub mod memory;
 pub mod policy;
 pub mod port;
+pub mod session;
+pub mod sync;
+pub mod table;
 pub mod view;
+
+/// Asks the CPU to bring a cache line near.
+#[inline]
+pub(crate) fn prefetch<T>(at: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint and does not fault, whatever the address; this one is even valid.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(
+            core::ptr::from_ref(at).cast::<i8>(),
+        );
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}

@@ -1,0 +1,152 @@
+//! Big arrays that live as long as the gateway: on hugepages when the host has them, zeroed, never moved.
+
+use core::ops::Deref;
+use std::fmt;
+
+/// Types for which all-zero bytes are a valid value and that need no drop.
+///
+/// # Safety
+/// Implement only for types made of atomics and plain integers, without padding that matters and without `Drop`.
+pub unsafe trait Zeroed: Default + Sync + Send {}
+
+// SAFETY: an atomic integer of zero bytes is the value zero; it has no drop glue.
+unsafe impl Zeroed for crate::sync::AtomicU64 {}
+
+/// What backs a [`Region`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// Reserved 2 MiB hugepages.
+    Huge,
+    /// Ordinary pages, with a wish for transparent hugepages.
+    Plain,
+}
+
+/// There is not enough memory.
+#[derive(Debug, thiserror::Error)]
+#[error("no memory for {what}: {bytes} bytes are needed and {available} are available; lower it or free memory")]
+pub struct NoMemory {
+    /// What wanted it.
+    pub what: &'static str,
+    /// How many bytes.
+    pub bytes: u64,
+    /// How many the host has left.
+    pub available: u64,
+}
+
+/// A fixed array of `T`, zeroed.
+pub struct Region<T: Zeroed> {
+    #[cfg(not(postern_loom))]
+    map: memmap2::MmapMut,
+    #[cfg(not(postern_loom))]
+    marker: core::marker::PhantomData<T>,
+    #[cfg(postern_loom)]
+    items: Box<[T]>,
+    len: usize,
+    backing: Backing,
+}
+
+impl<T: Zeroed> Region<T> {
+    /// Maps and touches `len` items. `what` names them in the error.
+    ///
+    /// # Errors
+    /// The host has neither the hugepages nor the memory.
+    #[cfg(not(postern_loom))]
+    pub fn new(what: &'static str, len: usize) -> Result<Self, NoMemory> {
+        const HUGE: usize = 2 << 20;
+        let bytes = len.saturating_mul(size_of::<T>()).max(1);
+        let no_memory =
+            |available| NoMemory { what, bytes: u64::try_from(bytes).unwrap_or(u64::MAX), available };
+        let rounded = bytes.checked_next_multiple_of(HUGE).ok_or_else(|| no_memory(0))?;
+        if bytes >= HUGE
+            && let Ok(map) = memmap2::MmapOptions::new().len(rounded).huge(Some(21)).populate().map_anon()
+        {
+            return Ok(Self { map, marker: core::marker::PhantomData, len, backing: Backing::Huge });
+        }
+        // An anonymous map always succeeds and kills somebody later: ask first.
+        let available = available_bytes();
+        if u64::try_from(bytes).unwrap_or(u64::MAX) > available {
+            return Err(no_memory(available));
+        }
+        let map =
+            memmap2::MmapOptions::new().len(bytes).map_anon().map_err(|_| no_memory(available))?;
+        // A wish only: the kernel may not have transparent hugepages.
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Ok(Self { map, marker: core::marker::PhantomData, len, backing: Backing::Plain })
+    }
+
+    /// The same under the model checker.
+    ///
+    /// # Errors
+    /// Never.
+    #[cfg(postern_loom)]
+    pub fn new(_what: &'static str, len: usize) -> Result<Self, NoMemory> {
+        Ok(Self { items: (0..len).map(|_| T::default()).collect(), len, backing: Backing::Plain })
+    }
+
+    /// What backs it.
+    #[must_use]
+    pub fn backing(&self) -> Backing {
+        self.backing
+    }
+
+    /// Bytes of all items.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.len * size_of::<T>()
+    }
+}
+
+impl<T: Zeroed> Deref for Region<T> {
+    type Target = [T];
+
+    #[cfg(not(postern_loom))]
+    fn deref(&self) -> &[T] {
+        // SAFETY: the map is at least len * size_of::<T>() bytes long (new), page-aligned (no T here is aligned beyond a
+        // page), zeroed by the kernel, and zero is a valid T (Zeroed). It is never written but through T's atomics,
+        // since `map` is private and never handed out mutably.
+        unsafe { core::slice::from_raw_parts(self.map.as_ptr().cast::<T>(), self.len) }
+    }
+
+    #[cfg(postern_loom)]
+    fn deref(&self) -> &[T] {
+        &self.items
+    }
+}
+
+impl<T: Zeroed> fmt::Debug for Region<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region").field("len", &self.len).field("backing", &self.backing).finish()
+    }
+}
+
+/// What the kernel says it could give without swapping.
+#[cfg(not(postern_loom))]
+fn available_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    text.lines()
+        .find_map(|l| l.strip_prefix("MemAvailable:"))
+        .and_then(|l| l.split_whitespace().next())
+        .and_then(|n| n.parse::<u64>().ok())
+        .map_or(u64::MAX, |kib| kib.saturating_mul(1024))
+}
+
+#[cfg(all(test, not(postern_loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::{AtomicU64, Ordering};
+
+    #[test]
+    fn a_region_is_zeroed_and_writable() {
+        let region: Region<AtomicU64> = Region::new("test", 1 << 19).unwrap();
+        assert_eq!(region.len(), 1 << 19);
+        assert!(region.iter().all(|w| w.load(Ordering::Relaxed) == 0));
+        region[77].store(7, Ordering::Relaxed);
+        assert_eq!(region[77].load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
+    fn more_than_the_host_has_is_a_sentence() {
+        let err = Region::<AtomicU64>::new("test", 1 << 50).unwrap_err().to_string();
+        assert!(err.contains("no memory for test"), "{err}");
+    }
+}
