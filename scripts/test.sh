@@ -69,7 +69,7 @@ ns() {
         fi
         return
     fi
-    # They find real problems in real time; one after the other, so that two cores suffice.
+    # One after the other: two cores carry one daemon.
     export POSTERN_REQUIRE_NS=1
     if nextest; then
         $cargo nextest run --locked -p control -E 'binary(/^ns_/)'

@@ -1,0 +1,132 @@
+//! FTP through the gateway: vsftpd and curl, with the ALG and without. The rule allows the control port and nothing
+//! else, so a data connection passes only as an expected child.
+
+use super::gateway::{Config, Gateway};
+use super::peers::{FILE_SIZE, FtpServer, Mode};
+use super::world::{CLIENT, OUTSIDE, World};
+
+/// Only the service `ftp` is allowed: port 21 and, where its ALG is on, what that negotiates.
+fn only_ftp() -> Config {
+    Config::allowing(&["ftp"])
+}
+
+/// Download and upload in one mode, both complete; what the server saw, and the records of it.
+fn both_ways(mode: Mode, config: &Config) {
+    let Some(world) = World::new() else { return };
+    let gateway = Gateway::start(&world, config);
+    let server = FtpServer::start(&world);
+    server.fetch_ok(&world, mode);
+    server.send_ok(&world, mode);
+
+    let (before, after) = match mode {
+        Mode::Port => (format!("PORT {},", comma(CLIENT)), format!("PORT {},", comma(OUTSIDE))),
+        Mode::Eprt => (format!("EPRT |1|{CLIENT}|"), format!("EPRT |1|{OUTSIDE}|")),
+        Mode::Pasv | Mode::Epsv => (mode.command().to_owned(), mode.command().to_owned()),
+    };
+    server.saw(&format!("\"{after}"));
+    if matches!(mode, Mode::Port | Mode::Eprt) {
+        assert!(!server.protocol().contains(CLIENT), "the inside address leaked:\n{}", server.protocol());
+        assert!(
+            !server.protocol().contains(&comma(CLIENT)),
+            "the inside address leaked:\n{}",
+            server.protocol()
+        );
+        gateway.audited("alg-message", |r| r.to_string().contains(&before) && r.to_string().contains(&after));
+    }
+    // A child for the download and one for the upload, each with its parent's rule and its own translation.
+    assert_eq!(gateway.counter("expectations-opened"), 2);
+    assert_eq!(gateway.counter("expectations-hit"), 2);
+    let opened = gateway.audited("expectation-opened", |r| r["application"] == "ftp-data");
+    let hit = gateway.audited("expectation-hit", |r| r["id"] == opened["id"]);
+    let child = gateway.audited("session-open", |r| r["id"] == hit["child"]);
+    assert_eq!(child["parent"], opened["parent"]);
+    assert_eq!(child["application"], "ftp-data");
+    assert_eq!(child["rule"], "under test");
+    let (inside, outside) = match mode {
+        Mode::Port | Mode::Eprt => ("translated_destination", "destination"),
+        Mode::Pasv | Mode::Epsv => ("source", "translated_source"),
+    };
+    let has = |field: &str, address: &str| {
+        let value = child[field].as_str().unwrap_or_default();
+        assert!(value.starts_with(&format!("{address}:")), "{field} is {value}, not {address}");
+    };
+    has(inside, CLIENT);
+    has(outside, OUTSIDE);
+}
+
+fn comma(address: &str) -> String {
+    address.replace('.', ",")
+}
+
+#[test]
+fn pasv() {
+    both_ways(Mode::Pasv, &only_ftp());
+}
+
+#[test]
+fn epsv() {
+    both_ways(Mode::Epsv, &only_ftp());
+}
+
+#[test]
+fn port() {
+    both_ways(Mode::Port, &only_ftp());
+}
+
+#[test]
+fn eprt() {
+    both_ways(Mode::Eprt, &only_ftp());
+}
+
+#[test]
+fn every_mode_survives_misrouting() {
+    let Some(world) = World::new() else { return };
+    let gateway = Gateway::start(&world, &Config { misroute: true, ..only_ftp() });
+    let server = FtpServer::start(&world);
+    for mode in Mode::ALL {
+        server.fetch_ok(&world, mode);
+    }
+    assert!(gateway.counter("handed-off") > 0, "misrouting must hand packets over");
+    assert_eq!(gateway.counter("expectations-hit"), 4);
+}
+
+#[test]
+fn active_fails_with_the_alg_off() {
+    let Some(world) = World::new() else { return };
+    let gateway = Gateway::start(&world, &Config { alg_mode: Some("off"), ..only_ftp() });
+    let server = FtpServer::start(&world);
+    for mode in [Mode::Port, Mode::Eprt] {
+        server.fetch(&world, mode).0.expect_failure(&format!("{} without an ALG", mode.command()));
+    }
+    // The control connection worked: the command arrived, and nobody changed it.
+    server.saw(&format!("\"PORT {},", comma(CLIENT)));
+    server.saw(&format!("\"EPRT |1|{CLIENT}|"));
+    assert_eq!(gateway.counter("expectations-opened"), 0);
+}
+
+#[test]
+fn passive_fails_with_the_alg_off_when_only_the_control_port_is_allowed() {
+    let Some(world) = World::new() else { return };
+    let gateway = Gateway::start(&world, &Config { alg_mode: Some("off"), ..only_ftp() });
+    let server = FtpServer::start(&world);
+    for mode in [Mode::Pasv, Mode::Epsv] {
+        server.fetch(&world, mode).0.expect_failure(&format!("{} without an ALG", mode.command()));
+        server.saw(&format!("\"{}", mode.command()));
+    }
+    assert!(gateway.counter("policy-deny") > 0, "the data connections must be what was denied");
+}
+
+#[test]
+fn a_close_record_carries_the_bytes_of_the_child() {
+    let Some(world) = World::new() else { return };
+    let mut gateway = Gateway::start(&world, &only_ftp());
+    let server = FtpServer::start(&world);
+    server.fetch_ok(&world, Mode::Port);
+    gateway.stop();
+    let record = gateway.audited("session-close", |r| r["application"] == "ftp-data");
+    // The server opened it, and sent the file; its headers count too.
+    let sent = record["bytes"][0].as_u64().unwrap();
+    let size = FILE_SIZE as u64;
+    assert!((size..size + size / 10).contains(&sent), "{record}");
+    assert!(record["packets"][0].as_u64().unwrap() > size / 1500, "{record}");
+}

@@ -1,0 +1,172 @@
+//! Three namespaces and the two cables between them. All of it is gone when the value is dropped, and what a killed run
+//! left behind is swept by the next.
+
+use super::command::{ip, run};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tempfile::TempDir;
+
+/// The client's address.
+pub const CLIENT: &str = "10.1.0.2";
+/// The gateway's address inside.
+pub const INSIDE: &str = "10.1.0.1";
+/// The gateway's address outside: what clients are translated to.
+pub const OUTSIDE: &str = "198.51.100.1";
+/// The server's address.
+pub const SERVER: &str = "198.51.100.2";
+
+/// One world at a time: names are the process's, and two cores carry one daemon.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// A place.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    /// The client's namespace.
+    Client,
+    /// The gateway's.
+    Gateway,
+    /// The server's.
+    Server,
+}
+
+/// Three namespaces, two cables and a folder for files.
+pub struct World {
+    /// Removed with the world. Everyone may enter: servers drop their privileges.
+    pub files: TempDir,
+    _one: MutexGuard<'static, ()>,
+}
+
+impl World {
+    /// Builds it. None, loudly, where that needs root and nobody insists.
+    pub fn new() -> Option<Self> {
+        if run(Command::new("id").arg("-u")).stdout.trim() != "0" {
+            assert!(
+                std::env::var_os("POSTERN_REQUIRE_NS").is_none_or(|v| v != "1"),
+                "network namespaces need root, and POSTERN_REQUIRE_NS=1 says that this test must run"
+            );
+            eprintln!("SKIPPED: network namespaces need root");
+            return None;
+        }
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        sweep();
+        let files = tempfile::Builder::new().prefix("postern-ns-").tempdir().unwrap();
+        open(files.path(), "755");
+        // From here on, dropping the world cleans up whatever a failure left half built.
+        let world = Self { files, _one: one };
+        world.build();
+        Some(world)
+    }
+
+    fn build(&self) {
+        let [client, gateway, server] = [Place::Client, Place::Gateway, Place::Server].map(name);
+        for namespace in [&client, &gateway, &server] {
+            ip(&format!("netns add {namespace}"));
+            self.sysctl(namespace, "net.ipv6.conf.all.disable_ipv6=1");
+            self.sysctl(namespace, "net.ipv6.conf.default.disable_ipv6=1");
+            ip(&format!("-n {namespace} link set lo up"));
+        }
+        cable(&client, &gateway, "pgw0");
+        cable(&server, &gateway, "pgw1");
+        ip(&format!("-n {client} addr add {CLIENT}/24 dev eth0"));
+        ip(&format!("-n {client} route add default via {INSIDE}"));
+        ip(&format!("-n {server} addr add {SERVER}/24 dev eth0"));
+    }
+
+    /// A command in a place; it dies with this test.
+    pub fn command(&self, place: Place, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &name(place), "setpriv", "--pdeathsig", "KILL"]).arg(program);
+        command
+    }
+
+    /// As [`Self::command`], ended after some seconds whatever happens.
+    pub fn limited(&self, place: Place, seconds: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = self.command(place, "timeout");
+        command.args(["-k", "1", &seconds.to_string()]).arg(program);
+        command
+    }
+
+    /// Sets a kernel parameter in a place.
+    pub fn set(&self, place: Place, assignment: &str) {
+        self.sysctl(&name(place), assignment);
+    }
+
+    /// `ip` in a place.
+    #[track_caller]
+    pub fn ip(&self, place: Place, words: &str) {
+        ip(&format!("-n {} {words}", name(place)));
+    }
+
+    fn sysctl(&self, namespace: &str, assignment: &str) {
+        run(Command::new("ip").args(["netns", "exec", namespace, "sysctl", "-qw", assignment]))
+            .expect_ok("sysctl");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for place in [Place::Client, Place::Gateway, Place::Server] {
+            remove(&name(place));
+        }
+    }
+}
+
+/// Lets others than the owner at a file.
+pub fn open(path: &Path, mode: &str) {
+    run(Command::new("chmod").arg(mode).arg(path)).expect_ok("chmod");
+}
+
+/// Name of a place's namespace: this process's own.
+pub fn name(place: Place) -> String {
+    let end = match place {
+        Place::Client => 'c',
+        Place::Gateway => 'g',
+        Place::Server => 's',
+    };
+    format!("pgw-{}-{end}", std::process::id())
+}
+
+/// A veth pair: `eth0` at one end, `port` at the gateway. Offloads are off, because a raw-socket port would see the
+/// checksums that the kernel leaves to hardware.
+fn cable(host: &str, gateway: &str, port: &str) {
+    ip(&format!("link add name eth0 netns {host} type veth peer name {port} netns {gateway}"));
+    for (namespace, interface) in [(host, "eth0"), (gateway, port)] {
+        ip(&format!("-n {namespace} link set {interface} up"));
+        let off = ["tx", "off", "rx", "off", "gro", "off", "gso", "off", "tso", "off"];
+        run(Command::new("ip").args(["netns", "exec", namespace, "ethtool", "-K", interface]).args(off))
+            .expect_ok("ethtool -K");
+    }
+}
+
+/// Ends what runs in a namespace and removes it. Never fails: it cleans up after failures.
+fn remove(namespace: &str) {
+    if !Path::new("/run/netns").join(namespace).exists() {
+        return;
+    }
+    let pids = run(Command::new("ip").args(["netns", "pids", namespace])).stdout;
+    for pid in pids.split_whitespace() {
+        run(Command::new("kill").args(["-s", "KILL", pid]));
+    }
+    let removed = run(Command::new("ip").args(["netns", "del", namespace]));
+    if !removed.status.success() {
+        eprintln!("could not remove the namespace {namespace}: {}", removed.stderr);
+    }
+}
+
+/// Removes the namespaces of runs whose process is gone.
+fn sweep() {
+    let Ok(entries) = fs::read_dir("/run/netns") else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name
+            .strip_prefix("pgw-")
+            .and_then(|rest| rest.split('-').next())
+            .and_then(|p| p.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            eprintln!("removing {name}, left behind by a run that was killed");
+            remove(&name);
+        }
+    }
+}
