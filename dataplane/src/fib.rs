@@ -2,7 +2,10 @@
 
 use crate::key::{InterfaceId, ZoneId};
 use crate::policy::Prefix;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use std::sync::Arc;
 
 /// A routed interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,4 +62,461 @@ pub enum Lookup {
     },
     /// No route.
     None,
+}
+
+/// Next hops with known MAC addresses, under numbers that sessions may keep.
+///
+/// The control core owns the one table that changes, and publishes copies. A number means the same next hop as long
+/// as [`Self::topology`] stays; a number that was given back and is given out anew makes a new topology. A removed
+/// neighbour alone does not: its number then means none, and whoever kept it looks the route up again.
+#[derive(Clone, Debug)]
+pub struct AdjacencyTable {
+    /// By number minus one.
+    slots: Vec<Option<Adjacency>>,
+    index: HashMap<(InterfaceId, Ipv4Addr), AdjacencyId, RandomState>,
+    topology: u16,
+}
+
+impl Default for AdjacencyTable {
+    fn default() -> Self {
+        Self { slots: Vec::new(), index: HashMap::default(), topology: 1 }
+    }
+}
+
+impl AdjacencyTable {
+    /// Most adjacencies.
+    pub const MAX: usize = u16::MAX as usize;
+
+    /// Adds a neighbour, or changes its MAC address under the same number. None if the table is full.
+    pub fn set(&mut self, interface: InterfaceId, next_hop: Ipv4Addr, mac: [u8; 6]) -> Option<AdjacencyId> {
+        let adjacency = Adjacency { interface, next_hop, mac };
+        if let Some(&id) = self.index.get(&(interface, next_hop)) {
+            *self.slots.get_mut(slot(id)?)? = Some(adjacency);
+            return Some(id);
+        }
+        // Numbers never used come first: they cost no topology.
+        let at = if self.slots.len() < Self::MAX {
+            self.slots.push(Some(adjacency));
+            self.slots.len() - 1
+        } else {
+            let at = self.slots.iter().position(Option::is_none)?;
+            *self.slots.get_mut(at)? = Some(adjacency);
+            self.bump();
+            at
+        };
+        let id = AdjacencyId(u16::try_from(at + 1).ok()?);
+        self.index.insert((interface, next_hop), id);
+        Some(id)
+    }
+
+    /// Removes a neighbour. True if it was there.
+    pub fn remove(&mut self, interface: InterfaceId, next_hop: Ipv4Addr) -> bool {
+        let Some(id) = self.index.remove(&(interface, next_hop)) else { return false };
+        if let Some(s) = slot(id).and_then(|at| self.slots.get_mut(at)) {
+            *s = None;
+        }
+        true
+    }
+
+    /// Routes or interfaces have changed: whatever sessions keep is to be looked up again.
+    pub fn bump(&mut self) {
+        self.topology = self.topology.wrapping_add(1).max(1);
+    }
+
+    /// Generation of numbers and routes. Never 0.
+    #[must_use]
+    pub const fn topology(&self) -> u16 {
+        self.topology
+    }
+
+    /// The adjacency of a number.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, id: AdjacencyId) -> Option<&Adjacency> {
+        self.slots.get(slot(id)?)?.as_ref()
+    }
+
+    /// The number of a neighbour.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, interface: InterfaceId, next_hop: Ipv4Addr) -> Option<AdjacencyId> {
+        self.index.get(&(interface, next_hop)).copied()
+    }
+
+    /// All, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = &Adjacency> {
+        self.slots.iter().flatten()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// True if there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+}
+
+#[inline]
+const fn slot(id: AdjacencyId) -> Option<usize> {
+    (id.0 as usize).checked_sub(1)
+}
+
+/// The snapshot: interfaces, routes and neighbours.
+#[derive(Clone, Debug)]
+pub struct Fib {
+    routes: Arc<Routes>,
+    adjacencies: AdjacencyTable,
+}
+
+#[derive(Debug)]
+struct Routes {
+    interfaces: Vec<Interface>,
+    trie: Trie,
+}
+
+impl Fib {
+    /// A snapshot with the neighbours numbered from 1 in the order given, topology 1.
+    #[must_use]
+    pub fn new(
+        interfaces: Vec<Interface>,
+        routes: &[Route],
+        neighbors: &[(InterfaceId, Ipv4Addr, [u8; 6])],
+    ) -> Self {
+        let mut table = AdjacencyTable::default();
+        for &(interface, next_hop, mac) in neighbors {
+            let _ = table.set(interface, next_hop, mac);
+        }
+        Self::with_adjacencies(interfaces, routes, table)
+    }
+
+    /// A snapshot with the control core's table of neighbours. Whoever changes interfaces or routes calls
+    /// [`AdjacencyTable::bump`] first.
+    ///
+    /// Connected networks come from the interfaces' addresses and win over routes of the same prefix; among equal
+    /// routes the first one wins. A route out of an interface that does not exist is a hole: it matches, and leads
+    /// nowhere. IPv6 routes are ignored.
+    #[must_use]
+    pub fn with_adjacencies(
+        interfaces: Vec<Interface>,
+        routes: &[Route],
+        adjacencies: AdjacencyTable,
+    ) -> Self {
+        let trie = Trie::build(entries(&interfaces, routes));
+        Self { routes: Arc::new(Routes { interfaces, trie }), adjacencies }
+    }
+
+    /// The same interfaces and routes with another table of neighbours. Cheap: the routes are shared.
+    #[must_use]
+    pub fn with_neighbors(&self, adjacencies: AdjacencyTable) -> Self {
+        Self { routes: Arc::clone(&self.routes), adjacencies }
+    }
+
+    /// Where `dst` goes (host order): longest prefix first. Broadcast and network addresses of connected networks go
+    /// nowhere (RFC 1812 §5.3.5; but for /31, RFC 3021).
+    #[inline]
+    #[must_use]
+    pub fn lookup(&self, dst: u32) -> Lookup {
+        match self.routes.trie.get(dst) {
+            Target::None => Lookup::None,
+            Target::Local(interface) => Lookup::Local(interface),
+            Target::Connected(interface) => Lookup::Forward { interface, next_hop: Ipv4Addr::from_bits(dst) },
+            Target::Via(interface, next_hop) => Lookup::Forward { interface, next_hop },
+        }
+    }
+
+    /// True if `addr` is one of the gateway's own (host order).
+    #[inline]
+    #[must_use]
+    pub fn is_local(&self, addr: u32) -> bool {
+        matches!(self.routes.trie.get(addr), Target::Local(_))
+    }
+
+    /// The number of a next hop, if its MAC address is known.
+    #[inline]
+    #[must_use]
+    pub fn adjacency_for(&self, interface: InterfaceId, next_hop: Ipv4Addr) -> Option<AdjacencyId> {
+        self.adjacencies.find(interface, next_hop)
+    }
+
+    /// The next hop of a number.
+    #[inline]
+    #[must_use]
+    pub fn adjacency(&self, id: AdjacencyId) -> Option<&Adjacency> {
+        self.adjacencies.get(id)
+    }
+
+    /// Generation that numbers and routes belong to. What was kept under another one is void.
+    #[inline]
+    #[must_use]
+    pub const fn topology(&self) -> u16 {
+        self.adjacencies.topology()
+    }
+
+    /// An interface.
+    #[inline]
+    #[must_use]
+    pub fn interface(&self, id: InterfaceId) -> Option<&Interface> {
+        self.routes.interfaces.get(usize::from(id.0))
+    }
+
+    /// All interfaces, by number.
+    #[must_use]
+    pub fn interfaces(&self) -> &[Interface] {
+        &self.routes.interfaces
+    }
+
+    /// First address of an interface.
+    #[inline]
+    #[must_use]
+    pub fn primary(&self, id: InterfaceId) -> Option<Ipv4Addr> {
+        self.interface(id)?.addresses.first().map(|a| a.0)
+    }
+}
+
+/// What a prefix leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    None,
+    Local(InterfaceId),
+    Connected(InterfaceId),
+    Via(InterfaceId, Ipv4Addr),
+}
+
+/// An entry of the table: network (host order), prefix length, target.
+type Entry = (u32, u8, Target);
+
+/// Netmask of a prefix length, which is at most 32.
+const fn mask(len: u8) -> u32 {
+    match len {
+        0 => 0,
+        n => u32::MAX << (32 - n as u32),
+    }
+}
+
+/// All entries; of two with the same prefix the later one wins.
+fn entries(interfaces: &[Interface], routes: &[Route]) -> Vec<Entry> {
+    let exists = |i: InterfaceId| usize::from(i.0) < interfaces.len();
+    let mut out: Vec<Entry> = Vec::new();
+    for r in routes.iter().rev() {
+        let IpAddr::V4(net) = r.to.addr else { continue };
+        let target = match (exists(r.interface), r.via) {
+            (false, _) => Target::None,
+            (true, None) => Target::Connected(r.interface),
+            (true, Some(via)) => Target::Via(r.interface, via),
+        };
+        out.push((net.to_bits(), r.to.len, target));
+    }
+    let mut addresses = Vec::new();
+    for (id, interface) in (0u16..).map(InterfaceId).zip(interfaces) {
+        addresses.extend(interface.addresses.iter().map(|a| (id, a.0.to_bits(), a.1.min(32))));
+    }
+    addresses.reverse();
+    for &(id, addr, len) in &addresses {
+        out.push((addr, len, Target::Connected(id)));
+    }
+    for &(_, addr, len) in &addresses {
+        if len < 31 {
+            out.push((addr & mask(len), 32, Target::None));
+            out.push((addr | !mask(len), 32, Target::None));
+        }
+    }
+    for &(id, addr, _) in &addresses {
+        out.push((addr, 32, Target::Local(id)));
+    }
+    out.retain(|e| e.1 <= 32);
+    out
+}
+
+/// A multibit trie of stride 8, leaves pushed: at most four loads, 1 KiB a node.
+#[derive(Debug)]
+struct Trie {
+    /// A cell is the number of a target, or [`CHILD`] and the number of a node.
+    nodes: Vec<[u32; 256]>,
+    targets: Vec<Target>,
+}
+
+const CHILD: u32 = 1 << 31;
+
+impl Trie {
+    fn build(mut entries: Vec<Entry>) -> Self {
+        // Short prefixes first: a longer one then only ever splits finished leaves. The sort is stable.
+        entries.sort_by_key(|e| e.1);
+        let mut trie = Self { nodes: vec![[0; 256]], targets: vec![Target::None] };
+        for (net, len, target) in entries {
+            let leaf = trie.targets.len() as u32;
+            trie.targets.push(target);
+            trie.insert(net & mask(len), len, leaf);
+        }
+        trie
+    }
+
+    fn insert(&mut self, net: u32, len: u8, leaf: u32) {
+        let octets = net.to_be_bytes();
+        let depth = usize::from(len.max(1) - 1) / 8;
+        let mut node = 0;
+        for &octet in octets.iter().take(depth) {
+            let Some(&mut cell) = self.cell(node, octet) else { return };
+            node = if cell & CHILD != 0 {
+                (cell & !CHILD) as usize
+            } else {
+                let child = self.nodes.len();
+                self.nodes.push([cell; 256]);
+                if let Some(c) = self.cell(node, octet) {
+                    *c = CHILD | child as u32;
+                }
+                child
+            };
+        }
+        let first = octets.get(depth).copied().map_or(0, usize::from);
+        let span = 1usize << (8 * (depth + 1) - usize::from(len));
+        if let Some(cells) = self.nodes.get_mut(node).and_then(|n| n.get_mut(first..first + span)) {
+            cells.fill(leaf);
+        }
+    }
+
+    fn cell(&mut self, node: usize, octet: u8) -> Option<&mut u32> {
+        self.nodes.get_mut(node)?.get_mut(usize::from(octet))
+    }
+
+    #[inline]
+    fn get(&self, dst: u32) -> Target {
+        let mut cell = CHILD;
+        for octet in dst.to_be_bytes() {
+            let Some(node) = self.nodes.get((cell & !CHILD) as usize) else { return Target::None };
+            cell = node[usize::from(octet)];
+            if cell & CHILD == 0 {
+                break;
+            }
+        }
+        self.targets.get(cell as usize).copied().unwrap_or(Target::None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn interface(name: &str, addresses: &[(&str, u8)]) -> Interface {
+        Interface {
+            name: name.into(),
+            zone: ZoneId(0),
+            mac: [2, 0, 0, 0, 0, 1],
+            mtu: 1500,
+            addresses: addresses.iter().map(|(a, l)| (a.parse().unwrap(), *l)).collect(),
+        }
+    }
+
+    fn ip(s: &str) -> u32 {
+        s.parse::<Ipv4Addr>().unwrap().to_bits()
+    }
+
+    fn route(to: &str, len: u8, interface: u16, via: Option<&str>) -> Route {
+        Route {
+            to: Prefix { addr: to.parse().unwrap(), len },
+            interface: InterfaceId(interface),
+            via: via.map(|v| v.parse().unwrap()),
+        }
+    }
+
+    fn forward(interface: u16, next_hop: &str) -> Lookup {
+        Lookup::Forward { interface: InterfaceId(interface), next_hop: next_hop.parse().unwrap() }
+    }
+
+    #[test]
+    fn connected_local_broadcast_and_routes() {
+        let fib = Fib::new(
+            vec![
+                interface("inside", &[("10.1.0.1", 24), ("10.2.0.1", 31)]),
+                interface("outside", &[("198.51.100.1", 24)]),
+            ],
+            &[
+                route("0.0.0.0", 0, 1, Some("198.51.100.2")),
+                route("10.1.0.0", 24, 1, Some("198.51.100.9")),
+                route("10.9.0.0", 16, 1, Some("198.51.100.3")),
+                route("10.9.0.0", 16, 1, Some("198.51.100.4")),
+                route("10.9.9.0", 24, 7, None),
+            ],
+            &[(InterfaceId(1), Ipv4Addr::new(198, 51, 100, 2), [6; 6])],
+        );
+        assert_eq!(fib.lookup(ip("10.1.0.1")), Lookup::Local(InterfaceId(0)));
+        assert_eq!(fib.lookup(ip("10.1.0.77")), forward(0, "10.1.0.77"));
+        assert_eq!(fib.lookup(ip("10.1.0.255")), Lookup::None);
+        assert_eq!(fib.lookup(ip("10.1.0.0")), Lookup::None);
+        assert_eq!(fib.lookup(ip("10.2.0.0")), forward(0, "10.2.0.0"));
+        assert_eq!(fib.lookup(ip("10.2.0.1")), Lookup::Local(InterfaceId(0)));
+        assert_eq!(fib.lookup(ip("10.9.1.1")), forward(1, "198.51.100.3"));
+        assert_eq!(fib.lookup(ip("10.9.9.1")), Lookup::None);
+        assert_eq!(fib.lookup(ip("8.8.8.8")), forward(1, "198.51.100.2"));
+        assert!(fib.is_local(ip("198.51.100.1")) && !fib.is_local(ip("198.51.100.2")));
+        assert_eq!(fib.primary(InterfaceId(1)), Some(Ipv4Addr::new(198, 51, 100, 1)));
+        let id = fib.adjacency_for(InterfaceId(1), Ipv4Addr::new(198, 51, 100, 2)).unwrap();
+        assert_eq!(fib.adjacency(id).unwrap().mac, [6; 6]);
+        assert_eq!(fib.adjacency_for(InterfaceId(0), Ipv4Addr::new(198, 51, 100, 2)), None);
+        assert_eq!(fib.adjacency(AdjacencyId(0)), None);
+        assert_eq!(fib.adjacency(AdjacencyId(2)), None);
+    }
+
+    #[test]
+    fn numbers_hold_within_a_topology() {
+        let hop = |n: u32| Ipv4Addr::from_bits(0x0A00_0000 + n);
+        let mut t = AdjacencyTable::default();
+        let a = t.set(InterfaceId(0), hop(1), [1; 6]).unwrap();
+        let b = t.set(InterfaceId(0), hop(2), [2; 6]).unwrap();
+        assert_eq!(t.set(InterfaceId(0), hop(1), [3; 6]), Some(a));
+        assert_eq!(t.get(a).unwrap().mac, [3; 6]);
+        assert!(t.remove(InterfaceId(0), hop(1)) && !t.remove(InterfaceId(0), hop(1)));
+        assert_eq!(t.get(a), None);
+        let c = t.set(InterfaceId(0), hop(3), [4; 6]).unwrap();
+        assert!(c != a && c != b);
+        assert_eq!((t.topology(), t.len()), (1, 2));
+        for n in 4..=AdjacencyTable::MAX as u32 {
+            assert!(t.set(InterfaceId(0), hop(n), [5; 6]).is_some());
+        }
+        assert_eq!(t.topology(), 1);
+        assert_eq!(t.set(InterfaceId(0), hop(70_000), [6; 6]), Some(a));
+        assert_eq!(t.topology(), 2);
+        assert_eq!(t.set(InterfaceId(0), hop(70_001), [6; 6]), None);
+        assert_eq!(t.len(), AdjacencyTable::MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn lookup_is_the_naive_longest_match(
+            nets in proptest::collection::vec((0u32..0x0004_0000, 0u8..=32, 1u16..200), 0..80),
+            asks in proptest::collection::vec((any::<prop::sample::Index>(), any::<u32>(), 0u8..=32), 1..80),
+        ) {
+            // Few bits in all four octets, so that prefixes nest.
+            let spread = |n: u32| ((n & 7) | (n & 0x38) << 5 | (n & 0x1C0) << 10 | (n & 0xE00) << 15) | (n >> 12) << 29;
+            let interfaces: Vec<_> = (0..200).map(|i| interface(&i.to_string(), &[])).collect();
+            let routes: Vec<_> = nets.iter().map(|&(n, len, i)| Route {
+                to: Prefix { addr: Ipv4Addr::from_bits(spread(n) & mask(len)).into(), len },
+                interface: InterfaceId(i),
+                via: Some(Ipv4Addr::from_bits(u32::from(i))),
+            }).collect();
+            let fib = Fib::new(interfaces, &routes, &[]);
+            for (near, noise, keep) in asks {
+                let dst = match nets.get(near.index(nets.len().max(1))) {
+                    Some(n) => (spread(n.0) & mask(keep)) | (noise & !mask(keep)),
+                    None => noise,
+                };
+                let mut best: Option<&Route> = None;
+                for r in &routes {
+                    let IpAddr::V4(net) = r.to.addr else { unreachable!() };
+                    if dst & mask(r.to.len) == net.to_bits() && best.is_none_or(|b| r.to.len > b.to.len) {
+                        best = Some(r);
+                    }
+                }
+                let expected = best.map_or(Lookup::None, |r| {
+                    Lookup::Forward { interface: r.interface, next_hop: r.via.unwrap() }
+                });
+                prop_assert_eq!(fib.lookup(dst), expected);
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Layers, from the ground up:
-//! - [`buf`], [`port`]: the seams to packets and devices. `dpdk` (feature) and `heap` fill them.
+//! - [`buf`], [`port`]: the seams to packets and devices. `dpdk` (feature) and [`heap`] fill them.
 //! - [`key`], [`policy`], [`fib`]: the vocabulary, and the immutable snapshots that control publishes.
 //! - [`memory`], [`sync`], [`epoch`], [`table`], [`session`], [`expect`]: the shared state, lock-free.
 //! - [`counters`], [`drop_reason`], [`event`], [`view`]: what the control core sees.
@@ -17,8 +17,10 @@ pub mod epoch;
 pub mod event;
 pub mod expect;
 pub mod fib;
+pub mod heap;
 pub mod key;
 pub mod memory;
+pub mod packet;
 pub mod policy;
 pub mod port;
 pub mod session;
