@@ -8,6 +8,7 @@
 //! - [`buf`], [`port`]: the seams to packets and devices. `dpdk` (feature) and [`heap`] fill them.
 //! - [`key`], [`policy`], [`fib`]: the vocabulary, and the immutable snapshots that control publishes.
 //! - [`memory`], [`sync`], [`epoch`], [`table`], [`session`], [`expect`]: the shared state, lock-free.
+//! - [`home`], [`nat`]: which worker a flow belongs to, and the translated ports that it owns.
 //! - [`counters`], [`drop_reason`], [`event`], [`view`]: what the control core sees.
 
 pub mod buf;
@@ -18,8 +19,10 @@ pub mod event;
 pub mod expect;
 pub mod fib;
 pub mod heap;
+pub mod home;
 pub mod key;
 pub mod memory;
+pub mod nat;
 pub mod packet;
 pub mod policy;
 pub mod port;
