@@ -2,6 +2,14 @@
 //!
 //! Rules see the original source and the translated destination (they are the same as the packet's while there is
 //! only source NAT).
+//!
+//! Here are the snapshot's types; `evaluate` reads it for one session, `prefix` and `zone_set` are its small parts.
+
+mod evaluate;
+mod prefix;
+mod zone_set;
+
+pub use prefix::PrefixError;
 
 use crate::key::{Protocol, ZoneId};
 use alg::Application;

@@ -1,0 +1,280 @@
+//! Tests of the evaluation.
+
+use super::super::{NatTarget, PoolAddr, ZoneSet};
+use super::*;
+use core::net::Ipv4Addr;
+use proptest::prelude::*;
+
+const TRUST: ZoneId = ZoneId(0);
+const UNTRUST: ZoneId = ZoneId(1);
+
+fn zones(list: &[u16]) -> ZoneSet {
+    let mut set = ZoneSet::empty();
+    assert!(list.iter().all(|z| set.insert(ZoneId(*z))));
+    set
+}
+
+fn service(protocol: Protocol, first: u16, last: u16, application: Application) -> Service {
+    Service { protocol: Some(protocol), ports: (first, last), application }
+}
+
+fn rule(services: Vec<Service>) -> Rule {
+    Rule {
+        name: "r".into(),
+        from: zones(&[0]),
+        to: zones(&[1]),
+        source: vec![],
+        destination: vec![],
+        services,
+        action: Action::Allow,
+        log: true,
+    }
+}
+
+fn policy(rules: Vec<Rule>) -> Policy {
+    Policy { rules, ..Policy::default() }
+}
+
+fn query(protocol: Protocol, dport: u16) -> Query {
+    Query {
+        from: TRUST,
+        to: UNTRUST,
+        source: IpAddr::V4(Ipv4Addr::new(10, 1, 0, 2)),
+        destination: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2)),
+        protocol,
+        dport,
+    }
+}
+
+fn allowed(policy: &Policy, query: &Query) -> bool {
+    policy.evaluate(query).action == Action::Allow
+}
+
+#[test]
+fn an_empty_policy_denies() {
+    for log in [false, true] {
+        let policy = Policy { log_default_deny: log, ..Policy::default() };
+        let decision = policy.evaluate(&query(Protocol::Tcp, 80));
+        let application = Application::Unknown;
+        assert_eq!(decision, Decision { action: Action::Deny, rule: RuleId::NONE, application, log });
+    }
+}
+
+#[test]
+fn the_first_match_wins() {
+    let mut deny = rule(vec![service(Protocol::Tcp, 23, 23, Application::Unknown)]);
+    (deny.action, deny.log) = (Action::Deny, false);
+    let policy = policy(vec![deny, rule(vec![])]);
+    let telnet = policy.evaluate(&query(Protocol::Tcp, 23));
+    assert_eq!((telnet.action, telnet.rule, telnet.log), (Action::Deny, RuleId(0), false));
+    let other = policy.evaluate(&query(Protocol::Tcp, 24));
+    assert_eq!((other.action, other.rule, other.log), (Action::Allow, RuleId(1), true));
+}
+
+#[test]
+fn port_ranges_include_both_ends() {
+    let policy = policy(vec![rule(vec![service(Protocol::Udp, 6881, 6899, Application::Unknown)])]);
+    for (port, expected) in [(6880, false), (6881, true), (6890, true), (6899, true), (6900, false)] {
+        assert_eq!(allowed(&policy, &query(Protocol::Udp, port)), expected, "{port}");
+        assert!(!allowed(&policy, &query(Protocol::Tcp, port)));
+    }
+    let edge = |first, last| {
+        let service = service(Protocol::Tcp, first, last, Application::Unknown);
+        self::policy(vec![rule(vec![service])])
+    };
+    assert!(allowed(&edge(1, u16::MAX), &query(Protocol::Tcp, u16::MAX)));
+    assert!(!allowed(&edge(0, u16::MAX - 1), &query(Protocol::Tcp, u16::MAX)));
+    assert!(!allowed(&edge(80, 79), &query(Protocol::Tcp, 80)), "a range upside down is empty");
+}
+
+#[test]
+fn icmp_and_any_ignore_ports() {
+    let ping = policy(vec![rule(vec![service(Protocol::Icmp, 7, 7, Application::Ping)])]);
+    assert!(allowed(&ping, &query(Protocol::Icmp, 0)));
+    assert!(!allowed(&ping, &query(Protocol::Tcp, 7)));
+    let any = Service { protocol: None, ports: (1, 1), application: Application::Unknown };
+    let any = policy(vec![rule(vec![any])]);
+    for protocol in [Protocol::Icmp, Protocol::Tcp, Protocol::Udp] {
+        assert!(allowed(&any, &query(protocol, 4711)));
+    }
+}
+
+#[test]
+fn zones_and_addresses_must_match() {
+    let mut only = rule(vec![]);
+    only.source = vec![Prefix::parse("10.9.0.0/16").unwrap(), Prefix::parse("10.1.0.0/24").unwrap()];
+    only.destination = vec![Prefix::parse("198.51.100.2").unwrap()];
+    let policy = policy(vec![only]);
+    let good = query(Protocol::Tcp, 80);
+    assert!(allowed(&policy, &good));
+    assert!(!allowed(&policy, &Query { from: UNTRUST, to: TRUST, ..good }));
+    assert!(!allowed(&policy, &Query { to: ZoneId(2), ..good }));
+    assert!(!allowed(&policy, &Query { from: ZoneId(300), ..good }));
+    assert!(!allowed(&policy, &Query { source: "10.1.1.2".parse().unwrap(), ..good }));
+    assert!(!allowed(&policy, &Query { destination: "198.51.100.3".parse().unwrap(), ..good }));
+    assert!(!allowed(&policy, &Query { source: "::ffff:10.1.0.2".parse().unwrap(), ..good }));
+}
+
+#[test]
+fn applications_come_from_the_service_then_from_the_ports() {
+    let named = vec![
+        service(Protocol::Tcp, 1, 65535, Application::Unknown),
+        service(Protocol::Tcp, 80, 80, Application::Http),
+        service(Protocol::Tcp, 2121, 2121, Application::Ftp),
+    ];
+    let mut policy = policy(vec![rule(named), rule(vec![])]);
+    policy.alg.ftp_ports = vec![21, 80, 990];
+    for (protocol, port, expected) in [
+        (Protocol::Tcp, 80, Application::Http),
+        (Protocol::Tcp, 2121, Application::Ftp),
+        (Protocol::Tcp, 21, Application::Ftp),
+        (Protocol::Tcp, 990, Application::Ftp),
+        (Protocol::Tcp, 22, Application::Unknown),
+        (Protocol::Udp, 21, Application::Unknown),
+        (Protocol::Icmp, 0, Application::Ping),
+    ] {
+        assert_eq!(policy.evaluate(&query(protocol, port)).application, expected, "{protocol:?} {port}");
+    }
+    policy.rules.clear();
+    assert_eq!(
+        policy.evaluate(&query(Protocol::Tcp, 21)).application,
+        Application::Ftp,
+        "denies are named too"
+    );
+}
+
+#[test]
+fn only_ftp_has_an_alg_and_it_can_be_off() {
+    let mut policy = Policy::default();
+    for application in Application::ALL {
+        assert_eq!(policy.alg_for(application), application == Application::Ftp);
+    }
+    policy.alg.ftp = AlgMode::Off;
+    assert!(!policy.alg_for(Application::Ftp));
+}
+
+#[test]
+fn source_nat_is_by_zone_pair_and_interface() {
+    let pool = PoolAddr(3);
+    let address = NatAddress { addr: Ipv4Addr::new(198, 51, 100, 1), pool };
+    let nat = SourceNat { from: zones(&[0]), to: zones(&[1, 2]), translate: NatTarget::Interface };
+    let policy =
+        Policy { source_nat: vec![nat], interface_nat: vec![None, Some(address)], ..Policy::default() };
+    assert!(policy.source_nat(TRUST, UNTRUST).is_some());
+    assert!(policy.source_nat(TRUST, ZoneId(2)).is_some());
+    assert!(policy.source_nat(TRUST, TRUST).is_none());
+    assert!(policy.source_nat(UNTRUST, TRUST).is_none());
+    assert_eq!(policy.nat_address(InterfaceId(1)), Some(address));
+    assert_eq!(policy.nat_address(InterfaceId(0)), None);
+    assert_eq!(policy.nat_address(InterfaceId(2)), None);
+}
+
+/// The oracle: writes every rule out as the set of its (service, prefix pair) triples, and filters from the back.
+fn oracle(policy: &Policy, q: &Query) -> (Action, RuleId, bool) {
+    let number = |addr: IpAddr| match addr {
+        IpAddr::V4(a) => u64::from(a.to_bits()),
+        IpAddr::V6(_) => unreachable!("the generator makes IPv4 only"),
+    };
+    let range = |p: &Prefix| {
+        let first = number(p.addr);
+        first..first + (1u64 << (32 - p.len))
+    };
+    let any = Prefix::parse("0.0.0.0/0").unwrap();
+    let mut answer = (Action::Deny, RuleId::NONE, policy.log_default_deny);
+    for (n, rule) in policy.rules.iter().enumerate().rev() {
+        let or_any = |list: &[Prefix]| if list.is_empty() { vec![any] } else { list.to_vec() };
+        let mut hit = false;
+        for source in or_any(&rule.source) {
+            for destination in or_any(&rule.destination) {
+                let mut ports: Vec<(Protocol, u32, u32)> = Vec::new();
+                let whole = [Protocol::Icmp, Protocol::Tcp, Protocol::Udp].map(|p| (p, 0, 65536));
+                for s in &rule.services {
+                    match s.protocol {
+                        None => ports.extend(whole),
+                        Some(Protocol::Icmp) => ports.push(whole[0]),
+                        Some(p) => ports.push((p, u32::from(s.ports.0), u32::from(s.ports.1) + 1)),
+                    }
+                }
+                if rule.services.is_empty() {
+                    ports.extend(whole);
+                }
+                hit |= range(&source).contains(&number(q.source))
+                    && range(&destination).contains(&number(q.destination))
+                    && ports.contains_port(q);
+            }
+        }
+        let zone = |set: ZoneSet, z: ZoneId| {
+            set.0.iter().enumerate().any(|(word, bits)| {
+                (0..64).any(|bit| bits & (1 << bit) != 0 && word * 64 + bit == usize::from(z.0))
+            })
+        };
+        if hit && zone(rule.from, q.from) && zone(rule.to, q.to) {
+            answer = (rule.action, RuleId(n as u32), rule.log);
+        }
+    }
+    answer
+}
+
+trait ContainsPort {
+    fn contains_port(&self, q: &Query) -> bool;
+}
+
+impl ContainsPort for Vec<(Protocol, u32, u32)> {
+    fn contains_port(&self, q: &Query) -> bool {
+        let port = u32::from(q.dport);
+        self.iter().any(|(p, first, end)| *p == q.protocol && *first <= port && port < *end)
+    }
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    prop_oneof![Just(Protocol::Icmp), Just(Protocol::Tcp), Just(Protocol::Udp)]
+}
+
+/// Few addresses, so that rules and queries meet.
+fn addr() -> impl Strategy<Value = IpAddr> {
+    (0u32..8).prop_map(|low| IpAddr::V4(Ipv4Addr::from_bits(0x0a01_0000 | low)))
+}
+
+fn prefixes() -> impl Strategy<Value = Vec<Prefix>> {
+    let prefix = (addr(), 28u8..=32).prop_map(|(addr, len)| Prefix::new(addr, len).unwrap());
+    prop::collection::vec(prefix, 0..3)
+}
+
+fn any_rule() -> impl Strategy<Value = Rule> {
+    let zone_set = || prop::collection::vec(prop_oneof![0u16..4, Just(255u16)], 0..4).prop_map(|z| zones(&z));
+    let service = (prop::option::of(protocol()), 0u16..10, 0u16..10).prop_map(|(protocol, a, b)| Service {
+        protocol,
+        ports: (a, b),
+        application: Application::Unknown,
+    });
+    let services = prop::collection::vec(service, 0..3);
+    (zone_set(), zone_set(), prefixes(), prefixes(), services, any::<bool>(), any::<bool>()).prop_map(
+        |(from, to, source, destination, services, allow, log)| Rule {
+            name: String::new(),
+            from,
+            to,
+            source,
+            destination,
+            services,
+            action: if allow { Action::Allow } else { Action::Deny },
+            log,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_the_oracle(
+        rules in prop::collection::vec(any_rule(), 0..12),
+        queries in prop::collection::vec(
+            (prop_oneof![0u16..4, Just(255u16)], 0u16..4, addr(), addr(), protocol(), 0u16..11), 1..20),
+        log_default_deny in any::<bool>(),
+    ) {
+        let policy = Policy { rules, log_default_deny, ..Policy::default() };
+        for (from, to, source, destination, protocol, dport) in queries {
+            let query = Query { from: ZoneId(from), to: ZoneId(to), source, destination, protocol, dport };
+            let decision = policy.evaluate(&query);
+            prop_assert_eq!((decision.action, decision.rule, decision.log), oracle(&policy, &query));
+        }
+    }
+}
