@@ -1,0 +1,273 @@
+//! What the server says: 227, 229, multi-line replies, and 234 after AUTH.
+
+mod common;
+
+use alg::{Application, Denial, Endpoint, ExpectationRequest, Side, Transport};
+use common::{Engine, end, flow};
+
+/// The server's answer to one command behind destination NAT: what the client reads.
+fn answered(command: &str, reply: &str) -> Result<String, Denial> {
+    let mut e = Engine::destination_nat();
+    e.client(command).server(reply);
+    match e.denial {
+        Some(denial) => Err(denial),
+        None => Ok(e.out(Side::Responder)),
+    }
+}
+
+#[test]
+fn passive_behind_source_nat_is_expected_unedited() {
+    let mut e = Engine::source_nat();
+    e.client("PASV\r\n").server("227 Entering Passive Mode (203,0,113,9,195,89).\r\n");
+    e.client("EPSV\r\n").server("229 Entering Extended Passive Mode (|||50010|)\r\n");
+    assert_eq!(e.denial, None);
+    let expected = |port| ExpectationRequest {
+        opener: Side::Initiator,
+        transport: Transport::Tcp,
+        listener: Endpoint::new(end("203.0.113.9:1").addr, port),
+        published: Endpoint::new(end("203.0.113.9:1").addr, port),
+        application: Application::FtpData,
+    };
+    assert_eq!(e.expectations, [expected(50009), expected(50010)]);
+    assert_eq!(e.facts.len(), 2);
+    assert_eq!(&e.facts[1].before[..], b"229 Entering Extended Passive Mode (|||50010|)");
+    assert!(e.facts.iter().all(|f| f.from == Side::Responder && f.before == f.after));
+    assert_eq!((e.facts[0].offset, e.facts[1].offset), (0, 49));
+}
+
+#[test]
+fn only_the_numbers_of_a_reply_change() {
+    // 40000 is published as 41024.
+    for (reply, read) in [
+        (
+            "227 Entering Passive Mode (10,1,0,2,156,64).\r\n",
+            "227 Entering Passive Mode (198,51,100,1,160,64).\r\n",
+        ),
+        (
+            "227 Entering Passive Mode (10,1,0,2,156,64)\r\n",
+            "227 Entering Passive Mode (198,51,100,1,160,64)\r\n",
+        ),
+        ("227 =10,1,0,2,156,64\n", "227 =198,51,100,1,160,64\n"),
+        ("227 passive 10,1,0,2,156,64 ok\r\n", "227 passive 198,51,100,1,160,64 ok\r\n"),
+        ("227 10,1,0,2,156,64\r\n", "227 198,51,100,1,160,64\r\n"),
+    ] {
+        assert_eq!(answered("pasv\r\n", reply).as_deref(), Ok(read));
+    }
+    for (reply, read) in [
+        ("229 Extended Passive Mode (|||40000|).\r\n", "229 Extended Passive Mode (|||41024|).\r\n"),
+        ("229 (###40000#) 7\n", "229 (###41024#) 7\n"),
+        ("229 (|||09976|)\r\n", "229 (|||11000|)\r\n"),
+    ] {
+        assert_eq!(answered("Epsv 1\n", reply).as_deref(), Ok(read));
+    }
+}
+
+#[test]
+fn bytes_of_other_charsets_stay() {
+    let mut e = Engine::destination_nat();
+    e.client("PASV\r\n").server(b"227 Passif activ\xe9 (10,1,0,2,156,64) \xff\r\n");
+    assert_eq!(e.stream(Side::Responder).out, b"227 Passif activ\xe9 (198,51,100,1,160,64) \xff\r\n");
+}
+
+#[test]
+fn replies_over_ipv6() {
+    let mut e = Engine::new(flow("fd00::2", "fd00::2", "fd00::9", "2001:db8::1"));
+    e.client("EPSV 2\r\n").server("229 ok (|||40000|)\r\n");
+    assert_eq!(e.out(Side::Responder), "229 ok (|||41024|)\r\n");
+    assert_eq!(e.expectations[0].published, end("[2001:db8::1]:41024"));
+    e.client("PASV\r\n").server("227 ok (10,1,0,2,156,64)\r\n");
+    assert_eq!(e.denial, Some(Denial::ThirdPartyAddress));
+}
+
+#[test]
+fn denials() {
+    for (reply, denial) in [
+        ("227 (10,1,0,3,156,64)\r\n", Denial::ThirdPartyAddress),
+        ("227 (192,0,2,7,156,64)\r\n", Denial::ThirdPartyAddress),
+        ("227 (10,1,0,2,0,22)\r\n", Denial::PrivilegedPort),
+        ("227 (10,1,0,2,0,0)\r\n", Denial::Malformed),
+        ("227 (10,1,0,2,156)\r\n", Denial::Malformed),
+        ("227 (10,1,0,2,156,300)\r\n", Denial::Malformed),
+        ("227 (10,1,0,2,156,64,1)\r\n", Denial::Malformed),
+        ("227 (10,1,0,2,156,64) (10,1,0,2,0,22)\r\n", Denial::Malformed),
+        ("227 Entering Passive Mode\r\n", Denial::Malformed),
+        ("229 (|||40000|)\r\n", Denial::WrongSide),
+    ] {
+        assert_eq!(answered("PASV\r\n", reply), Err(denial), "{reply:?}");
+    }
+    for (reply, denial) in [
+        ("229 (|||1023|)\r\n", Denial::PrivilegedPort),
+        ("229 (|||0|)\r\n", Denial::Malformed),
+        ("229 (|||40000)\r\n", Denial::Malformed),
+        ("229 (|1|10.1.0.3|40000|)\r\n", Denial::Malformed),
+        ("229 |||40000|\r\n", Denial::Malformed),
+        ("227 (10,1,0,2,156,64)\r\n", Denial::WrongSide),
+    ] {
+        assert_eq!(answered("EPSV\r\n", reply), Err(denial), "{reply:?}");
+    }
+}
+
+#[test]
+fn each_passive_reply_needs_its_command() {
+    let reply = "227 (203,0,113,9,195,89)\r\n";
+    assert_eq!(Engine::source_nat().server(reply).denial, Some(Denial::WrongSide));
+    // Pipelined: as many as were asked for.
+    let mut e = Engine::source_nat();
+    e.client("PASV\r\nPASV\r\n").server(reply.repeat(2));
+    assert_eq!((e.denial, e.expectations.len()), (None, 2));
+    assert_eq!(e.server(reply).denial, Some(Denial::WrongSide));
+    // EPSV refused, then PASV: as clients do.
+    let mut e = Engine::source_nat();
+    e.client("EPSV\r\n").server("500 what\r\n").client("PASV\r\n").server(reply);
+    assert_eq!((e.denial, e.expectations.len()), (None, 1));
+    // No command asks for passive mode here.
+    for command in ["EPSV ALL\r\n", "PASVX\r\n", "XPASV\r\n", "STOR PASV\r\n", "PAS\r\n", "PASV"] {
+        let mut e = Engine::source_nat();
+        e.client(command).server("229 (|||50000|)\r\n");
+        assert_eq!(e.denial, Some(Denial::WrongSide), "{command:?}");
+        let mut e = Engine::source_nat();
+        e.client(command).server(reply);
+        assert_eq!(e.denial, Some(Denial::WrongSide), "{command:?}");
+    }
+}
+
+#[test]
+fn commands_are_recognised_however_cut() {
+    for command in ["PASV\r\n", "pasv\n", "PASV \r\n", "\u{0}\r\nPASV\r\n"] {
+        for size in 1..=command.len() {
+            let mut e = Engine::source_nat();
+            e.feed_cut(Side::Initiator, command.as_bytes(), &[size]);
+            e.server("227 (203,0,113,9,195,89)\r\n");
+            assert_eq!((e.denial, e.expectations.len()), (None, 1), "{command:?} by {size}");
+        }
+    }
+}
+
+#[test]
+fn lines_inside_a_multi_line_reply_are_text() {
+    let banner = "220-Welcome\r\n227 (203,0,113,9,0,22)\r\n229 nonsense\r\n 220 no\r\n220-still\r\n2200 no\r\n220\tno\r\n";
+    for size in [1, 2, 3, 4, 5, 7, 1000] {
+        let mut e = Engine::source_nat();
+        e.feed_cut(Side::Responder, banner.as_bytes(), &[size]);
+        assert_eq!((e.denial, e.held(Side::Responder)), (None, String::new()));
+        // The last line, and then 227 is a reply again.
+        e.feed_cut(Side::Responder, b"220 ready\r\n227 (203,0,113,9,195,89)\r\n", &[size]);
+        assert_eq!(e.denial, Some(Denial::WrongSide));
+    }
+    // A file name in a listing.
+    let mut e = Engine::source_nat();
+    e.client("PASV\r\nSTAT\r\n").server("213-list\r\n227 (203,0,113,9,195,89)\r\n213 end\r\n");
+    assert_eq!((e.denial, e.expectations.len()), (None, 0));
+    e.server("227 (203,0,113,9,195,89)\r\n");
+    assert_eq!((e.denial, e.expectations.len()), (None, 1));
+}
+
+#[test]
+fn a_multi_line_227_is_not_read() {
+    for size in [1, 2, 3, 4, 1000] {
+        let mut e = Engine::source_nat();
+        let reply = b"227-Entering\r\n229 x\r\n227 (10,9,9,9,0,22)\r\n230 ok\r\n";
+        e.client("PASV\r\n").feed_cut(Side::Responder, reply, &[size]);
+        assert_eq!((e.denial, e.expectations.len()), (None, 0));
+        assert_eq!(e.stream(Side::Responder).out, reply);
+    }
+}
+
+#[test]
+fn an_unfinished_reply_is_held_and_nothing_else() {
+    for held in ["2", "22", "227", "229", "227 ", "227 Entering", "229 (|||5"] {
+        let mut e = Engine::source_nat();
+        e.client("PASV\r\nEPSV\r\n").server("220 hi\r\n").server(held);
+        assert_eq!(e.held(Side::Responder), held);
+    }
+    for free in ["1", "5", "20", "220", "221", "226", "228", "227-", "227\r", "227,", "2\r"] {
+        let mut e = Engine::source_nat();
+        e.server("220 hi\r\n").server(free);
+        assert_eq!(e.held(Side::Responder), "", "{free:?}");
+    }
+}
+
+#[test]
+fn a_client_gives_no_replies() {
+    let mut e = Engine::source_nat();
+    e.client("PASV\r\n227 (203,0,113,9,0,22)\r\n229 x\r\n");
+    assert_eq!((e.denial, e.facts.len()), (None, 0));
+}
+
+#[test]
+fn after_auth_tls_nothing_is_read() {
+    for (auth, accepted) in [
+        ("AUTH TLS\r\n", "234 go on\r\n"),
+        ("auth ssl\n", "234 go on\n"),
+        ("AUTH TLS-P\r\n", "234-go\r\n227 x\r\n234 on\r\n"),
+    ] {
+        for size in [1, 3, 1000] {
+            let mut e = Engine::source_nat();
+            e.feed_cut(Side::Initiator, auth.as_bytes(), &[size]);
+            assert!(!e.alg.is_blind());
+            e.feed_cut(Side::Responder, accepted.as_bytes(), &[size]);
+            assert!(e.alg.is_blind(), "{auth:?}");
+            let secret = b"\x16\x03\x01\nPORT x\r\n\nPOR";
+            e.client(secret).server(b"227 x\r\n22");
+            assert_eq!((e.denial, e.held(Side::Initiator), e.held(Side::Responder)), Default::default());
+            assert!(e.stream(Side::Initiator).out.ends_with(secret));
+        }
+    }
+    // In the bytes right behind the 234, too.
+    let mut e = Engine::source_nat();
+    e.client("AUTH TLS\r\n").server("234 ok\r\n227 x\r\n");
+    assert_eq!(e.denial, None);
+}
+
+#[test]
+fn without_an_accepted_auth_all_is_read() {
+    for (command, reply) in [
+        ("AUTH TLS\r\n", "534 no\r\n"),
+        ("AUTH GSSAPI\r\n", "334 more\r\n"),
+        ("NOOP\r\n", "234 surprise\r\n"),
+        ("AUTHTLS\r\n", "234 surprise\r\n"),
+        ("AUTH TLS\r\n", "200-x\r\n234 text\r\n200 ok\r\n"),
+    ] {
+        let mut e = Engine::source_nat();
+        e.client(command).server(reply);
+        assert!(!e.alg.is_blind(), "{command:?} {reply:?}");
+        e.client("PORT 10,1,0,2,156,64\r\n");
+        assert_eq!(e.expectations.len(), 1);
+    }
+}
+
+#[test]
+fn a_port_that_229_cannot_carry_is_refused() {
+    // The gateway publishes another address than the one that the client called.
+    struct Elsewhere;
+    impl alg::Gateway for Elsewhere {
+        fn publish(
+            &mut self,
+            _: Side,
+            _: Transport,
+            e: Endpoint,
+            _: u16,
+            _: alg::Parity,
+        ) -> Result<Endpoint, alg::PublishError> {
+            Ok(Endpoint::new(end("198.51.100.77:1").addr, e.port))
+        }
+    }
+    use alg::StreamAlg as _;
+    let flow = Engine::destination_nat().gateway.flow;
+    for (command, reply, expected) in [
+        (&b"EPSV\r\n"[..], &b"229 (|||40000|)\r\n"[..], alg::Verdict::Deny(Denial::NoResources)),
+        (b"PASV\r\n", b"227 (10,1,0,2,156,64)\r\n", alg::Verdict::Pass),
+    ] {
+        let (mut ftp, mut answer) = (alg::ftp::Ftp::default(), alg::Answer::default());
+        ftp.inspect(&flow, Side::Initiator, 0, command, &mut Elsewhere, &mut answer);
+        let verdict = ftp.inspect(&flow, Side::Responder, 0, reply, &mut Elsewhere, &mut answer);
+        assert_eq!(verdict, expected);
+    }
+}
+
+#[test]
+fn the_state_is_plain_data() {
+    fn plain<T: Copy + serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static>() {}
+    plain::<alg::Bound>();
+    assert!(size_of::<alg::Bound>() <= 32);
+}
