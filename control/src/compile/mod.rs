@@ -1,0 +1,12 @@
+//! Compiles a [`Config`] into the snapshots that workers read. Pure functions: no device, no clock, no file.
+
+mod network;
+mod policy;
+mod reload;
+
+pub use network::{Network, compile_interfaces};
+pub use policy::compile_policy;
+pub use reload::restart_needed;
+
+#[cfg(doc)]
+use crate::config::Config;

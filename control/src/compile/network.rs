@@ -1,0 +1,56 @@
+//! Interfaces, routes and static neighbours.
+
+use crate::config::Config;
+use core::net::Ipv4Addr;
+use dataplane::fib::{Interface, Route};
+use dataplane::key::InterfaceId;
+use dataplane::policy::Prefix;
+use ipnet::Ipv4Net;
+
+/// What the FIB is built from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// In the order of the configuration.
+    pub interfaces: Vec<Interface>,
+    /// Connected networks first, in the order of interfaces, then the configured routes in their order.
+    pub routes: Vec<Route>,
+    /// Static neighbours: where, address, MAC address.
+    pub neighbors: Vec<(InterfaceId, Ipv4Addr, [u8; 6])>,
+}
+
+/// Compiles interfaces and routes. `macs` are the devices' MAC addresses in the order of interfaces. A `mac` of the
+/// configuration goes before the device's; an interface with neither (offline, on a ring) gets a locally administered one.
+#[must_use]
+pub fn compile_interfaces(config: &Config, macs: &[[u8; 6]]) -> Network {
+    let interfaces = config.interfaces.iter().zip(0u8..).map(|(interface, index)| Interface {
+        name: interface.name.clone(),
+        zone: interface.zone,
+        mac: interface
+            .mac
+            .or_else(|| macs.get(usize::from(index)).copied())
+            .unwrap_or([0x02, 0, 0, 0, 0, index]),
+        mtu: interface.mtu,
+        addresses: interface.addresses.iter().map(|net| (net.addr(), net.prefix_len())).collect(),
+    });
+    let mut routes: Vec<Route> = Vec::new();
+    for (interface, id) in config.interfaces.iter().zip(0u16..) {
+        for net in &interface.addresses {
+            let route = Route { to: prefix(*net), interface: InterfaceId(id), via: None };
+            // Two addresses of one network make one route.
+            if !routes.contains(&route) {
+                routes.push(route);
+            }
+        }
+    }
+    routes.extend(config.routes.iter().map(|route| Route {
+        to: prefix(route.to),
+        interface: route.interface,
+        via: route.via,
+    }));
+    let neighbors = config.neighbors.iter().map(|n| (n.interface, n.address, n.mac));
+    Network { interfaces: interfaces.collect(), routes, neighbors: neighbors.collect() }
+}
+
+fn prefix(net: Ipv4Net) -> Prefix {
+    Prefix { addr: net.network().into(), len: net.prefix_len() }
+}

@@ -1,0 +1,85 @@
+//! Rules, NAT, timeouts and ALG profiles.
+
+use crate::config::{AlgProtocol, Config, ConfigError, Interface, Problem, Zones};
+use core::net::Ipv4Addr;
+use dataplane::policy::{AlgProfiles, NatAddress, Policy, PoolAddr, Rule, SourceNat, ZoneSet};
+
+/// Compiles the policy. `nat_address` gives each translated address its place in the gateway's registry of port
+/// spaces (the same address, the same place), or none if the registry is full.
+///
+/// # Errors
+/// The registry is full.
+pub fn compile_policy(
+    config: &Config,
+    generation: u32,
+    nat_address: &mut dyn FnMut(Ipv4Addr) -> Option<PoolAddr>,
+) -> Result<Policy, ConfigError> {
+    let rules = config.rules.iter().map(|rule| Rule {
+        name: rule.name.clone(),
+        from: zone_set(&rule.from),
+        to: zone_set(&rule.to),
+        source: rule.source.clone(),
+        destination: rule.destination.clone(),
+        services: rule.services.clone(),
+        action: rule.action,
+        log: rule.log,
+    });
+    let source_nat = config.nats.iter().map(|nat| SourceNat {
+        from: zone_set(&nat.from),
+        to: zone_set(&nat.to),
+        translate: nat.translate,
+    });
+    let interface_nat = config.interfaces.iter().map(|interface| {
+        let Some(net) = interface.addresses.first() else {
+            return Ok(None);
+        };
+        let pool = nat_address(net.addr()).ok_or_else(|| registry_full(config, interface, net.addr()))?;
+        Ok(Some(NatAddress { addr: net.addr(), pool }))
+    });
+    Ok(Policy {
+        generation,
+        zones: config.zones.clone(),
+        interface_nat: interface_nat.collect::<Result<_, _>>()?,
+        rules: rules.collect(),
+        source_nat: source_nat.collect(),
+        timeouts: config.timeouts,
+        alg: alg_profiles(config),
+        log_default_deny: config.log.deny,
+    })
+}
+
+fn registry_full(config: &Config, interface: &Interface, addr: Ipv4Addr) -> ConfigError {
+    ConfigError {
+        file: config.file.clone(),
+        place: Some(interface.place),
+        problem: Problem::Conflict {
+            what: format!("no port space is left for {addr} of interface \"{}\"", interface.name),
+            expected: "fewer translated addresses since the gateway started".into(),
+        },
+        excerpt: None,
+    }
+}
+
+fn zone_set(zones: &Zones) -> ZoneSet {
+    let Zones::Only(zones) = zones else { return ZoneSet([u64::MAX; 4]) };
+    let mut set = [0; 4];
+    for zone in zones {
+        if let Some(word) = set.get_mut(usize::from(zone.0 / 64)) {
+            *word |= 1 << (zone.0 % 64);
+        }
+    }
+    ZoneSet(set)
+}
+
+fn alg_profiles(config: &Config) -> AlgProfiles {
+    let mut profiles = AlgProfiles::default();
+    for alg in &config.algs {
+        match alg.protocol {
+            AlgProtocol::Ftp => {
+                profiles.ftp = alg.mode;
+                profiles.ftp_ports.clone_from(&alg.ports);
+            }
+        }
+    }
+    profiles
+}

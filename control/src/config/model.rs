@@ -1,0 +1,308 @@
+//! A checked configuration as plain data. References are resolved: a zone is its number, a service its ports.
+
+use super::source::Place;
+use core::net::Ipv4Addr;
+use dataplane::key::{InterfaceId, ZoneId};
+use dataplane::policy::{Action, AlgMode, NatTarget, Prefix, Service, Timeouts};
+use ipnet::Ipv4Net;
+use std::path::PathBuf;
+
+/// A configuration that has passed every check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The file's name, for messages.
+    pub file: String,
+    /// `[gateway]`.
+    pub gateway: Gateway,
+    /// `[dataplane]`.
+    pub dataplane: Dataplane,
+    /// `[[interface]]`, by [`InterfaceId`].
+    pub interfaces: Vec<Interface>,
+    /// `[[route]]`. Connected networks are not among them.
+    pub routes: Vec<Route>,
+    /// `[[neighbor]]`.
+    pub neighbors: Vec<Neighbor>,
+    /// Zone names by [`ZoneId`]: those of interfaces in their order, then those that are only declared. A reload
+    /// cannot change interfaces, so the zone that a session came from keeps its number.
+    pub zones: Vec<String>,
+    /// `[[address]]`.
+    pub addresses: Vec<AddressSet>,
+    /// `[[service]]`; predefined ones are not among them.
+    pub services: Vec<NamedService>,
+    /// `[[alg]]`.
+    pub algs: Vec<Alg>,
+    /// `[[rule]]`; the first match wins.
+    pub rules: Vec<Rule>,
+    /// `[[nat]]`; the first match wins.
+    pub nats: Vec<Nat>,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[timeouts]`.
+    pub timeouts: Timeouts,
+    /// `[log]`.
+    pub log: Log,
+    /// `[control]`.
+    pub control: Control,
+}
+
+/// `[gateway]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// What the gateway is called in logs.
+    pub name: String,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self { name: "postern".into() }
+    }
+}
+
+/// What a worker does when its queues are empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Idle {
+    /// Poll if all devices are PCI ones, else sleep.
+    #[default]
+    Auto,
+    /// Poll without pause.
+    Busy,
+    /// Sleep for a moment after some empty polls.
+    Sleep,
+}
+
+/// `[dataplane]`. Sizes are fixed at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataplane {
+    /// Worker i runs on core `workers[i]`. Empty: one worker on the last core. Cores may repeat.
+    pub workers: Vec<u16>,
+    /// Most sessions.
+    pub sessions: u32,
+    /// Most expectations.
+    pub expectations: u32,
+    /// Most sessions with an ALG bound.
+    pub alg_sessions: u32,
+    /// Most endpoint-independent NAT bindings.
+    pub bindings: u32,
+    /// Room of each worker's event ring, in events.
+    pub events: u32,
+    /// What a worker does when its queues are empty.
+    pub idle: Idle,
+    /// Empty polls before a worker sleeps.
+    pub idle_polls: u32,
+    /// How long it sleeps, in microseconds.
+    pub idle_sleep_us: u32,
+    /// DPDK memory in MiB; none to derive it from the sizes.
+    pub memory_mb: Option<u32>,
+    /// Added to the EAL arguments.
+    pub eal_args: Vec<String>,
+    /// Test mode: every packet goes to a random worker first.
+    pub misroute: bool,
+}
+
+impl Default for Dataplane {
+    fn default() -> Self {
+        Self {
+            workers: Vec::new(),
+            sessions: 262_144,
+            expectations: 16_384,
+            alg_sessions: 16_384,
+            bindings: 262_144,
+            events: 8_192,
+            idle: Idle::Auto,
+            idle_polls: 256,
+            idle_sleep_us: 50,
+            memory_mb: None,
+            eal_args: Vec::new(),
+            misroute: false,
+        }
+    }
+}
+
+impl Dataplane {
+    /// The core of each worker, on a machine whose last usable core is `last`.
+    #[must_use]
+    pub fn worker_cores(&self, last: u16) -> Vec<u16> {
+        if self.workers.is_empty() { vec![last] } else { self.workers.clone() }
+    }
+}
+
+/// `[[interface]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its device, as it is written.
+    pub device: String,
+    /// Its zone.
+    pub zone: ZoneId,
+    /// Its addresses with their prefix lengths; the first is the primary.
+    pub addresses: Vec<Ipv4Net>,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+    /// Its MAC address; none to take the device's.
+    pub mac: Option<[u8; 6]>,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// `[[route]]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Destination.
+    pub to: Ipv4Net,
+    /// Next hop; none if the network is on the link of `interface`.
+    pub via: Option<Ipv4Addr>,
+    /// Egress.
+    pub interface: InterfaceId,
+}
+
+/// `[[neighbor]]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbor {
+    /// Where it is.
+    pub interface: InterfaceId,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+}
+
+/// `[[address]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressSet {
+    /// Its name.
+    pub name: String,
+    /// What it stands for.
+    pub prefixes: Vec<Prefix>,
+}
+
+/// `[[service]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedService {
+    /// Its name.
+    pub name: String,
+    /// What it stands for; one per range of ports.
+    pub services: Vec<Service>,
+}
+
+/// Protocols that have an ALG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlgProtocol {
+    /// FTP.
+    Ftp,
+}
+
+/// `[[alg]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alg {
+    /// Its name.
+    pub name: String,
+    /// Its protocol.
+    pub protocol: AlgProtocol,
+    /// How far it goes.
+    pub mode: AlgMode,
+    /// Ports that are this protocol where the rule's service names no application.
+    pub ports: Vec<u16>,
+}
+
+/// Zones of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Zones {
+    /// Every zone, also those that a later reload may add.
+    Any,
+    /// These.
+    Only(Vec<ZoneId>),
+}
+
+/// `[[rule]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its name; `rule N`, counted from 1, if the file gives none.
+    pub name: String,
+    /// Where sessions come from.
+    pub from: Zones,
+    /// Where they go.
+    pub to: Zones,
+    /// Original source; empty for any.
+    pub source: Vec<Prefix>,
+    /// Translated destination; empty for any.
+    pub destination: Vec<Prefix>,
+    /// Services; empty for any.
+    pub services: Vec<Service>,
+    /// What it does.
+    pub action: Action,
+    /// Whether its sessions and denies go to the audit log.
+    pub log: bool,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// `[[nat]]`: source NAT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nat {
+    /// Where sessions come from.
+    pub from: Zones,
+    /// Where they go.
+    pub to: Zones,
+    /// What they are translated to.
+    pub translate: NatTarget,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// ICMP errors that a worker sends in a second.
+    pub icmp_errors_per_second: u32,
+    /// Denied packets that a worker reports in a second.
+    pub deny_events_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { icmp_errors_per_second: 1_000, deny_events_per_second: 100 }
+    }
+}
+
+/// Where audit records go.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Audit {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    #[default]
+    Stdout,
+    /// A file that is appended to.
+    File(PathBuf),
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Where audit records go.
+    pub audit: Audit,
+    /// What the control core itself logs, on standard error.
+    pub level: tracing::Level,
+    /// Whether packets that no rule matches are recorded.
+    pub deny: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { audit: Audit::default(), level: tracing::Level::INFO, deny: true }
+    }
+}
+
+/// `[control]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// The Unix socket of the gRPC service.
+    pub socket: PathBuf,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { socket: "/run/postern/control.sock".into() }
+    }
+}

@@ -1,0 +1,171 @@
+//! What rules refer to by name: `[[zone]]`, `[[address]]`, `[[service]]`, and the profiles of `[[alg]]`.
+
+use crate::config::model::{AddressSet, Alg, AlgProtocol, NamedService};
+use crate::config::reader::{Names, Reader, Schema, Table, Text};
+use crate::config::services::{self, PREDEFINED};
+use crate::config::values;
+use alg::Application;
+use dataplane::key::Protocol;
+use dataplane::policy::{AlgMode, AlgProfiles, MAX_ZONES, Service};
+
+static ZONE: Schema = Schema { table: "[[zone]]", keys: &["name"], later: &[] };
+
+/// All zones: those of interfaces in their order, then those that are only declared.
+pub(super) fn zones<'t>(reader: &mut Reader<'t>, top: &Table<'t>, interfaces: &[Table<'t>]) -> Vec<&'t str> {
+    let mut zones: Vec<&'t str> = Vec::new();
+    // The interfaces' own pass, later, notes what is wrong with their zones.
+    for name in interfaces.iter().filter_map(|table| table.peek("zone")) {
+        if !zones.contains(&name) {
+            zones.push(name);
+        }
+    }
+    let mut names = Names::new("zone");
+    for table in reader.items(top, "zone", &ZONE) {
+        let Some(name) = reader.need_string(&table, "name", "the zone's name") else { continue };
+        values::name(reader, "zone name", &name);
+        names.take(reader, &name);
+        if !zones.contains(&name.text) {
+            zones.push(name.text);
+        }
+        if zones.len() > MAX_ZONES {
+            reader.conflict(&name.span, "one zone too many".into(), format!("at most {MAX_ZONES}"));
+            break;
+        }
+    }
+    zones
+}
+
+static ADDRESS: Schema = Schema { table: "[[address]]", keys: &["name", "prefixes"], later: &[] };
+
+pub(super) fn addresses<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<AddressSet> {
+    let mut names = Names::new("address");
+    let mut sets = Vec::new();
+    for table in reader.items(top, "address", &ADDRESS) {
+        let name = item_name(reader, &table, "address name", &mut names);
+        let prefixes = reader.strings(&table, "prefixes", values::PREFIX);
+        if table.lacks("prefixes") {
+            reader.missing(&table, "prefixes", "a list such as [\"10.1.0.0/16\"]");
+        }
+        let prefixes = prefixes.unwrap_or_default();
+        let prefixes = prefixes.iter().filter_map(|text| values::network(reader, "prefix", text));
+        let prefixes = prefixes.map(values::prefix).collect();
+        sets.push(AddressSet { name: name.to_owned(), prefixes });
+    }
+    sets
+}
+
+static SERVICE: Schema =
+    Schema { table: "[[service]]", keys: &["name", "protocol", "ports", "application"], later: &["timeout"] };
+
+const PORT_LIST: &str = "ports such as [80, \"6881-6899\"]";
+
+pub(super) fn services<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<NamedService> {
+    let mut names = Names::new("service");
+    let mut named = Vec::new();
+    for table in reader.items(top, "service", &SERVICE) {
+        let name = item_name(reader, &table, "service name", &mut names);
+        if services::predefined(name).is_some() {
+            let span = table.span_of("name");
+            reader.conflict(&span, format!("service \"{name}\" is predefined"), "a name of its own");
+        }
+        let expected = "one of tcp, udp, icmp";
+        let protocol = reader.need_string(&table, "protocol", expected);
+        let words = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("icmp", Protocol::Icmp)];
+        let later = ["gre", "esp", "ah", "sctp", "icmp6"];
+        let protocol = protocol.and_then(|text| reader.word(&text, "protocol", &words, &later));
+        let application = application(reader, &table).unwrap_or(Application::Unknown);
+        let mut ports = Vec::new();
+        let given = reader.list(&table, "ports", PORT_LIST, |reader, entry| {
+            let range = match entry.text() {
+                Some(text) => values::ports(reader, &text),
+                None => reader.integer_of(&entry, 1..=65_535).and_then(one_port),
+            };
+            ports.extend(range);
+        });
+        match protocol {
+            Some(Protocol::Icmp) if given => {
+                let what = "ICMP has no ports".into();
+                reader.conflict(&table.span_of("ports"), what, "no \"ports\"");
+            }
+            Some(Protocol::Icmp) => ports.push((0, 0)),
+            Some(Protocol::Tcp | Protocol::Udp) if !given => reader.missing(&table, "ports", PORT_LIST),
+            _ if given && ports.is_empty() => {
+                reader.conflict(&table.span_of("ports"), "\"ports\" names no port".into(), PORT_LIST);
+            }
+            _ => {}
+        }
+        let entries = ports.into_iter().map(|ports| Service { protocol, ports, application });
+        named.push(NamedService { name: name.to_owned(), services: entries.collect() });
+    }
+    named
+}
+
+static ALG: Schema = Schema {
+    table: "[[alg]]",
+    keys: &["name", "protocol", "mode", "ports"],
+    later: &["commands", "rules", "limits", "allow", "deny", "files"],
+};
+
+/// Protocols of the language without an ALG in this release.
+const LATER_ALGS: [&str; 10] = ["tftp", "sip", "rtsp", "dns", "pptp", "irc", "h323", "http", "tls", "smtp"];
+
+pub(super) fn algs<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Alg> {
+    let mut names = Names::new("alg");
+    let mut protocols = Names::new("alg of protocol");
+    let mut algs = Vec::new();
+    for table in reader.items(top, "alg", &ALG) {
+        let name = item_name(reader, &table, "alg name", &mut names);
+        let protocol = reader.need_string(&table, "protocol", "\"ftp\"");
+        if let Some(text) = protocol {
+            let words = [("ftp", AlgProtocol::Ftp)];
+            if reader.word(&text, "alg protocol", &words, &LATER_ALGS).is_some() {
+                protocols.take(reader, &text);
+            }
+        }
+        let mode = reader.string(&table, "mode", "one of off, full");
+        let words = [("off", AlgMode::Off), ("full", AlgMode::Full)];
+        let later = ["monitor", "inspect", "strict"];
+        let mode = mode.and_then(|text| reader.word(&text, "mode", &words, &later));
+        let mut ports = Vec::new();
+        let given = reader.list(&table, "ports", "ports such as [21, 2121]", |reader, entry| {
+            let port = reader.integer_of(&entry, 1..=65_535).and_then(one_port);
+            ports.extend(port.map(|(port, _)| port));
+        });
+        if !given {
+            ports = AlgProfiles::default().ftp_ports;
+        }
+        algs.push(Alg {
+            name: name.to_owned(),
+            protocol: AlgProtocol::Ftp,
+            mode: mode.unwrap_or_default(),
+            ports,
+        });
+    }
+    algs
+}
+
+/// The name that an item must have; empty if it has none.
+fn item_name<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    what: &'static str,
+    names: &mut Names<'t>,
+) -> &'t str {
+    let Some(name) = reader.need_string(table, "name", "a name") else { return "" };
+    values::name(reader, what, &name);
+    names.take(reader, &name);
+    name.text
+}
+
+/// The application that a service says it is.
+fn application<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> Option<Application> {
+    use Application::{Dns, Ftp, Http, Https, Ping, Ssh};
+    let text: Text<'t> = reader.string(table, "application", "the application that the service is")?;
+    let words = [Ftp, Http, Https, Dns, Ssh, Ping].map(|a| (a.name(), a));
+    let later: Vec<&str> = PREDEFINED.iter().map(|(name, _)| *name).collect();
+    reader.word(&text, "application", &words, &later)
+}
+
+fn one_port(port: u32) -> Option<(u16, u16)> {
+    u16::try_from(port).ok().map(|port| (port, port))
+}

@@ -1,0 +1,205 @@
+//! `[[rule]]` and `[[nat]]`.
+
+use crate::config::error::Problem;
+use crate::config::model::{AddressSet, Interface, NamedService, Nat, Rule, Zones};
+use crate::config::reader::{Names, Reader, Schema, Table, Text};
+use crate::config::services::{self, LITERAL, PREDEFINED};
+use crate::config::values;
+use dataplane::policy::{Action, NatTarget, Prefix, Service};
+
+/// What rules refer to.
+pub(super) struct Named<'n, 't> {
+    pub(super) zones: &'n [&'t str],
+    pub(super) addresses: &'n [AddressSet],
+    pub(super) services: &'n [NamedService],
+}
+
+static RULE: Schema = Schema {
+    table: "[[rule]]",
+    keys: &["name", "from", "to", "source", "destination", "service", "action", "log"],
+    later: &["application", "user", "mode"],
+};
+
+pub(super) fn rules<'t>(reader: &mut Reader<'t>, top: &Table<'t>, named: &Named<'_, 't>) -> Vec<Rule> {
+    let mut names = Names::new("rule");
+    let mut rules = Vec::new();
+    for table in reader.items(top, "rule", &RULE) {
+        let name = reader.string(&table, "name", "the rule's name");
+        if let Some(name) = &name {
+            values::label(reader, "rule name", name);
+            names.take(reader, name);
+        }
+        let expected = "one of allow, deny";
+        let action = reader.need_string(&table, "action", expected);
+        let words = [("allow", Action::Allow), ("deny", Action::Deny)];
+        let action = action.and_then(|text| reader.word(&text, "action", &words, &["reject", "reset"]));
+        rules.push(Rule {
+            name: name.map_or_else(|| format!("rule {}", rules.len() + 1), |n| n.text.to_owned()),
+            from: zones(reader, &table, "from", named),
+            to: zones(reader, &table, "to", named),
+            source: addresses(reader, &table, "source", named),
+            destination: addresses(reader, &table, "destination", named),
+            services: services(reader, &table, named),
+            action: action.unwrap_or(Action::Deny),
+            log: reader.boolean(&table, "log").unwrap_or(true),
+            place: reader.place(&table.span),
+        });
+    }
+    rules
+}
+
+/// Whether a list is `any`, which stands alone.
+fn is_any<'t>(reader: &mut Reader<'t>, key: &'static str, texts: &[Text<'t>]) -> bool {
+    let Some(any) = texts.iter().find(|text| text.text == "any") else { return false };
+    if texts.len() > 1 {
+        reader.conflict(&any.span, format!("\"any\" stands beside others in \"{key}\""), "\"any\" alone");
+    }
+    true
+}
+
+fn zones<'t>(reader: &mut Reader<'t>, table: &Table<'t>, key: &'static str, named: &Named<'_, 't>) -> Zones {
+    let expected = "the names of zones, or \"any\"";
+    if table.lacks(key) {
+        reader.missing(table, key, expected);
+    }
+    let Some(texts) = reader.strings(table, key, expected) else { return Zones::Any };
+    if is_any(reader, key, &texts) {
+        return Zones::Any;
+    }
+    Zones::Only(texts.iter().filter_map(|text| super::zone(reader, named.zones, text)).collect())
+}
+
+fn addresses<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    key: &'static str,
+    named: &Named<'_, 't>,
+) -> Vec<Prefix> {
+    let expected = "the names of addresses, literal addresses or networks, or \"any\"";
+    let Some(texts) = reader.strings(table, key, expected) else { return Vec::new() };
+    if is_any(reader, key, &texts) {
+        return Vec::new();
+    }
+    let mut prefixes = Vec::new();
+    for text in texts {
+        if values::is_literal_address(text.text) {
+            prefixes.extend(values::network(reader, "address", &text).map(values::prefix));
+        } else if let Some(set) = named.addresses.iter().find(|set| set.name == text.text) {
+            prefixes.extend(&set.prefixes);
+        } else {
+            let known = named.addresses.iter().map(|set| set.name.clone()).collect();
+            let (name, also) = (text.text.to_owned(), " or a literal such as 10.1.0.0/16");
+            reader.error(&text.span, Problem::UnknownName { what: "address", name, known, also });
+        }
+    }
+    prefixes
+}
+
+fn services<'t>(reader: &mut Reader<'t>, table: &Table<'t>, named: &Named<'_, 't>) -> Vec<Service> {
+    let expected = "the names of services, literals such as \"tcp/80\", or \"any\"";
+    let Some(texts) = reader.strings(table, "service", expected) else { return Vec::new() };
+    if is_any(reader, "service", &texts) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for text in texts {
+        service(reader, &text, named, &mut found);
+    }
+    found
+}
+
+fn service<'t>(reader: &mut Reader<'t>, text: &Text<'t>, named: &Named<'_, 't>, found: &mut Vec<Service>) {
+    if let Some(known) = named.services.iter().find(|service| service.name == text.text) {
+        return found.extend(&known.services);
+    }
+    match services::predefined(text.text) {
+        Some(services::Named::One(service)) => return found.push(service),
+        Some(services::Named::Later) => {
+            let what = format!("service \"{}\"", text.text);
+            return reader.not_available(what, &text.span, "TCP, UDP or ICMP echo");
+        }
+        None => {}
+    }
+    if text.text.contains('/') {
+        match services::literal(text.text) {
+            Some(service) => found.push(service),
+            None => reader.bad("service", text, "tcp/PORT, udp/PORT or a range such as udp/6881-6899"),
+        }
+        return;
+    }
+    let known = PREDEFINED.iter().filter(|(_, named)| *named != services::Named::Later);
+    let known = known.map(|(name, _)| (*name).to_owned());
+    let known =
+        known.chain(["any".to_owned()]).chain(named.services.iter().map(|s| s.name.clone())).collect();
+    let name = text.text.to_owned();
+    reader.error(&text.span, Problem::UnknownName { what: "service", name, known, also: LITERAL });
+}
+
+static NAT: Schema = Schema {
+    table: "[[nat]]",
+    keys: &["type", "from", "to", "translate"],
+    later: &["source", "destination", "service"],
+};
+
+pub(super) fn nats<'t>(
+    reader: &mut Reader<'t>,
+    top: &Table<'t>,
+    named: &Named<'_, 't>,
+    interfaces: &[Interface],
+) -> Vec<Nat> {
+    let mut nats = Vec::new();
+    for table in reader.items(top, "nat", &NAT) {
+        let kind = reader.need_string(&table, "type", "\"source\"");
+        let kind = kind
+            .and_then(|text| reader.word(&text, "nat type", &[("source", ())], &["destination", "static"]));
+        if kind.is_none() {
+            // Another type has other keys.
+            continue;
+        }
+        let nat = Nat {
+            from: zones(reader, &table, "from", named),
+            to: zones(reader, &table, "to", named),
+            translate: NatTarget::Interface,
+            place: reader.place(&table.span),
+        };
+        translate(reader, &table);
+        check_egress(reader, &table, &nat, named, interfaces);
+        nats.push(nat);
+    }
+    nats
+}
+
+/// Only the interface's address can be translated to; a pool is noted.
+fn translate<'t>(reader: &mut Reader<'t>, table: &Table<'t>) {
+    let expected = "\"interface\"";
+    if table.lacks("translate") {
+        reader.missing(table, "translate", expected);
+    }
+    for text in reader.strings(table, "translate", expected).unwrap_or_default() {
+        if values::is_literal_address(text.text) {
+            reader.not_available(format!("a pool such as \"{}\"", text.text), &text.span, expected);
+        } else {
+            reader.word(&text, "translation", &[("interface", ())], &["pool"]);
+        }
+    }
+}
+
+/// Every interface of the zones that it translates to must have the address that it translates to. (`any` covers
+/// only those that have one: sessions to others find no address and are dropped.)
+fn check_egress<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    nat: &Nat,
+    named: &Named<'_, 't>,
+    interfaces: &[Interface],
+) {
+    let Zones::Only(zones) = &nat.to else { return };
+    for interface in interfaces {
+        if interface.addresses.is_empty() && zones.contains(&interface.zone) {
+            let zone = named.zones.get(usize::from(interface.zone.0)).copied().unwrap_or("");
+            let what =
+                format!("zone \"{zone}\" holds interface \"{}\", which has no address", interface.name);
+            reader.conflict(&table.span_of("to"), what, "an address to translate to");
+        }
+    }
+}
