@@ -49,13 +49,18 @@ fn may_answer(frame: &[u8], p: &Parsed) -> bool {
     let unicast = frame.first().is_some_and(|b| b & 1 == 0) && frame.get(6).is_some_and(|b| b & 1 == 0);
     let first = get16(frame, l3 + 6).is_some_and(|f| f & 0x1FFF == 0);
     let error = p.protocol == Protocol::Icmp
-        && !frame
-            .get(usize::from(p.l4))
-            .is_some_and(|t| matches!(*t, icmp::ECHO_REPLY | icmp::ECHO_REQUEST));
+        && !frame.get(usize::from(p.l4)).is_some_and(|t| matches!(*t, icmp::ECHO_REPLY | icmp::ECHO_REQUEST));
     unicast && first && !error && one_host(l3 + 12) && one_host(l3 + 16)
 }
 
-fn error<B: PacketBuf>(buf: &mut B, p: &Parsed, gateway: Ipv4Addr, kind: u8, code: u8, rest: u32) -> Option<()> {
+fn error<B: PacketBuf>(
+    buf: &mut B,
+    p: &Parsed,
+    gateway: Ipv4Addr,
+    kind: u8,
+    code: u8,
+    rest: u32,
+) -> Option<()> {
     let frame = buf.bytes();
     if !may_answer(frame, p) || usize::from(p.l3) != ETHERNET_LEN || frame.len() < p.frame_len() {
         return None;

@@ -61,3 +61,6 @@ pub mod icmp {
     /// Time exceeded.
     pub const TIME_EXCEEDED: u8 = 11;
 }
+
+#[cfg(test)]
+mod tests;

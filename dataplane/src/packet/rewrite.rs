@@ -134,11 +134,7 @@ pub fn clamp_mss(frame: &mut [u8], p: &Parsed, max: u16) -> bool {
 
 /// TCP: maps the blocks of the SACK option (RFC 2018 §3), left and right edge each. A block that maps to none is left
 /// out; the room that it took becomes NOPs. True if anything changed.
-pub fn map_sack(
-    frame: &mut [u8],
-    p: &Parsed,
-    mut map: impl FnMut(u32, u32) -> Option<(u32, u32)>,
-) -> bool {
+pub fn map_sack(frame: &mut [u8], p: &Parsed, mut map: impl FnMut(u32, u32) -> Option<(u32, u32)>) -> bool {
     if p.protocol != Protocol::Tcp {
         return false;
     }
