@@ -119,11 +119,11 @@ fn passive_fails_with_the_alg_off_when_only_the_control_port_is_allowed() {
 #[test]
 fn a_close_record_carries_the_bytes_of_the_child() {
     let Some(world) = World::new() else { return };
-    let mut gateway = Gateway::start(&world, &only_ftp());
+    let gateway = Gateway::start(&world, &Config { time_wait: 1, ..only_ftp() });
     let server = FtpServer::start(&world);
     server.fetch_ok(&world, Mode::Port);
-    gateway.stop();
     let record = gateway.audited("session-close", |r| r["application"] == "ftp-data");
+    assert_eq!(record["close_reason"], "fin", "{record}");
     // The server opened it, and sent the file; its headers count too.
     let sent = record["bytes"][0].as_u64().unwrap();
     let size = FILE_SIZE as u64;

@@ -34,6 +34,8 @@ pub struct Config {
     pub inside_device: &'static str,
     /// DPDK memory, MiB.
     pub memory_mb: Option<u32>,
+    /// How long a TCP session stays after both ends have closed it, seconds.
+    pub time_wait: u32,
 }
 
 impl Config {
@@ -46,6 +48,7 @@ impl Config {
             outside_mtu: None,
             inside_device: "af_packet:pgw0",
             memory_mb: None,
+            time_wait: 120,
         }
     }
 
@@ -53,6 +56,7 @@ impl Config {
     pub fn text(&self, folder: &Path) -> String {
         let mut text = format!(
             "[dataplane]\nworkers = [0, 1]\nsessions = 16384\nmisroute = {misroute}\n{memory}\n\
+             [timeouts]\ntcp_time_wait = {time_wait}\n\n\
              [log]\naudit = \"{audit}\"\n\n\
              [control]\nsocket = \"{socket}\"\n\n\
              [[interface]]\nname = \"inside\"\ndevice = \"{device}\"\nzone = \"trust\"\naddresses = [\"{INSIDE}/24\"]\n\n\
@@ -63,6 +67,7 @@ impl Config {
              [[rule]]\nname = \"under test\"\nfrom = \"trust\"\nto = \"untrust\"\nservice = {services:?}\n\
              action = \"allow\"\nlog = true\n",
             misroute = self.misroute,
+            time_wait = self.time_wait,
             memory = self.memory_mb.map(|m| format!("memory_mb = {m}\n")).unwrap_or_default(),
             audit = folder.join("audit.jsonl").display(),
             socket = folder.join("control.sock").display(),
