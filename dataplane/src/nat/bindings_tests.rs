@@ -163,5 +163,27 @@ fn a_run_grows_beside_what_is_there_or_not_at_all() {
     assert_eq!((b.ports().in_use(TCP), b.bindings.len()), before);
 }
 
+/// A full table that changes all the time: the index tidies itself up, and never grows.
+#[test]
+fn the_index_keeps_its_size() {
+    let mut b = bench(1, 1000);
+    let size = b.bindings.index.num_buckets();
+    assert!(b.bindings.index.capacity() >= 2000);
+    let mut held = std::collections::VecDeque::new();
+    for n in 0..50_000u32 {
+        let inside = (IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n)), 7000);
+        held.push_back(b.open(inside, u64::from(n) << 32).unwrap());
+        if held.len() == 1000 {
+            let oldest = held.pop_front().unwrap();
+            assert!(b.release(oldest, Tick(n)));
+        }
+    }
+    assert_eq!(b.bindings.len(), 999);
+    assert_eq!(b.bindings.index.num_buckets(), size);
+    assert_eq!(b.bindings.index.len(), 999);
+    assert!(held.iter().all(|id| b.bindings.get(*id).is_some()));
+    assert_eq!((b.hold.lost(), b.hold.len()), (0, 4096));
+}
+
 #[path = "bindings_model.rs"]
 mod model;
