@@ -67,8 +67,9 @@ pub enum Lookup {
 /// Next hops with known MAC addresses, under numbers that sessions may keep.
 ///
 /// The control core owns the one table that changes, and publishes copies. A number means the same next hop as long
-/// as [`Self::topology`] stays; a number that was given back and is given out anew makes a new topology. A removed
-/// neighbour alone does not: its number then means none, and whoever kept it looks the route up again.
+/// as [`Self::topology`] stays. New neighbours get numbers never used; when those run out, all are numbered afresh, and
+/// that is a new topology. A removed neighbour alone makes none: its number then means nothing, and whoever kept it
+/// looks the route up again.
 #[derive(Clone, Debug)]
 pub struct AdjacencyTable {
     /// By number minus one.
@@ -94,19 +95,28 @@ impl AdjacencyTable {
             *self.slots.get_mut(slot(id)?)? = Some(adjacency);
             return Some(id);
         }
-        // Numbers never used come first: they cost no topology.
-        let at = if self.slots.len() < Self::MAX {
-            self.slots.push(Some(adjacency));
-            self.slots.len() - 1
-        } else {
-            let at = self.slots.iter().position(Option::is_none)?;
-            *self.slots.get_mut(at)? = Some(adjacency);
-            self.bump();
-            at
-        };
-        let id = AdjacencyId(u16::try_from(at + 1).ok()?);
+        if self.slots.len() >= Self::MAX {
+            self.renumber();
+        }
+        if self.slots.len() >= Self::MAX {
+            return None;
+        }
+        self.slots.push(Some(adjacency));
+        let id = AdjacencyId(u16::try_from(self.slots.len()).ok()?);
         self.index.insert((interface, next_hop), id);
         Some(id)
+    }
+
+    /// Closes the gaps that removed neighbours left, if there are any.
+    fn renumber(&mut self) {
+        if self.index.len() == self.slots.len() {
+            return;
+        }
+        self.slots.retain(Option::is_some);
+        for (n, a) in (1u16..).zip(self.slots.iter().flatten()) {
+            self.index.insert((a.interface, a.next_hop), AdjacencyId(n));
+        }
+        self.bump();
     }
 
     /// Removes a neighbour. True if it was there.
@@ -479,8 +489,12 @@ mod tests {
             assert!(t.set(InterfaceId(0), hop(n), [5; 6]).is_some());
         }
         assert_eq!(t.topology(), 1);
-        assert_eq!(t.set(InterfaceId(0), hop(70_000), [6; 6]), Some(a));
-        assert_eq!(t.topology(), 2);
+        // The slots are all used, one of them is free: everyone moves up.
+        let last = AdjacencyId(u16::MAX);
+        assert_eq!(t.len(), AdjacencyTable::MAX - 1);
+        assert_eq!(t.set(InterfaceId(0), hop(70_000), [6; 6]), Some(last));
+        assert_eq!((t.topology(), t.find(InterfaceId(0), hop(2))), (2, Some(a)));
+        assert!(t.iter().all(|n| t.find(n.interface, n.next_hop).and_then(|id| t.get(id)) == Some(n)));
         assert_eq!(t.set(InterfaceId(0), hop(70_001), [6; 6]), None);
         assert_eq!(t.len(), AdjacencyTable::MAX);
     }
