@@ -1,6 +1,6 @@
 //! Rules, NAT, timeouts and ALG profiles.
 
-use crate::config::{AlgProtocol, Config, ConfigError, Interface, Problem, Zones};
+use crate::config::{AlgProtocol, Config, ConfigError, Interface, Problem, Report, Zones};
 use core::net::Ipv4Addr;
 use dataplane::policy::{AlgProfiles, NatAddress, Policy, PoolAddr, Rule, SourceNat, ZoneSet};
 
@@ -13,7 +13,7 @@ pub fn compile_policy(
     config: &Config,
     generation: u32,
     nat_address: &mut dyn FnMut(Ipv4Addr) -> Option<PoolAddr>,
-) -> Result<Policy, ConfigError> {
+) -> Result<Policy, Report> {
     let rules = config.rules.iter().map(|rule| Rule {
         name: rule.name.clone(),
         from: zone_set(&rule.from),
@@ -31,7 +31,7 @@ pub fn compile_policy(
     });
     let interface_nat = config.interfaces.iter().map(|interface| {
         let Some(net) = interface.addresses.first() else {
-            return Ok(None);
+            return Ok::<_, Report>(None);
         };
         let pool = nat_address(net.addr()).ok_or_else(|| registry_full(config, interface, net.addr()))?;
         Ok(Some(NatAddress { addr: net.addr(), pool }))
@@ -39,7 +39,7 @@ pub fn compile_policy(
     Ok(Policy {
         generation,
         zones: config.zones.clone(),
-        interface_nat: interface_nat.collect::<Result<_, _>>()?,
+        interface_nat: interface_nat.collect::<Result<_, Report>>()?,
         rules: rules.collect(),
         source_nat: source_nat.collect(),
         timeouts: config.timeouts,
@@ -48,8 +48,8 @@ pub fn compile_policy(
     })
 }
 
-fn registry_full(config: &Config, interface: &Interface, addr: Ipv4Addr) -> ConfigError {
-    ConfigError {
+fn registry_full(config: &Config, interface: &Interface, addr: Ipv4Addr) -> Report {
+    Report::from(ConfigError {
         file: config.file.clone(),
         place: Some(interface.place),
         problem: Problem::Conflict {
@@ -57,7 +57,7 @@ fn registry_full(config: &Config, interface: &Interface, addr: Ipv4Addr) -> Conf
             expected: "fewer translated addresses since the gateway started".into(),
         },
         excerpt: None,
-    }
+    })
 }
 
 fn zone_set(zones: &Zones) -> ZoneSet {

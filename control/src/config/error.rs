@@ -11,10 +11,10 @@ pub enum Problem {
     #[error("cannot read the file: {0}")]
     Read(String),
     /// The text is not TOML.
-    #[error("{0}")]
+    #[error("{}", syntax(.0))]
     Syntax(String),
     /// A key that this table does not have.
-    #[error("unknown key \"{key}\" in {table}; expected one of {}{}", list(expected), hint(key, expected))]
+    #[error("unknown key \"{key}\" in {table}; expected {}{}", one_of(expected), hint(key, expected))]
     UnknownKey {
         /// The key.
         key: String,
@@ -56,7 +56,7 @@ pub enum Problem {
     /// A name that nothing has.
     #[error(
         "unknown {what} \"{name}\"; expected {}{also}{}",
-        if known.is_empty() { "a name that is defined".to_owned() } else { format!("one of {}", list(known)) },
+        if known.is_empty() { "a name that is defined".to_owned() } else { one_of(known) },
         hint(name, known)
     )]
     UnknownName {
@@ -97,8 +97,19 @@ pub enum Problem {
     },
 }
 
-fn list<T: AsRef<str>>(words: &[T]) -> String {
-    words.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ")
+/// The parser's words, with what was expected where it does not say so itself.
+fn syntax(message: &str) -> String {
+    match message {
+        "duplicate key" => "duplicate key; expected each key and each [table] once".to_owned(),
+        m if m.contains("expected") => m.to_owned(),
+        m => format!("{m}; expected TOML"),
+    }
+}
+
+/// `a` for one word, `one of a, b` for more.
+pub(super) fn one_of<T: AsRef<str>>(words: &[T]) -> String {
+    let list = words.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    if words.len() == 1 { list } else { format!("one of {list}") }
 }
 
 fn hint<T: AsRef<str>>(word: &str, known: &[T]) -> String {
@@ -130,25 +141,27 @@ impl Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Most errors that a [`Report`] displays.
-const MOST_SHOWN: usize = 50;
+/// Most errors that a [`Report`] holds.
+pub const MOST_ERRORS: usize = 100;
 
-/// All errors of a configuration, in the order of the file. Displays each with its line and a caret under it.
+/// The errors of a configuration, in the order of the file. Displays each with its line and a caret under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The errors; at least one.
+    /// The errors: at least one, at most [`MOST_ERRORS`].
     pub errors: Vec<ConfigError>,
+    /// How many more there are.
+    pub more: usize,
 }
 
 impl From<ConfigError> for Report {
     fn from(error: ConfigError) -> Self {
-        Self { errors: vec![error] }
+        Self { errors: vec![error], more: 0 }
     }
 }
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for (i, error) in self.errors.iter().take(MOST_SHOWN).enumerate() {
+        for (i, error) in self.errors.iter().enumerate() {
             if i > 0 {
                 writeln!(f)?;
             }
@@ -158,8 +171,9 @@ impl Display for Report {
                 write!(f, "\n{:>6} | {line}\n       | {:indent$}{:^<width$}", place.line, "", "")?;
             }
         }
-        match self.errors.len().saturating_sub(MOST_SHOWN) {
+        match self.more {
             0 => Ok(()),
+            1 => write!(f, "\nand 1 more error"),
             more => write!(f, "\nand {more} more errors"),
         }
     }

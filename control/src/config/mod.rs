@@ -19,7 +19,7 @@ mod services;
 mod source;
 mod values;
 
-pub use error::{ConfigError, Problem, Report};
+pub use error::{ConfigError, MOST_ERRORS, Problem, Report};
 pub use model::{
     AddressSet, Alg, AlgProtocol, Audit, Config, Control, Dataplane, Gateway, Idle, Interface, Limits, Log,
     NamedService, Nat, Neighbor, Route, Rule, Zones,

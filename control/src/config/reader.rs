@@ -3,7 +3,7 @@
 //! An item with an error still takes its place, so that what refers to it raises no error of its own. That is safe
 //! because a configuration with any error is refused as a whole.
 
-use super::error::{ConfigError, Problem, Report};
+use super::error::{ConfigError, MOST_ERRORS, Problem, Report, one_of};
 use super::source::{Place, Source};
 use core::ops::{Range, RangeInclusive};
 use serde_spanned::Spanned;
@@ -72,11 +72,13 @@ impl<'t> Table<'t> {
 pub(super) struct Reader<'t> {
     source: Source<'t>,
     errors: Vec<(usize, ConfigError)>,
+    /// Errors beyond the most that are kept.
+    more: usize,
 }
 
 impl<'t> Reader<'t> {
     pub(super) fn new(source: Source<'t>) -> Self {
-        Self { source, errors: Vec::new() }
+        Self { source, errors: Vec::new(), more: 0 }
     }
 
     /// All errors noted so far, in the order of the file.
@@ -88,7 +90,7 @@ impl<'t> Reader<'t> {
             return Ok(());
         }
         self.errors.sort_by_key(|(at, _)| *at);
-        Err(Report { errors: self.errors.drain(..).map(|(_, error)| error).collect() })
+        Err(Report { errors: self.errors.drain(..).map(|(_, error)| error).collect(), more: self.more })
     }
 
     pub(super) fn file(&self) -> &'t str {
@@ -101,6 +103,10 @@ impl<'t> Reader<'t> {
 
     /// Notes an error.
     pub(super) fn error(&mut self, span: &Span, problem: Problem) {
+        if self.errors.len() == MOST_ERRORS {
+            self.more += 1;
+            return;
+        }
         let error = ConfigError {
             file: self.source.file.to_owned(),
             place: Some(self.source.place(span.start)),
@@ -121,6 +127,18 @@ impl<'t> Reader<'t> {
         self.error(span, Problem::NotAvailable { what, expected: expected.into() });
     }
 
+    /// Notes a name that nothing has. (Names that could not be read are empty.)
+    pub(super) fn unknown<'k>(
+        &mut self,
+        what: &'static str,
+        text: &Text<'_>,
+        known: impl IntoIterator<Item = &'k str>,
+        also: &'static str,
+    ) {
+        let known = known.into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        self.error(&text.span, Problem::UnknownName { what, name: text.text.to_owned(), known, also });
+    }
+
     /// Notes two settings that do not go together.
     pub(super) fn conflict(&mut self, span: &Span, what: String, expected: impl Into<String>) {
         self.error(span, Problem::Conflict { what, expected: expected.into() });
@@ -133,7 +151,7 @@ impl<'t> Reader<'t> {
             let name: &str = key.get_ref();
             if later.contains(&name) {
                 let what = format!("\"{name}\" in {table}");
-                self.not_available(what, &key.span(), format!("one of {}", keys.join(", ")));
+                self.not_available(what, &key.span(), one_of(keys));
             } else if !keys.contains(&name) {
                 let (key_name, expected) = (name.to_owned(), keys.to_vec());
                 self.error(&key.span(), Problem::UnknownKey { key: key_name, table, expected });
@@ -252,7 +270,7 @@ impl<'t> Reader<'t> {
         Some(texts)
     }
 
-    /// A list that may be missing, given to `read` value by value.
+    /// A list that may be missing, given to `read` value by value. Answers whether there is a list.
     pub(super) fn list(
         &mut self,
         table: &Table<'t>,
@@ -263,7 +281,7 @@ impl<'t> Reader<'t> {
         let Some(value) = table.get(key) else { return false };
         let DeValue::Array(entries) = value.get_ref() else {
             self.wrong_type(key, value, format!("a list, {expected}"));
-            return true;
+            return false;
         };
         for entry in entries {
             read(self, Entry { key, value: entry });
@@ -351,15 +369,11 @@ impl<'t> Reader<'t> {
     ) -> Option<T> {
         let found = words.iter().find(|(word, _)| *word == text.text).map(|(_, value)| *value);
         if found.is_none() {
-            let known: Vec<String> = words.iter().map(|(word, _)| (*word).to_owned()).collect();
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             if later.contains(&text.text) {
-                let expected = format!("one of {}", known.join(", "));
-                self.not_available(format!("{what} \"{}\"", text.text), &text.span, expected);
+                self.not_available(format!("{what} \"{}\"", text.text), &text.span, one_of(&known));
             } else {
-                self.error(
-                    &text.span,
-                    Problem::UnknownName { what, name: text.text.to_owned(), known, also: "" },
-                );
+                self.unknown(what, text, known, "");
             }
         }
         found

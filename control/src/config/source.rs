@@ -28,7 +28,11 @@ impl core::fmt::Display for Place {
     }
 }
 
-/// A line of the file with the part that an error is about.
+/// Longest excerpt, in characters, and how much of it stands before the marked part when the line is longer.
+const LONGEST_EXCERPT: usize = 160;
+const LEAD: usize = 60;
+
+/// A line of the file with the part that an error is about. Of a very long line, the part around the mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Excerpt {
     /// The line. Tabs and control characters stand as single spaces, so that the caret lines up.
@@ -63,11 +67,15 @@ impl<'t> Source<'t> {
         let tail = rest.split('\n').next().unwrap_or("");
         let length = span.end.saturating_sub(span.start).min(tail.len());
         let width = tail.char_indices().take_while(|(at, _)| *at < length).count().max(1);
-        let line = head.chars().chain(tail.trim_end().chars());
+        let indent = head.chars().count();
+        let long = indent + tail.chars().count() > LONGEST_EXCERPT;
+        let cut = if long { indent.saturating_sub(LEAD) } else { 0 };
+        let line = head.chars().chain(tail.trim_end().chars()).skip(cut).take(LONGEST_EXCERPT);
+        let indent = indent - cut;
         Excerpt {
             line: line.map(|c| if c.is_control() { ' ' } else { c }).collect(),
-            indent: head.chars().count(),
-            width,
+            indent,
+            width: width.min(LONGEST_EXCERPT - indent.min(LEAD)),
         }
     }
 
@@ -116,5 +124,14 @@ mod tests {
         assert_eq!(excerpt.line, "x = \"ä b\"");
         assert_eq!((excerpt.indent, excerpt.width), (4, 6));
         assert_eq!(source.excerpt(&(500..600)).width, 1);
+    }
+
+    #[test]
+    fn an_excerpt_of_a_very_long_line_is_short() {
+        let text = "x".repeat(1_000);
+        let excerpt = Source { file: "f", text: &text }.excerpt(&(500..900));
+        assert_eq!((excerpt.line.len(), excerpt.indent, excerpt.width), (160, 60, 100));
+        let excerpt = Source { file: "f", text: &text }.excerpt(&(3..900));
+        assert_eq!((excerpt.line.len(), excerpt.indent, excerpt.width), (160, 3, 157));
     }
 }

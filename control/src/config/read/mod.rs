@@ -81,9 +81,7 @@ pub(super) fn read(source: Source<'_>) -> Result<Config, Report> {
 fn zone<'t>(reader: &mut Reader<'t>, zones: &[&'t str], name: &Text<'t>) -> Option<ZoneId> {
     let index = zones.iter().position(|known| *known == name.text).and_then(|i| u16::try_from(i).ok());
     if index.is_none() {
-        let known = zones.iter().map(|z| (*z).to_owned()).collect();
-        let problem = Problem::UnknownName { what: "zone", name: name.text.to_owned(), known, also: "" };
-        reader.error(&name.span, problem);
+        reader.unknown("zone", name, zones.iter().copied(), "");
     }
     index.map(ZoneId)
 }

@@ -1,6 +1,5 @@
 //! `[[interface]]`, `[[route]]` and `[[neighbor]]`.
 
-use crate::config::error::Problem;
 use crate::config::model::{Interface, Neighbor, Route};
 use crate::config::reader::{Names, Reader, Schema, Span, Table, Text};
 use crate::config::values;
@@ -8,6 +7,7 @@ use core::net::Ipv4Addr;
 use dataplane::key::{InterfaceId, ZoneId};
 use dataplane::policy::MAX_ZONES;
 use ipnet::Ipv4Net;
+use std::collections::HashSet;
 
 /// DPDK's default build numbers 32 ports.
 const MOST_INTERFACES: usize = 32;
@@ -150,9 +150,7 @@ fn interface_of<'t>(
 ) -> Option<InterfaceId> {
     let index = interfaces.iter().position(|i| i.name == text.text).and_then(|i| u16::try_from(i).ok());
     if index.is_none() {
-        let known = interfaces.iter().map(|i| i.name.clone()).collect();
-        let name = text.text.to_owned();
-        reader.error(&text.span, Problem::UnknownName { what: "interface", name, known, also: "" });
+        reader.unknown("interface", text, interfaces.iter().map(|i| i.name.as_str()), "");
     }
     index.map(InterfaceId)
 }
@@ -207,15 +205,14 @@ static ROUTE: Schema =
     Schema { table: "[[route]]", keys: &["to", "via", "interface"], later: &["metric", "distance"] };
 
 fn routes<'t>(reader: &mut Reader<'t>, top: &Table<'t>, interfaces: &[Interface]) -> Vec<Route> {
-    let mut routes: Vec<Route> = Vec::new();
+    let mut routes = Vec::new();
+    let mut seen = HashSet::new();
     for table in reader.items(top, "route", &ROUTE) {
         let to = reader.need_string(&table, "to", "a network such as 0.0.0.0/0");
         let span = table.span_of("to");
         let to = to.and_then(|text| values::network(reader, "destination", &text));
-        let only = reader.string(&table, "interface", "the name of an interface");
-        let only_good = only.is_none();
-        let only = only.and_then(|text| interface_of(reader, &text, interfaces));
-        let only_good = only_good || only.is_some();
+        let named = reader.string(&table, "interface", "the name of an interface");
+        let only = named.as_ref().and_then(|text| interface_of(reader, text, interfaces));
         let via = reader.string(&table, "via", "the next hop's address");
         if table.lacks("via") && table.lacks("interface") {
             reader.missing(
@@ -225,12 +222,13 @@ fn routes<'t>(reader: &mut Reader<'t>, top: &Table<'t>, interfaces: &[Interface]
             );
         }
         if let Some(to) = to {
-            check_destination(reader, to, &span, &routes, interfaces);
+            check_destination(reader, to, &span, &mut seen, interfaces);
         }
         let via_given = via.is_some();
         let via = via.and_then(|text| {
             let addr = values::host(reader, "next hop", &text)?;
-            if !only_good {
+            // An unknown interface is noted, and has no network to check.
+            if named.is_some() && only.is_none() {
                 return None;
             }
             let interface = connected(reader, "next hop", addr, &text.span, only, interfaces)?;
@@ -253,10 +251,10 @@ fn check_destination(
     reader: &mut Reader<'_>,
     to: Ipv4Net,
     span: &Span,
-    routes: &[Route],
+    seen: &mut HashSet<Ipv4Net>,
     interfaces: &[Interface],
 ) {
-    if routes.iter().any(|route| route.to == to) {
+    if !seen.insert(to) {
         let what = format!("{to} has a route already");
         reader.conflict(span, what, "one route for each network");
     }

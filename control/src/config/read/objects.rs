@@ -1,7 +1,7 @@
 //! What rules refer to by name: `[[zone]]`, `[[address]]`, `[[service]]`, and the profiles of `[[alg]]`.
 
 use crate::config::model::{AddressSet, Alg, AlgProtocol, NamedService};
-use crate::config::reader::{Names, Reader, Schema, Table, Text};
+use crate::config::reader::{Names, Reader, Schema, Table};
 use crate::config::services::{self, PREDEFINED};
 use crate::config::values;
 use alg::Application;
@@ -14,7 +14,7 @@ static ZONE: Schema = Schema { table: "[[zone]]", keys: &["name"], later: &[] };
 pub(super) fn zones<'t>(reader: &mut Reader<'t>, top: &Table<'t>, interfaces: &[Table<'t>]) -> Vec<&'t str> {
     let mut zones: Vec<&'t str> = Vec::new();
     // The interfaces' own pass, later, notes what is wrong with their zones.
-    for name in interfaces.iter().filter_map(|table| table.peek("zone")) {
+    for name in interfaces.iter().take(MAX_ZONES).filter_map(|table| table.peek("zone")) {
         if !zones.contains(&name) {
             zones.push(name);
         }
@@ -73,9 +73,10 @@ pub(super) fn services<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Name
         let words = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("icmp", Protocol::Icmp)];
         let later = ["gre", "esp", "ah", "sctp", "icmp6"];
         let protocol = protocol.and_then(|text| reader.word(&text, "protocol", &words, &later));
-        let application = application(reader, &table).unwrap_or(Application::Unknown);
-        let mut ports = Vec::new();
+        let application = application(reader, &table, protocol);
+        let (mut ports, mut entries) = (Vec::new(), 0);
         let given = reader.list(&table, "ports", PORT_LIST, |reader, entry| {
+            entries += 1;
             let range = match entry.text() {
                 Some(text) => values::ports(reader, &text),
                 None => reader.integer_of(&entry, 1..=65_535).and_then(one_port),
@@ -88,8 +89,10 @@ pub(super) fn services<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Name
                 reader.conflict(&table.span_of("ports"), what, "no \"ports\"");
             }
             Some(Protocol::Icmp) => ports.push((0, 0)),
-            Some(Protocol::Tcp | Protocol::Udp) if !given => reader.missing(&table, "ports", PORT_LIST),
-            _ if given && ports.is_empty() => {
+            Some(Protocol::Tcp | Protocol::Udp) if table.lacks("ports") => {
+                reader.missing(&table, "ports", PORT_LIST);
+            }
+            _ if given && entries == 0 => {
                 reader.conflict(&table.span_of("ports"), "\"ports\" names no port".into(), PORT_LIST);
             }
             _ => {}
@@ -126,12 +129,16 @@ pub(super) fn algs<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Alg> {
         let words = [("off", AlgMode::Off), ("full", AlgMode::Full)];
         let later = ["monitor", "inspect", "strict"];
         let mode = mode.and_then(|text| reader.word(&text, "mode", &words, &later));
-        let mut ports = Vec::new();
+        let (mut ports, mut entries) = (Vec::new(), 0);
         let given = reader.list(&table, "ports", "ports such as [21, 2121]", |reader, entry| {
+            entries += 1;
             let port = reader.integer_of(&entry, 1..=65_535).and_then(one_port);
             ports.extend(port.map(|(port, _)| port));
         });
-        if !given {
+        if given && entries == 0 {
+            let what = "\"ports\" names no port".into();
+            reader.conflict(&table.span_of("ports"), what, "ports such as [21, 2121], or no \"ports\"");
+        } else if !given {
             ports = AlgProfiles::default().ftp_ports;
         }
         algs.push(Alg {
@@ -157,13 +164,28 @@ fn item_name<'t>(
     name.text
 }
 
-/// The application that a service says it is.
-fn application<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> Option<Application> {
-    use Application::{Dns, Ftp, Http, Https, Ping, Ssh};
-    let text: Text<'t> = reader.string(table, "application", "the application that the service is")?;
+/// The application that a service says it is, or that its protocol says.
+fn application<'t>(reader: &mut Reader<'t>, table: &Table<'t>, protocol: Option<Protocol>) -> Application {
+    use Application::{Dns, Ftp, Http, Https, Ping, Ssh, Unknown};
+    let default = if protocol == Some(Protocol::Icmp) { Ping } else { Unknown };
+    let Some(text) = reader.string(table, "application", "the application that the service is") else {
+        return default;
+    };
     let words = [Ftp, Http, Https, Dns, Ssh, Ping].map(|a| (a.name(), a));
     let later: Vec<&str> = PREDEFINED.iter().map(|(name, _)| *name).collect();
-    reader.word(&text, "application", &words, &later)
+    let Some(application) = reader.word(&text, "application", &words, &later) else { return default };
+    let carriers: &[Protocol] = match application {
+        Ftp | Http | Ssh => &[Protocol::Tcp],
+        Ping => &[Protocol::Icmp],
+        // HTTP/3 and DNS run over both.
+        _ => &[Protocol::Tcp, Protocol::Udp],
+    };
+    if protocol.is_some_and(|p| !carriers.contains(&p)) {
+        let names: Vec<&str> = carriers.iter().map(|p| p.name()).collect();
+        let what = format!("application \"{}\" does not run over this protocol", text.text);
+        reader.conflict(&text.span, what, format!("protocol {}", names.join(" or ")));
+    }
+    application
 }
 
 fn one_port(port: u32) -> Option<(u16, u16)> {

@@ -1,6 +1,5 @@
 //! `[[rule]]` and `[[nat]]`.
 
-use crate::config::error::Problem;
 use crate::config::model::{AddressSet, Interface, NamedService, Nat, Rule, Zones};
 use crate::config::reader::{Names, Reader, Schema, Table, Text};
 use crate::config::services::{self, LITERAL, PREDEFINED};
@@ -87,9 +86,8 @@ fn addresses<'t>(
         } else if let Some(set) = named.addresses.iter().find(|set| set.name == text.text) {
             prefixes.extend(&set.prefixes);
         } else {
-            let known = named.addresses.iter().map(|set| set.name.clone()).collect();
-            let (name, also) = (text.text.to_owned(), " or a literal such as 10.1.0.0/16");
-            reader.error(&text.span, Problem::UnknownName { what: "address", name, known, also });
+            let known = named.addresses.iter().map(|set| set.name.as_str());
+            reader.unknown("address", &text, known, " or a literal such as 10.1.0.0/16");
         }
     }
     prefixes
@@ -128,11 +126,9 @@ fn service<'t>(reader: &mut Reader<'t>, text: &Text<'t>, named: &Named<'_, 't>, 
         return;
     }
     let known = PREDEFINED.iter().filter(|(_, named)| *named != services::Named::Later);
-    let known = known.map(|(name, _)| (*name).to_owned());
-    let known =
-        known.chain(["any".to_owned()]).chain(named.services.iter().map(|s| s.name.clone())).collect();
-    let name = text.text.to_owned();
-    reader.error(&text.span, Problem::UnknownName { what: "service", name, known, also: LITERAL });
+    let known = known.map(|(name, _)| *name).chain(["any"]);
+    let known = known.chain(named.services.iter().map(|service| service.name.as_str()));
+    reader.unknown("service", text, known, LITERAL);
 }
 
 static NAT: Schema = Schema {

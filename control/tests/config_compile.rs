@@ -1,0 +1,190 @@
+//! From a file to the snapshots that workers read.
+
+use control::compile::{compile_interfaces, compile_policy, restart_needed};
+use control::config::Config;
+use dataplane::key::{InterfaceId, Protocol, ZoneId};
+use dataplane::policy::{
+    Action, AlgMode, NatAddress, NatTarget, Policy, PoolAddr, Prefix, Service, Timeouts, ZoneSet,
+};
+use std::net::Ipv4Addr;
+
+const REFERENCE: &str = include_str!("../../docs/examples/reference.toml");
+const MINIMAL: &str = include_str!("../../docs/examples/minimal.toml");
+
+fn parse(text: &str) -> Config {
+    Config::parse("f.toml", text).unwrap_or_else(|report| panic!("{report}"))
+}
+
+fn compile(config: &Config) -> Policy {
+    let mut registry = Vec::new();
+    compile_policy(config, 7, &mut |addr| {
+        registry.push(addr);
+        Some(PoolAddr(registry.len() as u16 - 1))
+    })
+    .unwrap()
+}
+
+fn prefix(addr: [u8; 4], len: u8) -> Prefix {
+    Prefix { addr: Ipv4Addr::from(addr).into(), len }
+}
+
+fn service(protocol: Protocol, ports: (u16, u16), application: alg::Application) -> Service {
+    Service { protocol: Some(protocol), ports, application }
+}
+
+#[test]
+fn the_policy_of_the_reference() {
+    use alg::Application::{Ftp, Unknown};
+    let policy = compile(&parse(REFERENCE));
+    assert_eq!(policy.generation, 7);
+    assert_eq!(policy.zones, ["trust", "untrust", "dmz"], "zones of interfaces come first");
+    let rule = &policy.rules[0];
+    assert_eq!((rule.name.as_str(), rule.action, rule.log), ("example", Action::Allow, true));
+    assert_eq!(rule.from, ZoneSet([0b001, 0, 0, 0]));
+    assert_eq!(rule.to, ZoneSet([0b110, 0, 0, 0]));
+    assert_eq!(rule.source, [prefix([10, 1, 0, 0], 24), prefix([10, 9, 0, 1], 32)]);
+    assert!(rule.destination.is_empty(), "any");
+    assert_eq!(
+        rule.services,
+        [
+            service(Protocol::Tcp, (21, 21), Ftp),
+            service(Protocol::Tcp, (2121, 2121), Ftp),
+            service(Protocol::Tcp, (3000, 3010), Ftp),
+            service(Protocol::Udp, (6881, 6899), Unknown),
+        ]
+    );
+    let nat = &policy.source_nat[0];
+    assert_eq!((nat.from, nat.to), (ZoneSet([1, 0, 0, 0]), ZoneSet([2, 0, 0, 0])));
+    assert_eq!(nat.translate, NatTarget::Interface);
+    let addr = |addr: [u8; 4], pool| Some(NatAddress { addr: addr.into(), pool: PoolAddr(pool) });
+    assert_eq!(policy.interface_nat, [addr([10, 1, 0, 1], 0), addr([198, 51, 100, 1], 1)]);
+    assert_eq!(policy.timeouts, Timeouts::default());
+    assert!(policy.log_default_deny);
+}
+
+#[test]
+fn any_covers_every_zone() {
+    let text = MINIMAL.replace("from = \"trust\"", "from = \"any\"");
+    assert_eq!(compile(&parse(&text)).rules[0].from, ZoneSet([u64::MAX; 4]));
+}
+
+#[test]
+fn zones_above_64_land_in_their_word() {
+    let mut text = MINIMAL.to_owned();
+    for i in 0..254 {
+        text.push_str(&format!("[[zone]]\nname = \"z{i}\"\n"));
+    }
+    text.push_str("[[rule]]\nfrom = [\"z62\", \"z253\"]\nto = \"any\"\naction = \"deny\"\n");
+    let policy = compile(&parse(&text));
+    assert_eq!(policy.zones.len(), 256);
+    assert_eq!(policy.rules[1].from, ZoneSet([0, 1, 0, 1 << 63]));
+    assert_eq!(policy.rules[1].name, "rule 2");
+    assert!(Config::parse("f", &format!("{text}[[zone]]\nname = \"one-more\"\n")).is_err());
+}
+
+#[test]
+fn the_alg_is_on_unless_the_file_says_off() {
+    let policy = compile(&parse(MINIMAL));
+    assert_eq!((policy.alg.ftp, policy.alg.ftp_ports.as_slice()), (AlgMode::Full, [21].as_slice()));
+    let off =
+        format!("{MINIMAL}[[alg]]\nname = \"f\"\nprotocol = \"ftp\"\nmode = \"off\"\nports = [21, 2121]\n");
+    let policy = compile(&parse(&off));
+    assert_eq!((policy.alg.ftp, policy.alg.ftp_ports.as_slice()), (AlgMode::Off, [21, 2121].as_slice()));
+}
+
+#[test]
+fn timeouts_are_seconds_in_the_file_and_milliseconds_in_the_policy() {
+    let text = format!("{MINIMAL}[timeouts]\nudp_new = 0.25\ntcp_established = 3600\nport_hold_down = 0\n");
+    let timeouts = compile(&parse(&text)).timeouts;
+    assert_eq!(timeouts.udp_new, 250);
+    assert_eq!(timeouts.tcp_established, 3_600_000);
+    assert_eq!(timeouts.port_hold_down, 0);
+    assert_eq!(timeouts.icmp, Timeouts::default().icmp);
+}
+
+#[test]
+fn a_full_registry_is_an_error_that_names_the_interface() {
+    let error = compile_policy(&parse(MINIMAL), 1, &mut |_| None).unwrap_err().to_string();
+    assert!(
+        error.starts_with("f.toml:3:1: no port space is left for 10.1.0.1 of interface \"inside\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_network_of_the_reference() {
+    let network = compile_interfaces(&parse(REFERENCE), &[[6; 6], [8; 6]]);
+    let macs: Vec<_> = network.interfaces.iter().map(|i| i.mac).collect();
+    assert_eq!(macs, [[2, 0, 0, 0, 0, 1], [8; 6]], "the file's address goes before the device's");
+    assert_eq!(network.interfaces[0].addresses, [(Ipv4Addr::new(10, 1, 0, 1), 24)]);
+    assert_eq!(network.interfaces[1].zone, ZoneId(1));
+    assert_eq!(network.interfaces[0].mtu, 1500);
+    let routes: Vec<_> = network.routes.iter().map(|r| (r.to, r.interface, r.via)).collect();
+    let next_hop = Ipv4Addr::new(198, 51, 100, 2);
+    assert_eq!(
+        routes,
+        [
+            (prefix([10, 1, 0, 0], 24), InterfaceId(0), None),
+            (prefix([198, 51, 100, 0], 24), InterfaceId(1), None),
+            (prefix([0, 0, 0, 0], 0), InterfaceId(1), Some(next_hop)),
+        ]
+    );
+    assert_eq!(network.neighbors, [(InterfaceId(1), next_hop, [2, 0, 0, 0, 0, 2])]);
+}
+
+#[test]
+fn two_addresses_of_one_network_make_one_route() {
+    let text = MINIMAL.replace("\"10.1.0.1/24\"", "\"10.1.0.1/24\", \"10.1.0.9/24\"");
+    let network = compile_interfaces(&parse(&text), &[]);
+    assert_eq!(network.interfaces[0].addresses.len(), 2);
+    assert_eq!(network.routes.len(), 3);
+    assert_ne!(network.interfaces[0].mac, network.interfaces[1].mac);
+}
+
+#[test]
+fn a_route_may_name_only_its_interface() {
+    let text = format!("{MINIMAL}[[route]]\nto = \"203.0.113.0/24\"\ninterface = \"outside\"\n");
+    let network = compile_interfaces(&parse(&text), &[]);
+    let last = network.routes.last().unwrap();
+    assert_eq!((last.to, last.interface, last.via), (prefix([203, 0, 113, 0], 24), InterfaceId(1), None));
+}
+
+#[test]
+fn policy_can_change_without_a_restart() {
+    let old = parse(MINIMAL);
+    let text = format!("\n\n{MINIMAL}[[zone]]\nname = \"dmz\"\n[timeouts]\nicmp = 5\n[log]\ndeny = false\n");
+    let new = parse(&text.replace("\"tftp\", ", ""));
+    assert_ne!(old, new);
+    assert_eq!(restart_needed(&old, &new), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_fixed_at_start_needs_a_restart() {
+    let old = parse(MINIMAL);
+    let with = |from: &str, to: &str| restart_needed(&old, &parse(&MINIMAL.replace(from, to)));
+    let tail = |tail: &str| restart_needed(&old, &parse(&format!("{MINIMAL}{tail}")));
+    assert_eq!(with("af_packet:gw1", "af_packet:gw2"), ["interface \"outside\": device changes"]);
+    assert_eq!(with("10.1.0.1/24", "10.1.0.1/25"), ["interface \"inside\": addresses changes"]);
+    assert_eq!(
+        with("zone = \"trust\"", "zone = \"trust\"\nmtu = 9000"),
+        ["interface \"inside\": mtu changes"]
+    );
+    assert_eq!(
+        with("name = \"inside\"", "name = \"in\""),
+        ["interfaces change from inside, outside to in, outside"]
+    );
+    assert_eq!(
+        tail("[dataplane]\nworkers = [1]\nsessions = 5000\n"),
+        [
+            "dataplane.workers changes from [] to [1]",
+            "dataplane.sessions changes from 262144 to 5000",
+            "dataplane.expectations changes from 16384 to 5000",
+            "dataplane.alg_sessions changes from 16384 to 5000",
+            "dataplane.bindings changes from 262144 to 5000",
+        ]
+    );
+    assert_eq!(
+        tail("[control]\nsocket = \"s\"\n"),
+        ["control.socket changes from \"/run/postern/control.sock\" to \"s\""]
+    );
+}
