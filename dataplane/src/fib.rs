@@ -113,7 +113,7 @@ impl AdjacencyTable {
             return;
         }
         self.slots.retain(Option::is_some);
-        for (n, a) in (1u16..).zip(self.slots.iter().flatten()) {
+        for (n, a) in (1..=u16::MAX).zip(self.slots.iter().flatten()) {
             self.index.insert((a.interface, a.next_hop), AdjacencyId(n));
         }
         self.bump();
@@ -322,7 +322,7 @@ fn entries(interfaces: &[Interface], routes: &[Route]) -> Vec<Entry> {
         out.push((net.to_bits(), r.to.len, target));
     }
     let mut addresses = Vec::new();
-    for (id, interface) in (0u16..).map(InterfaceId).zip(interfaces) {
+    for (id, interface) in (0..=u16::MAX).map(InterfaceId).zip(interfaces) {
         addresses.extend(interface.addresses.iter().map(|a| (id, a.0.to_bits(), a.1.min(32))));
     }
     addresses.reverse();

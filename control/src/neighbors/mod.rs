@@ -252,7 +252,7 @@ impl Neighbors {
 
     /// Announces every address of the gateway (RFC 5227 §2.3), so that neighbours forget who had it before.
     pub fn announce(&self, out: &mut impl FnMut(Frame)) {
-        for (id, interface) in (0u16..).map(InterfaceId).zip(&self.interfaces) {
+        for (id, interface) in (0..=u16::MAX).map(InterfaceId).zip(&self.interfaces) {
             for (addr, _) in &interface.addresses {
                 if let Some(f) = to_frame(id, &build::arp_request(interface.mac, *addr, *addr)) {
                     out(f);
