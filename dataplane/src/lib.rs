@@ -13,6 +13,9 @@
 
 pub mod buf;
 pub mod counters;
+pub mod device;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 pub mod drop_reason;
 pub mod epoch;
 pub mod event;

@@ -1,0 +1,129 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* fopencookie */
+#endif
+#include <errno.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "shim.h"
+
+#ifdef POSTERN_NET_RING
+#include <rte_eth_ring.h>
+#include <rte_ring.h>
+#endif
+
+/* Rust reads and writes these fields through their offsets, in these widths. */
+_Static_assert(sizeof(((struct rte_mbuf *)0)->buf_addr) == sizeof(void *), "buf_addr is a pointer");
+_Static_assert(sizeof(((struct rte_mbuf *)0)->buf_len) == 2, "buf_len has 16 bits");
+_Static_assert(sizeof(((struct rte_mbuf *)0)->data_off) == 2, "data_off has 16 bits");
+_Static_assert(sizeof(((struct rte_mbuf *)0)->data_len) == 2, "data_len has 16 bits");
+_Static_assert(sizeof(((struct rte_mbuf *)0)->pkt_len) == 4, "pkt_len has 32 bits");
+_Static_assert(sizeof(((struct rte_mbuf *)0)->nb_segs) == 2, "nb_segs has 16 bits");
+
+struct rte_mbuf *postern_pktmbuf_alloc(struct rte_mempool *pool)
+{
+	return rte_pktmbuf_alloc(pool);
+}
+
+int postern_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count)
+{
+	return rte_pktmbuf_alloc_bulk(pool, mbufs, count);
+}
+
+void postern_pktmbuf_free(struct rte_mbuf *mbuf)
+{
+	rte_pktmbuf_free(mbuf);
+}
+
+int postern_pktmbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail)
+{
+	return rte_pktmbuf_chain(head, tail);
+}
+
+uint16_t postern_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	return rte_eth_rx_burst(port, queue, mbufs, count);
+}
+
+uint16_t postern_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	return rte_eth_tx_burst(port, queue, mbufs, count);
+}
+
+int postern_eth_link(uint16_t port, uint32_t *speed, uint8_t *up)
+{
+	struct rte_eth_link link = { 0 };
+	int ret = rte_eth_link_get_nowait(port, &link);
+
+	*speed = link.link_speed;
+	*up = link.link_status == RTE_ETH_LINK_UP;
+	return ret;
+}
+
+int postern_eth_ring_pair(const char *name, uint16_t queues, uint32_t size, int socket, uint16_t ports[2])
+{
+#ifdef POSTERN_NET_RING
+	/* rings[0] carries first to second, rings[1] second to first. They live as long as the EAL. */
+	struct rte_ring *rings[2][RTE_MAX_QUEUES_PER_PORT];
+	char label[RTE_RING_NAMESIZE];
+	unsigned int node = socket < 0 ? 0 : (unsigned int)socket;
+
+	if (queues == 0 || queues > RTE_DIM(rings[0]))
+		return -EINVAL;
+	for (unsigned int way = 0; way < 2; way++) {
+		for (uint16_t q = 0; q < queues; q++) {
+			if (snprintf(label, sizeof(label), "%s_%u_%u", name, way, q) >= (int)sizeof(label))
+				return -ENAMETOOLONG;
+			rings[way][q] = rte_ring_create(label, size, socket, RING_F_SP_ENQ | RING_F_SC_DEQ);
+			if (rings[way][q] == NULL)
+				return -rte_errno;
+		}
+	}
+	for (unsigned int side = 0; side < 2; side++) {
+		int port;
+
+		if (snprintf(label, sizeof(label), "%s_%c", name, 'a' + (char)side) >= (int)sizeof(label))
+			return -ENAMETOOLONG;
+		rte_errno = 0;
+		port = rte_eth_from_rings(label, rings[!side], queues, rings[side], queues, node);
+		if (port < 0)
+			return rte_errno > 0 ? -rte_errno : -EINVAL;
+		ports[side] = (uint16_t)port;
+	}
+	return 0;
+#else
+	(void)name, (void)queues, (void)size, (void)socket, (void)ports;
+	return -ENOTSUP;
+#endif
+}
+
+uint32_t postern_lcore_id(void)
+{
+	return rte_lcore_id();
+}
+
+int postern_errno(void)
+{
+	return rte_errno;
+}
+
+/* DPDK writes a message to a stream and flushes it: with a full buffer each message is one call. */
+static ssize_t write_log(void *cookie, const char *line, size_t len)
+{
+	(*(postern_log_sink *)cookie)((uint32_t)rte_log_cur_msg_loglevel(), line, len);
+	return (ssize_t)len;
+}
+
+int postern_log_to(postern_log_sink sink)
+{
+	static postern_log_sink kept;
+	cookie_io_functions_t calls = { .write = write_log };
+	FILE *stream;
+
+	kept = sink;
+	stream = fopencookie(&kept, "w", calls);
+	if (stream == NULL)
+		return -errno;
+	/* Never closed: the logger may use it until the process ends. */
+	return rte_openlog_stream(stream);
+}

@@ -1,0 +1,67 @@
+/*
+ * What Rust needs of DPDK that bindgen cannot give: inline functions, function-like macros, thread-local variables,
+ * and fields that sit in other unions in other releases. One call each, no logic.
+ */
+#ifndef POSTERN_SHIM_H
+#define POSTERN_SHIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <rte_cycles.h>
+#include <rte_dev.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_lcore.h>
+#include <rte_log.h>
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+
+/* Where an mbuf's fields are. Releases move them between unions; the compiler knows the offset all the same. */
+static const size_t POSTERN_MBUF_BUF_ADDR = offsetof(struct rte_mbuf, buf_addr);
+static const size_t POSTERN_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len);
+static const size_t POSTERN_MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off);
+static const size_t POSTERN_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len);
+static const size_t POSTERN_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len);
+static const size_t POSTERN_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs);
+
+static const uint16_t POSTERN_HEADROOM = RTE_PKTMBUF_HEADROOM;
+
+/* Flow types of receive-side scaling, as bits of rss_hf. */
+static const uint64_t POSTERN_RSS_IP = RTE_ETH_RSS_IP;
+static const uint64_t POSTERN_RSS_TCP = RTE_ETH_RSS_TCP;
+static const uint64_t POSTERN_RSS_UDP = RTE_ETH_RSS_UDP;
+static const uint32_t POSTERN_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
+
+static const uint32_t POSTERN_LCORE_ANY = LCORE_ID_ANY;
+static const int POSTERN_SOCKET_ANY = SOCKET_ID_ANY;
+
+/* Packets. */
+struct rte_mbuf *postern_pktmbuf_alloc(struct rte_mempool *pool);
+int postern_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
+void postern_pktmbuf_free(struct rte_mbuf *mbuf);
+/* Appends a segment to a packet (for tests of what is not linear). 0 or a negative errno. */
+int postern_pktmbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail);
+
+/* Ports. */
+uint16_t postern_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
+uint16_t postern_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
+/* Speed in Mb/s, and 1 if the link is up. 0 or a negative errno. Does not wait for the link. */
+int postern_eth_link(uint16_t port, uint32_t *speed, uint8_t *up);
+/*
+ * Makes two ports that are joined back to back: what one sends on queue n, the other receives on queue n. Each queue
+ * has one sender and one receiver, and holds `size` - 1 packets (a power of two). `socket` may be POSTERN_SOCKET_ANY.
+ * 0 or a negative errno; -ENOTSUP where DPDK came without its ring driver.
+ */
+int postern_eth_ring_pair(const char *name, uint16_t queues, uint32_t size, int socket, uint16_t ports[2]);
+
+/* Threads. */
+uint32_t postern_lcore_id(void);
+int postern_errno(void);
+
+/* Sends each log line of DPDK, with its level, to `sink` instead of stderr. 0 or a negative errno. */
+typedef void (*postern_log_sink)(uint32_t level, const char *line, size_t len);
+int postern_log_to(postern_log_sink sink);
+
+#endif

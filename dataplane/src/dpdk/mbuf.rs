@@ -1,0 +1,167 @@
+//! A packet in DPDK's memory. Move-only; dropping it gives it back to its pool.
+
+use crate::buf::PacketBuf;
+use dpdk_sys::{mbuf as field, rte_mbuf};
+use std::{mem, ptr::NonNull, slice};
+
+/// One packet. As large as a pointer, so that a burst of them is the array that DPDK wants.
+///
+/// The journey works on linear packets. Of a packet in several segments only the first is visible, it does not grow
+/// behind, and it is not cut behind: whoever gets one drops it.
+#[repr(transparent)]
+pub struct Mbuf(NonNull<rte_mbuf>);
+
+// A burst is handed to DPDK as an array of pointers.
+const _: () = assert!(mem::size_of::<Mbuf>() == mem::size_of::<*mut rte_mbuf>());
+
+// SAFETY: an mbuf belongs to whoever holds it, and may be freed on any thread: pools are multi-producer.
+unsafe impl Send for Mbuf {}
+
+impl Mbuf {
+    /// Takes over an mbuf.
+    ///
+    /// # Safety
+    /// Nobody else holds or will free `raw`, its fields are sound, and its pool is a [`super::Mempool`].
+    #[inline]
+    pub(super) unsafe fn from_raw(raw: NonNull<rte_mbuf>) -> Self {
+        Self(raw)
+    }
+
+    /// Appends another packet as further segments, for tests of what is not linear. Fails, giving both back
+    /// to their pools, if DPDK refuses (too many segments).
+    #[must_use]
+    pub fn chain(self, tail: Self) -> Option<Self> {
+        // SAFETY: both are whole packets that we hold; on success the head holds the tail.
+        let ok = unsafe { dpdk_sys::postern_pktmbuf_chain(self.raw(), tail.raw()) } == 0;
+        ok.then(|| {
+            mem::forget(tail);
+            self
+        })
+    }
+
+    #[inline(always)]
+    fn raw(&self) -> *mut rte_mbuf {
+        self.0.as_ptr()
+    }
+
+    /// Bytes of data in the first segment.
+    #[inline(always)]
+    fn data_len(&self) -> u16 {
+        // SAFETY: we hold the mbuf.
+        unsafe { field::data_len(self.raw()) }
+    }
+
+    /// Bytes from the start of the buffer to the data.
+    #[inline(always)]
+    fn data_off(&self) -> u16 {
+        // SAFETY: we hold the mbuf.
+        unsafe { field::data_off(self.raw()) }
+    }
+
+    /// First byte of the data.
+    #[inline(always)]
+    fn data(&self) -> *mut u8 {
+        // SAFETY: the data lies within the buffer, as DPDK and the methods below keep it.
+        unsafe { field::buf_addr(self.raw()).add(usize::from(self.data_off())) }
+    }
+
+    /// Sets where the data starts and how long it is; the packet changes by as much as the segment does.
+    ///
+    /// # Safety
+    /// `data_off + data_len` is at most the buffer's length.
+    #[inline(always)]
+    unsafe fn set_data(&mut self, data_off: u16, data_len: u16) {
+        let m = self.raw();
+        // SAFETY: we alone hold the mbuf, and the caller vouches for the bounds.
+        unsafe {
+            let other_segments = field::pkt_len(m).wrapping_sub(u32::from(field::data_len(m)));
+            field::set_data_off(m, data_off);
+            field::set_data_len(m, data_len);
+            field::set_pkt_len(m, other_segments.wrapping_add(u32::from(data_len)));
+        }
+    }
+}
+
+impl Drop for Mbuf {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: we hold the mbuf, and nobody uses it after this.
+        unsafe { dpdk_sys::postern_pktmbuf_free(self.raw()) }
+    }
+}
+
+impl PacketBuf for Mbuf {
+    #[inline(always)]
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the data lies within the buffer, which is ours as long as the mbuf is.
+        unsafe { slice::from_raw_parts(self.data(), usize::from(self.data_len())) }
+    }
+
+    #[inline(always)]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above; no other mbuf shares the buffer, because nothing here makes indirect mbufs.
+        unsafe { slice::from_raw_parts_mut(self.data(), usize::from(self.data_len())) }
+    }
+
+    #[inline(always)]
+    fn headroom(&self) -> usize {
+        usize::from(self.data_off())
+    }
+
+    #[inline(always)]
+    fn tailroom(&self) -> usize {
+        if !self.is_linear() {
+            return 0;
+        }
+        // SAFETY: we hold the mbuf.
+        let buf_len = usize::from(unsafe { field::buf_len(self.raw()) });
+        buf_len.saturating_sub(usize::from(self.data_off()) + usize::from(self.data_len()))
+    }
+
+    #[inline]
+    fn prepend(&mut self, n: usize) -> bool {
+        let (off, len) = (self.data_off(), self.data_len());
+        let Some(n) = u16::try_from(n).ok().filter(|n| *n <= off) else { return false };
+        // The end stays: off + len <= buf_len <= u16::MAX, so that the new length fits too.
+        let Some(len) = len.checked_add(n) else { return false };
+        // SAFETY: the data's end has not moved, and its start is still within the buffer.
+        unsafe { self.set_data(off - n, len) };
+        true
+    }
+
+    #[inline]
+    fn append(&mut self, n: usize) -> bool {
+        if n > self.tailroom() {
+            return false;
+        }
+        let Ok(len) = u16::try_from(usize::from(self.data_len()) + n) else { return false };
+        // SAFETY: the tailroom has the bytes.
+        unsafe { self.set_data(self.data_off(), len) };
+        true
+    }
+
+    #[inline]
+    fn trim_front(&mut self, n: usize) -> bool {
+        let (off, len) = (self.data_off(), self.data_len());
+        let Some(n) = u16::try_from(n).ok().filter(|n| *n <= len) else { return false };
+        let Some(off) = off.checked_add(n) else { return false };
+        // SAFETY: the data's end has not moved, and its start has not passed it.
+        unsafe { self.set_data(off, len - n) };
+        true
+    }
+
+    #[inline]
+    fn trim_back(&mut self, n: usize) -> bool {
+        let len = self.data_len();
+        let Some(n) = u16::try_from(n).ok().filter(|n| *n <= len && self.is_linear()) else { return false };
+        // SAFETY: the data only became shorter.
+        unsafe { self.set_data(self.data_off(), len - n) };
+        true
+    }
+
+    #[inline(always)]
+    fn is_linear(&self) -> bool {
+        // SAFETY: we hold the mbuf.
+        unsafe { field::nb_segs(self.raw()) == 1 }
+    }
+}

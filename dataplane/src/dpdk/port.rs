@@ -1,0 +1,584 @@
+//! Ethernet ports and their queues.
+//!
+//! A port is set up as a whole, started, and then each of its queues is given to one worker. It stops when the port
+//! and all of its queues are gone.
+
+use super::{Eal, Mbuf, Mempool, eal, log, os_error};
+use crate::port::{BURST, Burst, Port};
+use dpdk_sys as sys;
+use std::{
+    cell::Cell,
+    ffi::{CStr, CString, c_char, c_int, c_uint},
+    fmt, io,
+    marker::PhantomData,
+    mem, ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use thiserror::Error;
+
+/// Bytes of an Ethernet frame beyond its payload: header and two VLAN tags. No PMD gives us the checksum.
+const L2_OVERHEAD: u16 = 14 + 8;
+/// Bursts that are read away when a port of rings closes. More than its rings hold.
+const DRAIN: usize = 1024;
+/// Longest name of a port, with its NUL (`RTE_ETH_NAME_MAX_LEN`).
+const NAME_LEN: usize = 64;
+/// The two bytes that make a Toeplitz hash symmetric when a key repeats them (Woo and Park, 2012).
+const SYMMETRIC_KEY: [u8; 2] = [0x6d, 0x5a];
+/// Length of a hash key where the device does not say, in bytes.
+const KEY_LEN: u8 = 40;
+
+/// Why a port does not work.
+#[derive(Debug, Error)]
+pub enum PortError {
+    /// There is no such port.
+    #[error("DPDK has no port `{0}`")]
+    Unknown(String),
+    /// Somebody owns it already.
+    #[error("the port `{0}` is in use")]
+    InUse(String),
+    /// More queues than the device has.
+    #[error("the port `{port}` has {most} queues, and {wanted} were asked for (one for each worker)")]
+    Queues {
+        /// The port.
+        port: String,
+        /// What was asked for.
+        wanted: u16,
+        /// What it has.
+        most: u16,
+    },
+    /// An MTU that the device or the pool cannot take.
+    #[error("the port `{port}` takes an MTU from {least} to {most}, and {wanted} was asked for")]
+    Mtu {
+        /// The port.
+        port: String,
+        /// What was asked for, in bytes.
+        wanted: u16,
+        /// Least.
+        least: u16,
+        /// Most; the pool's packets count too.
+        most: u16,
+    },
+    /// DPDK refuses a step.
+    #[error("cannot {step} the port `{port}`: {source}{why}")]
+    Failed {
+        /// The port.
+        port: String,
+        /// What was tried.
+        step: &'static str,
+        /// The operating system's error.
+        source: io::Error,
+        /// What DPDK logged, with a leading colon; may be empty.
+        why: String,
+    },
+}
+
+/// How a port is set up.
+#[derive(Clone)]
+pub struct PortConfig {
+    /// Receive queues, and as many transmit queues: one for each worker.
+    pub queues: u16,
+    /// Receive descriptors of a queue. The device's limits win.
+    pub rx_desc: u16,
+    /// Transmit descriptors of a queue. The device's limits win.
+    pub tx_desc: u16,
+    /// Largest layer 3 packet, in bytes. A device that stands on a kernel interface has that interface's MTU besides.
+    pub mtu: u16,
+    /// Receive frames for other MAC addresses too. Devices that cannot choose are left as they are.
+    pub promiscuous: bool,
+    /// Where received packets live.
+    pub pool: Mempool,
+}
+
+impl PortConfig {
+    /// One queue, 1024 descriptors each way, an MTU of 1500.
+    pub fn new(pool: Mempool) -> Self {
+        Self { queues: 1, rx_desc: 1024, tx_desc: 1024, mtu: 1500, promiscuous: false, pool }
+    }
+}
+
+/// What a port can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortLimits {
+    /// The driver, as DPDK calls it.
+    pub driver: String,
+    /// Most queues that receive and transmit.
+    pub queues: u16,
+    /// True if the device spreads flows over its queues by a hash that we can make symmetric.
+    pub rss: bool,
+    /// The NUMA node, if the device has one.
+    pub socket: Option<u16>,
+}
+
+/// State of the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// True if it carries packets.
+    pub up: bool,
+    /// Megabits per second; none if unknown.
+    pub speed: Option<u32>,
+}
+
+/// What the device counted since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PortStats {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets lost because the receive queue was full.
+    pub rx_missed: u64,
+    /// Packets received broken.
+    pub rx_errors: u64,
+    /// Packets that could not be sent.
+    pub tx_errors: u64,
+    /// Packets lost because the pool was empty.
+    pub rx_no_buffer: u64,
+}
+
+/// A port. It may be shared among threads: what can be asked of it does not disturb its queues.
+pub struct EthPort(Arc<Inner>);
+
+struct Inner {
+    id: u16,
+    name: String,
+    mac: [u8; 6],
+    mtu: u16,
+    symmetric_rss: bool,
+    /// Nobody else empties the rings of a `net_ring` port.
+    is_ring: bool,
+    started: AtomicBool,
+    /// One for each queue: somebody has it.
+    taken: Box<[AtomicBool]>,
+    /// Received packets come from here.
+    _pool: Mempool,
+    eal: Arc<eal::Inner>,
+}
+
+impl EthPort {
+    /// What the port `name` can do, before it is set up.
+    ///
+    /// # Errors
+    /// There is no such port.
+    pub fn limits(eal: &Eal, name: &str) -> Result<PortLimits, PortError> {
+        let _alive = eal;
+        let id = find(name)?;
+        let info = info(id, name)?;
+        // SAFETY: a C string of the driver, or null; DPDK is up.
+        let driver = unsafe {
+            match info.driver_name.is_null() {
+                true => String::new(),
+                false => CStr::from_ptr(info.driver_name).to_string_lossy().into_owned(),
+            }
+        };
+        // SAFETY: takes any number.
+        let socket = unsafe { sys::rte_eth_dev_socket_id(id) };
+        Ok(PortLimits {
+            driver,
+            queues: info.max_rx_queues.min(info.max_tx_queues),
+            rss: info.flow_type_rss_offloads != 0,
+            socket: u16::try_from(socket).ok(),
+        })
+    }
+
+    /// Sets up the port `name` and takes it over. It does not run yet.
+    ///
+    /// # Errors
+    /// A sentence that names the port and the limit, or the step at which DPDK refused.
+    pub fn configure(eal: &Eal, name: &str, config: &PortConfig) -> Result<Self, PortError> {
+        let id = find(name)?;
+        let owner = eal.inner();
+        if !owner.claim_port(id) {
+            return Err(PortError::InUse(name.into()));
+        }
+        match set_up(id, name, config) {
+            Ok(port) => {
+                let queues = (0..config.queues).map(|_| AtomicBool::new(false)).collect();
+                Ok(Self(Arc::new(Inner {
+                    id,
+                    name: name.into(),
+                    mac: port.mac,
+                    mtu: config.mtu,
+                    symmetric_rss: port.symmetric_rss,
+                    is_ring: port.is_ring,
+                    started: AtomicBool::new(false),
+                    taken: queues,
+                    _pool: config.pool.clone(),
+                    eal: owner,
+                })))
+            }
+            Err(error) => {
+                owner.release_port(id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Lets packets flow. Nothing happens if they do.
+    ///
+    /// # Errors
+    /// The driver refuses.
+    pub fn start(&self) -> Result<(), PortError> {
+        let port = &*self.0;
+        if port.started.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        log::forget();
+        // SAFETY: the port is set up and stopped.
+        let code = unsafe { sys::rte_eth_dev_start(port.id) };
+        if code != 0 {
+            port.started.store(false, Ordering::Release);
+            return Err(failed(&port.name, "start", code));
+        }
+        Ok(())
+    }
+
+    /// Queue `index`, for one worker. None if somebody has it, if there is no such queue, or before [`Self::start`].
+    pub fn queue(&self, index: u16) -> Option<EthQueue> {
+        let port = &self.0;
+        let taken = port.taken.get(usize::from(index))?;
+        if !port.started.load(Ordering::Acquire) || taken.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        Some(EthQueue { port_id: port.id, queue: index, port: Arc::clone(port), _one_thread: PhantomData })
+    }
+
+    /// Stops the port and gives it back to DPDK, which forgets it.
+    ///
+    /// # Errors
+    /// Somebody still has a queue; the port comes back and runs on.
+    pub fn close(self) -> Result<(), Self> {
+        Arc::try_unwrap(self.0).map(drop).map_err(Self)
+    }
+
+    /// DPDK's name for it.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Its MAC address.
+    pub fn mac(&self) -> [u8; 6] {
+        self.0.mac
+    }
+
+    /// Largest layer 3 packet, in bytes.
+    pub fn mtu(&self) -> u16 {
+        self.0.mtu
+    }
+
+    /// Number of its queues.
+    pub fn queues(&self) -> u16 {
+        self.0.taken.len() as u16
+    }
+
+    /// True if both directions of a flow come on the same queue.
+    pub fn symmetric_rss(&self) -> bool {
+        self.0.symmetric_rss
+    }
+
+    /// State of the link now. A device that cannot say counts as down.
+    pub fn link(&self) -> LinkStatus {
+        let (mut speed, mut up) = (0, 0);
+        // SAFETY: the port exists; DPDK writes two numbers.
+        let code = unsafe { sys::postern_eth_link(self.0.id, &mut speed, &mut up) };
+        let known = code == 0 && !matches!(speed, 0 | u32::MAX);
+        LinkStatus { up: code == 0 && up != 0, speed: known.then_some(speed) }
+    }
+
+    /// What the device counted. Zeroes for a device that does not count.
+    pub fn stats(&self) -> PortStats {
+        // SAFETY: plain numbers, for which zero is a value.
+        let mut s: sys::rte_eth_stats = unsafe { mem::zeroed() };
+        // SAFETY: the port exists; DPDK fills the struct.
+        if unsafe { sys::rte_eth_stats_get(self.0.id, &mut s) } != 0 {
+            return PortStats::default();
+        }
+        PortStats {
+            rx_packets: s.ipackets,
+            tx_packets: s.opackets,
+            rx_bytes: s.ibytes,
+            tx_bytes: s.obytes,
+            rx_missed: s.imissed,
+            rx_errors: s.ierrors,
+            tx_errors: s.oerrors,
+            rx_no_buffer: s.rx_nombuf,
+        }
+    }
+
+    /// Receives frames for other MAC addresses too, or no longer.
+    ///
+    /// # Errors
+    /// The device cannot.
+    pub fn set_promiscuous(&self, on: bool) -> Result<(), PortError> {
+        match promiscuous(self.0.id, on) {
+            0 => Ok(()),
+            code => Err(failed(&self.0.name, "set promiscuous mode of", code)),
+        }
+    }
+}
+
+impl fmt::Debug for EthPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EthPort").field("id", &self.0.id).field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if *self.started.get_mut() {
+            if self.is_ring {
+                drain(self.id, self.taken.len() as u16);
+            }
+            // SAFETY: the port runs, and nobody has a queue of it.
+            let code = unsafe { sys::rte_eth_dev_stop(self.id) };
+            if code != 0 {
+                tracing::warn!("the port {} does not stop: {}", self.name, os_error(code));
+                // A device that still writes to its packets must find them.
+                self.eal.keep_memory();
+            }
+        }
+        // SAFETY: the port is stopped, and nobody else uses it.
+        let code = unsafe { sys::rte_eth_dev_close(self.id) };
+        if code != 0 {
+            tracing::warn!("the port {} does not close: {}", self.name, os_error(code));
+        }
+        self.eal.release_port(self.id);
+    }
+}
+
+/// One queue of a port, in and out. Its owner may move to another thread, and has it alone.
+pub struct EthQueue {
+    port_id: u16,
+    queue: u16,
+    port: Arc<Inner>,
+    /// DPDK's queues have no locks: one thread at a time.
+    _one_thread: PhantomData<Cell<()>>,
+}
+
+impl EthQueue {
+    /// The queue's number.
+    pub fn index(&self) -> u16 {
+        self.queue
+    }
+}
+
+impl Drop for EthQueue {
+    fn drop(&mut self) {
+        if let Some(taken) = self.port.taken.get(usize::from(self.queue)) {
+            taken.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Port for EthQueue {
+    type Buf = Mbuf;
+
+    #[inline]
+    fn rx_burst(&mut self, burst: &mut Burst<Mbuf>) -> usize {
+        let len = burst.len();
+        let room = burst.remaining_capacity() as u16;
+        // SAFETY: the burst has room for that many pointers behind its `len`, an Mbuf is one, and DPDK says how many
+        // of them it has written, each an mbuf that is now ours. The queue runs and is ours alone.
+        unsafe {
+            let free = burst.as_mut_ptr().add(len).cast();
+            let came = usize::from(sys::postern_eth_rx_burst(self.port_id, self.queue, free, room));
+            burst.set_len(len + came);
+            came
+        }
+    }
+
+    #[inline]
+    fn tx_burst(&mut self, burst: &mut Burst<Mbuf>) -> usize {
+        let len = burst.len();
+        if len == 0 {
+            return 0;
+        }
+        // SAFETY: the burst holds `len` pointers, an Mbuf is one, and from here on they are no longer the burst's.
+        // DPDK takes the first `sent` of them; the others are freed here. The queue runs and is ours alone.
+        unsafe {
+            burst.set_len(0);
+            let first = burst.as_mut_ptr().cast();
+            let sent = usize::from(sys::postern_eth_tx_burst(self.port_id, self.queue, first, len as u16));
+            if sent < len {
+                sys::rte_pktmbuf_free_bulk(first.add(sent), (len - sent) as c_uint);
+            }
+            sent
+        }
+    }
+}
+
+/// Makes two ports that are joined back to back: what one sends on queue `n`, the other receives on queue `n`.
+///
+/// A queue holds `size` packets less one; `size` is a power of two. Gives their names for [`EthPort::configure`]. For
+/// tests: a `net_ring` vdev alone receives what it sent itself.
+///
+/// # Errors
+/// No memory, a name that is taken or too long (20 bytes are safe), or a DPDK without its ring driver.
+pub fn ring_pair(eal: &Eal, name: &str, queues: u16, size: u32) -> Result<[String; 2], PortError> {
+    let _alive = eal;
+    let c_name = CString::new(name).map_err(|_| PortError::Unknown(name.into()))?;
+    let mut ids = [0_u16; 2];
+    log::forget();
+    // SAFETY: DPDK is up, reads a C string and writes two port numbers.
+    let code = unsafe {
+        sys::postern_eth_ring_pair(c_name.as_ptr(), queues, size, sys::POSTERN_SOCKET_ANY, ids.as_mut_ptr())
+    };
+    if code != 0 {
+        return Err(failed(name, "make", code));
+    }
+    let [a, b] = ids;
+    Ok([port_name(a)?, port_name(b)?])
+}
+
+/// What setting up a port taught.
+struct SetUp {
+    mac: [u8; 6],
+    symmetric_rss: bool,
+    is_ring: bool,
+}
+
+/// Configures the port, its queues and its address filter.
+fn set_up(id: u16, name: &str, config: &PortConfig) -> Result<SetUp, PortError> {
+    let limits = info(id, name)?;
+    check(name, config, &limits)?;
+    log::forget();
+    let step = |step, code: c_int| if code == 0 { Ok(()) } else { Err(failed(name, step, code)) };
+
+    // SAFETY: plain numbers and null pointers, for which zero means the default.
+    let mut conf: sys::rte_eth_conf = unsafe { mem::zeroed() };
+    conf.rxmode.mtu = u32::from(config.mtu);
+    let key_len = if limits.hash_key_size == 0 { KEY_LEN } else { limits.hash_key_size };
+    let mut key = [0_u8; u8::MAX as usize];
+    for (i, byte) in key.iter_mut().enumerate() {
+        *byte = SYMMETRIC_KEY[i % 2];
+    }
+    let flows =
+        (sys::POSTERN_RSS_IP | sys::POSTERN_RSS_TCP | sys::POSTERN_RSS_UDP) & limits.flow_type_rss_offloads;
+    let symmetric_rss = config.queues > 1 && flows != 0;
+    if symmetric_rss {
+        conf.rxmode.mq_mode = sys::POSTERN_MQ_RX_RSS;
+        conf.rx_adv_conf.rss_conf.rss_key = key.as_mut_ptr();
+        conf.rx_adv_conf.rss_conf.rss_key_len = key_len;
+        conf.rx_adv_conf.rss_conf.rss_hf = flows;
+    }
+    // SAFETY: the port is stopped and ours; the key lives until the call ends, and DPDK copies it.
+    step("configure", unsafe { sys::rte_eth_dev_configure(id, config.queues, config.queues, &conf) })?;
+
+    let (mut rx_desc, mut tx_desc) = (config.rx_desc, config.tx_desc);
+    // SAFETY: the port exists; DPDK changes two numbers.
+    step("size the queues of", unsafe {
+        sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut rx_desc, &mut tx_desc)
+    })?;
+    // SAFETY: takes any number. A port without a node says -1, any.
+    let socket = unsafe { sys::rte_eth_dev_socket_id(id) } as c_uint;
+    let pool = config.pool.raw();
+    for queue in 0..config.queues {
+        // SAFETY: the queue is within what was configured; null means the driver's defaults; the port keeps the pool.
+        step("set up a receive queue of", unsafe {
+            sys::rte_eth_rx_queue_setup(id, queue, rx_desc, socket, ptr::null(), pool)
+        })?;
+        // SAFETY: as above.
+        step("set up a transmit queue of", unsafe {
+            sys::rte_eth_tx_queue_setup(id, queue, tx_desc, socket, ptr::null())
+        })?;
+    }
+    let code = promiscuous(id, config.promiscuous);
+    if code != 0 && code != -libc::ENOTSUP {
+        // A kernel interface's flags are its owner's business; receiving goes on as they stand.
+        tracing::warn!("the port {name} keeps its promiscuous mode: {}", os_error(code));
+    }
+    let mut mac = sys::rte_ether_addr { addr_bytes: [0; 6] };
+    // SAFETY: the port exists; DPDK writes an address.
+    step("read the address of", unsafe { sys::rte_eth_macaddr_get(id, &mut mac) })?;
+    // SAFETY: a C string of the driver, or null; DPDK is up.
+    let is_ring =
+        !limits.driver_name.is_null() && unsafe { CStr::from_ptr(limits.driver_name) } == c"net_ring";
+    Ok(SetUp { mac: mac.addr_bytes, symmetric_rss, is_ring })
+}
+
+/// Compares what is wanted with what the device and the pool can do.
+fn check(name: &str, config: &PortConfig, limits: &sys::rte_eth_dev_info) -> Result<(), PortError> {
+    let most = limits.max_rx_queues.min(limits.max_tx_queues);
+    if config.queues == 0 || config.queues > most {
+        return Err(PortError::Queues { port: name.into(), wanted: config.queues, most });
+    }
+    let most = limits.max_mtu.min(config.pool.data_room().saturating_sub(L2_OVERHEAD));
+    // RFC 791: every link carries 68 bytes. Drivers may say less.
+    let least = limits.min_mtu.max(68);
+    if config.mtu < least || config.mtu > most {
+        return Err(PortError::Mtu { port: name.into(), wanted: config.mtu, least, most });
+    }
+    Ok(())
+}
+
+/// The number of the port `name`.
+fn find(name: &str) -> Result<u16, PortError> {
+    let unknown = || PortError::Unknown(name.into());
+    let c_name = CString::new(name).map_err(|_| unknown())?;
+    let mut id = 0;
+    // SAFETY: DPDK is up, reads a C string and writes a port number.
+    let code = unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &mut id) };
+    if code == 0 { Ok(id) } else { Err(unknown()) }
+}
+
+/// The name of a port.
+fn port_name(id: u16) -> Result<String, PortError> {
+    let mut name: [c_char; NAME_LEN] = [0; NAME_LEN];
+    // SAFETY: the buffer is as long as the longest name and its NUL.
+    let code = unsafe { sys::rte_eth_dev_get_name_by_port(id, name.as_mut_ptr()) };
+    if code != 0 {
+        return Err(PortError::Unknown(id.to_string()));
+    }
+    // SAFETY: DPDK has written a C string into the buffer.
+    Ok(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
+}
+
+/// What the device can do.
+fn info(id: u16, name: &str) -> Result<sys::rte_eth_dev_info, PortError> {
+    // SAFETY: plain numbers and pointers, for which zero is a value.
+    let mut info: sys::rte_eth_dev_info = unsafe { mem::zeroed() };
+    // SAFETY: DPDK fills the struct.
+    match unsafe { sys::rte_eth_dev_info_get(id, &mut info) } {
+        0 => Ok(info),
+        code => Err(failed(name, "ask", code)),
+    }
+}
+
+fn promiscuous(id: u16, on: bool) -> c_int {
+    // SAFETY: the port exists.
+    unsafe {
+        match on {
+            true => sys::rte_eth_promiscuous_enable(id),
+            false => sys::rte_eth_promiscuous_disable(id),
+        }
+    }
+}
+
+/// Frees what waits in the rings of a port that nobody reads any more.
+fn drain(id: u16, queues: u16) {
+    for queue in 0..queues {
+        for _ in 0..DRAIN {
+            let mut mbufs = [ptr::null_mut(); BURST];
+            // SAFETY: the port runs, nobody has its queues, and the array has the room that we say.
+            // What DPDK has written there is ours to free.
+            let came = unsafe {
+                let came = sys::postern_eth_rx_burst(id, queue, mbufs.as_mut_ptr(), BURST as u16);
+                sys::rte_pktmbuf_free_bulk(mbufs.as_mut_ptr(), c_uint::from(came));
+                came
+            };
+            if came == 0 {
+                break;
+            }
+        }
+    }
+}
+
+fn failed(port: &str, step: &'static str, code: c_int) -> PortError {
+    PortError::Failed { port: port.into(), step, source: os_error(code), why: log::why() }
+}
