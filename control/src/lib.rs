@@ -1,9 +1,14 @@
-//! The control core of Postern.
+//! The control core of Postern: everything that is not a packet.
 //!
 //! - [`config`]: one TOML file, read and checked into plain data.
 //! - [`compile`]: that data compiled into the snapshots that workers read.
 //! - [`neighbors`]: ARP, and the numbers of next hops.
+//! - [`audit`]: the log of what was admitted, refused and rewritten.
+//! - [`server`]: the control socket.
+#![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod compile;
 pub mod config;
 pub mod neighbors;
+pub mod server;

@@ -1,0 +1,125 @@
+//! Names of zones and rules, for people: what numbers meant under the policy that was in force.
+
+use dataplane::event::Ref;
+use dataplane::key::ZoneId;
+use dataplane::policy::{Policy, RuleId};
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+/// How many earlier policies are remembered. Sessions may outlive the policy that admitted them.
+const REMEMBERED: usize = 16;
+
+/// Names of zones and rules. Zone numbers mean the same under every policy of one run; rule numbers do not, so the
+/// rules of earlier generations are kept for the sessions that they admitted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Generation of the policy that `rules` belong to.
+    pub generation: u32,
+    /// Zones, by [`ZoneId`].
+    pub zones: Vec<String>,
+    /// Rules, by [`RuleId`].
+    pub rules: Vec<String>,
+    /// Rules of earlier generations, the newest first; at most 16.
+    pub earlier: VecDeque<(u32, Vec<String>)>,
+}
+
+impl Names {
+    /// The names of a first policy.
+    #[must_use]
+    pub fn of(policy: &Policy) -> Self {
+        Self {
+            generation: policy.generation,
+            zones: policy.zones.clone(),
+            rules: policy.rules.iter().map(|r| r.name.clone()).collect(),
+            earlier: VecDeque::new(),
+        }
+    }
+
+    /// The names after `policy` is committed: its own, and those of the last generations.
+    #[must_use]
+    pub fn after(&self, policy: &Policy) -> Self {
+        let mut next = Self::of(policy);
+        next.earlier = self.earlier.clone();
+        next.earlier.push_front((self.generation, self.rules.clone()));
+        next.earlier.truncate(REMEMBERED);
+        next
+    }
+
+    /// A zone's name, `#N` if there is none.
+    #[must_use]
+    pub fn zone(&self, zone: ZoneId) -> Cow<'_, str> {
+        self.zones
+            .get(usize::from(zone.0))
+            .map_or_else(|| format!("#{}", zone.0).into(), |z| z.as_str().into())
+    }
+
+    /// A rule's name under the policy of `generation`; `default` for none, `#N` if the policy is forgotten.
+    #[must_use]
+    pub fn rule(&self, rule: RuleId, generation: u32) -> Cow<'_, str> {
+        if rule == RuleId::NONE {
+            return "default".into();
+        }
+        let rules = if generation == self.generation {
+            Some(&self.rules)
+        } else {
+            self.earlier.iter().find(|(g, _)| *g == generation).map(|(_, rules)| rules)
+        };
+        rules
+            .and_then(|rules| rules.get(usize::try_from(rule.0).ok()?))
+            .map_or_else(|| format!("#{}", rule.0).into(), |r| r.as_str().into())
+    }
+}
+
+/// The name of a session or expectation in listings and records: `INDEX.VERSION`.
+#[must_use]
+pub fn id(of: Ref) -> String {
+    format!("{}.{}", of.index, of.version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(generation: u32, rules: &[&str]) -> Policy {
+        let rule = |name: &&str| dataplane::policy::Rule {
+            name: (*name).to_owned(),
+            from: dataplane::policy::ZoneSet([0; 4]),
+            to: dataplane::policy::ZoneSet([0; 4]),
+            source: Vec::new(),
+            destination: Vec::new(),
+            services: Vec::new(),
+            action: dataplane::policy::Action::Allow,
+            log: false,
+        };
+        Policy {
+            generation,
+            zones: vec!["trust".to_owned()],
+            rules: rules.iter().map(rule).collect(),
+            ..Policy::default()
+        }
+    }
+
+    #[test]
+    fn a_rule_is_named_by_the_policy_that_admitted() {
+        let first = Names::of(&policy(1, &["web", "ftp"]));
+        let second = first.after(&policy(2, &["ftp"]));
+        assert_eq!(second.rule(RuleId(1), 1), "ftp");
+        assert_eq!(second.rule(RuleId(0), 1), "web");
+        assert_eq!(second.rule(RuleId(0), 2), "ftp");
+        assert_eq!(second.rule(RuleId::NONE, 2), "default");
+        assert_eq!(second.rule(RuleId(7), 2), "#7");
+        assert_eq!(second.zone(ZoneId(0)), "trust");
+        assert_eq!(second.zone(ZoneId(3)), "#3");
+    }
+
+    #[test]
+    fn old_policies_are_forgotten_in_order() {
+        let mut names = Names::of(&policy(1, &["one"]));
+        for generation in 2..=20 {
+            names = names.after(&policy(generation, &["later"]));
+        }
+        assert_eq!(names.earlier.len(), REMEMBERED);
+        assert_eq!(names.rule(RuleId(0), 1), "#0");
+        assert_eq!(names.rule(RuleId(0), 4), "later");
+    }
+}

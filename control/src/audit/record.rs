@@ -1,0 +1,411 @@
+//! The records of the audit log, field by field. One record is one JSON object on a line of its own.
+//!
+//! Times are RFC 3339 in UTC. Endpoints are `addr:port`, `[v6]:port`; the port of ICMP echo is the identifier at the
+//! asking end and 0 at the answering end. Pairs in brackets are what the initiator sent, then what the responder sent.
+//! Fields are only ever added.
+
+use super::clock::{Date, WallClock, elapsed_ms};
+use super::names::{Names, id};
+use alg::{Application, Endpoint, Side};
+use dataplane::event::{Event, Stamped};
+use dataplane::key::{FlowKey, WorkerId};
+use dataplane::view::{ExpectationView, SessionView};
+use serde::Serialize;
+use std::borrow::Cow;
+
+/// A record. `kind` names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Record<'a> {
+    /// A session was admitted.
+    SessionOpen(SessionOpen<'a>),
+    /// A session ended; its totals.
+    SessionClose(SessionClose<'a>),
+    /// An ALG announced a session that will be admitted.
+    ExpectationOpened(ExpectationOpened),
+    /// The announced session came.
+    ExpectationHit(ExpectationHit),
+    /// The announced session did not come in time, or its parent ended.
+    ExpectationExpired(ExpectationExpired),
+    /// A session that an ALG announced cannot be admitted.
+    ExpectationRefused(ExpectationRefused),
+    /// Policy refused a packet that would have opened a session.
+    Deny(Deny<'a>),
+    /// An ALG read a message that it had to understand, and perhaps rewrote it.
+    AlgMessage(AlgMessage),
+    /// An ALG refused a message; the session was reset.
+    AlgDenied(AlgDenied),
+}
+
+/// Who talks to whom, admitted by what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Flow<'a> {
+    /// `tcp`, `udp`, `icmp`.
+    pub protocol: &'static str,
+    /// The initiator, as on its own wire.
+    pub source: String,
+    /// The responder, as the initiator addresses it.
+    pub destination: String,
+    /// The initiator, as the responder sees it.
+    pub translated_source: String,
+    /// The responder, as on its own wire.
+    pub translated_destination: String,
+    /// Zone of the initiator.
+    pub from_zone: Cow<'a, str>,
+    /// Zone of the responder.
+    pub to_zone: Cow<'a, str>,
+    /// The rule that admitted it; an expected child has its parent's.
+    pub rule: Cow<'a, str>,
+    /// What it is taken for.
+    pub application: &'static str,
+    /// The worker that owns it.
+    pub worker: u8,
+    /// Generation of the policy that admitted it.
+    pub policy_generation: u32,
+}
+
+/// A session was admitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SessionOpen<'a> {
+    /// When it opened.
+    pub time: Date,
+    /// The session.
+    pub id: String,
+    /// The session whose ALG announced it, if one did.
+    pub parent: Option<String>,
+    /// Who, with whom.
+    #[serde(flatten)]
+    pub flow: Flow<'a>,
+}
+
+/// A session ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SessionClose<'a> {
+    /// When it closed.
+    pub time: Date,
+    /// The session.
+    pub id: String,
+    /// The session whose ALG announced it, if one did.
+    pub parent: Option<String>,
+    /// When it opened.
+    pub opened: Date,
+    /// When its last packet passed.
+    pub last_packet: Date,
+    /// Milliseconds from open to close.
+    pub elapsed_ms: u64,
+    /// Who, with whom.
+    #[serde(flatten)]
+    pub flow: Flow<'a>,
+    /// Packets.
+    pub packets: [u64; 2],
+    /// Bytes (IP length).
+    pub bytes: [u64; 2],
+    /// State when it was read for this record.
+    pub state: &'static str,
+    /// Why it ended.
+    pub close_reason: &'static str,
+}
+
+/// An ALG announced a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExpectationOpened {
+    /// When.
+    pub time: Date,
+    /// The expectation.
+    pub id: String,
+    /// The session whose ALG announced it.
+    pub parent: String,
+    /// What the child will be.
+    pub application: &'static str,
+    /// Address that may open it, from any port.
+    pub opener: String,
+    /// Where the opener sends to.
+    pub published: String,
+    /// Where that leads.
+    pub listener: String,
+    /// The worker that owns the parent.
+    pub worker: u8,
+}
+
+/// The announced session came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExpectationHit {
+    /// When.
+    pub time: Date,
+    /// The expectation.
+    pub id: String,
+    /// The session whose ALG announced it.
+    pub parent: String,
+    /// The session that came.
+    pub child: String,
+    /// The worker that owns the child.
+    pub worker: u8,
+}
+
+/// The announced session did not come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExpectationExpired {
+    /// When.
+    pub time: Date,
+    /// The expectation.
+    pub id: String,
+    /// The session whose ALG announced it.
+    pub parent: String,
+    /// What the child would have been.
+    pub application: &'static str,
+    /// Address that might have opened it.
+    pub opener: String,
+    /// Where the opener would have sent to.
+    pub published: String,
+    /// Where that would have led.
+    pub listener: String,
+    /// The worker that owned it.
+    pub worker: u8,
+}
+
+/// An announced session cannot be admitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExpectationRefused {
+    /// When.
+    pub time: Date,
+    /// The session whose ALG announced it.
+    pub parent: String,
+    /// What was full.
+    pub reason: &'static str,
+    /// The worker that refused.
+    pub worker: u8,
+}
+
+/// Policy refused a packet. Rate-limited at the worker: the `policy-deny` counter has them all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Deny<'a> {
+    /// When.
+    pub time: Date,
+    /// `tcp`, `udp`, `icmp`.
+    pub protocol: &'static str,
+    /// Source, as the packet arrived.
+    pub source: String,
+    /// Destination, as the packet arrived.
+    pub destination: String,
+    /// Zone that it came from.
+    pub from_zone: Cow<'a, str>,
+    /// Zone that it would have gone to; null without a route.
+    pub to_zone: Option<Cow<'a, str>>,
+    /// The rule that denied it; `default` if none matched.
+    pub rule: Cow<'a, str>,
+    /// The worker that dropped it.
+    pub worker: u8,
+    /// Generation of the policy that denied it.
+    pub policy_generation: u32,
+}
+
+/// An ALG read a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AlgMessage {
+    /// When.
+    pub time: Date,
+    /// The session.
+    pub session: String,
+    /// What it is.
+    pub application: &'static str,
+    /// Who sent the message: `initiator` or `responder`.
+    pub from: &'static str,
+    /// Where the message starts in its stream, in bytes after the SYN.
+    pub offset: u64,
+    /// The message as it came (its beginning), escaped: see [`escape`].
+    pub before: String,
+    /// The message as it left; equal to `before` when nothing was rewritten.
+    pub after: String,
+    /// The worker that owns the session.
+    pub worker: u8,
+}
+
+/// An ALG refused a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AlgDenied {
+    /// When.
+    pub time: Date,
+    /// The session.
+    pub session: String,
+    /// What it is.
+    pub application: &'static str,
+    /// Why.
+    pub reason: &'static str,
+    /// The worker that owns the session.
+    pub worker: u8,
+}
+
+impl<'a> Flow<'a> {
+    fn of(view: &SessionView, names: &'a Names) -> Self {
+        let (source, destination) = (source(&view.forward), destination(&view.forward));
+        Self {
+            protocol: view.forward.protocol.name(),
+            source: source.to_string(),
+            destination: destination.to_string(),
+            translated_source: self::destination(&view.reverse).to_string(),
+            translated_destination: self::source(&view.reverse).to_string(),
+            from_zone: names.zone(view.forward.scope),
+            to_zone: names.zone(view.reverse.scope),
+            rule: names.rule(view.rule, view.policy_generation),
+            application: view.application.name(),
+            worker: view.owner.0,
+            policy_generation: view.policy_generation,
+        }
+    }
+}
+
+impl<'a> Record<'a> {
+    /// The record of a session that was admitted.
+    #[must_use]
+    pub fn opened(view: &SessionView, clock: &WallClock, names: &'a Names) -> Self {
+        Self::SessionOpen(SessionOpen {
+            time: clock.at(view.created),
+            id: id(view.id),
+            parent: view.parent.map(id),
+            flow: Flow::of(view, names),
+        })
+    }
+
+    /// The record of a session that ends now.
+    #[must_use]
+    pub fn closed(view: &SessionView, clock: &WallClock, names: &'a Names) -> Self {
+        Self::SessionClose(SessionClose {
+            time: clock.at(clock.now()),
+            id: id(view.id),
+            parent: view.parent.map(id),
+            opened: clock.at(view.created),
+            last_packet: clock.at(view.last_seen),
+            elapsed_ms: elapsed_ms(clock.now(), view.created),
+            flow: Flow::of(view, names),
+            packets: view.packets,
+            bytes: view.bytes,
+            state: view.state.name(),
+            close_reason: view.close_reason.name(),
+        })
+    }
+
+    /// The record of an expectation that ends unmet now.
+    #[must_use]
+    pub fn expired(view: &ExpectationView, clock: &WallClock) -> Self {
+        Self::ExpectationExpired(ExpectationExpired {
+            time: clock.at(clock.now()),
+            id: id(view.id),
+            parent: id(view.parent),
+            application: view.application.name(),
+            opener: view.opener.to_string(),
+            published: view.published.to_string(),
+            listener: view.listener.to_string(),
+            worker: view.owner.0,
+        })
+    }
+
+    /// The record of a worker's event; none for those that are not for the log.
+    #[must_use]
+    pub fn event(worker: WorkerId, stamped: &Stamped, clock: &WallClock, names: &'a Names) -> Option<Self> {
+        let time = clock.at(stamped.at);
+        let worker = worker.0;
+        Some(match &stamped.event {
+            Event::AlgMessage { session, application, fact } => Self::AlgMessage(AlgMessage {
+                time,
+                session: id(*session),
+                application: application.name(),
+                from: match fact.from {
+                    Side::Initiator => "initiator",
+                    Side::Responder => "responder",
+                },
+                offset: fact.offset,
+                before: escape(&fact.before),
+                after: escape(&fact.after),
+                worker,
+            }),
+            Event::AlgDenied { session, application, denial } => Self::AlgDenied(AlgDenied {
+                time,
+                session: id(*session),
+                application: application.name(),
+                reason: denial.name(),
+                worker,
+            }),
+            Event::ExpectationOpened { expectation, parent, application, opener, published, listener } => {
+                Self::ExpectationOpened(ExpectationOpened {
+                    time,
+                    id: id(*expectation),
+                    parent: id(*parent),
+                    application: Application::name(*application),
+                    opener: opener.to_string(),
+                    published: published.to_string(),
+                    listener: listener.to_string(),
+                    worker,
+                })
+            }
+            Event::ExpectationHit { expectation, parent, child } => Self::ExpectationHit(ExpectationHit {
+                time,
+                id: id(*expectation),
+                parent: id(*parent),
+                child: id(*child),
+                worker,
+            }),
+            Event::ExpectationRefused { parent, reason } => Self::ExpectationRefused(ExpectationRefused {
+                time,
+                parent: id(*parent),
+                reason: reason.name(),
+                worker,
+            }),
+            Event::Denied { key, to, rule, generation } => Self::Deny(Deny {
+                time,
+                protocol: key.protocol.name(),
+                source: source(key).to_string(),
+                destination: destination(key).to_string(),
+                from_zone: names.zone(key.scope),
+                to_zone: to.map(|zone| names.zone(zone)),
+                rule: names.rule(*rule, *generation),
+                worker,
+                policy_generation: *generation,
+            }),
+            Event::NeighborNeeded { .. } => return None,
+        })
+    }
+}
+
+/// Source of a key.
+#[must_use]
+pub fn source(key: &FlowKey) -> Endpoint {
+    Endpoint::new(key.source(), key.sport)
+}
+
+/// Destination of a key.
+#[must_use]
+pub fn destination(key: &FlowKey) -> Endpoint {
+    Endpoint::new(key.destination(), key.dport)
+}
+
+/// Bytes as text that is safe in a log: printable ASCII stands for itself, a backslash is doubled, and everything
+/// else is `\r`, `\n`, `\t` or `\xNN`.
+#[must_use]
+pub fn escape(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(bytes.len() + 8);
+    for &byte in bytes {
+        match byte {
+            b'\\' => out.push_str("\\\\"),
+            b'\r' => out.push_str("\\r"),
+            b'\n' => out.push_str("\\n"),
+            b'\t' => out.push_str("\\t"),
+            b' '..=b'~' => out.push(char::from(byte)),
+            _ => {
+                let _ = write!(out, "\\x{byte:02x}"); // writing to a String cannot fail
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_bytes_are_printable_and_distinct() {
+        assert_eq!(escape(b"PORT 10,1,0,2,4,1\r\n"), "PORT 10,1,0,2,4,1\\r\\n");
+        assert_eq!(escape(b"a\\r\t\"'\x00\x7f\xff"), "a\\\\r\\t\"'\\x00\\x7f\\xff");
+    }
+}

@@ -1,0 +1,118 @@
+//! From the gateway's types to the schema's.
+
+use super::gateway::{Count, CountersView, InterfaceView, Problem, StatusView, WorkerView};
+use crate::audit::clock::elapsed_ms;
+use crate::audit::names::{Names, id};
+use crate::audit::record::{destination, source};
+use control_api::v1;
+use dataplane::key::Tick;
+use dataplane::view::{ExpectationView, SessionView};
+
+pub(super) fn status(view: StatusView) -> v1::StatusResponse {
+    v1::StatusResponse {
+        version: view.version,
+        uptime_ms: view.uptime_ms,
+        workers: view.workers.into_iter().map(worker).collect(),
+        sessions: Some(v1::Usage { in_use: view.sessions_in_use, capacity: view.sessions_capacity }),
+        expectations: Some(v1::Usage {
+            in_use: view.expectations_in_use,
+            capacity: view.expectations_capacity,
+        }),
+        policy_generation: view.policy_generation,
+        config_file: view.config_file,
+        interfaces: view.interfaces.into_iter().map(interface).collect(),
+    }
+}
+
+fn worker(view: WorkerView) -> v1::Worker {
+    v1::Worker {
+        id: view.id.into(),
+        core: view.core,
+        rx_packets: view.rx_packets,
+        tx_packets: view.tx_packets,
+        sessions_opened: view.sessions_opened,
+        drops: view.drops,
+    }
+}
+
+fn interface(view: InterfaceView) -> v1::Interface {
+    v1::Interface {
+        name: view.name,
+        device: view.device,
+        zone: view.zone,
+        addresses: view.addresses,
+        mac: view.mac.map(|byte| format!("{byte:02x}")).join(":"),
+        link_up: view.link_up,
+        link_mbps: view.link_mbps,
+        mtu: view.mtu,
+    }
+}
+
+fn endpoint(of: alg::Endpoint) -> Option<v1::Endpoint> {
+    Some(v1::Endpoint { address: of.addr.to_string(), port: of.port.into() })
+}
+
+pub(super) fn session(view: &SessionView, names: &Names, now: Tick) -> v1::Session {
+    v1::Session {
+        id: id(view.id),
+        parent: view.parent.map(id).unwrap_or_default(),
+        worker: view.owner.0.into(),
+        protocol: view.forward.protocol.name().to_owned(),
+        state: view.state.name().to_owned(),
+        source: endpoint(source(&view.forward)),
+        destination: endpoint(destination(&view.forward)),
+        translated_source: endpoint(destination(&view.reverse)),
+        translated_destination: endpoint(source(&view.reverse)),
+        from_zone: names.zone(view.forward.scope).into_owned(),
+        to_zone: names.zone(view.reverse.scope).into_owned(),
+        rule: names.rule(view.rule, view.policy_generation).into_owned(),
+        application: view.application.name().to_owned(),
+        alg: view.alg,
+        policy_generation: view.policy_generation,
+        age_ms: elapsed_ms(now, view.created),
+        idle_ms: elapsed_ms(now, view.last_seen),
+        forward_packets: view.packets[0],
+        reverse_packets: view.packets[1],
+        forward_bytes: view.bytes[0],
+        reverse_bytes: view.bytes[1],
+        children: view.children.into(),
+    }
+}
+
+pub(super) fn expectation(view: &ExpectationView, now: Tick) -> v1::Expectation {
+    v1::Expectation {
+        id: id(view.id),
+        state: view.state.name().to_owned(),
+        worker: view.owner.0.into(),
+        parent: id(view.parent),
+        opener: view.opener.to_string(),
+        published: endpoint(view.published),
+        listener: endpoint(view.listener),
+        application: view.application.name().to_owned(),
+        expires_in_ms: view.expires.since(now).into(),
+    }
+}
+
+pub(super) fn counters(view: CountersView, all: bool) -> v1::WorkerCounters {
+    let counts = |counts: Vec<Count>| {
+        counts
+            .into_iter()
+            .filter(|c| all || c.value != 0)
+            .map(|c| v1::Counter { name: c.name.to_owned(), value: c.value, help: c.help.to_owned() })
+            .collect()
+    };
+    v1::WorkerCounters {
+        worker: view.worker.0.into(),
+        counters: counts(view.counters),
+        drops: counts(view.drops),
+    }
+}
+
+pub(super) fn problem(problem: Problem) -> v1::Problem {
+    v1::Problem {
+        line: problem.line,
+        column: problem.column,
+        message: problem.message,
+        expected: problem.expected,
+    }
+}

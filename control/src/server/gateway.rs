@@ -1,0 +1,169 @@
+//! What the control socket needs to know of a running gateway. The daemon answers from the dataplane's shared state;
+//! tests answer from a fake.
+
+use crate::audit::Names;
+use dataplane::counters::{Counter, WorkerCounters};
+use dataplane::drop_reason::DropReason;
+use dataplane::key::{Tick, WorkerId};
+use dataplane::view::{ExpectationView, SessionView};
+use std::sync::Arc;
+
+/// A running gateway. Called from the server's own thread, at any time; nothing here may block for long.
+pub trait Gateway: Send + Sync + 'static {
+    /// What runs, and how full it is.
+    fn status(&self) -> StatusView;
+
+    /// Size of the session arena: sessions have indexes below it.
+    fn session_capacity(&self) -> u32;
+
+    /// The live session at an index, consistent in itself.
+    fn session(&self, index: u32) -> Option<SessionView>;
+
+    /// Size of the expectation arena.
+    fn expectation_capacity(&self) -> u32;
+
+    /// The expectation in use at an index.
+    fn expectation(&self, index: u32) -> Option<ExpectationView>;
+
+    /// Counters of each worker.
+    fn counters(&self) -> Vec<CountersView>;
+
+    /// Names of zones and rules.
+    fn names(&self) -> Arc<Names>;
+
+    /// Compiles a configuration, and throws it away. May take its time: it has a thread of its own.
+    ///
+    /// # Errors
+    /// What is wrong with it, in the order of the text; never an empty list.
+    fn check(&self, name: &str, text: &str) -> Result<(), Vec<Problem>>;
+
+    /// The moment that ages are counted to.
+    fn now(&self) -> Tick;
+}
+
+/// What runs, and how full it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusView {
+    /// Version of the daemon.
+    pub version: String,
+    /// Milliseconds since the start.
+    pub uptime_ms: u64,
+    /// Workers, by number.
+    pub workers: Vec<WorkerView>,
+    /// Sessions in use.
+    pub sessions_in_use: u64,
+    /// Most sessions.
+    pub sessions_capacity: u64,
+    /// Expectations in use.
+    pub expectations_in_use: u64,
+    /// Most expectations.
+    pub expectations_capacity: u64,
+    /// Generation of the policy in force.
+    pub policy_generation: u32,
+    /// The configuration file, as given.
+    pub config_file: String,
+    /// Interfaces, in the order of the configuration.
+    pub interfaces: Vec<InterfaceView>,
+}
+
+/// A worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerView {
+    /// Number.
+    pub id: u8,
+    /// The CPU that it is pinned to.
+    pub core: Option<u32>,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Sessions opened.
+    pub sessions_opened: u64,
+    /// Packets dropped.
+    pub drops: u64,
+}
+
+impl WorkerView {
+    /// From a worker's counters.
+    #[must_use]
+    pub fn of(id: WorkerId, core: Option<u32>, counters: &WorkerCounters) -> Self {
+        Self {
+            id: id.0,
+            core,
+            rx_packets: counters.get(Counter::RxPackets),
+            tx_packets: counters.get(Counter::TxPackets),
+            sessions_opened: counters.get(Counter::SessionsOpened),
+            drops: counters.dropped_total(),
+        }
+    }
+}
+
+/// An interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceView {
+    /// Name.
+    pub name: String,
+    /// Device, as configured.
+    pub device: String,
+    /// Zone.
+    pub zone: String,
+    /// Addresses with prefix length.
+    pub addresses: Vec<String>,
+    /// MAC address.
+    pub mac: [u8; 6],
+    /// Whether the link is up.
+    pub link_up: bool,
+    /// Speed of the link in Mbit/s; 0 if unknown.
+    pub link_mbps: u32,
+    /// Largest IP packet in bytes.
+    pub mtu: u32,
+}
+
+/// One worker's counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountersView {
+    /// The worker.
+    pub worker: WorkerId,
+    /// What it did.
+    pub counters: Vec<Count>,
+    /// What it dropped, by reason.
+    pub drops: Vec<Count>,
+}
+
+impl CountersView {
+    /// Reads a worker's counters.
+    #[must_use]
+    pub fn of(worker: WorkerId, counters: &WorkerCounters) -> Self {
+        let count = |c: &Counter| Count { name: c.name(), value: counters.get(*c), help: c.help() };
+        let drop = |r: &DropReason| Count { name: r.name(), value: counters.dropped(*r), help: r.help() };
+        Self {
+            worker,
+            counters: Counter::ALL.iter().map(count).collect(),
+            drops: DropReason::ALL.iter().map(drop).collect(),
+        }
+    }
+}
+
+/// A counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Name.
+    pub name: &'static str,
+    /// Value.
+    pub value: u64,
+    /// One sentence for an operator.
+    pub help: &'static str,
+}
+
+/// Something wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Line, from 1; 0 if it belongs to none.
+    pub line: u32,
+    /// Column in characters, from 1; 0 if it belongs to none.
+    pub column: u32,
+    /// What is wrong.
+    pub message: String,
+    /// What was expected; may be empty.
+    pub expected: String,
+}
