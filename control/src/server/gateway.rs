@@ -2,6 +2,7 @@
 //! tests answer from a fake.
 
 use crate::audit::Names;
+use crate::config::{ConfigError, Report};
 use dataplane::counters::{Counter, WorkerCounters};
 use dataplane::drop_reason::DropReason;
 use dataplane::key::{Tick, WorkerId};
@@ -166,4 +167,20 @@ pub struct Problem {
     pub message: String,
     /// What was expected; may be empty.
     pub expected: String,
+}
+
+impl From<&ConfigError> for Problem {
+    /// The text of a configuration error says "what is wrong; expected what": clients get the two parts.
+    fn from(error: &ConfigError) -> Self {
+        let text = error.problem.to_string();
+        let (message, expected) = text.split_once("; expected ").unwrap_or((&text, ""));
+        let (line, column) = error.place.map_or((0, 0), |place| (place.line, place.column));
+        Self { line, column, message: message.to_owned(), expected: expected.to_owned() }
+    }
+}
+
+/// All errors of a report, as [`Gateway::check`] answers them.
+#[must_use]
+pub fn problems(report: &Report) -> Vec<Problem> {
+    report.errors.iter().map(Problem::from).collect()
 }

@@ -12,7 +12,7 @@ mod service;
 mod socket;
 
 pub use crate::audit::Names;
-pub use gateway::{Count, CountersView, Gateway, InterfaceView, Problem, StatusView, WorkerView};
+pub use gateway::{Count, CountersView, Gateway, InterfaceView, Problem, StatusView, WorkerView, problems};
 pub use socket::StartError;
 
 use control_api::MAX_MESSAGE_BYTES;

@@ -1,0 +1,88 @@
+//! `expectation list`.
+
+use super::endpoint;
+use crate::client::Client;
+use crate::table::{Align, Table};
+use crate::{Error, Outcome, json, text};
+use control_api::v1;
+use serde::Serialize;
+use std::io::Write;
+
+/// An expectation in JSON.
+#[derive(Serialize)]
+struct Expectation {
+    id: String,
+    parent: String,
+    state: String,
+    application: String,
+    opener: String,
+    published: String,
+    listener: String,
+    expires_in_ms: u64,
+    worker: u32,
+}
+
+pub(crate) async fn list(
+    client: &mut Client,
+    limit: u64,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<Outcome, Error> {
+    let mut chunks = client.expectations(limit).await?;
+    if as_json {
+        let mut array = json::Array::new(out)?;
+        while let Some(chunk) = chunks.next().await? {
+            for expectation in chunk.expectations {
+                array.item(&Expectation::from(expectation))?;
+            }
+        }
+        array.end()?;
+        return Ok(Outcome::Done);
+    }
+    let columns = [
+        ("ID", Align::Left),
+        ("PARENT", Align::Left),
+        ("STATE", Align::Left),
+        ("APPLICATION", Align::Left),
+        ("OPENER", Align::Left),
+        ("PUBLISHED", Align::Left),
+        ("LISTENER", Align::Left),
+        ("EXPIRES IN", Align::Right),
+        ("WORKER", Align::Right),
+    ];
+    let mut table = Table::new(out, columns);
+    while let Some(chunk) = chunks.next().await? {
+        for expectation in chunk.expectations {
+            let e = Expectation::from(expectation);
+            table.row([
+                e.id,
+                e.parent,
+                e.state,
+                e.application,
+                e.opener,
+                e.published,
+                e.listener,
+                text::duration(e.expires_in_ms),
+                e.worker.to_string(),
+            ])?;
+        }
+    }
+    table.end()?;
+    Ok(Outcome::Done)
+}
+
+impl From<v1::Expectation> for Expectation {
+    fn from(e: v1::Expectation) -> Self {
+        Self {
+            published: endpoint(e.published.as_ref()),
+            listener: endpoint(e.listener.as_ref()),
+            id: e.id,
+            parent: e.parent,
+            state: e.state,
+            application: e.application,
+            opener: e.opener,
+            expires_in_ms: e.expires_in_ms,
+            worker: e.worker,
+        }
+    }
+}
