@@ -1,5 +1,7 @@
 //! From a file to the snapshots that workers read.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use control::compile::{compile_interfaces, compile_policy, restart_needed};
 use control::config::Config;
 use dataplane::key::{InterfaceId, Protocol, ZoneId};

@@ -2,6 +2,8 @@
 //!
 //! A case is a text with the place of the error marked by `»`, and the message. The mark is taken out before parsing.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use control::config::{Config, MOST_ERRORS, Problem, Report, check};
 use std::io::Write;
 
@@ -251,6 +253,16 @@ fn interfaces() {
     let host = "expected an address of a host, not that of the network or its broadcast";
     for (key, line, message) in [
         ("name", "name = »'inside'", "duplicate interface \"inside\", first at 3:8; expected each interface once".into()),
+        (
+            "device",
+            "device = »'net_af_packet7,iface=gw0'",
+            "duplicate device \"net_af_packet7,iface=gw0\", first at 4:10; expected each device once".into(),
+        ),
+        (
+            "device",
+            "device = »'af_packet:a/b'",
+            "`af_packet:a/b` names no network interface: expected 1 to 15 bytes without `/`, `,`, `:` or a space".into(),
+        ),
         (
             "device",
             "device = »'af_packet:gw0'",

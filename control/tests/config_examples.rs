@@ -1,6 +1,9 @@
 //! The files of docs/examples are good, and the reference names every default.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use control::config::{Audit, Config, Dataplane, Limits, check};
+use dataplane::device::Device;
 use dataplane::policy::{AlgMode, Timeouts};
 use std::path::PathBuf;
 
@@ -52,5 +55,5 @@ fn the_demo_differs_in_its_alg_only() {
     off.file.clone_from(&on.file);
     assert_eq!(on, off);
     assert_eq!(on.log.audit, Audit::File("/run/postern-demo/audit.jsonl".into()));
-    assert_eq!(on.interfaces[1].device, "af_packet:pgw1");
+    assert_eq!(on.interfaces[1].device, Device::parse("af_packet:pgw1").unwrap());
 }

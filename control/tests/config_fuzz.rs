@@ -1,9 +1,12 @@
 //! No text panics, and every error says where it is and what was expected.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use control::compile::{compile_interfaces, compile_policy};
 use control::config::Config;
 use dataplane::policy::PoolAddr;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 const MINIMAL: &str = include_str!("../../docs/examples/minimal.toml");
 const REFERENCE: &str = include_str!("../../docs/examples/reference.toml");
@@ -59,8 +62,18 @@ const WORDS: [&str; 24] = [
     "name",
 ];
 
+/// The same cases on every run.
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 512,
+        rng_seed: RngSeed::Fixed(1),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(config())]
 
     #[test]
     fn any_text(text in any::<String>()) {

@@ -3,6 +3,7 @@
 use super::nearest::nearest;
 use super::source::{Excerpt, Place};
 use core::fmt::{self, Display, Formatter};
+use dataplane::device::DeviceError;
 
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +70,9 @@ pub enum Problem {
         /// What else may stand there.
         also: &'static str,
     },
+    /// A device that is none.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Something that must be unique stands there twice.
     #[error("duplicate {what} \"{name}\", first at {first}; expected each {what} once")]
     Duplicate {

@@ -2,6 +2,7 @@
 
 use super::source::Place;
 use core::net::Ipv4Addr;
+use dataplane::device::Device;
 use dataplane::key::{InterfaceId, ZoneId};
 use dataplane::policy::{Action, AlgMode, NatTarget, Prefix, Service, Timeouts};
 use ipnet::Ipv4Net;
@@ -131,8 +132,8 @@ impl Dataplane {
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// Its device, as it is written.
-    pub device: String,
+    /// Its device.
+    pub device: Device,
     /// Its zone.
     pub zone: ZoneId,
     /// Its addresses with their prefix lengths; the first is the primary.

@@ -1,9 +1,12 @@
 //! `[[interface]]`, `[[route]]` and `[[neighbor]]`.
 
+use crate::config::error::Problem;
 use crate::config::model::{Interface, Neighbor, Route};
 use crate::config::reader::{Names, Reader, Schema, Span, Table, Text};
+use crate::config::source::Place;
 use crate::config::values;
 use core::net::Ipv4Addr;
+use dataplane::device::{self, Device};
 use dataplane::key::{InterfaceId, ZoneId};
 use dataplane::policy::MAX_ZONES;
 use ipnet::Ipv4Net;
@@ -14,6 +17,8 @@ const MOST_INTERFACES: usize = 32;
 /// RFC 791 §3.1: every host takes 576 bytes. 9000 is the usual jumbo frame.
 const MTU: core::ops::RangeInclusive<u32> = 576..=9_000;
 const DEFAULT_MTU: u16 = 1_500;
+/// Stands where a device could not be read, in a configuration that is refused.
+const NO_DEVICE: Device = Device::Vdev { driver: String::new(), number: None, args: String::new() };
 
 pub(super) struct Network {
     pub(super) interfaces: Vec<Interface>,
@@ -50,7 +55,7 @@ pub(super) fn tables<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Table<
 
 fn interfaces<'t>(reader: &mut Reader<'t>, tables: &[Table<'t>], zones: &[&'t str]) -> Vec<Interface> {
     let mut names = Names::new("interface");
-    let mut devices = Names::new("device");
+    let mut devices = Vec::new();
     let mut interfaces: Vec<Interface> = Vec::new();
     for table in tables {
         if interfaces.len() == MOST_INTERFACES {
@@ -63,17 +68,14 @@ fn interfaces<'t>(reader: &mut Reader<'t>, tables: &[Table<'t>], zones: &[&'t st
             values::name(reader, "interface name", name);
             names.take(reader, name);
         }
-        let device = device(reader, table);
-        if let Some(device) = &device {
-            devices.take(reader, device);
-        }
+        let device = device(reader, table, &mut devices);
         let zone = zone(reader, table, zones);
         let mtu = reader.integer(table, "mtu", MTU).and_then(|n| u16::try_from(n).ok());
         let mac = reader.string(table, "mac", "a MAC address");
         let mac = mac.and_then(|text| values::mac(reader, &text));
         let mut interface = Interface {
             name: name.map_or_else(String::new, |n| n.text.to_owned()),
-            device: device.map_or_else(String::new, |d| d.text.to_owned()),
+            device: device.unwrap_or(NO_DEVICE),
             zone: zone.unwrap_or(ZoneId(0)),
             addresses: Vec::new(),
             mtu: mtu.unwrap_or(DEFAULT_MTU),
@@ -96,13 +98,28 @@ fn zone<'t>(reader: &mut Reader<'t>, table: &Table<'t>, zones: &[&'t str]) -> Op
     u16::try_from(index).ok().map(ZoneId)
 }
 
-fn device<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> Option<Text<'t>> {
+/// Reads the device. One that another interface has, in whatever notation, is noted.
+fn device<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    others: &mut Vec<(Device, Place)>,
+) -> Option<Device> {
     let expected = "a PCI address such as 0000:3b:00.0, a short form such as af_packet:veth0, or a DPDK vdev";
     let text = reader.need_string(table, "device", expected)?;
-    if text.text.is_empty() || text.text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        reader.bad("device", &text, expected);
+    let device = match Device::parse(text.text) {
+        Ok(device) => device,
+        Err(error) => {
+            reader.error(&text.span, error.into());
+            return None;
+        }
+    };
+    let same = others.iter().find(|(other, _)| device::assign(&[other.clone(), device.clone()]).is_err());
+    if let Some((_, first)) = same {
+        let problem = Problem::Duplicate { what: "device", name: text.text.to_owned(), first: *first };
+        reader.error(&text.span, problem);
     }
-    Some(text)
+    others.push((device.clone(), reader.place(&text.span)));
+    Some(device)
 }
 
 /// Reads the addresses of `interface`. Networks of different interfaces must not overlap: which way would they go?
