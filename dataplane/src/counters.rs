@@ -67,7 +67,10 @@ pub struct WorkerCounters {
 
 impl Default for WorkerCounters {
     fn default() -> Self {
-        Self { counts: [const { AtomicU64::new(0) }; Counter::COUNT], drops: [const { AtomicU64::new(0) }; DropReason::COUNT] }
+        Self {
+            counts: [const { AtomicU64::new(0) }; Counter::COUNT],
+            drops: [const { AtomicU64::new(0) }; DropReason::COUNT],
+        }
     }
 }
 

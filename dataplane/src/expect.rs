@@ -131,12 +131,7 @@ impl Expectation {
 
     fn decide(&self, to: ExpectationState) -> bool {
         self.claim
-            .compare_exchange(
-                ExpectationState::Armed as u32,
-                to as u32,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            )
+            .compare_exchange(ExpectationState::Armed as u32, to as u32, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 
@@ -310,9 +305,9 @@ impl Expectations {
         let id = Ref { index, version: record.write(init) };
         self.published.fetch_add(1, Ordering::AcqRel);
         let same = |e: Entry| {
-            self.records.get(e.index as usize).is_some_and(|r| {
-                r.version.load(Ordering::Acquire) & 1 == 1 && r.matches(&init.key)
-            })
+            self.records
+                .get(e.index as usize)
+                .is_some_and(|r| r.version.load(Ordering::Acquire) & 1 == 1 && r.matches(&init.key))
         };
         match self.table.insert_unique(self.hash(&init.key), Self::entry(id), same) {
             Ok(_) => Ok(id),

@@ -9,6 +9,10 @@
 //! - [`key`], [`policy`], [`fib`]: the vocabulary, and the immutable snapshots that control publishes.
 //! - [`memory`], [`sync`], [`epoch`], [`table`], [`session`], [`expect`]: the shared state, lock-free.
 //! - [`home`], [`nat`]: which worker a flow belongs to, and the translated ports that it owns.
+//! - [`packet`]: what a packet says, and how it is changed.
+//! - [`stream`]: the stream engine between segments and ALGs.
+//! - [`stage`], [`handoff`], [`worker`]: the journey itself, one file a stage, and who walks it.
+//! - [`shared`]: all of the shared state in one place.
 //! - [`counters`], [`drop_reason`], [`event`], [`view`]: what the control core sees.
 
 pub mod buf;
@@ -21,6 +25,7 @@ pub mod epoch;
 pub mod event;
 pub mod expect;
 pub mod fib;
+pub mod handoff;
 pub mod heap;
 pub mod home;
 pub mod key;
@@ -29,10 +34,15 @@ pub mod nat;
 pub mod packet;
 pub mod policy;
 pub mod port;
+pub mod rng;
 pub mod session;
+pub mod shared;
+pub mod stage;
+pub mod stream;
 pub mod sync;
 pub mod table;
 pub mod view;
+pub mod worker;
 
 /// Asks the CPU to bring a cache line near.
 #[inline]

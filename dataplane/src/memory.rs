@@ -23,7 +23,9 @@ pub enum Backing {
 
 /// There is not enough memory.
 #[derive(Debug, thiserror::Error)]
-#[error("no memory for {what}: {bytes} bytes are needed and {available} are available; lower it or free memory")]
+#[error(
+    "no memory for {what}: {bytes} bytes are needed and {available} are available; lower it or free memory"
+)]
 pub struct NoMemory {
     /// What wanted it.
     pub what: &'static str,
@@ -67,8 +69,7 @@ impl<T: Zeroed> Region<T> {
         if u64::try_from(bytes).unwrap_or(u64::MAX) > available {
             return Err(no_memory(available));
         }
-        let map =
-            memmap2::MmapOptions::new().len(bytes).map_anon().map_err(|_| no_memory(available))?;
+        let map = memmap2::MmapOptions::new().len(bytes).map_anon().map_err(|_| no_memory(available))?;
         // A wish only: the kernel may not have transparent hugepages.
         let _ = map.advise(memmap2::Advice::HugePage);
         Ok(Self { map, marker: core::marker::PhantomData, len, backing: Backing::Plain })

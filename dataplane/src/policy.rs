@@ -12,6 +12,7 @@ mod zone_set;
 pub use prefix::PrefixError;
 
 use crate::key::{Protocol, ZoneId};
+use crate::view::State;
 use alg::Application;
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -128,6 +129,25 @@ pub struct Timeouts {
     pub expectation: u32,
     /// A translated port after its last session, before its next.
     pub port_hold_down: u32,
+}
+
+impl Timeouts {
+    /// How long a session in `state` stays without packets, in milliseconds.
+    #[must_use]
+    pub const fn of(&self, state: State) -> u32 {
+        match state {
+            State::TcpSynSent | State::TcpSimultaneous => self.tcp_syn_sent,
+            State::TcpSynReceived => self.tcp_syn_received,
+            State::TcpEstablished => self.tcp_established,
+            State::TcpFinInitiator | State::TcpFinResponder => self.tcp_fin_wait,
+            State::TcpTimeWait => self.tcp_time_wait,
+            State::TcpReset => self.tcp_reset,
+            State::UdpNew => self.udp_new,
+            State::UdpStream => self.udp_stream,
+            State::IcmpEcho => self.icmp,
+            State::Closed => 0,
+        }
+    }
 }
 
 impl Default for Timeouts {

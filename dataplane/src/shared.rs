@@ -60,7 +60,12 @@ impl Default for Setup {
             icmp_errors_per_second: 1_000,
             deny_events_per_second: 100,
             misroute: false,
-            seed: [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344, 0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89],
+            seed: [
+                0x243f_6a88_85a3_08d3,
+                0x1319_8a2e_0370_7344,
+                0xa409_3822_299f_31d0,
+                0x082e_fa98_ec4e_6c89,
+            ],
         }
     }
 }
@@ -113,15 +118,15 @@ pub struct Shared {
     /// Pinholes.
     pub expectations: Expectations,
     /// Port spaces of translated addresses.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// Which worker owns what.
     pub home: Home,
     /// Grace periods. Readers: the workers in order, then control.
     pub epochs: Epochs,
     /// The policy. Control publishes, and keeps old ones until no worker does.
-    pub policy: ArcSwap<Policy>,
+    pub policy: Arc<ArcSwap<Policy>>,
     /// Interfaces, routes, neighbours. Likewise.
-    pub fib: ArcSwap<Fib>,
+    pub fib: Arc<ArcSwap<Fib>>,
     lanes: Box<[Lane]>,
 }
 
@@ -146,6 +151,7 @@ impl Shared {
         if workers == 0 || workers > MAX_WORKERS {
             return Err(SetupError::Workers(workers));
         }
+        let lanes_count = u8::try_from(workers).map_err(|_| SetupError::Workers(workers))?;
         let [a, b, c, d] = setup.seed;
         let arena = Arena::new(setup.sessions, workers)?;
         let lanes = (0..workers)
@@ -160,11 +166,11 @@ impl Shared {
             table: FlowTable::new("flow table", arena.records() as usize * 2, HashKey::new(setup.seed))?,
             arena,
             expectations: Expectations::new(setup.expectations, workers, HashKey::new([b, c, d, a]))?,
-            registry: Registry::new(workers),
-            home: Home::new(workers),
+            registry: Arc::new(Registry::new(lanes_count)),
+            home: Home::new(lanes_count),
             epochs: Epochs::new(workers + 1),
-            policy: ArcSwap::from_pointee(Policy::default()),
-            fib: ArcSwap::from_pointee(Fib::default()),
+            policy: Arc::new(ArcSwap::from_pointee(Policy::default())),
+            fib: Arc::new(ArcSwap::from_pointee(Fib::new(Vec::new(), &[], &[]))),
             lanes,
             setup,
         }))

@@ -213,7 +213,10 @@ impl FlowTable {
     }
 
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "bits that neither the tag nor the first choice uses alone")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "bits that neither the tag nor the first choice uses alone"
+    )]
     fn second(&self, hash: Hash) -> Option<&Bucket> {
         self.buckets.get((hash.0.rotate_right(29) ^ hash.0 >> 7) as usize & self.mask)
     }
@@ -465,7 +468,11 @@ mod tests {
             *buckets.entry(t.hash(&key(i)).0 & 1023).or_insert(0u32) += 1;
         }
         let worst = buckets.values().max().copied().unwrap_or(0);
-        assert!(buckets.len() == 1024 && worst < 48, "{} buckets, worst {worst} for a mean of 16", buckets.len());
+        assert!(
+            buckets.len() == 1024 && worst < 48,
+            "{} buckets, worst {worst} for a mean of 16",
+            buckets.len()
+        );
     }
 
     proptest! {

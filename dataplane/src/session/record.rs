@@ -313,8 +313,18 @@ impl Session {
 
     /// Marks it closed: nothing admits packets to it any more. Owner only.
     pub fn close(&self, reason: CloseReason) {
-        self.close_reason.store(reason as u8, Ordering::Relaxed);
+        self.set_close_reason(reason);
         self.set_state(State::Closed);
+    }
+
+    /// Notes why it will close, before it does. Owner only.
+    pub fn set_close_reason(&self, reason: CloseReason) {
+        self.close_reason.store(reason as u8, Ordering::Relaxed);
+    }
+
+    /// Why it closed, or will.
+    pub fn close_reason(&self) -> CloseReason {
+        CloseReason::from_number(self.close_reason.load(Ordering::Relaxed)).unwrap_or(CloseReason::None)
     }
 
     /// Ends the record's life; the index may be used again. Owner only, after control has read it and the grace
@@ -404,8 +414,7 @@ impl Session {
             children: self.children(),
             alg: self.flags() & FLAG_ALG != 0,
             log: self.log(),
-            close_reason: CloseReason::from_number(self.close_reason.load(Ordering::Relaxed))
-                .unwrap_or(CloseReason::None),
+            close_reason: self.close_reason(),
         };
         fence(Ordering::Acquire);
         (self.version.load(Ordering::Relaxed) == version).then_some(view)

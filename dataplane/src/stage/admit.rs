@@ -1,0 +1,304 @@
+//! Admit: a packet without a session, at the worker that would own it.
+//!
+//! An expectation first, then the gateway itself, then policy. Only the home of a tuple creates its session, after looking
+//! once more; elsewhere the packet is handed on.
+
+use crate::buf::BufPool;
+use crate::counters::Counter;
+use crate::drop_reason::DropReason;
+use crate::event::{Event, Ref};
+use crate::expect;
+use crate::key::{Addrs, Protocol};
+use crate::nat::BindError;
+use crate::packet::{Parsed, flag, icmp};
+use crate::policy::{Action, NatAddress, Query};
+use crate::port::Port;
+use crate::session::Init;
+use crate::stage::{Context, Fate, Hit, Item, lookup, route};
+use crate::stream::Engine;
+use crate::table::{Direction, Entry, Placed, Unique};
+use crate::view::State;
+use crate::worker::Local;
+use alg::Bound;
+use core::net::IpAddr;
+
+/// What came of it.
+pub(crate) enum Admission<'a> {
+    /// It has a session now, owned by this worker.
+    Session(Hit<'a>),
+    /// It goes another way.
+    Fate(Fate),
+}
+
+/// Only a lone SYN opens TCP, only a request opens an echo.
+fn opens(parsed: &Parsed) -> Result<State, DropReason> {
+    match parsed.protocol {
+        Protocol::Tcp if parsed.tcp_flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN => {
+            Ok(State::TcpSynSent)
+        }
+        Protocol::Tcp => Err(DropReason::TcpNoSession),
+        Protocol::Udp => Ok(State::UdpNew),
+        Protocol::Icmp if parsed.icmp_type == icmp::ECHO_REQUEST => Ok(State::IcmpEcho),
+        Protocol::Icmp => Err(DropReason::IcmpNoSession),
+    }
+}
+
+impl From<BindError> for DropReason {
+    fn from(error: BindError) -> Self {
+        match error {
+            BindError::PortsExhausted => Self::NatPortsExhausted,
+            BindError::TableFull => Self::NatBindingsFull,
+        }
+    }
+}
+
+impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
+    /// Finds or makes the session of a packet that lookup found none for.
+    pub(crate) fn admit<'a>(
+        &mut self,
+        cx: &Context<'a>,
+        item: &mut Item<P::Buf>,
+    ) -> Result<Admission<'a>, DropReason> {
+        if item.parsed.protocol != Protocol::Icmp
+            && let Some((id, expectation)) = cx.shared.expectations.find(&item.key)
+        {
+            return self.admit_child(cx, item, id, &expectation.init());
+        }
+        if cx.fib.is_local(item.parsed.dst) {
+            return self.answer(cx, item).map(Admission::Fate);
+        }
+        if let Some(fate) = self.check_ttl(cx, item) {
+            return Ok(Admission::Fate(fate));
+        }
+        let state = opens(&item.parsed)?;
+        if cx.fib.is_local(item.parsed.src) {
+            return Err(DropReason::Ipv4SourceInvalid);
+        }
+        let hop = route::next_hop(cx, item.parsed.dst)?;
+        let to = cx.fib.interface(hop.interface).ok_or(DropReason::TxNoPort)?.zone;
+        let from = item.key.scope;
+        let nat = match cx.policy.source_nat(from, to) {
+            // A translation that has no address to translate to admits nothing.
+            Some(_) => Some(cx.policy.nat_address(hop.interface).ok_or(DropReason::NatPortsExhausted)?),
+            None => None,
+        };
+        let home = match nat {
+            Some(_) => cx.shared.home.of_endpoint(item.key.source(), item.key.sport),
+            None => cx.shared.home.of_tuple(&item.key),
+        };
+        if home != self.id {
+            return Ok(Admission::Fate(Fate::HandOff(home)));
+        }
+        // An earlier packet of this burst may have made it.
+        item.target = lookup::find(cx.shared, item);
+        if item.target.is_some() {
+            return match lookup::owner(cx, self.id, item) {
+                lookup::Owner::Mine(hit) => Ok(Admission::Session(hit)),
+                lookup::Owner::Other(owner) => Ok(Admission::Fate(Fate::HandOff(owner))),
+                lookup::Owner::Nobody => Err(DropReason::SessionClosed),
+            };
+        }
+
+        let decision = cx.policy.evaluate(&Query {
+            from,
+            to,
+            source: item.key.source(),
+            destination: item.key.destination(),
+            protocol: item.key.protocol,
+            dport: item.key.dport,
+        });
+        if decision.action == Action::Deny {
+            if decision.log && self.deny_limit.take(cx.now) {
+                let generation = cx.policy.generation;
+                self.tell(cx, Event::Denied { key: item.key, to: Some(to), rule: decision.rule, generation });
+            }
+            return Err(DropReason::PolicyDeny);
+        }
+        let init = Init {
+            owner: self.id,
+            state,
+            forward: item.key,
+            // Source NAT puts the translated initiator in when the port is known.
+            reverse: item.key.reversed(to),
+            application: decision.application,
+            rule: decision.rule,
+            policy_generation: cx.policy.generation,
+            created: cx.now,
+            parent: None,
+            binding: None,
+            alg_slot: None,
+            log: decision.log,
+        };
+        self.open(cx, init, nat).map(Admission::Session)
+    }
+
+    /// A packet that an expectation waits for.
+    fn admit_child<'a>(
+        &mut self,
+        cx: &Context<'a>,
+        item: &mut Item<P::Buf>,
+        id: Ref,
+        expected: &expect::Init,
+    ) -> Result<Admission<'a>, DropReason> {
+        let owner = match (expected.by_home, expected.translate_opener) {
+            (false, _) => expected.owner,
+            (true, true) => cx.shared.home.of_endpoint(item.key.source(), item.key.sport),
+            (true, false) => cx.shared.home.of_tuple(&item.key),
+        };
+        if owner != self.id {
+            return Ok(Admission::Fate(Fate::HandOff(owner)));
+        }
+        let state = opens(&item.parsed)?;
+        let parent = cx.shared.arena.resolve(expected.parent).ok_or(DropReason::ExpectationGone)?;
+        let mut reverse = item.key.reversed(expected.listener_scope);
+        if let (Addrs::V4(_, opener), IpAddr::V4(listener)) = (reverse.addrs, expected.listener.addr) {
+            reverse.addrs = Addrs::V4(listener.to_bits(), opener);
+            reverse.sport = expected.listener.port;
+        }
+        let nat = if expected.translate_opener {
+            let IpAddr::V4(listener) = expected.listener.addr else {
+                return Err(DropReason::EthTypeUnsupported);
+            };
+            let hop = route::next_hop(cx, listener.to_bits())?;
+            Some(cx.policy.nat_address(hop.interface).ok_or(DropReason::NatPortsExhausted)?)
+        } else {
+            None
+        };
+        // The child keeps the published port as long as it lives; the expectation gives its own reference back.
+        let published = expected.binding.filter(|b| nat.is_none() && self.retain_binding(*b));
+        let init = Init {
+            owner: self.id,
+            state,
+            forward: item.key,
+            reverse,
+            application: expected.application,
+            rule: expected.rule,
+            policy_generation: expected.policy_generation,
+            created: cx.now,
+            parent: Some(expected.parent),
+            binding: published,
+            alg_slot: None,
+            log: expected.log,
+        };
+        if !cx.shared.expectations.claim(id) {
+            if let Some(binding) = published {
+                self.release_binding(cx, binding);
+            }
+            return Err(DropReason::ExpectationGone);
+        }
+        parent.add_child();
+        match self.open(cx, init, nat) {
+            Ok(hit) => {
+                self.count(cx, Counter::ExpectationsHit, 1);
+                self.tell(
+                    cx,
+                    Event::ExpectationHit { expectation: id, parent: expected.parent, child: hit.id },
+                );
+                Ok(Admission::Session(hit))
+            }
+            Err(reason) => {
+                parent.remove_child();
+                Err(reason)
+            }
+        }
+    }
+
+    /// Reserves what a session needs, writes it, publishes both keys. What was reserved is given back if it fails.
+    fn open<'a>(
+        &mut self,
+        cx: &Context<'a>,
+        mut init: Init,
+        nat: Option<NatAddress>,
+    ) -> Result<Hit<'a>, DropReason> {
+        let reserved = self.reserve(cx, &mut init, nat);
+        let opened = reserved.and_then(|()| self.publish(cx, &init));
+        if opened.is_err() {
+            if let Some(binding) = init.binding {
+                self.release_binding(cx, binding);
+            }
+            if let Some(slot) = init.alg_slot {
+                self.algs.free(slot);
+            }
+        }
+        opened
+    }
+
+    fn reserve(
+        &mut self,
+        cx: &Context<'_>,
+        init: &mut Init,
+        nat: Option<NatAddress>,
+    ) -> Result<(), DropReason> {
+        if let Some(address) = nat {
+            let ports = cx.shared.registry.get(address.pool).ok_or(DropReason::NatPortsExhausted)?;
+            let inside = (init.forward.source(), init.forward.sport);
+            let random = self.rng.draw();
+            let id = self.bindings.get_or_create(init.forward.protocol, inside, address, ports, random)?;
+            init.binding = Some(crate::worker::binding_ref(id));
+            let binding = self.bindings.get(id).ok_or(DropReason::NatBindingsFull)?;
+            if let Addrs::V4(source, _) = init.reverse.addrs {
+                init.reverse.addrs = Addrs::V4(source, binding.outside_addr.to_bits());
+                init.reverse.dport = binding.outside_port;
+            }
+        }
+        let inspected = init.forward.protocol == Protocol::Tcp && cx.policy.alg_for(init.application);
+        if inspected && let Some(bound) = Bound::for_application(init.application) {
+            init.alg_slot = Some(self.algs.alloc(Engine::new(bound)).ok_or(DropReason::AlgTableFull)?);
+        }
+        Ok(())
+    }
+
+    fn publish<'a>(&mut self, cx: &Context<'a>, init: &Init) -> Result<Hit<'a>, DropReason> {
+        let (arena, table) = (&cx.shared.arena, &cx.shared.table);
+        let index = arena.alloc(&mut self.magazine).ok_or(DropReason::SessionTableFull)?;
+        let Some(session) = arena.get(index) else { return Err(DropReason::SessionTableFull) };
+        let version = session.open(init);
+        let mut stashed = 0;
+        let mut published = None;
+        let mut failed = None;
+        for (direction, key) in [(Direction::Forward, &init.forward), (Direction::Reverse, &init.reverse)] {
+            let entry = entry(index, direction, version);
+            let same = |other: Entry| {
+                arena
+                    .get(other.index)
+                    .is_some_and(|s| s.matches(other.direction, key) && s.state() != State::Closed)
+            };
+            match table.insert_unique(table.hash(key), entry, same) {
+                Ok(placed) => {
+                    stashed += u64::from(placed == Placed::Stash);
+                    if direction == Direction::Forward {
+                        published = Some((table.hash(key), entry));
+                    }
+                }
+                Err(unique) => {
+                    failed = Some(match unique {
+                        Unique::Taken => DropReason::TupleConflict,
+                        Unique::Full => DropReason::SessionTableFull,
+                    });
+                    break;
+                }
+            }
+        }
+        if let Some(reason) = failed {
+            if let Some((hash, entry)) = published {
+                table.remove(hash, entry);
+            }
+            session.close(crate::view::CloseReason::None);
+            session.free();
+            arena.release(&mut self.magazine, index);
+            return Err(reason);
+        }
+        arena.mark(index);
+        self.count(cx, Counter::SessionsOpened, 1);
+        if stashed > 0 {
+            self.count(cx, Counter::StashInserts, stashed);
+        }
+        Ok(Hit { session, id: Ref { index, version }, direction: Direction::Forward })
+    }
+}
+
+/// The table entry of a session's key.
+pub(crate) fn entry(index: u32, direction: Direction, version: u32) -> Entry {
+    #[expect(clippy::cast_possible_truncation, reason = "the slot keeps the low half")]
+    Entry { index, direction, version: version as u16 }
+}

@@ -1,0 +1,35 @@
+//! Answer: packets to the gateway itself. It answers echo requests; nothing else is there.
+
+use crate::buf::BufPool;
+use crate::drop_reason::DropReason;
+use crate::key::Protocol;
+use crate::nat::ports::FIRST_PORT;
+use crate::packet::{icmp, icmp_error};
+use crate::port::Port;
+use crate::stage::{Context, Fate, Item};
+use crate::worker::Local;
+use core::net::Ipv4Addr;
+
+impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
+    /// A packet to one of our addresses that no session or expectation claims.
+    pub(crate) fn answer(&mut self, cx: &Context<'_>, item: &mut Item<P::Buf>) -> Result<Fate, DropReason> {
+        if item.parsed.protocol == Protocol::Icmp {
+            if item.parsed.icmp_type != icmp::ECHO_REQUEST {
+                return Err(DropReason::IcmpNoSession);
+            }
+            return if icmp_error::echo_reply(&mut item.buf, &item.parsed) {
+                Ok(Fate::Answer)
+            } else {
+                Err(DropReason::LocalUnsupported)
+            };
+        }
+        let translated = item.parsed.dport >= FIRST_PORT
+            && cx
+                .policy
+                .interface_nat
+                .iter()
+                .flatten()
+                .any(|n| n.addr == Ipv4Addr::from_bits(item.parsed.dst));
+        Err(if translated { DropReason::NatNoSession } else { DropReason::LocalUnsupported })
+    }
+}

@@ -1,0 +1,108 @@
+//! The stages of the journey, one file each, named by their verb. Their order is [`crate::worker::Local::journey`].
+
+pub mod admit;
+pub mod answer;
+pub mod inspect;
+pub mod lookup;
+pub mod queue;
+pub mod receive;
+pub mod rewrite;
+pub mod route;
+pub mod track;
+
+use crate::event::Ref;
+use crate::fib::Fib;
+use crate::key::{FlowKey, InterfaceId, Tick, WorkerId};
+use crate::packet::Parsed;
+use crate::policy::Policy;
+use crate::port::BURST;
+use crate::session::Session;
+use crate::shared::Shared;
+use crate::table::{Direction, Hash};
+use arrayvec::ArrayVec;
+use core::net::Ipv4Addr;
+
+/// A packet and what is known of it.
+pub struct Item<B> {
+    /// The packet.
+    pub buf: B,
+    /// Where it came in.
+    pub ingress: InterfaceId,
+    /// Its headers.
+    pub parsed: Parsed,
+    /// Its key.
+    pub key: FlowKey,
+    /// The flow table's hash of its key.
+    pub hash: Hash,
+    /// The session that it was found to belong to. After a handoff the owner looks whether it still is.
+    pub target: Option<(Ref, Direction)>,
+    /// How often it was handed on.
+    pub hops: u8,
+}
+
+/// A burst of them.
+pub type Batch<B> = ArrayVec<Item<B>, BURST>;
+
+/// What a stage may look at.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Arenas, tables, registry.
+    pub shared: &'a Shared,
+    /// Policy of this burst.
+    pub policy: &'a Policy,
+    /// FIB of this burst.
+    pub fib: &'a Fib,
+    /// Time of this burst.
+    pub now: Tick,
+}
+
+/// A packet's session, which this worker owns.
+#[derive(Clone, Copy)]
+pub struct Hit<'a> {
+    /// The record.
+    pub session: &'a Session,
+    /// Its name.
+    pub id: Ref,
+    /// Whose packet it is.
+    pub direction: Direction,
+}
+
+/// Where a packet leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// Egress.
+    pub interface: InterfaceId,
+    /// Neighbour.
+    pub next_hop: Ipv4Addr,
+    /// Its MAC address, if known.
+    pub mac: Option<[u8; 6]>,
+}
+
+/// What becomes of a packet that is not dropped in silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Out of this interface, its L2 header written.
+    Send(InterfaceId),
+    /// It waits for its next hop's MAC address.
+    Wait {
+        /// Egress.
+        interface: InterfaceId,
+        /// Neighbour.
+        next_hop: Ipv4Addr,
+    },
+    /// To the worker that owns the flow.
+    HandOff(WorkerId),
+    /// It became our answer and goes back where it came from.
+    Answer,
+    /// It is dropped.
+    Drop(crate::drop_reason::DropReason),
+    /// It is dropped, and its buffer became a reset that goes on.
+    Reset {
+        /// Egress.
+        egress: InterfaceId,
+        /// Why.
+        reason: crate::drop_reason::DropReason,
+    },
+    /// It is dropped, and its buffer became an error message that goes back where it came from.
+    Error(crate::drop_reason::DropReason),
+}

@@ -1,0 +1,495 @@
+//! A worker: one core's poll loop, and the order of the stages.
+
+use crate::buf::{BufPool, PacketBuf};
+use crate::counters::Counter;
+use crate::drop_reason::DropReason;
+use crate::event::{Event, Frame, Ref, Stamped};
+use crate::fib::Fib;
+use crate::handoff::Grid;
+use crate::key::{InterfaceId, Tick, WorkerId};
+use crate::nat::{BindingId, Bindings, HoldDown};
+use crate::packet::limit::TokenBucket;
+use crate::policy::Policy;
+use crate::port::{Burst, Port};
+use crate::rng::Rng;
+use crate::session::Magazine;
+use crate::session::record::FLAG_ALG;
+use crate::shared::{Command, Shared};
+use crate::stage::admit::Admission;
+use crate::stage::inspect::{Algs, Scratch};
+use crate::stage::lookup::{self, Owner};
+use crate::stage::queue::Queue;
+use crate::stage::{Batch, Context, Fate, Item, rewrite, route, track};
+use crate::table::Direction;
+use crate::view::{CloseReason, State};
+use arc_swap::{ArcSwap, Cache};
+use std::sync::Arc;
+
+/// Most handoffs of one packet. Two are needed; a change of policy on the way may cost one more.
+const MAX_HOPS: u8 = 4;
+/// Most commands of control in one poll.
+const COMMANDS: usize = 256;
+/// Most resting ports that are looked at in one poll.
+const RESTING: usize = 64;
+
+/// A binding's name as sessions and expectations keep it.
+pub(crate) fn binding_ref(id: BindingId) -> Ref {
+    let bits = id.to_bits();
+    #[expect(clippy::cast_possible_truncation, reason = "two halves")]
+    Ref { index: bits as u32, version: (bits >> 32) as u32 }
+}
+
+/// And back.
+pub(crate) fn binding_id(id: Ref) -> BindingId {
+    BindingId::from_bits(u64::from(id.version) << 32 | u64::from(id.index))
+}
+
+/// One worker.
+pub struct Worker<P: Port, A: BufPool<Buf = P::Buf>> {
+    shared: Arc<Shared>,
+    grid: Arc<Grid<P::Buf>>,
+    policy: Cache<Arc<ArcSwap<Policy>>, Arc<Policy>>,
+    fib: Cache<Arc<ArcSwap<Fib>>, Arc<Fib>>,
+    local: Local<P, A>,
+    burst: Burst<P::Buf>,
+    batch: Batch<P::Buf>,
+    online: bool,
+    last: Tick,
+}
+
+/// What belongs to one worker alone.
+pub struct Local<P: Port, A: BufPool<Buf = P::Buf>> {
+    pub(crate) id: WorkerId,
+    ports: Vec<P>,
+    pool: A,
+    tx: Vec<Burst<P::Buf>>,
+    pub(crate) magazine: Magazine,
+    pub(crate) bindings: Bindings,
+    pub(crate) hold_down: HoldDown,
+    pub(crate) algs: Algs,
+    pub(crate) expectation_slots: Vec<u32>,
+    pub(crate) rng: Rng,
+    pub(crate) icmp_limit: TokenBucket,
+    pub(crate) deny_limit: TokenBucket,
+    pub(crate) scratch: Box<Scratch>,
+    queue: Queue,
+}
+
+impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
+    /// A worker over one port per interface, in the order of the FIB's interfaces. All it needs is allocated here.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, grid: Arc<Grid<P::Buf>>, id: WorkerId, ports: Vec<P>, pool: A) -> Self {
+        let setup = &shared.setup;
+        let stream = u16::from(id.0);
+        let mut rng = Rng::new(setup.seed, stream);
+        let local = Local {
+            id,
+            tx: ports.iter().map(|_| Burst::new()).collect(),
+            ports,
+            pool,
+            magazine: Magazine::default(),
+            bindings: Bindings::new(id, setup.bindings, rng.draw()),
+            hold_down: HoldDown::new(Arc::clone(&shared.registry), id, setup.bindings as usize),
+            algs: Algs::new(setup.alg_sessions),
+            expectation_slots: shared.expectations.share_of(id).rev().collect(),
+            rng,
+            icmp_limit: TokenBucket::new(Tick(0), setup.icmp_errors_per_second, setup.icmp_errors_per_second),
+            deny_limit: TokenBucket::new(Tick(0), setup.deny_events_per_second, setup.deny_events_per_second),
+            scratch: Box::default(),
+            queue: Queue::new(),
+        };
+        Self {
+            policy: Cache::new(Arc::clone(&shared.policy)),
+            fib: Cache::new(Arc::clone(&shared.fib)),
+            shared,
+            grid,
+            local,
+            burst: Burst::new(),
+            batch: Batch::new(),
+            online: false,
+            last: Tick(0),
+        }
+    }
+
+    /// What belongs to this worker alone, for tests.
+    #[must_use]
+    pub fn local(&self) -> &Local<P, A> {
+        &self.local
+    }
+
+    /// One turn: commands, packets from other workers, a burst from each port, then everything is sent. Answers how many
+    /// packets and commands there were: 0 means that the worker may rest.
+    pub fn poll(&mut self, now: Tick) -> usize {
+        let reader = usize::from(self.local.id.0);
+        if !self.online {
+            self.shared.epochs.online(reader);
+            self.online = true;
+        }
+        let shared = &*self.shared;
+        let cx = Context { shared, policy: self.policy.load(), fib: self.fib.load(), now };
+        let mut work = self.local.obey(&cx);
+        if now != self.last {
+            self.last = now;
+            self.local.hold_down.expire(now, cx.policy.timeouts.port_hold_down, RESTING);
+            self.local.retry(&cx);
+        }
+
+        for ring in self.grid.toward(self.local.id) {
+            while let Some(item) = ring.pop() {
+                work += 1;
+                // The hash travels with the packet; only what may have changed is looked up again.
+                let _ = self.batch.try_push(item);
+                if self.batch.is_full() {
+                    break;
+                }
+            }
+            self.local.process(&cx, &self.grid, &mut self.batch);
+        }
+        for number in 0..self.local.ports.len() {
+            let Some(port) = self.local.ports.get_mut(number) else { break };
+            let received = port.rx_burst(&mut self.burst);
+            if received == 0 {
+                continue;
+            }
+            work += received;
+            self.local.count(&cx, Counter::RxPackets, received as u64);
+            let ingress = InterfaceId(u16::try_from(number).unwrap_or(u16::MAX));
+            self.local.receive(&cx, ingress, &mut self.burst, &mut self.batch);
+            if shared.setup.misroute {
+                self.local.misroute(&cx, &self.grid, &mut self.batch);
+            }
+            self.local.process(&cx, &self.grid, &mut self.batch);
+        }
+        self.local.flush(&cx);
+        shared.epochs.quiescent(reader);
+        work
+    }
+
+    /// The worker will sleep: nobody waits for it meanwhile.
+    pub fn rest(&mut self) {
+        self.shared.epochs.offline(usize::from(self.local.id.0));
+        self.online = false;
+    }
+
+    /// Ends the worker: what is on its way to it is dropped and counted.
+    pub fn shut_down(mut self) {
+        let mut lost = 0;
+        for ring in self.grid.toward(self.local.id) {
+            while ring.pop().is_some() {
+                lost += 1;
+            }
+        }
+        lost += self.local.queue.retry(self.last, |_| true);
+        if let Some(lane) = self.shared.lane(self.local.id) {
+            lane.counters.drop(DropReason::Shutdown, lost as u64);
+        }
+        self.rest();
+    }
+}
+
+impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
+    /// Processes a burst: all are looked up together, then each goes its way.
+    fn process(&mut self, cx: &Context<'_>, grid: &Grid<P::Buf>, batch: &mut Batch<P::Buf>) {
+        lookup::lookup(cx, batch);
+        for mut item in batch.drain(..) {
+            match self.journey(cx, &mut item) {
+                Ok(Fate::Send(egress)) => {
+                    self.count(cx, Counter::Forwarded, 1);
+                    self.transmit(cx, egress, item.buf);
+                }
+                Ok(Fate::HandOff(to)) => self.hand_off(cx, grid, to, item),
+                Ok(Fate::Wait { interface, next_hop }) => self.wait(cx, interface, next_hop, &item),
+                Ok(Fate::Answer) => {
+                    self.count(cx, Counter::Local, 1);
+                    self.transmit(cx, item.ingress, item.buf);
+                }
+                Ok(Fate::Error(reason)) => {
+                    self.drop(cx, reason, 1);
+                    self.transmit(cx, item.ingress, item.buf);
+                }
+                Ok(Fate::Reset { egress, reason }) => {
+                    self.drop(cx, reason, 1);
+                    self.transmit(cx, egress, item.buf);
+                }
+                Ok(Fate::Drop(reason)) | Err(reason) => self.drop(cx, reason, 1),
+            }
+        }
+    }
+
+    /// The journey of one packet, from its lookup to its L2 header: the order of the stages.
+    fn journey(&mut self, cx: &Context<'_>, item: &mut Item<P::Buf>) -> Result<Fate, DropReason> {
+        let mut owner = lookup::owner(cx, self.id, item);
+        if let Owner::Mine(hit) = &owner
+            && lookup::reopens(hit, item)
+        {
+            self.unlink(cx, hit.id, CloseReason::Fin);
+            item.target = None;
+            owner = Owner::Nobody;
+        }
+        let hit = match owner {
+            Owner::Mine(hit) => hit,
+            Owner::Other(worker) => return Ok(Fate::HandOff(worker)),
+            Owner::Nobody => match self.admit(cx, item)? {
+                Admission::Session(hit) => hit,
+                Admission::Fate(fate) => return Ok(fate),
+            },
+        };
+        if let Some(fate) = self.check_ttl(cx, item) {
+            return Ok(fate);
+        }
+        let hop = route::of_session(cx, &hit)?;
+        if let Some(fate) = self.check_mtu(cx, hop.interface, item) {
+            return Ok(fate);
+        }
+        let bytes = u32::from(item.parsed.ip_len);
+        if hit.session.flags() & FLAG_ALG == 0 {
+            track::track(cx, &hit, item)?;
+        } else {
+            let ack = self.to_sender_space(&hit, item);
+            track::track(cx, &hit, item)?;
+            if let Some(fate) = self.inspect(cx, &hit, &hop, item, ack)? {
+                return Ok(fate);
+            }
+        }
+        rewrite::rewrite(&hit, item)?;
+        hit.session.touch(hit.direction, bytes, cx.now);
+        route::finish(cx, &hop, &mut item.buf)
+    }
+
+    /// Test mode: sends each packet to a random worker first.
+    fn misroute(&mut self, cx: &Context<'_>, grid: &Grid<P::Buf>, batch: &mut Batch<P::Buf>) {
+        let workers = u64::try_from(grid.workers()).unwrap_or(1).max(1);
+        let mut kept = Batch::new();
+        for item in batch.drain(..) {
+            let to = WorkerId(u8::try_from(self.rng.draw() % workers).unwrap_or(0));
+            if to == self.id {
+                let _ = kept.try_push(item);
+            } else {
+                self.hand_off(cx, grid, to, item);
+            }
+        }
+        *batch = kept;
+    }
+
+    fn hand_off(&mut self, cx: &Context<'_>, grid: &Grid<P::Buf>, to: WorkerId, mut item: Item<P::Buf>) {
+        item.hops += 1;
+        let pushed = match grid.ring(self.id, to) {
+            Some(ring) if item.hops <= MAX_HOPS => ring.push(item).is_ok(),
+            _ => false,
+        };
+        if pushed {
+            self.count(cx, Counter::HandedOff, 1);
+        } else {
+            self.drop(cx, DropReason::HandoffFull, 1);
+        }
+    }
+
+    fn wait(
+        &mut self,
+        cx: &Context<'_>,
+        interface: InterfaceId,
+        next_hop: core::net::Ipv4Addr,
+        item: &Item<P::Buf>,
+    ) {
+        if self.queue.push(cx.now, interface, next_hop, item.buf.bytes()) {
+            self.count(cx, Counter::Queued, 1);
+            self.tell(cx, Event::NeighborNeeded { interface, next_hop });
+        } else {
+            self.drop(cx, DropReason::NeighborPending, 1);
+        }
+    }
+
+    /// Sends the packets whose next hop is known by now.
+    fn retry(&mut self, cx: &Context<'_>) {
+        if self.queue.is_empty() {
+            return;
+        }
+        // Taken out, so that the queue can be walked while packets are sent.
+        let mut queue = core::mem::replace(&mut self.queue, Queue::hollow());
+        let given_up = queue.retry(cx.now, |waiting| {
+            let Some(adjacency) =
+                cx.fib.adjacency_for(waiting.interface, waiting.next_hop).and_then(|id| cx.fib.adjacency(id))
+            else {
+                return false;
+            };
+            let hop = crate::stage::NextHop {
+                interface: waiting.interface,
+                next_hop: waiting.next_hop,
+                mac: Some(adjacency.mac),
+            };
+            if let Some(mut buf) = self.copy_of(cx, &waiting.frame)
+                && let Ok(Fate::Send(egress)) = route::finish(cx, &hop, &mut buf)
+            {
+                self.count(cx, Counter::Forwarded, 1);
+                self.transmit(cx, egress, buf);
+            }
+            true
+        });
+        self.queue = queue;
+        if given_up > 0 {
+            self.drop(cx, DropReason::NeighborUnresolved, given_up);
+        }
+    }
+
+    /// A packet of our own with these bytes. None, counted, if there is no buffer.
+    pub(crate) fn copy_of(&mut self, cx: &Context<'_>, bytes: &[u8]) -> Option<P::Buf> {
+        let copy = self.pool.alloc().and_then(|mut buf| {
+            if !buf.append(bytes.len()) {
+                return None;
+            }
+            buf.bytes_mut().copy_from_slice(bytes);
+            Some(buf)
+        });
+        if copy.is_none() {
+            self.drop(cx, DropReason::PoolEmpty, 1);
+        }
+        copy
+    }
+
+    /// Puts a packet into the next burst of an interface.
+    pub(crate) fn transmit(&mut self, cx: &Context<'_>, egress: InterfaceId, buf: P::Buf) {
+        let number = usize::from(egress.0);
+        let Some(burst) = self.tx.get_mut(number) else {
+            self.drop(cx, DropReason::TxNoPort, 1);
+            return;
+        };
+        burst.push(buf);
+        if burst.is_full() {
+            self.flush_one(cx, number);
+        }
+    }
+
+    fn flush(&mut self, cx: &Context<'_>) {
+        for number in 0..self.tx.len() {
+            self.flush_one(cx, number);
+        }
+    }
+
+    fn flush_one(&mut self, cx: &Context<'_>, number: usize) {
+        let (Some(burst), Some(port)) = (self.tx.get_mut(number), self.ports.get_mut(number)) else { return };
+        if burst.is_empty() {
+            return;
+        }
+        let packets = burst.len();
+        let bytes: usize = burst.iter().map(|b| b.bytes().len()).sum();
+        let sent = port.tx_burst(burst);
+        self.count(cx, Counter::TxPackets, sent as u64);
+        self.count(cx, Counter::TxBytes, bytes as u64);
+        self.drop(cx, DropReason::TxFull, packets.saturating_sub(sent));
+    }
+
+    /// Does what control asks.
+    fn obey(&mut self, cx: &Context<'_>) -> usize {
+        let Some(lane) = cx.shared.lane(self.id) else { return 0 };
+        for done in 0..COMMANDS {
+            match lane.commands.pop() {
+                None => return done,
+                Some(Command::Unlink { session, reason, only_if_last_seen }) => {
+                    let idle = cx
+                        .shared
+                        .arena
+                        .resolve(session)
+                        .is_some_and(|s| only_if_last_seen.is_none_or(|seen| seen == s.last_seen()));
+                    if idle {
+                        self.unlink(cx, session, reason);
+                    }
+                }
+                Some(Command::Free(session)) => self.free(cx, session),
+                Some(Command::FreeExpectation(id)) => self.free_expectation(cx, id),
+                Some(Command::Send(Frame { interface, bytes })) => {
+                    if let Some(buf) = self.copy_of(cx, &bytes) {
+                        self.transmit(cx, interface, buf);
+                    }
+                }
+            }
+        }
+        COMMANDS
+    }
+
+    /// Takes a session out of the table. Its record stays for control.
+    fn unlink(&mut self, cx: &Context<'_>, id: Ref, reason: CloseReason) {
+        let Some(session) = cx.shared.arena.resolve(id) else { return };
+        if session.owner() != self.id || session.state() == State::Closed {
+            return;
+        }
+        let table = &cx.shared.table;
+        for direction in [Direction::Forward, Direction::Reverse] {
+            let entry = crate::stage::admit::entry(id.index, direction, id.version);
+            table.remove(table.hash(&session.key(direction)), entry);
+        }
+        let reason = match (session.close_reason(), session.state(), reason) {
+            (CloseReason::None, State::TcpTimeWait, CloseReason::Timeout) => CloseReason::Fin,
+            (CloseReason::None, State::TcpReset, CloseReason::Timeout | CloseReason::Fin) => {
+                CloseReason::Reset
+            }
+            (CloseReason::None, _, reason) => reason,
+            (earlier, ..) => earlier,
+        };
+        session.close(reason);
+        cx.shared.arena.mark(id.index);
+    }
+
+    /// Gives back all that a closed session held, then its index.
+    fn free(&mut self, cx: &Context<'_>, id: Ref) {
+        let Some(session) = cx.shared.arena.resolve(id) else { return };
+        if session.owner() != self.id || session.state() != State::Closed {
+            return;
+        }
+        if let Some(binding) = session.binding() {
+            self.release_binding(cx, binding);
+        }
+        if let Some(slot) = session.alg_slot() {
+            self.algs.free(slot);
+        }
+        if let Some(parent) = session.parent().and_then(|p| cx.shared.arena.resolve(p)) {
+            parent.remove_child();
+        }
+        session.free();
+        cx.shared.arena.release(&mut self.magazine, id.index);
+        self.count(cx, Counter::SessionsFreed, 1);
+    }
+
+    fn free_expectation(&mut self, cx: &Context<'_>, id: Ref) {
+        let Some(expectation) = cx.shared.expectations.resolve(id) else { return };
+        let init = expectation.init();
+        if init.owner != self.id || expectation.state() == crate::view::ExpectationState::Armed {
+            return;
+        }
+        if expectation.state() == crate::view::ExpectationState::Expired {
+            self.count(cx, Counter::ExpectationsExpired, 1);
+        }
+        if let Some(binding) = init.binding {
+            self.release_binding(cx, binding);
+        }
+        cx.shared.expectations.free(id);
+        self.expectation_slots.push(id.index);
+    }
+
+    /// Sends an event to control, or counts that its ring is full.
+    pub(crate) fn tell(&mut self, cx: &Context<'_>, event: Event) {
+        let Some(lane) = cx.shared.lane(self.id) else { return };
+        if lane.events.push(Stamped { at: cx.now, event }).is_err() {
+            lane.counters.add(Counter::EventsLost, 1);
+        }
+    }
+
+    pub(crate) fn count(&self, cx: &Context<'_>, counter: Counter, n: u64) {
+        if let Some(lane) = cx.shared.lane(self.id) {
+            lane.counters.add(counter, n);
+        }
+    }
+
+    pub(crate) fn drop(&self, cx: &Context<'_>, reason: DropReason, n: usize) {
+        if n > 0
+            && let Some(lane) = cx.shared.lane(self.id)
+        {
+            lane.counters.drop(reason, n as u64);
+        }
+    }
+
+    /// Bindings in use, and ports that rest, for tests.
+    #[must_use]
+    pub fn ports_held(&self) -> (usize, usize) {
+        (self.bindings.len(), self.hold_down.len())
+    }
+}
