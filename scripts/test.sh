@@ -8,25 +8,11 @@ export RUST_BACKTRACE=${RUST_BACKTRACE:-1}
 
 nextest() { command -v cargo-nextest >/dev/null; }
 
-# For plain cargo test: each test of the named test targets in a process of its own (the EAL starts once a process).
-each_in_a_process() {
-    local built binary name ran=0
-    built=$($cargo test --locked --no-run "$@" 2>&1) || { printf '%s\n' "$built" >&2; return 1; }
-    while read -r binary; do
-        while read -r name; do
-            "$binary" --exact "$name"
-            ran=$((ran + 1))
-        done < <("$binary" --list 2>/dev/null | sed -n 's/: test$//p')
-    done < <(printf '%s\n' "$built" | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
-    echo "test: $ran tests, each in a process of its own"
-}
-
 unit() {
     if nextest; then
         $cargo nextest run --locked --workspace -E 'not (binary(/^dpdk/) + binary(/^ns_/))'
     else
-        # Files of tests that start the EAL skip themselves by name here and run in `dpdk`.
-        $cargo test --locked --workspace --lib --bins --tests -- --skip ns:: --skip eal_
+        $cargo test --locked --workspace --lib --bins --tests -- --skip ns::
     fi
 }
 
@@ -46,11 +32,12 @@ loom() {
     $cargo test --locked "${fast[@]}" -p dataplane --lib -- loom
 }
 
+# The EAL starts once a process: each of these files holds one test.
 dpdk() {
     if nextest; then
         $cargo nextest run --locked --workspace -E 'binary(/^dpdk/)'
     else
-        each_in_a_process --workspace --test 'dpdk*'
+        $cargo test --locked --workspace --test 'dpdk*'
     fi
 }
 
