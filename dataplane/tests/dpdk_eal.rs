@@ -25,6 +25,9 @@ fn dpdk_starts_once_and_ends() {
     assert!(matches!(Eal::init(&config), Err(EalError::Device(_))));
     config = dpdk_common::config("eal", &["af_packet:gone9"]);
     assert!(matches!(Eal::init(&config), Err(EalError::NoInterface { .. })));
+    config = dpdk_common::config("eal", &[]);
+    config.main_core = Some(100_000);
+    assert!(matches!(Eal::init(&config), Err(EalError::Core(100_000))));
 
     let before = allowed_cores();
     config = dpdk_common::config("eal", &[]);

@@ -2,7 +2,7 @@
 //!
 //! Its arguments are derived from the configuration. What the operator adds (`eal_args`) wins over what is derived.
 
-use super::{hugepages, last_error, lcore::Affinity, log};
+use super::{last_error, lcore::Affinity, log, memory};
 use crate::device::{self, Device, DeviceError, kernel_interface};
 use dpdk_sys as sys;
 use std::{
@@ -16,9 +16,6 @@ use std::{
     },
 };
 use thiserror::Error;
-
-/// Where Linux lists its network interfaces.
-const INTERFACES: &str = "/sys/class/net";
 
 /// DPDK starts once per process, and never again after it has ended or failed.
 static STARTED: AtomicBool = AtomicBool::new(false);
@@ -46,33 +43,35 @@ pub enum EalError {
         /// The missing interface.
         interface: String,
     },
+    /// The main core is not among those that this thread may run on.
+    #[error("DPDK's main core cannot be {0}: this process may not run there")]
+    Core(usize),
     /// Not allowed.
-    #[error(
-        "DPDK may not do what it must: {0}{1}. Run as root, or give the process the capabilities that the operator guide lists"
-    )]
-    Permission(io::Error, String),
+    #[error("{what}: this process lacks a permission ({missing}); run it as root or grant that")]
+    Permission {
+        /// What was tried, and how it failed.
+        what: String,
+        /// What it takes.
+        missing: &'static str,
+    },
     /// Too little memory.
-    #[error("DPDK cannot have {megabytes} MB of memory: {source}{why}")]
+    #[error("DPDK cannot have {megabytes} MB of memory: {reason}")]
     Memory {
         /// What was asked for.
         megabytes: u32,
-        /// The operating system's error.
-        source: io::Error,
-        /// What DPDK logged, with a leading colon; may be empty.
-        why: String,
+        /// What there is, or what DPDK said.
+        reason: String,
     },
     /// Anything else.
-    #[error("DPDK does not start: {0}{1}")]
-    Init(io::Error, String),
+    #[error("DPDK does not start: {0}")]
+    Init(String),
     /// A device that its driver refuses, or that has no driver.
-    #[error("DPDK cannot use the device `{device}`: {source}{why}")]
+    #[error("DPDK cannot use the device `{device}`: {reason}")]
     Probe {
         /// The device as DPDK was told.
         device: String,
-        /// The operating system's error.
-        source: io::Error,
-        /// What DPDK logged, with a leading colon; may be empty.
-        why: String,
+        /// The operating system's error, and what DPDK logged.
+        reason: String,
     },
 }
 
@@ -178,10 +177,13 @@ impl Eal {
             return Err(EalError::FilePrefix(prefix.clone()));
         }
         let names = device::assign(&config.devices)?;
-        check_interfaces(&config.devices, Path::new(INTERFACES))?;
-        let affinity = Affinity::current().map_err(|e| EalError::Init(e, String::new()))?;
+        check_interfaces(&config.devices)?;
+        let affinity = Affinity::current().map_err(|e| EalError::Init(e.to_string()))?;
         let main_core = config.main_core.or_else(|| affinity.first()).unwrap_or(0);
-        let args = arguments(config, use_hugepages(config), main_core)?;
+        if !affinity.contains(main_core) {
+            return Err(EalError::Core(main_core));
+        }
+        let args = arguments(config, use_hugepages(config)?, main_core)?;
         if STARTED.swap(true, Ordering::AcqRel) {
             return Err(EalError::Twice);
         }
@@ -267,11 +269,16 @@ fn start(args: Vec<CString>, megabytes: u32) -> Result<(), EalError> {
     if unsafe { sys::rte_eal_init(argc, argv.as_mut_ptr()) } >= 0 {
         return Ok(());
     }
-    let (source, why) = (last_error(), log::why());
+    let source = last_error();
+    let reason = log::reason(&source);
     Err(match source.raw_os_error() {
-        Some(libc::EACCES | libc::EPERM) => EalError::Permission(source, why),
-        Some(libc::ENOMEM) => EalError::Memory { megabytes, source, why },
-        _ => EalError::Init(source, why),
+        // DPDK says EACCES for much else too, so ask whether a permission can be what is missing.
+        Some(libc::EACCES | libc::EPERM) if !is_root() => EalError::Permission {
+            what: format!("DPDK does not start ({reason})"),
+            missing: "hugepages and devices are root's",
+        },
+        Some(libc::ENOMEM) => EalError::Memory { megabytes, reason },
+        _ => EalError::Init(reason),
     })
 }
 
@@ -289,38 +296,73 @@ fn probe(device: &Device, name: &str, queues: u16) -> Result<(), EalError> {
         let code = unsafe { sys::rte_dev_probe(c_text.as_ptr()) };
         // Also there if the operator's own arguments made it.
         if code < 0 && code != -libc::EEXIST {
-            return Err(refused(text, super::os_error(code)));
+            return Err(refused(device, text, code));
         }
     }
     let mut port = 0;
     // SAFETY: DPDK is up, reads a C string and writes a port number.
     match unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &mut port) } {
         0 => Ok(()),
-        code => Err(refused(text, super::os_error(code))),
+        code => Err(refused(device, text, code)),
     }
 }
 
-/// The error of one device.
-fn refused(device: String, source: io::Error) -> EalError {
-    EalError::Probe { device, source, why: log::why() }
+/// The error of one device. Says so plainly if it is a missing permission, which drivers don't.
+fn refused(device: &Device, text: String, code: c_int) -> EalError {
+    let reason = log::reason(&super::os_error(code));
+    let needs = match device {
+        Device::Vdev { driver, .. } if driver == "net_tap" => Some((12, "CAP_NET_ADMIN")),
+        _ if kernel_interface(device).is_some() => Some((13, "CAP_NET_RAW")),
+        _ => None,
+    };
+    match needs {
+        Some((bit, missing)) if capabilities().is_some_and(|set| set & (1 << bit) == 0) => {
+            EalError::Permission { what: format!("DPDK cannot use the device `{text}` ({reason})"), missing }
+        }
+        _ => EalError::Probe { device: text, reason },
+    }
+}
+
+/// This thread's effective capabilities, as a set of bits (capabilities(7)).
+fn capabilities() -> Option<u64> {
+    let status = fs::read_to_string("/proc/thread-self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+fn is_root() -> bool {
+    // SAFETY: takes nothing, changes nothing, cannot fail.
+    unsafe { libc::geteuid() == 0 }
 }
 
 /// True for hugepages; warns where they are missing.
-fn use_hugepages(config: &EalConfig) -> bool {
+///
+/// # Errors
+/// There is less memory than the configuration asks for. DPDK would take ordinary pages until the kernel kills it.
+fn use_hugepages(config: &EalConfig) -> Result<bool, EalError> {
+    if chooses_memory(&config.eal_args) {
+        return Ok(false);
+    }
+    let megabytes = config.memory_mb;
+    let free = memory::hugepages_mb(Path::new(memory::SYSFS));
+    let enough = free > 0 && free >= u64::from(megabytes);
     match config.memory {
-        Memory::Hugepages => true,
-        Memory::Ordinary => false,
-        Memory::Auto => {
-            let free = hugepages::free_mb(Path::new(hugepages::SYSFS));
-            let enough = free > 0 && free >= u64::from(config.memory_mb);
-            if !enough && !chooses_memory(&config.eal_args) {
-                tracing::warn!(
-                    "{free} MB of hugepages are free and {} MB are needed: using ordinary memory, which is slower",
-                    config.memory_mb
-                );
-            }
-            enough
+        Memory::Hugepages if !enough => {
+            let reason = format!("{free} MB of hugepages are free");
+            return Err(EalError::Memory { megabytes, reason });
         }
+        Memory::Hugepages => return Ok(true),
+        Memory::Auto if enough => return Ok(true),
+        Memory::Auto => tracing::warn!(
+            "{free} MB of hugepages are free and {megabytes} MB are needed: using ordinary memory, which is slower"
+        ),
+        Memory::Ordinary => {}
+    }
+    match memory::available_mb() {
+        Some(available) if available < u64::from(megabytes) => {
+            Err(EalError::Memory { megabytes, reason: format!("{available} MB are available") })
+        }
+        _ => Ok(false),
     }
 }
 
@@ -403,15 +445,19 @@ fn ends_process(arg: &str) -> bool {
 }
 
 /// Each device's kernel interface exists.
-fn check_interfaces(devices: &[Device], sysfs: &Path) -> Result<(), EalError> {
+fn check_interfaces(devices: &[Device]) -> Result<(), EalError> {
     for device in devices {
-        if let Some(interface) = kernel_interface(device)
-            && !sysfs.join(interface).exists()
-        {
+        if let Some(interface) = kernel_interface(device).filter(|name| !interface_exists(name)) {
             return Err(EalError::NoInterface { device: device.to_string(), interface: interface.into() });
         }
     }
     Ok(())
+}
+
+/// True if this thread's network namespace has the interface. (`/sys/class/net` may show another namespace's.)
+fn interface_exists(name: &str) -> bool {
+    // SAFETY: reads a C string.
+    CString::new(name).is_ok_and(|name| unsafe { libc::if_nametoindex(name.as_ptr()) } != 0)
 }
 
 /// The folder that DPDK made for this process, if it made one.
@@ -485,11 +531,11 @@ mod tests {
     #[test]
     fn a_missing_interface_has_a_name() {
         let devices = [Device::parse("tap:any").unwrap(), Device::parse("af_packet:gone9").unwrap()];
-        let error = check_interfaces(&devices, Path::new(INTERFACES)).unwrap_err();
+        let error = check_interfaces(&devices).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the device `net_af_packet,iface=gone9` needs the network interface `gone9`: no such interface"
         );
-        assert!(check_interfaces(&[Device::parse("af_packet:lo").unwrap()], Path::new(INTERFACES)).is_ok());
+        assert!(check_interfaces(&[Device::parse("af_packet:lo").unwrap()]).is_ok());
     }
 }

@@ -81,12 +81,15 @@ impl Affinity {
         }
     }
 
+    /// True if the core is in the set.
+    pub(super) fn contains(&self, core: usize) -> bool {
+        // SAFETY: the core is below the set's size.
+        core < libc::CPU_SETSIZE as usize && unsafe { libc::CPU_ISSET(core, &self.0) }
+    }
+
     /// The lowest core of the set.
     pub(super) fn first(&self) -> Option<usize> {
-        (0..libc::CPU_SETSIZE as usize).find(|core| {
-            // SAFETY: the core is below the set's size.
-            unsafe { libc::CPU_ISSET(*core, &self.0) }
-        })
+        (0..libc::CPU_SETSIZE as usize).find(|core| self.contains(*core))
     }
 
     /// Lets the current thread run on these.

@@ -1,13 +1,13 @@
-//! DPDK's own log, led into `tracing` (target `dpdk`). The last error line is kept, because it often says why a call
-//! failed where the error number does not.
+//! DPDK's own log, led into `tracing` (target `dpdk`). The first error line of a call is kept: it often says why the
+//! call failed where the error number does not. The lines after it only say who gave up.
 
 use std::{
     ffi::{c_char, c_int},
-    slice,
+    io, mem, slice,
     sync::{Mutex, PoisonError},
 };
 
-static LAST_ERROR: Mutex<String> = Mutex::new(String::new());
+static FIRST_ERROR: Mutex<String> = Mutex::new(String::new());
 
 /// Takes DPDK's log over. 0, or a negative errno.
 pub(super) fn capture() -> c_int {
@@ -15,15 +15,22 @@ pub(super) fn capture() -> c_int {
     unsafe { dpdk_sys::postern_log_to(Some(line)) }
 }
 
-/// Forgets the error line so far.
+/// Forgets the error line so far. Before a call whose failure [`reason`] is to explain.
 pub(super) fn forget() {
-    LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    FIRST_ERROR.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
-/// `: ` and the last error line since [`forget`], or nothing.
-pub(super) fn why() -> String {
-    let text = std::mem::take(&mut *LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner));
-    if text.is_empty() { text } else { format!(": {text}") }
+/// Why the last call failed: the operating system's error, and what DPDK logged since [`forget`].
+pub(super) fn reason(source: &io::Error) -> String {
+    let text = mem::take(&mut *FIRST_ERROR.lock().unwrap_or_else(PoisonError::into_inner));
+    // Drivers return a bare -1, which is no error number (and reads as a missing permission).
+    let numbered = source.raw_os_error() != Some(1);
+    match (numbered, text.is_empty()) {
+        (true, true) => source.to_string(),
+        (true, false) => format!("{source}: {text}"),
+        (false, true) => "it gives no reason".into(),
+        (false, false) => text,
+    }
 }
 
 /// One message of DPDK, on whatever thread it came up.
@@ -38,7 +45,10 @@ unsafe extern "C" fn line(level: u32, text: *const c_char, len: usize) {
     match level {
         ..=dpdk_sys::RTE_LOG_ERR => {
             tracing::warn!(target: "dpdk", "{text}");
-            text.clone_into(&mut LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut first = FIRST_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
+            if first.is_empty() {
+                text.clone_into(&mut first);
+            }
         }
         dpdk_sys::RTE_LOG_WARNING => tracing::info!(target: "dpdk", "{text}"),
         dpdk_sys::RTE_LOG_NOTICE | dpdk_sys::RTE_LOG_INFO => tracing::debug!(target: "dpdk", "{text}"),

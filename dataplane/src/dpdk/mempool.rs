@@ -8,7 +8,6 @@ use crate::{
 use dpdk_sys::rte_mempool;
 use std::{
     ffi::{CString, c_uint},
-    io,
     ptr::NonNull,
     sync::Arc,
 };
@@ -28,16 +27,14 @@ pub enum MempoolError {
     #[error("`{0}` is no name for a packet pool: expected 1 to 25 bytes without NUL")]
     Name(String),
     /// DPDK refuses. Most often there is too little memory.
-    #[error("no packet pool of {count} buffers ({megabytes} MB): {source}{why}")]
+    #[error("no packet pool of {count} buffers ({megabytes} MB): {reason}")]
     Create {
         /// Buffers that were asked for.
         count: u32,
         /// Their size all told.
         megabytes: u64,
-        /// The operating system's error.
-        source: io::Error,
-        /// What DPDK logged, with a leading colon; may be empty.
-        why: String,
+        /// The operating system's error, and what DPDK logged.
+        reason: String,
     },
 }
 
@@ -123,8 +120,7 @@ impl Mempool {
             count,
             // An mbuf's own header is two cache lines, the pool's another.
             megabytes: u64::from(count) * (u64::from(room) + 192) / (1 << 20),
-            source: last_error(),
-            why: super::log::why(),
+            reason: super::log::reason(&last_error()),
         })?;
         Ok(Self(Arc::new(Inner { pool, count, data_room, eal: eal.inner() })))
     }

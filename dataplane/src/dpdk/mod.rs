@@ -7,10 +7,10 @@
 //! Worker threads are ordinary threads that call [`lcore::register`] first.
 
 pub mod eal;
-mod hugepages;
 pub mod lcore;
 mod log;
 pub mod mbuf;
+mod memory;
 pub mod mempool;
 pub mod port;
 

@@ -9,7 +9,7 @@ use dpdk_sys as sys;
 use std::{
     cell::Cell,
     ffi::{CStr, CString, c_char, c_int, c_uint},
-    fmt, io,
+    fmt,
     marker::PhantomData,
     mem, ptr,
     sync::{
@@ -62,16 +62,14 @@ pub enum PortError {
         most: u16,
     },
     /// DPDK refuses a step.
-    #[error("cannot {step} the port `{port}`: {source}{why}")]
+    #[error("cannot {step} the port `{port}`: {reason}")]
     Failed {
         /// The port.
         port: String,
         /// What was tried.
         step: &'static str,
-        /// The operating system's error.
-        source: io::Error,
-        /// What DPDK logged, with a leading colon; may be empty.
-        why: String,
+        /// The operating system's error, and what DPDK logged.
+        reason: String,
     },
 }
 
@@ -580,5 +578,5 @@ fn drain(id: u16, queues: u16) {
 }
 
 fn failed(port: &str, step: &'static str, code: c_int) -> PortError {
-    PortError::Failed { port: port.into(), step, source: os_error(code), why: log::why() }
+    PortError::Failed { port: port.into(), step, reason: log::reason(&os_error(code)) }
 }
