@@ -6,9 +6,13 @@ use control_api::{MAX_MESSAGE_BYTES, v1};
 use hyper_util::rt::TokioIo;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
+
+/// How long the daemon may take to begin an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connected client.
 pub(crate) struct Client {
@@ -31,6 +35,7 @@ impl Client {
             async move { stream }
         });
         let channel = Endpoint::from_static("http://postern")
+            .timeout(PATIENCE)
             .connect_with_connector(connector)
             .await
             .map_err(|_| Error::Foreign(path.to_owned()))?;
@@ -101,7 +106,9 @@ fn in_words(status: &Status, path: &Path) -> Error {
     let message = || status.message().to_owned();
     match status.code() {
         Code::Unimplemented => Error::Foreign(path.to_owned()),
-        Code::Unavailable | Code::Unknown | Code::Cancelled => Error::Lost(message()),
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => {
+            Error::Lost(message())
+        }
         // The transport says so when what answers does not speak HTTP/2.
         Code::Internal if std::error::Error::source(status).is_some() => Error::Foreign(path.to_owned()),
         _ => Error::Refused(message()),

@@ -12,6 +12,9 @@ pub mod names;
 pub mod record;
 pub mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use clock::WallClock;
 pub use names::Names;
 pub use record::Record;

@@ -48,9 +48,16 @@ impl Server {
     /// The socket cannot be made, or another daemon answers on it.
     pub fn start(path: &Path, gateway: Arc<dyn Gateway>) -> Result<Self, StartError> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
-        let (listener, file) = {
+        let listening = {
             let _inside = runtime.enter();
-            socket::listen(path)?
+            socket::listen(path)
+        };
+        let (listener, file) = match listening {
+            Ok(listening) => listening,
+            Err(error) => {
+                runtime.shutdown_background(); // a plain drop may not happen inside another runtime
+                return Err(error);
+            }
         };
         let (stop, closing) = watch::channel(false);
         let service = Service { gateway, closing: closing.clone() };

@@ -1,0 +1,232 @@
+//! `posternctl` against a server over a fake gateway.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod server_fake;
+
+use serde_json::{Value, json};
+use server_fake::{GOOD, socket, start};
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+/// Runs the program: exit code, output, errors.
+fn posternctl(socket: &Path, args: &[&str]) -> (u8, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let socket = socket.to_str().unwrap();
+    let args = ["posternctl", "--socket", socket].into_iter().chain(args.iter().copied()).map(Into::into);
+    let code = posternctl::code(args, &mut out, &mut err);
+    (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+fn json(socket: &Path, args: &[&str]) -> Value {
+    let args: Vec<_> = args.iter().chain(&["--json"]).copied().collect();
+    let (code, out, err) = posternctl(socket, &args);
+    assert_eq!((code, err.as_str()), (0, ""));
+    serde_json::from_str(&out).unwrap()
+}
+
+fn table(socket: &Path, args: &[&str]) -> String {
+    let (code, out, err) = posternctl(socket, args);
+    assert_eq!((code, err.as_str()), (0, ""));
+    out
+}
+
+#[test]
+fn status() {
+    let running = start(20_000);
+    let expected = "\
+posternd 9.8.7, up 1 h 2 m
+policy        generation 3 of /etc/postern/postern.toml
+sessions      10 000 of 20 000
+expectations  1 of 8
+
+WORKER  CORE  RX PACKETS  TX PACKETS  SESSIONS OPENED  DROPS
+     0     1   1 234 567   1 234 000               99    567
+     1     -   1 234 567   1 234 000               99    567
+
+INTERFACE  DEVICE              ZONE     ADDRESSES        MAC                LINK              MTU
+inside     af_packet:inside0   trust    10.1.0.1/24      02:00:00:00:00:ab  up, 10000 Mbit/s  1500
+outside    af_packet:outside0  untrust  198.51.100.1/24  02:00:00:00:00:ab  down              1500
+";
+    assert_eq!(table(&running.path, &["status"]), expected);
+
+    let status = json(&running.path, &["status"]);
+    assert_eq!(status["sessions"], json!({"in_use": 10_000, "capacity": 20_000}));
+    assert_eq!(status["workers"][1]["core"], Value::Null);
+    assert_eq!(status["interfaces"][0]["addresses"], json!(["10.1.0.1/24"]));
+    assert_eq!(status["uptime_ms"], 3_720_000);
+}
+
+#[test]
+fn sessions() {
+    let running = start(20_000);
+    let expected = "\
+ID   PARENT  PROTO  STATE        FROM   SOURCE          TRANSLATED TO       TO       DESTINATION   TRANSLATED TO  APPLICATION  RULE             AGE   IDLE  PACKETS    SENT  RECEIVED
+4.7  -       tcp    established  trust  10.1.0.2:40000  198.51.100.1:20001  untrust  203.0.0.4:53  -              ftp          ftp and names  1 m 0 s  0.5 s       30  1.5 kB    2.5 MB
+5.7  4.7     tcp    syn-sent     trust  10.1.0.2:40000  198.51.100.1:20001  untrust  203.0.0.5:53  -              ftp-data     ftp and names  1 m 0 s  0.5 s       30  1.5 kB    2.5 MB
+";
+    let strip = |text: &str| -> Vec<Vec<String>> {
+        text.lines()
+            .map(|l| l.split("  ").map(|c| c.trim().to_owned()).filter(|c| !c.is_empty()).collect())
+            .collect()
+    };
+    assert_eq!(strip(&table(&running.path, &["session", "list", "--protocol", "tcp"])), strip(expected));
+
+    let all = json(&running.path, &["session", "list"]);
+    assert_eq!(all.as_array().unwrap().len(), 10_001);
+    assert_eq!(
+        all[3],
+        json!({
+            "id": "5.7", "parent": "4.7", "protocol": "tcp", "state": "syn-sent",
+            "source": "10.1.0.2:40000", "destination": "203.0.0.5:53",
+            "translated_source": "198.51.100.1:20001", "translated_destination": "203.0.0.5:53",
+            "from_zone": "trust", "to_zone": "untrust", "rule": "ftp and names", "application": "ftp-data",
+            "alg": false, "age_ms": 60_000, "idle_ms": 500, "packets": [10, 20], "bytes": [1_500, 2_500_000],
+            "children": 0, "worker": 1, "policy_generation": 3,
+        })
+    );
+    assert_eq!(all[2]["parent"], Value::Null);
+    assert_eq!(json(&running.path, &["session", "list", "--limit", "2"]).as_array().unwrap().len(), 2);
+    assert_eq!(json(&running.path, &["session", "list", "--address", "192.0.2.1"]), json!([]));
+
+    let (code, out, err) = posternctl(&running.path, &["session", "list", "--protocol", "gopher"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!(err, "posternctl: posternd refuses: protocol: \"gopher\" is not tcp, udp or icmp\n");
+}
+
+#[test]
+fn expectations() {
+    let running = start(10);
+    let expected = "\
+ID   PARENT  STATE  APPLICATION  OPENER     PUBLISHED           LISTENER        EXPIRES IN  WORKER
+3.2  4.7     armed  ftp-data     203.0.0.4  198.51.100.1:20002  10.1.0.2:40001        29 s       1
+";
+    assert_eq!(table(&running.path, &["expectation", "list"]), expected);
+    assert_eq!(
+        json(&running.path, &["expectation", "list"]),
+        json!([{
+            "id": "3.2", "parent": "4.7", "state": "armed", "application": "ftp-data", "opener": "203.0.0.4",
+            "published": "198.51.100.1:20002", "listener": "10.1.0.2:40001", "expires_in_ms": 29_000, "worker": 1,
+        }])
+    );
+}
+
+#[test]
+fn counters() {
+    let running = start(10);
+    let expected = "\
+COUNTER     COUNT  MEANING
+rx-packets  2 000  Packets received from ports.
+
+DROPPED      COUNT  MEANING
+policy-deny     14  A rule denies it, or no rule allows it.
+";
+    assert_eq!(table(&running.path, &["counter", "show"]), expected);
+    let all = table(&running.path, &["counter", "show", "--all"]);
+    assert!(all.contains("punted") && all.contains("no-route"), "{all}");
+    assert_eq!(
+        json(&running.path, &["counter", "show"])[1],
+        json!({"worker": 1, "counters": {"rx-packets": 1_000}, "drops": {"policy-deny": 7}})
+    );
+}
+
+#[test]
+fn policy_check() {
+    let running = start(10);
+    let dir = tempfile::tempdir().unwrap();
+    let (good, bad) = (dir.path().join("good.toml"), dir.path().join("bad.toml"));
+    fs::write(&good, GOOD).unwrap();
+    fs::write(&bad, format!("{GOOD}colour = \"blue\"\n")).unwrap();
+    let (good, bad) = (good.to_str().unwrap(), bad.to_str().unwrap());
+
+    assert_eq!(table(&running.path, &["policy", "check", good]), format!("{good}: ok\n"));
+    assert_eq!(
+        json(&running.path, &["policy", "check", good]),
+        json!({"file": good, "ok": true, "problems": []})
+    );
+
+    let line = GOOD.lines().count() + 1;
+    let (code, out, err) = posternctl(&running.path, &["policy", "check", bad]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(
+        err.starts_with(&format!("{bad}:{line}:1: unknown key \"colour\" in [[rule]]; expected ")),
+        "{err}"
+    );
+    assert_eq!(err.lines().count(), 1);
+
+    let (code, out, err) = posternctl(&running.path, &["--json", "policy", "check", bad]);
+    assert_eq!((code, err.as_str()), (2, ""));
+    let checked: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(checked["ok"], false);
+    assert_eq!(checked["problems"][0]["line"], line);
+
+    let missing = dir.path().join("missing.toml");
+    let (code, _, err) = posternctl(&running.path, &["policy", "check", missing.to_str().unwrap()]);
+    assert_eq!(code, 1);
+    assert!(err.starts_with(&format!("posternctl: cannot read {}: ", missing.display())), "{err}");
+}
+
+#[test]
+fn no_daemon_is_a_sentence() {
+    let (_dir, path) = socket();
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    let expected = format!("posternctl: no posternd answers on {}: is it running?\n", path.display());
+    assert_eq!(posternctl(&path, &["status"]), (1, String::new(), expected.clone()));
+    drop(UnixListener::bind(&path).unwrap()); // a stale socket
+    assert_eq!(posternctl(&path, &["status"]), (1, String::new(), expected));
+}
+
+#[test]
+fn another_program_on_the_socket_is_a_sentence() {
+    let (_dir, path) = socket();
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    let listener = UnixListener::bind(&path).unwrap();
+    let other = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.write_all(b"220 ready\r\n");
+    });
+    let (code, out, err) = posternctl(&path, &["status"]);
+    other.join().unwrap();
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!(err.lines().count(), 1, "{err}");
+    assert!(err.starts_with("posternctl: "), "{err}");
+}
+
+#[test]
+fn wrong_usage_is_two_and_help_is_zero() {
+    let (_dir, path) = socket();
+    assert_eq!(posternctl(&path, &["session", "frobnicate"]).0, 2);
+    let (code, out, err) = posternctl(&path, &["--help"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("session") && out.contains("--json"), "{out}");
+}
+
+/// A reader that has seen enough.
+struct Head(usize);
+
+impl Write for Head {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or(ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_a_list_quietly() {
+    let running = start(1_000_000);
+    let mut err = Vec::new();
+    for format in [&[][..], &["--json"]] {
+        let socket = running.path.to_str().unwrap();
+        let args = ["posternctl", "--socket", socket, "session", "list"];
+        let args = args.into_iter().chain(format.iter().copied()).map(Into::into);
+        assert_eq!(posternctl::code(args, &mut Head(10_000), &mut err), 0);
+    }
+    assert_eq!(String::from_utf8(err).unwrap(), "");
+    assert!(running.fake.looked.load(std::sync::atomic::Ordering::Relaxed) < 1_000_000);
+}

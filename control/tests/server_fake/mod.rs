@@ -1,0 +1,211 @@
+//! A gateway without packets: as many sessions as a test wants, all derived from their index.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use alg::{Application, Endpoint};
+use control::config::Config;
+use control::server::{
+    Count, CountersView, Gateway, InterfaceView, Names, Problem, Server, StatusView, WorkerView, problems,
+};
+use dataplane::event::Ref;
+use dataplane::key::{FlowKey, Protocol, Tick, WorkerId, ZoneId};
+use dataplane::policy::RuleId;
+use dataplane::view::{CloseReason, ExpectationState, ExpectationView, SessionView, State};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tempfile::TempDir;
+
+/// Index of the one FTP control session; the one after it is its child.
+pub const FTP: u32 = 4;
+/// Zones.
+pub const TRUST: ZoneId = ZoneId(0);
+/// The outside.
+pub const UNTRUST: ZoneId = ZoneId(1);
+
+/// The fake.
+pub struct Fake {
+    /// Size of the arena. Every second index is in use.
+    pub capacity: u32,
+    /// How many indexes were looked at.
+    pub looked: AtomicU32,
+}
+
+impl Fake {
+    /// A gateway with an arena of `capacity`.
+    pub fn new(capacity: u32) -> Arc<Self> {
+        Arc::new(Self { capacity, looked: AtomicU32::new(0) })
+    }
+}
+
+/// 203.0.0.0/8 by index; the server side.
+pub fn server_of(index: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(0xcb00_0000 | (index & 0x00ff_ffff))
+}
+
+impl Gateway for Fake {
+    fn status(&self) -> StatusView {
+        let worker = |id, core| WorkerView {
+            id,
+            core,
+            rx_packets: 1_234_567,
+            tx_packets: 1_234_000,
+            sessions_opened: 99,
+            drops: 567,
+        };
+        let interface = |name: &str, zone: &str, address: &str, link_up| InterfaceView {
+            name: name.to_owned(),
+            device: format!("af_packet:{name}0"),
+            zone: zone.to_owned(),
+            addresses: vec![address.to_owned()],
+            mac: [2, 0, 0, 0, 0, 0xab],
+            link_up,
+            link_mbps: 10_000,
+            mtu: 1500,
+        };
+        StatusView {
+            version: "9.8.7".to_owned(),
+            uptime_ms: 3_720_000,
+            workers: vec![worker(0, Some(1)), worker(1, None)],
+            sessions_in_use: u64::from(self.capacity / 2),
+            sessions_capacity: u64::from(self.capacity),
+            expectations_in_use: 1,
+            expectations_capacity: 8,
+            policy_generation: 3,
+            config_file: "/etc/postern/postern.toml".to_owned(),
+            interfaces: vec![
+                interface("inside", "trust", "10.1.0.1/24", true),
+                interface("outside", "untrust", "198.51.100.1/24", false),
+            ],
+        }
+    }
+
+    fn session_capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    fn session(&self, index: u32) -> Option<SessionView> {
+        self.looked.fetch_add(1, Ordering::Relaxed);
+        if index % 2 == 1 && index != FTP + 1 {
+            return None;
+        }
+        let (protocol, state, application) = match index {
+            FTP => (Protocol::Tcp, State::TcpEstablished, Application::Ftp),
+            5 => (Protocol::Tcp, State::TcpSynSent, Application::FtpData),
+            _ => (Protocol::Udp, State::UdpStream, Application::Dns),
+        };
+        let client = (Ipv4Addr::new(10, 1, 0, 2), 40_000);
+        let translated = (Ipv4Addr::new(198, 51, 100, 1), 20_001);
+        let server = (server_of(index), 53);
+        Some(SessionView {
+            id: Ref { index, version: 7 },
+            owner: WorkerId(1),
+            state,
+            forward: FlowKey::v4(protocol, TRUST, client, server),
+            reverse: FlowKey::v4(protocol, UNTRUST, server, translated),
+            application,
+            rule: RuleId(0),
+            policy_generation: 3,
+            created: Tick(1_000),
+            last_seen: Tick(60_500),
+            packets: [10, 20],
+            bytes: [1_500, 2_500_000],
+            parent: (index == FTP + 1).then_some(Ref { index: FTP, version: 7 }),
+            children: u16::from(index == FTP),
+            alg: index == FTP,
+            log: true,
+            close_reason: CloseReason::None,
+        })
+    }
+
+    fn expectation_capacity(&self) -> u32 {
+        8
+    }
+
+    fn expectation(&self, index: u32) -> Option<ExpectationView> {
+        (index == 3).then(|| ExpectationView {
+            id: Ref { index, version: 2 },
+            state: ExpectationState::Armed,
+            owner: WorkerId(1),
+            parent: Ref { index: FTP, version: 7 },
+            opener: IpAddr::V4(server_of(FTP)),
+            published: Endpoint::new(Ipv4Addr::new(198, 51, 100, 1).into(), 20_002),
+            listener: Endpoint::new(Ipv4Addr::new(10, 1, 0, 2).into(), 40_001),
+            application: Application::FtpData,
+            expires: Tick(90_000),
+        })
+    }
+
+    fn counters(&self) -> Vec<CountersView> {
+        let counters = vec![
+            Count { name: "rx-packets", value: 1_000, help: "Packets received from ports." },
+            Count { name: "punted", value: 0, help: "Frames handed to the control core." },
+        ];
+        let drops = vec![
+            Count { name: "no-route", value: 0, help: "No route to the destination." },
+            Count { name: "policy-deny", value: 7, help: "A rule denies it, or no rule allows it." },
+        ];
+        let worker =
+            |id| CountersView { worker: WorkerId(id), counters: counters.clone(), drops: drops.clone() };
+        vec![worker(0), worker(1)]
+    }
+
+    fn names(&self) -> Arc<Names> {
+        Arc::new(Names {
+            generation: 3,
+            zones: vec!["trust".to_owned(), "untrust".to_owned()],
+            rules: vec!["ftp and names".to_owned()],
+            ..Names::default()
+        })
+    }
+
+    fn check(&self, name: &str, text: &str) -> Result<(), Vec<Problem>> {
+        Config::parse(name, text).map(drop).map_err(|report| problems(&report))
+    }
+
+    fn now(&self) -> Tick {
+        Tick(61_000)
+    }
+}
+
+/// A directory and the path of a socket in it.
+pub fn socket() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run/control.sock");
+    (dir, path)
+}
+
+/// A server over a fake gateway.
+pub struct Running {
+    _dir: TempDir,
+    /// Its socket.
+    pub path: PathBuf,
+    /// The gateway.
+    pub fake: Arc<Fake>,
+    /// The server.
+    pub server: Server,
+}
+
+/// Starts one.
+pub fn start(capacity: u32) -> Running {
+    let (dir, path) = socket();
+    let fake = Fake::new(capacity);
+    let server = Server::start(&path, fake.clone()).unwrap();
+    Running { _dir: dir, path, fake, server }
+}
+
+/// A configuration that is right.
+pub const GOOD: &str = r#"
+[[interface]]
+name = "inside"
+device = "af_packet:gw0"
+zone = "trust"
+addresses = ["10.1.0.1/24"]
+
+[[rule]]
+name = "all"
+from = "trust"
+to = "trust"
+action = "allow"
+"#;
