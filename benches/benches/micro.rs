@@ -8,6 +8,8 @@
 use alg::{Answer, Application, Bound, Side, StreamAlg, Verdict};
 use benches::{OnePort, ftp_flow, key};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use dataplane::packet::build::{self, Ends};
+use dataplane::packet::{Parse, checksum, parse, rewrite};
 use dataplane::table::{Direction, Entry, FlowTable, HashKey};
 use std::hint::black_box;
 
@@ -98,5 +100,29 @@ fn table(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(micro, ftp, table);
+fn packet(c: &mut Criterion) {
+    let mac = [2, 0, 0, 0, 0, 1];
+    let ends = Ends::new([2, 0, 0, 0, 0, 2], [10, 1, 0, 2].into(), mac, [198, 51, 100, 2].into());
+    let small = build::tcp(&ends, &build::Tcp::default(), &[]);
+    let full = build::tcp(&ends, &build::Tcp::default(), &[7; 1460]);
+    let Parse::Ip(parsed) = parse(&small, mac) else { unreachable!("a packet of our own") };
+
+    let mut group = c.benchmark_group("packet");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("parse", |b| b.iter(|| parse(black_box(&small), mac)));
+    group.bench_function("rewrite-source-and-ttl", |b| {
+        let mut frame = small.clone();
+        let mut port = 0_u16;
+        b.iter(|| {
+            port = port.wrapping_add(1);
+            assert!(rewrite::set_source(black_box(&mut frame), &parsed, 0xc633_6401, port));
+            rewrite::decrement_ttl(&mut frame, &parsed)
+        });
+    });
+    group.throughput(Throughput::Bytes(full.len() as u64));
+    group.bench_function("checksum-of-a-full-segment", |b| b.iter(|| checksum::sum(black_box(&full))));
+    group.finish();
+}
+
+criterion_group!(micro, ftp, packet, table);
 criterion_main!(micro);

@@ -1,5 +1,7 @@
 //! What the benchmarks share: flows that look like traffic, and a gateway that publishes ports without keeping any.
 
+pub mod gateway;
+
 use alg::{Endpoint, FlowContext, Gateway, Parity, PublishError, Side, Transport};
 use dataplane::key::{FlowKey, Protocol, ZoneId};
 use std::net::{IpAddr, Ipv4Addr};
