@@ -12,8 +12,9 @@ use std::{
 /// Oldest DPDK whose ABI we know.
 const OLDEST: &str = "22.11";
 
-/// The libraries whose symbols we use. The PMDs are plug-ins that the EAL loads by itself.
-const LIBS: [&str; 5] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal"];
+/// The libraries whose symbols we use; `rte_log` left the EAL in 23.11. The PMDs are plug-ins that the EAL loads by
+/// itself.
+const LIBS: [&str; 6] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal", "rte_log"];
 
 /// Functions that the wrappers call. Inline ones are in the shim, under `postern_`.
 const FUNCTIONS: &[&str] = &[
@@ -106,7 +107,7 @@ fn build() -> Result<(), String> {
     if net_ring {
         println!("cargo::rustc-link-lib=dylib=rte_net_ring");
     }
-    for lib in LIBS {
+    for lib in LIBS.into_iter().filter(|lib| library.libs.iter().any(|known| known == lib)) {
         println!("cargo::rustc-link-lib=dylib={lib}");
     }
 
