@@ -2,13 +2,17 @@
 //!
 //! - [`config`]: one TOML file, read and checked into plain data.
 //! - [`compile`]: that data compiled into the snapshots that workers read.
+//! - [`core`]: the thread that owns policy, time and neighbours.
+//! - [`aging`]: the life of sessions and expectations.
 //! - [`neighbors`]: ARP, and the numbers of next hops.
 //! - [`audit`]: the log of what was admitted, refused and rewritten.
 //! - [`server`]: the control socket.
 #![forbid(unsafe_code)]
 
+pub mod aging;
 pub mod audit;
 pub mod compile;
 pub mod config;
+pub mod core;
 pub mod neighbors;
 pub mod server;

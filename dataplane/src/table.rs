@@ -168,7 +168,6 @@ pub enum Placed {
 /// The table.
 pub struct FlowTable {
     buckets: Region<Bucket>,
-    mask: usize,
     stash: Box<[AtomicU64]>,
     /// Stashed entries. Read at every miss, so alone on its line; written almost never.
     stashed: CachePadded<AtomicU32>,
@@ -182,11 +181,10 @@ impl FlowTable {
     /// No memory.
     pub fn new(what: &'static str, entries: usize, key: HashKey) -> Result<Self, NoMemory> {
         let slots = entries.saturating_mul(10).div_ceil(6);
-        let buckets = slots.div_ceil(WAYS).next_power_of_two().max(2);
+        let buckets = slots.div_ceil(WAYS).max(2);
         let stash = (entries / 1024).clamp(STASH_MIN, 4096);
         Ok(Self {
             buckets: Region::new(what, buckets)?,
-            mask: buckets - 1,
             stash: (0..stash).map(|_| AtomicU64::new(0)).collect(),
             stashed: CachePadded::new(AtomicU32::new(0)),
             key,
@@ -207,18 +205,21 @@ impl FlowTable {
     }
 
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the low half; x86-64 only")]
     fn first(&self, hash: Hash) -> Option<&Bucket> {
-        self.buckets.get(hash.0 as usize & self.mask)
+        self.bucket(hash.0)
     }
 
     #[inline]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "bits that neither the tag nor the first choice uses alone"
-    )]
     fn second(&self, hash: Hash) -> Option<&Bucket> {
-        self.buckets.get((hash.0.rotate_right(29) ^ hash.0 >> 7) as usize & self.mask)
+        self.bucket(hash.0.rotate_right(29) ^ hash.0 >> 7)
+    }
+
+    /// The bucket of the low 32 bits: scaled by a multiplication, so that any number of buckets will do.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "below the number of buckets")]
+    fn bucket(&self, bits: u64) -> Option<&Bucket> {
+        let scaled = (bits & u64::from(u32::MAX)) * self.buckets.len() as u64;
+        self.buckets.get((scaled >> 32) as usize)
     }
 
     /// Brings the first bucket near.

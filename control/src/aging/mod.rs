@@ -1,0 +1,242 @@
+//! Ageing: the life of sessions and expectations as the control core sees it.
+//!
+//! Control finds sessions by the marks that their owners set in the arena, which cannot be lost. It arms each in a wheel
+//! for as long as its state allows, looks at its last-seen stamp when the time comes, and asks the owner to unlink it
+//! until it has. Then it writes the close record from the final counters, waits for the grace period, and tells the
+//! owner to free the index. So every session that opened has exactly one close record.
+
+mod wheel;
+
+use crate::audit::Records;
+use dataplane::event::Ref;
+use dataplane::key::{Tick, WorkerId};
+use dataplane::memory::NoMemory;
+use dataplane::policy::Timeouts;
+use dataplane::shared::{Command, Shared};
+use dataplane::view::{CloseReason, ExpectationState, State};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use wheel::Wheel;
+
+/// How soon an owner that has not done what it was asked is asked again, in milliseconds.
+const AGAIN: u32 = 1_000;
+/// How often expectations are looked at, in milliseconds.
+const EXPECTATIONS_EVERY: u32 = 100;
+
+/// A vector of `len` copies, or the sentence that says that there is no memory.
+fn filled<T: Clone>(what: &'static str, len: usize, value: T) -> Result<Vec<T>, NoMemory> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(len).map_err(|_| NoMemory {
+        what,
+        bytes: u64::try_from(len * size_of::<T>()).unwrap_or(u64::MAX),
+        available: 0,
+    })?;
+    vec.resize(len, value);
+    Ok(vec)
+}
+
+/// What waits for its grace period.
+struct Retired {
+    epoch: u64,
+    owner: WorkerId,
+    id: Ref,
+}
+
+/// The ager.
+pub struct Ager {
+    shared: Arc<Shared>,
+    wheel: Wheel,
+    /// Per record: the version whose opening was recorded (odd), or that version less one once its closing was.
+    recorded: Vec<u32>,
+    retired: VecDeque<Retired>,
+    /// Per expectation: the version that is being retired.
+    ending: Vec<u32>,
+    retired_expectations: VecDeque<Retired>,
+    expectations_at: Tick,
+}
+
+impl Ager {
+    /// An ager of these sessions.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new(shared: Arc<Shared>) -> Result<Self, NoMemory> {
+        let records = shared.arena.records() as usize;
+        Ok(Self {
+            wheel: Wheel::new(records)?,
+            recorded: filled("ageing", records, 0)?,
+            retired: VecDeque::new(),
+            ending: filled("ageing of expectations", shared.expectations.capacity() as usize, 0)?,
+            retired_expectations: VecDeque::new(),
+            expectations_at: Tick(0),
+            shared,
+        })
+    }
+
+    /// Bytes that ageing takes per session.
+    pub const BYTES_PER_SESSION: usize = Wheel::BYTES + size_of::<u32>();
+
+    /// One turn: takes the marks, asks for what is due to be unlinked, frees what has had its grace period. Answers how
+    /// much there was to do.
+    pub fn turn(&mut self, now: Tick, timeouts: &Timeouts, records: &mut impl Records) -> usize {
+        let mut work = self.take_marks(now, timeouts, records);
+        while let Some(index) = self.wheel.due(now) {
+            work += 1;
+            self.visit(index, now, timeouts);
+        }
+        if now.since(self.expectations_at) >= EXPECTATIONS_EVERY {
+            self.expectations_at = now;
+            work += self.end_expectations(now, records);
+        }
+        work + self.free()
+    }
+
+    fn take_marks(&mut self, now: Tick, timeouts: &Timeouts, records: &mut impl Records) -> usize {
+        let mut work = 0;
+        for word in 0..self.shared.arena.mark_words() {
+            let mut bits = self.shared.arena.take_marks(word);
+            while bits != 0 {
+                let bit = bits.trailing_zeros();
+                bits &= bits - 1;
+                work += 1;
+                let index = u32::try_from(word * 64).unwrap_or(u32::MAX) + bit;
+                self.look(index, now, timeouts, records);
+            }
+        }
+        work
+    }
+
+    /// Looks at a marked session: it is new, its timeout became shorter, or it is closed.
+    fn look(&mut self, index: u32, now: Tick, timeouts: &Timeouts, records: &mut impl Records) {
+        let Some(view) = self.shared.arena.view(index) else { return };
+        let Some(recorded) = self.recorded.get_mut(index as usize) else { return };
+        let closed_version = view.id.version & !1;
+        if *recorded == closed_version {
+            return;
+        }
+        if *recorded != view.id.version {
+            *recorded = view.id.version;
+            records.session_opened(&view);
+        }
+        if view.state == State::Closed {
+            *recorded = closed_version;
+            records.session_closed(&view);
+            self.wheel.disarm(index);
+            let epoch = self.shared.epochs.now();
+            self.retired.push_back(Retired { epoch, owner: view.owner, id: view.id });
+        } else {
+            self.wheel.arm(index, now, view.last_seen.plus(timeouts.of(view.state)));
+        }
+    }
+
+    /// Looks at a session whose time may have come.
+    fn visit(&mut self, index: u32, now: Tick, timeouts: &Timeouts) {
+        let Some(session) = self.shared.arena.get(index) else { return };
+        let version = session.version();
+        if version & 1 == 0 || session.state() == State::Closed {
+            return;
+        }
+        let last_seen = session.last_seen();
+        let patience = timeouts.of(session.state());
+        if session.children() > 0 {
+            // A live child keeps its parent: an FTP control session idles while its data connection works.
+            self.wheel.arm(index, now, now.plus(patience.max(AGAIN)));
+            return;
+        }
+        if now.since(last_seen) < patience {
+            self.wheel.arm(index, now, last_seen.plus(patience));
+            return;
+        }
+        let command = Command::Unlink {
+            session: Ref { index, version },
+            reason: CloseReason::Timeout,
+            only_if_last_seen: Some(last_seen),
+        };
+        // Whether or not there was room: look again, until the owner has done it.
+        let _ = self.ask(session.owner(), command);
+        self.wheel.arm(index, now, now.plus(AGAIN));
+    }
+
+    fn ask(&self, owner: WorkerId, command: Command) -> bool {
+        self.shared.lane(owner).is_some_and(|lane| lane.commands.push(command).is_ok())
+    }
+
+    /// Ends expectations whose time is over or whose parent is gone, and retires those that were met.
+    fn end_expectations(&mut self, now: Tick, records: &mut impl Records) -> usize {
+        let mut work = 0;
+        for index in 0..self.shared.expectations.capacity() {
+            let Some(view) = self.shared.expectations.view(index) else { continue };
+            let Some(ending) = self.ending.get_mut(index as usize) else { continue };
+            if *ending == view.id.version {
+                continue;
+            }
+            let over = match view.state {
+                ExpectationState::Free => false,
+                ExpectationState::Claimed | ExpectationState::Expired => true,
+                ExpectationState::Armed => {
+                    let parent = self.shared.arena.resolve(view.parent);
+                    let orphan = parent.is_none_or(|p| p.state() == State::Closed);
+                    let late = now == view.expires || now.since(view.expires) > 0;
+                    let expired = (orphan || late) && self.shared.expectations.expire(view.id);
+                    if expired {
+                        records.expectation_expired(&view);
+                    }
+                    expired
+                }
+            };
+            if over {
+                work += 1;
+                *ending = view.id.version;
+                let epoch = self.shared.epochs.now();
+                self.retired_expectations.push_back(Retired { epoch, owner: view.owner, id: view.id });
+            }
+        }
+        work
+    }
+
+    /// Tells owners to free what has had its grace period.
+    fn free(&mut self) -> usize {
+        let mut work = 0;
+        if !self.retired.is_empty() || !self.retired_expectations.is_empty() {
+            self.shared.epochs.advance();
+        }
+        let safe = self.shared.epochs.safe();
+        while let Some(first) = self.retired.front()
+            && first.epoch < safe
+            && self.ask(first.owner, Command::Free(first.id))
+        {
+            self.retired.pop_front();
+            work += 1;
+        }
+        while let Some(first) = self.retired_expectations.front()
+            && first.epoch < safe
+            && self.ask(first.owner, Command::FreeExpectation(first.id))
+        {
+            self.retired_expectations.pop_front();
+            work += 1;
+        }
+        work
+    }
+
+    /// Writes the close record of every session that is still open. The workers must have stopped.
+    pub fn close_all(
+        &mut self,
+        now: Tick,
+        reason: CloseReason,
+        timeouts: &Timeouts,
+        records: &mut impl Records,
+    ) {
+        self.take_marks(now, timeouts, records);
+        for index in 0..self.shared.arena.records() {
+            let Some(mut view) = self.shared.arena.view(index) else { continue };
+            let Some(recorded) = self.recorded.get_mut(index as usize) else { continue };
+            if *recorded == view.id.version {
+                *recorded = view.id.version & !1;
+                if view.close_reason == CloseReason::None {
+                    view.close_reason = reason;
+                }
+                records.session_closed(&view);
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The control core: the one thread that owns policy, time and neighbours.
+
+use crate::aging::Ager;
+use crate::audit::Records;
+use crate::compile::Network;
+use crate::neighbors::Neighbors;
+use dataplane::event::{Event, Frame};
+use dataplane::fib::{Fib, Interface, Route};
+use dataplane::key::{Tick, WorkerId};
+use dataplane::memory::NoMemory;
+use dataplane::policy::Policy;
+use dataplane::shared::{Command, Shared};
+use dataplane::view::CloseReason;
+use std::sync::Arc;
+
+/// Most events or frames that one turn takes from one worker.
+const BATCH: usize = 1_024;
+
+/// The control core.
+pub struct Core<R: Records> {
+    shared: Arc<Shared>,
+    ager: Ager,
+    neighbors: Neighbors,
+    interfaces: Vec<Interface>,
+    routes: Vec<Route>,
+    records: R,
+    /// Snapshots that a worker may still hold. They end here: a worker never frees memory.
+    old_policies: Vec<Arc<Policy>>,
+    old_fibs: Vec<Arc<Fib>>,
+}
+
+impl<R: Records> Core<R> {
+    /// A core for this gateway.
+    ///
+    /// # Errors
+    /// No memory for ageing.
+    pub fn new(shared: Arc<Shared>, neighbors: Neighbors, records: R) -> Result<Self, NoMemory> {
+        shared.epochs.online(shared.control_reader());
+        Ok(Self {
+            ager: Ager::new(Arc::clone(&shared))?,
+            neighbors,
+            interfaces: Vec::new(),
+            routes: Vec::new(),
+            records,
+            old_policies: Vec::new(),
+            old_fibs: Vec::new(),
+            shared,
+        })
+    }
+
+    /// Bytes that the control core keeps per session.
+    pub const BYTES_PER_SESSION: usize = Ager::BYTES_PER_SESSION;
+
+    /// Where the records go.
+    pub fn records(&mut self) -> &mut R {
+        &mut self.records
+    }
+
+    /// Snapshots that some worker may still hold.
+    #[must_use]
+    pub fn old_snapshots(&self) -> usize {
+        self.old_policies.len() + self.old_fibs.len()
+    }
+
+    /// Puts a policy in force. Sessions that the old one admitted stay.
+    pub fn publish_policy(&mut self, policy: Policy) {
+        self.old_policies.push(self.shared.policy.swap(Arc::new(policy)));
+    }
+
+    /// Puts interfaces, routes and static neighbours in force.
+    pub fn publish_network(&mut self, network: &Network) {
+        self.neighbors.reload(network.interfaces.clone(), &network.neighbors);
+        self.interfaces.clone_from(&network.interfaces);
+        self.routes.clone_from(&network.routes);
+        let table = self.neighbors.take_changes().unwrap_or_else(|| self.neighbors.table().clone());
+        self.publish_fib(Fib::with_adjacencies(self.interfaces.clone(), &self.routes, table));
+    }
+
+    fn publish_fib(&mut self, fib: Fib) {
+        self.old_fibs.push(self.shared.fib.swap(Arc::new(fib)));
+    }
+
+    /// One turn of the core. Answers how much there was to do: 0 means that it may rest for a millisecond.
+    pub fn turn(&mut self, now: Tick) -> usize {
+        let policy = self.shared.policy.load_full();
+        // Sessions first: what events speak of has been recorded as opened.
+        let mut work = self.ager.turn(now, &policy.timeouts, &mut self.records);
+        drop(policy);
+        work += self.hear(now);
+        self.answer(now);
+        if let Some(table) = self.neighbors.take_changes() {
+            let fib = self.shared.fib.load().with_neighbors(table);
+            self.publish_fib(fib);
+        }
+        // Whoever still holds one counts; ours is the last when nobody else does.
+        self.old_policies.retain(|p| Arc::strong_count(p) > 1);
+        self.old_fibs.retain(|f| Arc::strong_count(f) > 1);
+        self.shared.epochs.quiescent(self.shared.control_reader());
+        work
+    }
+
+    /// Takes the workers' events and frames.
+    fn hear(&mut self, now: Tick) -> usize {
+        let mut work = 0;
+        for number in 0..self.shared.lanes().len() {
+            let worker = WorkerId(u8::try_from(number).unwrap_or(u8::MAX));
+            for _ in 0..BATCH {
+                let Some(stamped) = self.shared.lane(worker).and_then(|l| l.events.pop()) else { break };
+                work += 1;
+                match stamped.event {
+                    Event::NeighborNeeded { interface, next_hop } => {
+                        if let Some(request) = self.neighbors.needed(now, interface, next_hop) {
+                            self.send(worker, request);
+                        }
+                    }
+                    _ => self.records.event(worker, &stamped),
+                }
+            }
+            for _ in 0..BATCH {
+                let Some(frame) = self.shared.lane(worker).and_then(|l| l.punts.pop()) else { break };
+                work += 1;
+                if let Some(reply) = self.neighbors.frame(now, &frame) {
+                    self.send(worker, reply);
+                }
+            }
+        }
+        work
+    }
+
+    /// Repeats and ages what the neighbour table asks for.
+    fn answer(&mut self, now: Tick) {
+        let mut frames = Vec::new();
+        self.neighbors.tick(now, &mut |frame| frames.push(frame));
+        for frame in frames {
+            self.send(WorkerId(0), frame);
+        }
+    }
+
+    fn send(&self, worker: WorkerId, frame: Frame) {
+        // A full ring loses an ARP frame, as a wire may; it is repeated.
+        if let Some(lane) = self.shared.lane(worker) {
+            let _ = lane.commands.push(Command::Send(frame));
+        }
+    }
+
+    /// Writes the close record of every session that is still open. The workers must have stopped.
+    pub fn close_all(&mut self, now: Tick, reason: CloseReason) {
+        self.hear(now);
+        let policy = self.shared.policy.load_full();
+        self.ager.close_all(now, reason, &policy.timeouts, &mut self.records);
+    }
+}
