@@ -384,6 +384,7 @@ impl Expectations {
 }
 
 #[cfg(all(test, not(postern_loom)))]
+#[allow(clippy::unwrap_used, reason = "clippy does not see that this is a test module")]
 mod tests {
     use super::*;
 

@@ -94,7 +94,6 @@ impl Entry {
 pub struct Hash(pub u64);
 
 impl Hash {
-    #[expect(clippy::cast_possible_truncation, reason = "the top 16 bits")]
     fn tag(self) -> u16 {
         (self.0 >> 48) as u16
     }
@@ -216,7 +215,6 @@ impl FlowTable {
 
     /// The bucket of the low 32 bits: scaled by a multiplication, so that any number of buckets will do.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "below the number of buckets")]
     fn bucket(&self, bits: u64) -> Option<&Bucket> {
         let scaled = (bits & u64::from(u32::MAX)) * self.buckets.len() as u64;
         self.buckets.get((scaled >> 32) as usize)
@@ -368,6 +366,7 @@ fn clear(slots: &[AtomicU64], value: u64) -> bool {
 }
 
 #[cfg(all(test, not(postern_loom)))]
+#[allow(clippy::unwrap_used, reason = "clippy does not see that this is a test module")]
 mod tests {
     use super::*;
     use crate::key::{Protocol, ZoneId};

@@ -245,7 +245,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if hit.session.flags() & FLAG_ALG == 0 {
             track::track(cx, &hit, item)?;
         } else {
-            let ack = self.to_sender_space(&hit, item);
+            let ack = self.translate_ack_of(&hit, item);
             track::track(cx, &hit, item)?;
             if let Some(fate) = self.inspect(cx, &hit, &hop, item, ack)? {
                 return Ok(fate);

@@ -132,7 +132,7 @@ mod tests {
         let far = SLOTS * GRAIN * 3;
         w.arm(1, Tick(0), Tick(far));
         let mut visits = 0;
-        for step in 0..=(far / 1_000) {
+        for step in 0..=(far / 1_000 + 2) {
             let now = Tick(step * 1_000);
             while let Some(index) = w.due(now) {
                 visits += 1;

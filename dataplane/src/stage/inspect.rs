@@ -152,7 +152,7 @@ fn release(now: Tick, bindings: &mut Bindings, hold_down: &mut HoldDown, reserve
 
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// The acknowledgement number of an inspected session's packet in its addressee's own space. Before tracking.
-    pub(crate) fn to_sender_space(&mut self, hit: &Hit<'_>, item: &mut Item<P::Buf>) -> u32 {
+    pub(crate) fn translate_ack_of(&mut self, hit: &Hit<'_>, item: &mut Item<P::Buf>) -> u32 {
         let (parsed, from) = (item.parsed, side(hit.direction));
         let engine = hit.session.alg_slot().and_then(|slot| self.algs.get_mut(slot));
         let Some(engine) = engine else { return parsed.ack };
@@ -165,7 +165,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         engine.acknowledge(from, parsed.ack)
     }
 
-    /// Feeds a packet to the session's ALG and applies what it answers. `ack` is what [`Self::to_sender_space`] said.
+    /// Feeds a packet to the session's ALG and applies what it answers. `ack` is what [`Self::translate_ack_of`] said.
     pub(crate) fn inspect(
         &mut self,
         cx: &Context<'_>,
