@@ -129,7 +129,7 @@ pub enum PublishError {
 pub trait Gateway {
     /// The end `side` will listen on `endpoint` (as on its own wire). Reserves a translation, `count` consecutive
     /// ports long, and returns the first endpoint by which the *other* end reaches it. Without translation on that
-    /// side it returns `endpoint` itself. What was reserved is released when the call's verdict is not to pass, or
+    /// side it returns `endpoint` itself. What was reserved is released when the call's verdict is to deny, or
     /// when the last expectation on it ends.
     ///
     /// # Errors

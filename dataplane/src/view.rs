@@ -73,6 +73,8 @@ pub struct SessionView {
     pub owner: WorkerId,
     /// State.
     pub state: State,
+    /// The same, or what it was before [`State::Closed`].
+    pub last_state: State,
     /// Tuple of the initiator's packets as they arrive.
     pub forward: FlowKey,
     /// Tuple of the responder's packets as they arrive. Its destination is the translated initiator.

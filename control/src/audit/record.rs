@@ -279,7 +279,7 @@ impl<'a> Record<'a> {
             flow: Flow::of(view, names),
             packets: view.packets,
             bytes: view.bytes,
-            state: view.state.name(),
+            state: view.last_state.name(),
             close_reason: view.close_reason.name(),
         })
     }

@@ -68,6 +68,7 @@ fn session() -> SessionView {
         id: Ref { index: 18, version: 1 },
         owner: WorkerId(1),
         state: State::TcpEstablished,
+        last_state: State::TcpEstablished,
         forward: FlowKey::v4(Protocol::Tcp, TRUST, (CLIENT, 40_000), (SERVER, 21)),
         reverse: FlowKey::v4(Protocol::Tcp, UNTRUST, (SERVER, 21), (GATEWAY, 20_001)),
         application: Application::Ftp,
@@ -93,6 +94,7 @@ fn a_session_is_recorded_at_both_ends() {
     log.at(61_000);
     let closed = SessionView {
         state: State::Closed,
+        last_state: State::TcpTimeWait,
         close_reason: CloseReason::Fin,
         parent: Some(PARENT),
         ..session()
@@ -115,7 +117,7 @@ fn a_session_is_recorded_at_both_ends() {
         with(json!({
             "kind": "session-close", "time": "2026-01-31T12:01:01.000Z", "parent": "17.3",
             "opened": "2026-01-31T12:00:01.000Z", "last_packet": "2026-01-31T12:01:00.500Z", "elapsed_ms": 60_000,
-            "packets": [10, 9], "bytes": [520, 4_000], "state": "closed", "close_reason": "fin",
+            "packets": [10, 9], "bytes": [520, 4_000], "state": "time-wait", "close_reason": "fin",
         })),
     ];
     assert_eq!(log.lines(), expected);

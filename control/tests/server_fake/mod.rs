@@ -102,6 +102,7 @@ impl Gateway for Fake {
             id: Ref { index, version: 7 },
             owner: WorkerId(1),
             state,
+            last_state: state,
             forward: FlowKey::v4(protocol, TRUST, client, server),
             reverse: FlowKey::v4(protocol, UNTRUST, server, translated),
             application,

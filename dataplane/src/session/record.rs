@@ -69,7 +69,9 @@ pub struct Session {
     application: AtomicU8,
     close_reason: AtomicU8,
     cold_flags: AtomicU8,
-    reserved: [AtomicU8; 3],
+    /// State before it was closed.
+    last_state: AtomicU8,
+    reserved: [AtomicU8; 2],
     /// Room for window tracking: highest sequence number and window of each side.
     window: [AtomicU32; 4],
 }
@@ -161,6 +163,16 @@ impl Session {
     pub fn state(&self) -> State {
         // Only states are ever stored, so the fallback is never taken; Closed is the one that admits nothing.
         State::from_number(self.state_flags.load(Ordering::Acquire) & STATE_MASK).unwrap_or(State::Closed)
+    }
+
+    /// The state, or the one that it was closed in.
+    pub fn last_state(&self) -> State {
+        match self.state() {
+            State::Closed => {
+                State::from_number(self.last_state.load(Ordering::Relaxed)).unwrap_or(State::Closed)
+            }
+            state => state,
+        }
     }
 
     /// Sets the state. Owner only.
@@ -314,6 +326,7 @@ impl Session {
     /// Marks it closed: nothing admits packets to it any more. Owner only.
     pub fn close(&self, reason: CloseReason) {
         self.set_close_reason(reason);
+        self.last_state.store(self.state() as u8, Ordering::Relaxed);
         self.set_state(State::Closed);
     }
 
@@ -401,6 +414,7 @@ impl Session {
             id: Ref { index, version },
             owner: self.owner(),
             state: self.state(),
+            last_state: self.last_state(),
             forward: self.key(Direction::Forward),
             reverse: self.key(Direction::Reverse),
             application: self.application(),
@@ -470,7 +484,9 @@ mod tests {
         assert_eq!(s.binding(), Some(Ref { index: 5, version: 3 }));
         assert!(v.alg && v.log && s.flags() & FLAG_NAT != 0);
         s.close(CloseReason::Admin);
-        assert_eq!(s.view(8).unwrap().close_reason, CloseReason::Admin);
+        let closed = s.view(8).unwrap();
+        assert_eq!((closed.state, closed.last_state), (State::Closed, State::TcpSynSent));
+        assert_eq!(closed.close_reason, CloseReason::Admin);
         s.free();
         assert!(s.view(8).is_none() && !s.is(version));
     }
