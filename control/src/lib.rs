@@ -7,6 +7,7 @@
 //! - [`neighbors`]: ARP, and the numbers of next hops.
 //! - [`audit`]: the log of what was admitted, refused and rewritten.
 //! - [`server`]: the control socket.
+//! - [`daemon`]: `posternd`, which puts all of it together.
 #![forbid(unsafe_code)]
 
 pub mod aging;
@@ -14,5 +15,6 @@ pub mod audit;
 pub mod compile;
 pub mod config;
 pub mod core;
+pub mod daemon;
 pub mod neighbors;
 pub mod server;

@@ -1,1 +1,7 @@
-fn main() {}
+//! `posternd`, the daemon of Postern.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    control::daemon::run(std::env::args_os())
+}

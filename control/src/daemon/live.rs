@@ -1,0 +1,114 @@
+//! The running gateway as the control socket sees it.
+
+use super::check;
+use super::clock::Clock;
+use crate::config::Config;
+use crate::server::{CountersView, Gateway, InterfaceView, Names, Problem, StatusView, WorkerView, problems};
+use arc_swap::ArcSwap;
+use dataplane::counters::Counter;
+use dataplane::dpdk::EthPort;
+use dataplane::key::{Tick, WorkerId};
+use dataplane::shared::{Lane, Shared};
+use dataplane::view::{ExpectationState, ExpectationView, SessionView};
+use std::sync::Arc;
+
+/// The running gateway.
+pub struct Live {
+    /// State of the dataplane.
+    pub shared: Arc<Shared>,
+    /// Names of zones and rules; a reload changes them.
+    pub names: Arc<ArcSwap<Names>>,
+    /// Time.
+    pub clock: Clock,
+    /// The configuration file, as given.
+    pub file: String,
+    /// The core of each worker.
+    pub cores: Vec<u16>,
+    /// Interfaces and their ports. A reload cannot change them.
+    pub interfaces: Vec<(InterfaceView, EthPort)>,
+}
+
+impl Live {
+    /// Pairs the interfaces of a configuration with their ports. `macs` are the addresses that they use.
+    pub fn interfaces(
+        config: &Config,
+        macs: impl IntoIterator<Item = [u8; 6]>,
+        ports: Vec<EthPort>,
+    ) -> Vec<(InterfaceView, EthPort)> {
+        let view = |interface: &crate::config::Interface, mac| InterfaceView {
+            name: interface.name.clone(),
+            device: interface.device.to_string(),
+            zone: config.zones.get(usize::from(interface.zone.0)).cloned().unwrap_or_default(),
+            addresses: interface.addresses.iter().map(ToString::to_string).collect(),
+            mac,
+            link_up: false,
+            link_mbps: 0,
+            mtu: u32::from(interface.mtu),
+        };
+        let views = config.interfaces.iter().zip(macs).map(|(interface, mac)| view(interface, mac));
+        views.zip(ports).collect()
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = (WorkerId, &Lane)> {
+        (0..=u8::MAX).map(WorkerId).zip(self.shared.lanes())
+    }
+}
+
+impl Gateway for Live {
+    fn status(&self) -> StatusView {
+        let core = |id: WorkerId| self.cores.get(usize::from(id.0)).copied().map(u32::from);
+        let workers = self.lanes().map(|(id, lane)| WorkerView::of(id, core(id), &lane.counters));
+        let interfaces = self.interfaces.iter().map(|(view, port)| {
+            let link = port.link();
+            InterfaceView { link_up: link.up, link_mbps: link.speed.unwrap_or(0), ..view.clone() }
+        });
+        // Ended first: the difference may be too large for a moment, never negative.
+        let ended = [Counter::ExpectationsHit, Counter::ExpectationsExpired].map(|c| self.shared.total(c));
+        let opened = self.shared.total(Counter::ExpectationsOpened);
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: self.clock.uptime_ms(),
+            workers: workers.collect(),
+            sessions_in_use: self.shared.sessions_in_use(),
+            sessions_capacity: u64::from(self.shared.arena.capacity()),
+            expectations_in_use: opened.saturating_sub(ended.iter().sum()),
+            expectations_capacity: u64::from(self.shared.expectations.capacity()),
+            policy_generation: self.shared.policy.load().generation,
+            config_file: self.file.clone(),
+            interfaces: interfaces.collect(),
+        }
+    }
+
+    fn session_capacity(&self) -> u32 {
+        self.shared.arena.records()
+    }
+
+    fn session(&self, index: u32) -> Option<SessionView> {
+        self.shared.arena.view(index)
+    }
+
+    fn expectation_capacity(&self) -> u32 {
+        self.shared.expectations.capacity()
+    }
+
+    fn expectation(&self, index: u32) -> Option<ExpectationView> {
+        self.shared.expectations.view(index).filter(|view| view.state != ExpectationState::Free)
+    }
+
+    fn counters(&self) -> Vec<CountersView> {
+        self.lanes().map(|(id, lane)| CountersView::of(id, &lane.counters)).collect()
+    }
+
+    fn names(&self) -> Arc<Names> {
+        self.names.load_full()
+    }
+
+    fn check(&self, name: &str, text: &str) -> Result<(), Vec<Problem>> {
+        let checked = Config::parse(name, text).and_then(|config| check::compile(&config));
+        checked.map_err(|report| problems(&report))
+    }
+
+    fn now(&self) -> Tick {
+        self.clock.now()
+    }
+}

@@ -1,0 +1,120 @@
+//! From the configuration's sizes to those of the dataplane and of DPDK. Pure.
+
+use crate::config::{Config, Idle};
+use dataplane::buf::DATA_ROOM;
+use dataplane::dpdk::{EalConfig, LogLevel, Memory, needed_mbufs};
+use dataplane::shared::Setup;
+use tracing::Level;
+
+/// Descriptors of a queue, each way.
+pub const DESCRIPTORS: u16 = 1_024;
+/// What a packet buffer costs beside its data: headroom, the mbuf's header, the pool's.
+const BUFFER_OVERHEAD: u64 = 128 + 128 + 64;
+/// Megabytes for DPDK's own books, rings and ports.
+const DPDK_MB: u64 = 96;
+
+/// The dataplane's sizes, for `workers` workers.
+pub fn setup(config: &Config, workers: usize, seed: [u64; 4]) -> Setup {
+    let sizes = &config.dataplane;
+    // A worker has its own; the configuration says how many there are together.
+    let share = |all: u32| all.div_ceil(u32::try_from(workers).unwrap_or(u32::MAX).max(1));
+    Setup {
+        workers,
+        sessions: sizes.sessions,
+        expectations: sizes.expectations,
+        alg_sessions: share(sizes.alg_sessions),
+        bindings: share(sizes.bindings),
+        events: usize::try_from(sizes.events).unwrap_or(usize::MAX),
+        icmp_errors_per_second: config.limits.icmp_errors_per_second,
+        deny_events_per_second: config.limits.deny_events_per_second,
+        misroute: sizes.misroute,
+        seed,
+    }
+}
+
+/// Packet buffers for all ports, queues and workers.
+pub fn mbufs(config: &Config, workers: usize) -> u32 {
+    let ports = u32::try_from(config.interfaces.len()).unwrap_or(u32::MAX);
+    let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+    needed_mbufs(ports, workers, u32::from(DESCRIPTORS), u32::from(DESCRIPTORS), workers)
+}
+
+/// What DPDK is started with. `pid` sets the files of this process apart.
+pub fn eal(config: &Config, workers: u16, mbufs: u32, pid: u32) -> EalConfig {
+    EalConfig {
+        file_prefix: format!("posternd-{pid}"),
+        memory_mb: config.dataplane.memory_mb.unwrap_or_else(|| memory_mb(mbufs)),
+        memory: Memory::Auto,
+        main_core: None,
+        devices: config.interfaces.iter().map(|interface| interface.device.clone()).collect(),
+        queues: workers,
+        log_level: dpdk_level(config.log.level),
+        eal_args: config.dataplane.eal_args.clone(),
+    }
+}
+
+/// Memory for that many buffers, a quarter more for fragmentation, and DPDK's own.
+fn memory_mb(mbufs: u32) -> u32 {
+    let bytes = u64::from(mbufs) * (DATA_ROOM as u64 + BUFFER_OVERHEAD);
+    u32::try_from((bytes + bytes / 4).div_ceil(1 << 20) + DPDK_MB).unwrap_or(u32::MAX)
+}
+
+/// DPDK is talkative: at our `info` it says only what failed.
+fn dpdk_level(level: Level) -> LogLevel {
+    match level {
+        Level::TRACE => LogLevel::Debug,
+        Level::DEBUG => LogLevel::Info,
+        _ => LogLevel::Error,
+    }
+}
+
+/// True if idle workers shall sleep.
+pub fn sleeps(config: &Config) -> bool {
+    match config.dataplane.idle {
+        Idle::Busy => false,
+        Idle::Sleep => true,
+        Idle::Auto => !config.interfaces.iter().all(|interface| interface.device.is_pci()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(extra: &str, devices: [&str; 2]) -> Config {
+        let [a, b] = devices;
+        let text = format!(
+            "[dataplane]\n{extra}\n\
+             [[interface]]\nname = \"a\"\ndevice = \"{a}\"\nzone = \"x\"\naddresses = [\"10.0.0.1/24\"]\n\
+             [[interface]]\nname = \"b\"\ndevice = \"{b}\"\nzone = \"y\"\naddresses = [\"10.0.1.1/24\"]\n"
+        );
+        Config::parse("test", &text).unwrap()
+    }
+
+    #[test]
+    fn workers_share_what_each_has_of_its_own() {
+        let config = config("alg_sessions = 1001\nbindings = 2000", ["af_packet:a", "af_packet:b"]);
+        let setup = setup(&config, 2, [0; 4]);
+        assert_eq!((setup.alg_sessions, setup.bindings), (501, 1000));
+        assert_eq!(setup.sessions, config.dataplane.sessions);
+    }
+
+    #[test]
+    fn only_gateways_of_pci_devices_poll_without_pause_unless_told() {
+        assert!(!sleeps(&config("", ["3b:00.0", "3b:00.1"])));
+        assert!(sleeps(&config("", ["3b:00.0", "af_packet:b"])));
+        assert!(!sleeps(&config("idle = \"busy\"", ["af_packet:a", "af_packet:b"])));
+        assert!(sleeps(&config("idle = \"sleep\"", ["3b:00.0", "3b:00.1"])));
+    }
+
+    #[test]
+    fn the_memory_holds_the_buffers_unless_the_operator_knows_better() {
+        let derived = config("", ["af_packet:a", "af_packet:b"]);
+        let count = mbufs(&derived, 2);
+        let memory = u64::from(eal(&derived, 2, count, 7).memory_mb) << 20;
+        assert!(memory > u64::from(count) * (DATA_ROOM as u64 + BUFFER_OVERHEAD));
+        let given = config("memory_mb = 300", ["af_packet:a", "af_packet:b"]);
+        let eal = eal(&given, 2, count, 7);
+        assert_eq!((eal.memory_mb, eal.file_prefix.as_str()), (300, "posternd-7"));
+    }
+}
