@@ -18,6 +18,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use wheel::Wheel;
 
+/// Nothing of the record was recorded yet: no session has this version until it wraps. (0 would say that the first
+/// session's closing was.)
+const NEVER: u32 = u32::MAX;
 /// How soon an owner that has not done what it was asked is asked again, in milliseconds.
 const AGAIN: u32 = 1_000;
 /// How often expectations are looked at, in milliseconds.
@@ -46,7 +49,8 @@ struct Retired {
 pub struct Ager {
     shared: Arc<Shared>,
     wheel: Wheel,
-    /// Per record: the version whose opening was recorded (odd), or that version less one once its closing was.
+    /// Per record: the version whose opening was recorded (odd), that version less one once its closing was, or
+    /// [`NEVER`].
     recorded: Vec<u32>,
     retired: VecDeque<Retired>,
     /// Per expectation: the version that is being retired.
@@ -64,7 +68,7 @@ impl Ager {
         let records = shared.arena.records() as usize;
         Ok(Self {
             wheel: Wheel::new(records)?,
-            recorded: filled("ageing", records, 0)?,
+            recorded: filled("ageing", records, NEVER)?,
             retired: VecDeque::new(),
             ending: filled("ageing of expectations", shared.expectations.capacity() as usize, 0)?,
             retired_expectations: VecDeque::new(),
