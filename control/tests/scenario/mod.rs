@@ -1,0 +1,22 @@
+//! The whole path in one process: real workers on heap ports, the real control core between them, and a clock that the
+//! test moves. Packets in, packets out; what comes out is checked by smoltcp, not by the code under test.
+//!
+//! - [`network`]: who is where, and the configuration.
+//! - [`gateway`]: the gateway, in four arrangements of workers and steering.
+//! - [`seen`]: a packet that came out.
+//! - [`tcp`]: both ends of a scripted TCP connection.
+//! - [`kept`]: what the control core was told to record.
+#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod gateway;
+pub mod kept;
+pub mod network;
+pub mod random;
+pub mod seen;
+pub mod tcp;
+
+pub use gateway::{Gateway, Mode, Sizes, each_mode};
+pub use network::*;
+pub use random::XorShift;
+pub use seen::Seen;
+pub use tcp::Pair;
