@@ -16,7 +16,7 @@ use crate::session::Magazine;
 use crate::session::record::FLAG_ALG;
 use crate::shared::{Command, Shared};
 use crate::stage::admit::Admission;
-use crate::stage::inspect::{Algs, Scratch};
+use crate::stage::inspect::{self, Algs, Scratch};
 use crate::stage::lookup::{self, Owner};
 use crate::stage::queue::Queue;
 use crate::stage::{Batch, Context, Fate, Item, rewrite, route, track};
@@ -245,6 +245,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if hit.session.flags() & FLAG_ALG == 0 {
             track::track(cx, &hit, item)?;
         } else {
+            inspect::verify(item)?;
             let ack = self.translate_ack_of(&hit, item);
             track::track(cx, &hit, item)?;
             if let Some(fate) = self.inspect(cx, &hit, &hop, item, ack)? {

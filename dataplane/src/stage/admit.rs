@@ -65,6 +65,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return self.admit_child(cx, item, id, &expectation.init());
         }
         if cx.fib.is_local(item.parsed.dst) {
+            if let Some(admission) = self.look_again(cx, item)? {
+                return Ok(admission);
+            }
             return self.answer(cx, item).map(Admission::Fate);
         }
         if let Some(fate) = self.check_ttl(cx, item) {
@@ -89,14 +92,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if home != self.id {
             return Ok(Admission::Fate(Fate::HandOff(home)));
         }
-        // An earlier packet of this burst may have made it.
-        item.target = lookup::find(cx.shared, item);
-        if item.target.is_some() {
-            return match lookup::owner(cx, self.id, item) {
-                lookup::Owner::Mine(hit) => Ok(Admission::Session(hit)),
-                lookup::Owner::Other(owner) => Ok(Admission::Fate(Fate::HandOff(owner))),
-                lookup::Owner::Nobody => Err(DropReason::SessionClosed),
-            };
+        if let Some(admission) = self.look_again(cx, item)? {
+            return Ok(admission);
         }
 
         let decision = cx.policy.evaluate(&Query {
@@ -130,6 +127,23 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             log: decision.log,
         };
         self.open(cx, init, nat).map(Admission::Session)
+    }
+
+    /// An earlier packet of this burst may have made the session.
+    fn look_again<'a>(
+        &self,
+        cx: &Context<'a>,
+        item: &mut Item<P::Buf>,
+    ) -> Result<Option<Admission<'a>>, DropReason> {
+        item.target = lookup::find(cx.shared, item);
+        if item.target.is_none() {
+            return Ok(None);
+        }
+        match lookup::owner(cx, self.id, item) {
+            lookup::Owner::Mine(hit) => Ok(Some(Admission::Session(hit))),
+            lookup::Owner::Other(owner) => Ok(Some(Admission::Fate(Fate::HandOff(owner)))),
+            lookup::Owner::Nobody => Err(DropReason::SessionClosed),
+        }
     }
 
     /// A packet that an expectation waits for.

@@ -150,6 +150,12 @@ fn release(now: Tick, bindings: &mut Bindings, hold_down: &mut HoldDown, reserve
     }
 }
 
+/// Checks a packet of an inspected session before anything believes it: a checksum that is made anew would launder
+/// corruption.
+pub(crate) fn verify<B: PacketBuf>(item: &Item<B>) -> Result<(), DropReason> {
+    if item.parsed.l4_checksum_is_valid(item.buf.bytes()) { Ok(()) } else { Err(DropReason::TcpChecksum) }
+}
+
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// The acknowledgement number of an inspected session's packet in its addressee's own space. Before tracking.
     pub(crate) fn translate_ack_of(&mut self, hit: &Hit<'_>, item: &mut Item<P::Buf>) -> u32 {
@@ -178,10 +184,6 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let slot = hit.session.alg_slot().ok_or(DropReason::AlgTableFull)?;
         let engine = self.algs.get_mut(slot).ok_or(DropReason::AlgTableFull)?;
         let parsed = item.parsed;
-        // A checksum that is made anew would launder corruption.
-        if parsed.payload_len > 0 && !parsed.l4_checksum_is_valid(item.buf.bytes()) {
-            return Err(DropReason::TcpChecksum);
-        }
         let binding = hit.session.binding().and_then(|b| self.bindings.get(binding_id(b)));
         let mut publisher = Publisher {
             registry: &cx.shared.registry,

@@ -180,10 +180,12 @@ impl Engine {
         let half = &self.halves[at(segment.from)];
         let Some(offset) = half.offset(segment.seq) else { return Outcome::OutOfOrder };
         let end = offset + i64::try_from(segment.payload.len()).unwrap_or(0);
-        if offset > half.next {
+        // What carries nothing of the stream goes on wherever it stands: an acknowledgement or a reset behind lost data,
+        // and the acknowledgement behind a FIN.
+        if offset > half.next && (segment.fin || !segment.payload.is_empty()) {
             return Outcome::OutOfOrder;
         }
-        if end > half.next {
+        if end > half.next && !segment.payload.is_empty() {
             let before = (self.alg, half.clone());
             let refused = self.feed(flow, segment, offset, end, gateway, answer);
             let outcome = match refused {
