@@ -1,0 +1,626 @@
+//! FTP through the gateway: what is rewritten, what opens, what is refused, and how it ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod scenario;
+
+use alg::{Application, Denial, Side};
+use dataplane::counters::Counter;
+use dataplane::drop_reason::DropReason;
+use dataplane::event::{Event, Ref};
+use dataplane::key::Protocol;
+use dataplane::packet::build;
+use dataplane::packet::flag::{ACK, FIN, PSH, RST, SYN};
+use dataplane::view::{CloseReason, ExpectationState, SessionView, State};
+use scenario::*;
+use std::net::Ipv4Addr;
+
+/// The client's data port.
+const DATA: u16 = 50_001;
+/// The server's.
+const PASSIVE: u16 = 50_009;
+
+/// FTP and nothing else may leave.
+const FTP_ONLY: &str = r#"
+[[rule]]
+name = "ftp only"
+from = "trust"
+to = "untrust"
+service = "ftp"
+action = "allow"
+log = true
+"#;
+
+fn ftp_text() -> String {
+    [SMALL, SHORT, LINKS, NAT, FTP_ONLY].concat()
+}
+
+fn control(gw: &mut Gateway) -> Pair {
+    let mut ftp = Pair::connect(gw, (CLIENT, 40_000), (SERVER, 21));
+    assert_eq!(ftp.say(gw, Side::Responder, "220 ready\r\n"), "220 ready\r\n");
+    assert_eq!(ftp.say(gw, Side::Initiator, "USER anonymous\r\n"), "USER anonymous\r\n");
+    ftp
+}
+
+fn six(addr: Ipv4Addr, port: u16) -> String {
+    let [a, b, c, d] = addr.octets();
+    format!("{a},{b},{c},{d},{},{}", port >> 8, port & 255)
+}
+
+/// The port that a rewritten PORT or EPRT names.
+fn published(gw: &Gateway) -> u16 {
+    let armed: Vec<_> =
+        gw.expectations().into_iter().filter(|e| e.state == ExpectationState::Armed).collect();
+    assert_eq!(armed.len(), 1, "{armed:#?}");
+    armed[0].published.port
+}
+
+/// Sends PORT; answers the published port.
+fn port(gw: &mut Gateway, ftp: &mut Pair, data: u16) -> u16 {
+    let seen = ftp.say(gw, Side::Initiator, format!("PORT {}\r\n", six(CLIENT.addr, data)));
+    let outside = published(gw);
+    assert_eq!(seen, format!("PORT {}\r\n", six(GW_OUTSIDE, outside)));
+    outside
+}
+
+fn child_of(gw: &Gateway, parent: Ref) -> SessionView {
+    let children: Vec<_> = gw.sessions().into_iter().filter(|s| s.parent == Some(parent)).collect();
+    assert_eq!(children.len(), 1, "{children:#?}");
+    children[0].clone()
+}
+
+fn control_view(gw: &Gateway) -> SessionView {
+    gw.sessions().into_iter().find(|s| s.application == Application::Ftp).unwrap()
+}
+
+fn data_from_server(to: u16) -> Pair {
+    Pair::new((SERVER, 20), (GW_OUTSIDE, to), (CLIENT, DATA))
+}
+
+/// A data connection: opened, used in both directions, closed.
+fn transfer(gw: &mut Gateway, data: &mut Pair) {
+    data.handshake(gw);
+    for n in 0..5_u8 {
+        assert_eq!(data.say(gw, Side::Initiator, [n; 1200]).len(), 1200);
+        assert_eq!(data.say(gw, Side::Responder, [n; 10]).len(), 10);
+    }
+    data.close(gw, Side::Initiator);
+}
+
+#[test]
+fn active_mode() {
+    each_mode(|mode| {
+        for eprt in [false, true] {
+            let mut gw = Gateway::new(mode, &ftp_text());
+            let mut ftp = control(&mut gw);
+            let parent = control_view(&gw);
+            assert!(parent.alg);
+            let outside = if eprt {
+                let seen = ftp.say(&mut gw, Side::Initiator, format!("EPRT |1|{}|{DATA}|\r\n", CLIENT.addr));
+                let outside = published(&gw);
+                assert_eq!(seen, format!("EPRT |1|{GW_OUTSIDE}|{outside}|\r\n"));
+                outside
+            } else {
+                port(&mut gw, &mut ftp, DATA)
+            };
+            assert!(gw.port_is_taken(GW_OUTSIDE, Protocol::Tcp, outside));
+            let expectation = gw.expectations()[0].clone();
+            assert_eq!(expectation.parent, parent.id);
+            assert_eq!(expectation.opener, SERVER.addr);
+            assert_eq!(expectation.published.addr, GW_OUTSIDE);
+            assert_eq!(expectation.listener.to_string(), format!("{}:{DATA}", CLIENT.addr));
+            ftp.say(&mut gw, Side::Responder, "200 PORT command successful.\r\n");
+            ftp.say(&mut gw, Side::Initiator, "RETR file\r\n");
+
+            let mut data = data_from_server(outside);
+            transfer(&mut gw, &mut data);
+            assert_eq!(data.responder.peer, (SERVER.addr, 20), "the server is not translated");
+            let child = child_of(&gw, parent.id);
+            assert_eq!((child.rule, child.log), (parent.rule, parent.log), "inherited");
+            assert_eq!(child.policy_generation, parent.policy_generation);
+            assert_eq!((child.application, child.alg), (Application::FtpData, false));
+            assert_eq!(control_view(&gw).children, 1);
+
+            ftp.say(&mut gw, Side::Responder, "226 Transfer complete.\r\n");
+            ftp.say(&mut gw, Side::Initiator, "QUIT\r\n");
+            ftp.close(&mut gw, Side::Responder);
+            gw.assert_balance(0);
+            gw.drain();
+            assert_eq!(gw.drops().len(), 0, "{:?}", gw.drops());
+            let records = gw.core.records();
+            assert_eq!((records.opened.len(), records.closed.len()), (2, 2));
+            assert!(records.closed.iter().all(|c| c.close_reason == CloseReason::Fin));
+            assert_eq!(records.expired.len(), 0);
+            let hits = records.find(|e| match e {
+                Event::ExpectationHit { expectation, parent, child } => Some((*expectation, *parent, *child)),
+                _ => None,
+            });
+            assert_eq!(hits, [(expectation.id, parent.id, child.id)]);
+            let messages = records.find(|e| match e {
+                Event::AlgMessage { session, fact, .. } => Some((*session, fact.clone())),
+                _ => None,
+            });
+            assert_eq!(messages.len(), 1);
+            assert_eq!((messages[0].0, messages[0].1.from), (parent.id, Side::Initiator));
+            assert_ne!(messages[0].1.before, messages[0].1.after);
+            let counts = [
+                Counter::ExpectationsOpened,
+                Counter::ExpectationsHit,
+                Counter::ExpectationsExpired,
+                Counter::AlgMessages,
+                Counter::AlgEdits,
+            ];
+            assert_eq!(counts.map(|c| gw.count(c)), [1, 1, 0, 1, 1]);
+        }
+    });
+}
+
+#[test]
+fn passive_mode() {
+    each_mode(|mode| {
+        for extended in [false, true] {
+            let mut gw = Gateway::new(mode, &ftp_text());
+            let mut ftp = control(&mut gw);
+            let parent = control_view(&gw);
+            let (command, reply) = if extended {
+                ("EPSV\r\n", format!("229 Entering Extended Passive Mode (|||{PASSIVE}|)\r\n"))
+            } else {
+                ("PASV\r\n", format!("227 Entering Passive Mode ({}).\r\n", six(SERVER.addr, PASSIVE)))
+            };
+            ftp.say(&mut gw, Side::Initiator, command);
+            assert_eq!(ftp.say(&mut gw, Side::Responder, &reply), reply, "nothing to translate");
+            assert_eq!(published(&gw), PASSIVE);
+            // The rule admits FTP alone: without the expectation the child would be denied.
+            let syn = build::Tcp { sport: 41_000, dport: PASSIVE + 1, flags: SYN, ..Default::default() };
+            gw.refuse(INSIDE, &build::tcp(&CLIENT.to(SERVER.addr), &syn, b""), DropReason::PolicyDeny);
+            let mut data = Pair::new((CLIENT, 41_000), (SERVER.addr, PASSIVE), (SERVER, PASSIVE));
+            transfer(&mut gw, &mut data);
+            assert_eq!(data.responder.peer.0, GW_OUTSIDE, "the client is translated");
+            let child = child_of(&gw, parent.id);
+            assert_eq!((child.rule, child.log), (parent.rule, parent.log));
+            assert_eq!(child.application, Application::FtpData);
+            // Once only.
+            let syn = build::Tcp { sport: 41_001, dport: PASSIVE, flags: SYN, ..Default::default() };
+            gw.refuse(INSIDE, &build::tcp(&CLIENT.to(SERVER.addr), &syn, b""), DropReason::PolicyDeny);
+            ftp.close(&mut gw, Side::Initiator);
+            gw.assert_balance(0);
+            gw.drain();
+            assert_eq!(gw.core.records().closed.len(), 2);
+        }
+    });
+}
+
+#[test]
+fn only_who_is_expected_may_open() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        let outside = port(&mut gw, &mut ftp, DATA);
+        let syn = |from: Host, dport: u16, flags: u8| {
+            let header = build::Tcp { sport: 20, dport, flags, ..Default::default() };
+            build::tcp(&from.to(GW_OUTSIDE), &header, b"")
+        };
+        gw.refuse(OUTSIDE, &syn(SERVER2, outside, SYN), DropReason::NatNoSession);
+        gw.refuse(OUTSIDE, &syn(SERVER, outside ^ 1, SYN), DropReason::NatNoSession);
+        gw.refuse(OUTSIDE, &build::udp(&SERVER.to(GW_OUTSIDE), 20, outside, b""), DropReason::NatNoSession);
+        let forged = Host { addr: SERVER.addr, ..DMZ_HOST };
+        gw.refuse(DMZ, &syn(forged, outside, SYN), DropReason::NatNoSession);
+        // Not a first segment: the expectation stays.
+        gw.refuse(OUTSIDE, &syn(SERVER, outside, ACK), DropReason::TcpNoSession);
+        transfer(&mut gw, &mut data_from_server(outside));
+        // Met once: whoever comes later is too late.
+        let late = build::Tcp { sport: 1_999, dport: outside, flags: SYN, ..Default::default() };
+        gw.refuse(OUTSIDE, &build::tcp(&SERVER.to(GW_OUTSIDE), &late, b""), DropReason::NatNoSession);
+        ftp.close(&mut gw, Side::Responder);
+        gw.assert_balance(0);
+        gw.drain();
+    });
+}
+
+#[test]
+fn two_first_segments_of_a_child_make_one() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        let outside = port(&mut gw, &mut ftp, DATA);
+        let data = data_from_server(outside);
+        let syn = data.frame(Side::Initiator, SYN, b"");
+        for queue in 0..2 {
+            gw.inject_at(OUTSIDE, queue % mode.workers, &syn);
+        }
+        gw.run();
+        assert!(gw.recv(INSIDE).is_some() && gw.recv(INSIDE).is_some(), "drops: {:?}", gw.drops());
+        assert_eq!(child_of(&gw, control_view(&gw).id).packets, [2, 0]);
+        gw.assert_balance(0);
+        gw.drain();
+    });
+}
+
+#[test]
+fn numbers_stay_right_over_many_edits() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        for n in 0..40_u16 {
+            // Arguments of many lengths: the text grows and shrinks. The pair checks every number on the way.
+            let data = 1_024 + n * 1_601 % 60_000;
+            let line = if n % 3 == 0 {
+                format!("EPRT |1|{}|{data}|\r\nNOOP\r\n", CLIENT.addr)
+            } else {
+                format!("NOOP\r\nPORT {}\r\n", six(CLIENT.addr, data))
+            };
+            let seen = ftp.say(&mut gw, Side::Initiator, &line);
+            assert!(!seen.contains(&six(CLIENT.addr, data)) && seen.contains("NOOP\r\n"), "{seen}");
+            ftp.say(&mut gw, Side::Responder, format!("200 command {n}\r\n"));
+        }
+        assert_eq!(gw.count(Counter::AlgEdits), 40);
+        assert_eq!(gw.count(Counter::ExpectationsOpened), 40);
+        ftp.close(&mut gw, Side::Initiator);
+        gw.assert_balance(0);
+        gw.drain();
+        assert_eq!(gw.core.records().expired.len(), 40);
+    });
+}
+
+#[test]
+fn sack_blocks_are_translated() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        port(&mut gw, &mut ftp, DATA);
+        let blocks = |base: u32| {
+            let mut options = vec![1, 1, 5, 18];
+            for edge in [100, 200, 300, 400] {
+                options.extend(base.wrapping_add(edge).to_be_bytes());
+            }
+            options
+        };
+        let frame = ftp.frame_with(Side::Responder, ACK, b"", &blocks(ftp.responder.ack));
+        assert_ne!(ftp.responder.ack, ftp.initiator.seq, "the edit changed the length");
+        let seen = gw.pass(OUTSIDE, &frame, INSIDE);
+        assert_eq!(seen.tcp().ack, ftp.initiator.seq);
+        assert_eq!(seen.tcp().options, blocks(ftp.initiator.seq));
+        gw.drain();
+    });
+}
+
+#[test]
+fn a_repeated_segment_leaves_as_it_did() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        let line = format!("PORT {}\r\n", six(CLIENT.addr, DATA));
+        let frame = ftp.frame(Side::Initiator, PSH | ACK, line.as_bytes());
+        let first = gw.pass(INSIDE, &frame, OUTSIDE);
+        let again = gw.pass(INSIDE, &frame, OUTSIDE);
+        assert_eq!(first.frame, again.frame);
+        assert_eq!(gw.expectations().len(), 1);
+        assert_eq!((gw.count(Counter::AlgEdits), gw.count(Counter::ExpectationsOpened)), (1, 1));
+        // Repeated together with what follows, as a sender may after a timeout.
+        let longer = format!("{line}NOOP\r\n");
+        let seen = gw.pass(INSIDE, &ftp.frame(Side::Initiator, PSH | ACK, longer.as_bytes()), OUTSIDE);
+        assert_eq!(seen.text(), format!("{}NOOP\r\n", first.text()));
+        ftp.sent(Side::Initiator, longer.len() as u32);
+        ftp.arrived(Side::Responder, &seen, seen.payload.len() as u32);
+        ftp.pass(&mut gw, Side::Responder, ACK, b"");
+        // Old data that is long acknowledged: no edit, no expectation, and no number beyond what was acknowledged.
+        let old = gw.pass(INSIDE, &frame, OUTSIDE);
+        let end = old.tcp().seq.wrapping_add(old.payload.len() as u32);
+        assert!(ftp.responder.ack.wrapping_sub(end) < 100, "old data reads as new");
+        assert_eq!(gw.count(Counter::ExpectationsOpened), 1);
+        assert_eq!(ftp.say(&mut gw, Side::Initiator, "PWD\r\n"), "PWD\r\n");
+        gw.drain();
+    });
+}
+
+#[test]
+fn the_same_command_again_keeps_its_pinhole() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        let first = port(&mut gw, &mut ftp, DATA);
+        gw.advance(6_000);
+        assert_eq!(port(&mut gw, &mut ftp, DATA), first);
+        gw.advance(6_000);
+        assert_eq!(gw.core.records().expired.len(), 0, "its time began anew");
+        transfer(&mut gw, &mut data_from_server(first));
+        gw.drain();
+    });
+}
+
+#[test]
+fn what_comes_too_early_is_dropped_and_passes_later() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        let first = format!("PORT {}\r\n", six(CLIENT.addr, DATA));
+        let mut ahead = ftp.clone();
+        ahead.sent(Side::Initiator, first.len() as u32);
+        let second = ahead.frame(Side::Initiator, PSH | ACK, b"NOOP\r\n");
+        gw.refuse(INSIDE, &second, DropReason::AlgOutOfOrder);
+        ftp.say(&mut gw, Side::Initiator, &first);
+        assert_eq!(ftp.say(&mut gw, Side::Initiator, "NOOP\r\n"), "NOOP\r\n");
+        gw.assert_balance(0);
+        gw.drain();
+    });
+}
+
+#[test]
+fn an_acknowledgement_never_waits_for_data() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        // The client's command is lost on its way to the gateway. Its next acknowledgement stands behind it, and so
+        // does its reset.
+        ftp.pass(&mut gw, Side::Responder, PSH | ACK, b"230 welcome\r\n");
+        let mut ahead = ftp.clone();
+        ahead.sent(Side::Initiator, 20);
+        let seen = gw.pass(INSIDE, &ahead.frame(Side::Initiator, ACK, b""), OUTSIDE);
+        assert_eq!(seen.tcp().ack, ftp.responder.seq);
+        gw.pass(INSIDE, &ahead.frame(Side::Initiator, RST | ACK, b""), OUTSIDE);
+        assert_eq!(control_view(&gw).state, State::TcpReset);
+        gw.drain();
+    });
+}
+
+#[test]
+fn edits_wait_for_the_receiver() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        let line = |n: u16| format!("PORT {}\r\n", six(CLIENT.addr, DATA + n));
+        let mut sent = 0;
+        while gw.dropped(DropReason::AlgEditsFull) == 0 {
+            let before = gw.count(Counter::Forwarded);
+            gw.inject(INSIDE, &ftp.frame(Side::Initiator, PSH | ACK, line(sent).as_bytes()));
+            gw.run();
+            if gw.count(Counter::Forwarded) > before {
+                let seen = gw.recv(OUTSIDE).unwrap();
+                ftp.sent(Side::Initiator, line(sent).len() as u32);
+                ftp.arrived(Side::Responder, &seen, seen.payload.len() as u32);
+                sent += 1;
+            }
+        }
+        assert!(sent >= 4, "{sent}");
+        gw.assert_silent();
+        // The receiver acknowledges, the sender repeats.
+        ftp.pass(&mut gw, Side::Responder, ACK, b"");
+        ftp.say(&mut gw, Side::Initiator, line(sent));
+        assert_eq!(gw.count(Counter::ExpectationsOpened), u64::from(sent) + 1);
+        gw.assert_balance(0);
+        gw.drain();
+    });
+}
+
+#[test]
+fn what_cannot_need_an_edit_passes_however_it_is_cut() {
+    let lines = [
+        (Side::Responder, "331 Password please\r\n", 1),
+        (Side::Initiator, "RETR a file with a name\r\n", 1),
+        (Side::Initiator, "SYST\r\n", 1),
+        // From here on the first bytes together: `P` may become PORT, `E` and `EP` EPRT, `2` and `22` 227.
+        (Side::Initiator, "PASS secret\r\n", 2),
+        (Side::Initiator, "PWD\r\n", 2),
+        (Side::Initiator, "EPSV\r\n", 3),
+        (Side::Responder, "230-Welcome\r\n", 2),
+        (Side::Responder, "227 not a reply, but text\r\n", 1),
+        (Side::Responder, "230 Done\r\n", 1),
+        (Side::Responder, "221 Goodbye\r\n", 3),
+    ];
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        for (side, line, head) in lines {
+            assert_eq!(ftp.say(&mut gw, side, &line[..head]), line[..head]);
+            for byte in line.as_bytes().iter().skip(head) {
+                assert_eq!(ftp.say(&mut gw, side, [*byte]).as_bytes(), [*byte], "in {line:?}");
+            }
+        }
+        assert_eq!(gw.drops().len(), 0);
+        assert_eq!(gw.expectations(), []);
+        gw.drain();
+    });
+}
+
+#[test]
+fn refused_messages_reset_both_ends() {
+    let client = |text: &str| (Side::Initiator, text.to_owned());
+    let table = [
+        (client("PORT 10,1,0,3,195,81\r\n"), Denial::ThirdPartyAddress),
+        (client("PORT 198,51,100,3,195,81\r\n"), Denial::ThirdPartyAddress),
+        (client("EPRT |1|10.1.0.3|50001|\r\n"), Denial::ThirdPartyAddress),
+        (client("PORT 10,1,0,2,3,255\r\n"), Denial::PrivilegedPort),
+        (client("EPRT |1|10.1.0.2|22|\r\n"), Denial::PrivilegedPort),
+        (client("PORT 10,1,0,2,195\r\n"), Denial::Malformed),
+        (client("PORT 10,1,0,2,19"), Denial::SplitMessage),
+        (client("P"), Denial::SplitMessage),
+        ((Side::Responder, "227 Entering Passive Mode (198,51,100,2,195,89)\r\n".into()), Denial::WrongSide),
+        ((Side::Responder, "229 Extended (|||50009|)\r\n".into()), Denial::WrongSide),
+        ((Side::Responder, "22".into()), Denial::SplitMessage),
+    ];
+    each_mode(|mode| {
+        for ((side, text), denial) in &table {
+            println!("{text:?}");
+            let mut gw = Gateway::new(mode, &ftp_text());
+            let mut ftp = control(&mut gw);
+            // An edit before, so that the two spaces differ.
+            let outside = port(&mut gw, &mut ftp, DATA);
+            let id = control_view(&gw).id;
+            gw.inject(ftp.end(*side).host.interface, &ftp.frame(*side, PSH | ACK, text.as_bytes()));
+            gw.run();
+            for end in [&ftp.initiator, &ftp.responder] {
+                let rst = gw.recv(end.host.interface).expect("a reset");
+                assert_eq!((rst.source, rst.destination), (end.peer, (end.host.addr, end.port)));
+                assert_eq!((rst.tcp().flags & RST, rst.payload.len()), (RST, 0));
+                assert_eq!(rst.tcp().seq, end.ack, "what the end expects next");
+            }
+            gw.assert_silent();
+            assert_eq!(gw.drops(), [("alg-denied", 1)].into());
+            assert_eq!(gw.count(Counter::AlgDenied), 1);
+            let denied = gw.core.records().find(|e| match e {
+                Event::AlgDenied { session, denial, application } => Some((*session, *denial, *application)),
+                _ => None,
+            });
+            assert_eq!(denied, [(id, *denial, Application::Ftp)]);
+            // Nothing goes on, and nothing else was opened.
+            gw.refuse(INSIDE, &ftp.frame(Side::Initiator, ACK, b""), DropReason::TcpStateInvalid);
+            assert_eq!(gw.count(Counter::ExpectationsOpened), 1);
+            gw.assert_balance(0);
+            gw.advance(3_000);
+            let records = gw.core.records();
+            assert_eq!((records.closed.len(), records.closed[0].close_reason), (1, CloseReason::AlgDenied));
+            assert_eq!(records.expired.len(), 1, "its parent is gone");
+            let syn = data_from_server(outside).frame(Side::Initiator, SYN, b"");
+            gw.refuse(OUTSIDE, &syn, DropReason::NatNoSession);
+            gw.drain();
+        }
+    });
+}
+
+#[test]
+fn an_expectation_that_nothing_meets() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        let outside = port(&mut gw, &mut ftp, DATA);
+        gw.advance(9_500);
+        assert_eq!(gw.core.records().expired.len(), 0);
+        gw.advance(1_000);
+        let expired = gw.core.records().expired.clone();
+        assert_eq!(expired.len(), 1);
+        assert_eq!((expired[0].published.port, expired[0].state), (outside, ExpectationState::Armed));
+        assert_eq!(gw.count(Counter::ExpectationsExpired), 1);
+        gw.advance(1_000);
+        assert_eq!(gw.expectations(), []);
+        let syn = data_from_server(outside).frame(Side::Initiator, SYN, b"");
+        gw.refuse(OUTSIDE, &syn, DropReason::NatNoSession);
+        assert!(gw.port_is_taken(GW_OUTSIDE, Protocol::Tcp, outside), "it rests");
+        gw.advance(8_000);
+        assert!(!gw.port_is_taken(GW_OUTSIDE, Protocol::Tcp, outside), "it is free");
+        assert_eq!(gw.sessions().len(), 1, "the control session goes on");
+        gw.drain();
+    });
+}
+
+#[test]
+fn an_expectation_ends_with_its_parent() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        gw.advance(1_000);
+        port(&mut gw, &mut ftp, DATA);
+        ftp.reset(&mut gw, Side::Initiator);
+        gw.advance(4_000);
+        assert_eq!(gw.core.records().expired.len(), 1, "long before its time");
+        gw.drain();
+    });
+}
+
+#[test]
+fn a_parent_lives_as_long_as_its_child() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        let outside = port(&mut gw, &mut ftp, DATA);
+        let mut data = data_from_server(outside);
+        data.handshake(&mut gw);
+        // The control session is silent for five times its timeout.
+        for _ in 0..10 {
+            gw.advance(30_000);
+            data.say(&mut gw, Side::Initiator, [1; 100]);
+        }
+        assert_eq!(ftp.say(&mut gw, Side::Responder, "226 Transfer complete.\r\n").len(), 24);
+        data.close(&mut gw, Side::Initiator);
+        gw.advance(55_000);
+        assert_eq!(gw.sessions().len(), 1, "the child has aged, the parent not yet");
+        gw.drain();
+        let records = gw.core.records();
+        let reasons: Vec<_> = records.closed.iter().map(|c| (c.application, c.close_reason)).collect();
+        assert_eq!(
+            reasons,
+            [(Application::FtpData, CloseReason::Fin), (Application::Ftp, CloseReason::Timeout)]
+        );
+    });
+}
+
+#[test]
+fn with_the_alg_off_nothing_is_read() {
+    let off = "[[alg]]\nname = \"ftp\"\nprotocol = \"ftp\"\nmode = \"off\"\n";
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &[SMALL, SHORT, LINKS, NAT, FTP_ONLY, off].concat());
+        let mut ftp = control(&mut gw);
+        assert!(!control_view(&gw).alg);
+        let line = format!("PORT {}\r\n", six(CLIENT.addr, DATA));
+        assert_eq!(ftp.say(&mut gw, Side::Initiator, &line), line);
+        assert_eq!(ftp.say(&mut gw, Side::Initiator, "PORT 9,9,9,9,0,1\r\n"), "PORT 9,9,9,9,0,1\r\n");
+        assert_eq!(gw.expectations(), []);
+        let syn = data_from_server(DATA).frame(Side::Initiator, SYN, b"");
+        gw.refuse(OUTSIDE, &syn, DropReason::NatNoSession);
+        gw.drain();
+    });
+}
+
+#[test]
+fn without_nat_the_pinhole_leads_straight_to_the_client() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &[SMALL, SHORT, LINKS, FTP_ONLY].concat());
+        let mut ftp = control(&mut gw);
+        let line = format!("PORT {}\r\n", six(CLIENT.addr, DATA));
+        assert_eq!(ftp.say(&mut gw, Side::Initiator, &line), line);
+        let other = Pair::new((SERVER2, 20), (CLIENT.addr, DATA), (CLIENT, DATA));
+        gw.refuse(OUTSIDE, &other.frame(Side::Initiator, SYN, b""), DropReason::PolicyDeny);
+        let mut data = Pair::new((SERVER, 20), (CLIENT.addr, DATA), (CLIENT, DATA));
+        transfer(&mut gw, &mut data);
+        assert_eq!(child_of(&gw, control_view(&gw).id).application, Application::FtpData);
+        gw.assert_balance(0);
+        gw.drain();
+    });
+}
+
+#[test]
+fn a_wrong_checksum_is_not_laundered() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        let line = format!("PORT {}\r\n", six(CLIENT.addr, DATA));
+        let mut frame = ftp.frame(Side::Initiator, PSH | ACK, line.as_bytes());
+        frame[60] ^= 1;
+        gw.refuse(INSIDE, &frame, DropReason::TcpChecksum);
+        assert_eq!(gw.expectations(), []);
+        // A reset that carries nothing right does not end the session either.
+        let mut frame = ftp.frame(Side::Responder, RST | ACK, b"");
+        frame[50] ^= 1;
+        gw.refuse(OUTSIDE, &frame, DropReason::TcpChecksum);
+        ftp.say(&mut gw, Side::Initiator, &line);
+        assert_eq!(gw.expectations().len(), 1);
+        gw.drain();
+    });
+}
+
+#[test]
+fn after_auth_tls_the_gateway_is_blind() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        ftp.say(&mut gw, Side::Initiator, "AUTH TLS\r\n");
+        ftp.say(&mut gw, Side::Responder, "234 go ahead\r\n");
+        for bytes in [&b"P"[..], b"\x16\x03\x01", b"PORT 9,9,9,9,0,1\r\n"] {
+            assert_eq!(ftp.say(&mut gw, Side::Initiator, bytes).as_bytes(), bytes);
+        }
+        assert_eq!(gw.expectations(), []);
+        gw.drain();
+    });
+}
+
+#[test]
+fn a_fin_with_an_edit() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        let line = format!("PORT {}\r\n", six(CLIENT.addr, DATA));
+        ftp.pass(&mut gw, Side::Initiator, FIN | PSH | ACK, line.as_bytes());
+        ftp.pass(&mut gw, Side::Responder, FIN | ACK, b"");
+        ftp.pass(&mut gw, Side::Initiator, ACK, b"");
+        assert_eq!(control_view(&gw).state, State::TcpTimeWait);
+        gw.drain();
+    });
+}
