@@ -99,3 +99,21 @@ fn obstacles(old: &Config, new: &Config) -> Vec<String> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_the_dataplanes_from_its_start() {
+        let config = |limit: u32| {
+            let text = format!(
+                "[limits]\nicmp_errors_per_second = {limit}\n\
+                 [[interface]]\nname = \"a\"\ndevice = \"null:0\"\nzone = \"x\"\naddresses = [\"10.0.0.1/24\"]\n"
+            );
+            Config::parse("test", &text).unwrap()
+        };
+        assert!(obstacles(&config(5), &config(5)).is_empty());
+        assert_eq!(obstacles(&config(5), &config(6)), ["[limits] changes"]);
+    }
+}
