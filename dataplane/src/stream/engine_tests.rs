@@ -184,3 +184,20 @@ fn keep_alives_and_pure_acknowledgements_move_with_the_stream() {
     assert!(matches!(r.client(21, b"\0").0, Outcome::Replace { .. } | Outcome::Pass { .. }));
     assert_eq!(facts, r.answer.facts.len());
 }
+
+#[test]
+fn the_acknowledgement_behind_a_fin_passes() {
+    let mut run = Run::new();
+    run.client(0, PORT);
+    let end = u32::try_from(PORT.len()).unwrap();
+    let mut send = |seq, fin, payload: &[u8]| {
+        let segment = Segment { from: Side::Initiator, seq, syn: false, fin, payload };
+        run.engine.read(&flow(), &segment, &mut Plus10000, &mut run.answer, &mut run.payload)
+    };
+    assert_eq!(send(seq(end), true, b""), Outcome::Pass { seq: seq(end + 4) });
+    // The FIN has taken one number. Without this the peer would repeat its own FIN until it gives up.
+    assert_eq!(send(seq(end + 1), false, b""), Outcome::Pass { seq: seq(end + 5) });
+    // A FIN or bytes ahead of missing ones wait for them.
+    assert_eq!(send(seq(end + 10), true, b""), Outcome::OutOfOrder);
+    assert_eq!(send(seq(end + 10), false, b"x"), Outcome::OutOfOrder);
+}
