@@ -10,7 +10,7 @@ use crate::key::{InterfaceId, Tick, WorkerId};
 use crate::nat::{BindingId, Bindings, HoldDown};
 use crate::packet::limit::TokenBucket;
 use crate::policy::Policy;
-use crate::port::{Burst, Port};
+use crate::port::{BURST, Burst, Port};
 use crate::rng::Rng;
 use crate::session::Magazine;
 use crate::session::record::FLAG_ALG;
@@ -372,10 +372,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return;
         }
         let packets = burst.len();
-        let bytes: usize = burst.iter().map(|b| b.bytes().len()).sum();
+        let mut lengths = [0; BURST];
+        for (length, buf) in lengths.iter_mut().zip(burst.iter()) {
+            *length = buf.bytes().len() as u64;
+        }
         let sent = port.tx_burst(burst);
         self.count(cx, Counter::TxPackets, sent as u64);
-        self.count(cx, Counter::TxBytes, bytes as u64);
+        self.count(cx, Counter::TxBytes, lengths.iter().take(sent).sum());
         self.drop(cx, DropReason::TxFull, packets.saturating_sub(sent));
     }
 

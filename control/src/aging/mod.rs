@@ -23,6 +23,8 @@ use wheel::Wheel;
 const NEVER: u32 = u32::MAX;
 /// How soon an owner that has not done what it was asked is asked again, in milliseconds.
 const AGAIN: u32 = 1_000;
+/// The same for an owner whose ring of commands was full.
+const SOON: u32 = 50;
 /// How often expectations are looked at, in milliseconds.
 const EXPECTATIONS_EVERY: u32 = 100;
 
@@ -156,9 +158,9 @@ impl Ager {
             reason: CloseReason::Timeout,
             only_if_last_seen: Some(last_seen),
         };
-        // Whether or not there was room: look again, until the owner has done it.
-        let _ = self.ask(session.owner(), command);
-        self.wheel.arm(index, now, now.plus(AGAIN));
+        // Look again until the owner has done it; soon if it could not even be asked.
+        let again = if self.ask(session.owner(), command) { AGAIN } else { SOON };
+        self.wheel.arm(index, now, now.plus(again));
     }
 
     fn ask(&self, owner: WorkerId, command: Command) -> bool {

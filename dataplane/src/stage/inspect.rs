@@ -86,6 +86,9 @@ pub(crate) struct Scratch {
     payload: Payload,
 }
 
+/// The edited message fits neither the buffer nor the MTU.
+const NO_ROOM: (Denial, DropReason) = (Denial::NoResources, DropReason::AlgNoRoom);
+
 /// Ports that one call published, and their references.
 type Reserved = ArrayVec<(Endpoint, BindingId), 8>;
 
@@ -208,7 +211,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 let mtu = cx.fib.interface(hop.interface).map_or(0, |i| i.mtu);
                 if !replace(&mut item.buf, &mut item.parsed, payload, mtu) {
                     release(cx.now, &mut self.bindings, &mut self.hold_down, &mut reserved);
-                    return self.refuse(cx, hit, hop, item, ack, Denial::NoResources).map(Some);
+                    return self.refuse(cx, hit, hop, item, ack, NO_ROOM).map(Some);
                 }
                 seq
             }
@@ -217,8 +220,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 return match other {
                     Outcome::OutOfOrder => Err(DropReason::AlgOutOfOrder),
                     Outcome::EditsFull => Err(DropReason::AlgEditsFull),
-                    Outcome::Deny(denial) => self.refuse(cx, hit, hop, item, ack, denial).map(Some),
-                    _ => self.refuse(cx, hit, hop, item, ack, Denial::NoResources).map(Some),
+                    Outcome::Deny(denial) => {
+                        self.refuse(cx, hit, hop, item, ack, (denial, DropReason::AlgDenied)).map(Some)
+                    }
+                    _ => self.refuse(cx, hit, hop, item, ack, NO_ROOM).map(Some),
                 };
             }
         };
@@ -226,7 +231,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let opened = requests.iter().try_for_each(|r| self.expect(cx, hit, r, &mut reserved));
         release(cx.now, &mut self.bindings, &mut self.hold_down, &mut reserved);
         if opened.is_err() {
-            return self.refuse(cx, hit, hop, item, ack, Denial::NoResources).map(Some);
+            let denial = (Denial::NoResources, DropReason::AlgDenied);
+            return self.refuse(cx, hit, hop, item, ack, denial).map(Some);
         }
         self.report(cx, hit);
 
@@ -365,9 +371,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         hop: &NextHop,
         item: &mut Item<P::Buf>,
         ack: u32,
-        denial: Denial,
+        (denial, dropped): (Denial, DropReason),
     ) -> Result<Fate, DropReason> {
-        let dropped = DropReason::AlgDenied;
         hit.session.set_state(State::TcpReset);
         hit.session.set_close_reason(CloseReason::AlgDenied);
         cx.shared.arena.mark(hit.id.index);
