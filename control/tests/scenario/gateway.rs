@@ -360,7 +360,7 @@ impl<R: Records> Gateway<R> {
     pub fn assert_balance(&self, waiting: u64) {
         let drops: u64 = DropReason::ALL
             .iter()
-            .filter(|r| !matches!(r, DropReason::TxFull | DropReason::PoolEmpty))
+            .filter(|r| !matches!(r, DropReason::TxFull | DropReason::TxNoPort | DropReason::PoolEmpty))
             .map(|r| self.dropped_at_all(*r))
             .sum();
         let gone = [Counter::Forwarded, Counter::Local, Counter::Punted, Counter::PuntsLost]
@@ -386,6 +386,16 @@ impl<R: Records> Gateway<R> {
         assert_eq!(self.ports_in_use(), 0, "ports");
         assert_eq!(self.shared.sessions_in_use(), 0);
         assert_eq!(self.pool.live(), 0, "buffers");
+    }
+
+    /// Takes what left through any interface, and then waits until all has aged.
+    #[track_caller]
+    pub fn drain_all(&mut self) {
+        self.advance_by(super::network::AGES, 1_000);
+        for wire in &self.wires {
+            while wire.recv().is_some() {}
+        }
+        self.assert_empty();
     }
 
     /// Waits until all has aged, and checks that it has.

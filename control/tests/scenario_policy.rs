@@ -1,0 +1,106 @@
+//! A new policy while sessions live.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod scenario;
+
+use alg::Side;
+use dataplane::drop_reason::DropReason;
+use dataplane::packet::build;
+use dataplane::view::State;
+use scenario::*;
+use std::sync::Arc;
+
+const NOTHING: &str = "[[rule]]\nname = \"nothing\"\nfrom = \"any\"\nto = \"any\"\naction = \"deny\"\n";
+
+fn strict() -> String {
+    [SMALL, SHORT, LINKS, NAT, NOTHING].concat()
+}
+
+#[test]
+fn old_sessions_stay_and_new_ones_are_judged_anew() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &standard());
+        let mut old = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 80));
+        gw.reload(&strict());
+        assert_eq!(old.say(&mut gw, Side::Initiator, "still here"), "still here");
+        assert_eq!(old.say(&mut gw, Side::Responder, "yes"), "yes");
+        let fresh = Pair::new((CLIENT, 40_001), (SERVER.addr, 80), (SERVER, 80));
+        gw.refuse(INSIDE, &fresh.frame(Side::Initiator, 2, b""), DropReason::PolicyDeny);
+        assert_eq!((gw.session().policy_generation, gw.session().state), (1, State::TcpEstablished));
+
+        gw.reload(&standard());
+        Pair::connect(&mut gw, (CLIENT, 40_001), (SERVER, 80));
+        let mut generations: Vec<_> = gw.sessions().iter().map(|s| s.policy_generation).collect();
+        generations.sort_unstable();
+        assert_eq!(generations, [1, 3]);
+        gw.assert_balance(0);
+        gw.drain();
+    });
+}
+
+#[test]
+fn a_child_inherits_from_its_parent_not_from_the_new_policy() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &standard());
+        let mut ftp = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
+        ftp.say(&mut gw, Side::Initiator, "PORT 10,1,0,2,195,81\r\n");
+        let published = gw.expectations()[0].published.port;
+        gw.reload(&strict());
+        let mut data = Pair::new((SERVER, 20), (GW_OUTSIDE, published), (CLIENT, 50_001));
+        data.handshake(&mut gw);
+        let child = gw.sessions().into_iter().find(|s| s.parent.is_some()).unwrap();
+        assert_eq!((child.policy_generation, child.log), (1, true));
+        gw.drain();
+    });
+}
+
+#[test]
+fn a_packet_on_its_way_between_workers_is_judged_where_it_arrives() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &standard());
+        let frame = build::udp(&CLIENT.to(SERVER.addr), 5000, 53, b"?");
+        let owner = usize::from(gw.shared.home.of_endpoint(CLIENT.addr.into(), 5000).0);
+        let other = (owner + 1) % mode.workers;
+        gw.inject_at(INSIDE, other, &frame);
+        let now = gw.now;
+        if other != owner {
+            // Handed off before, admitted after.
+            gw.workers[other].poll(now);
+        }
+        gw.reload(&strict());
+        gw.run();
+        assert_eq!(gw.drops(), [("policy-deny", 1)].into());
+        gw.assert_silent();
+        gw.assert_balance(0);
+    });
+}
+
+#[test]
+fn an_old_snapshot_is_freed_when_no_worker_holds_it() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &standard());
+        let (policy, fib) =
+            (Arc::downgrade(&gw.shared.policy.load_full()), Arc::downgrade(&gw.shared.fib.load_full()));
+        gw.run();
+        assert_eq!(gw.core.old_snapshots(), 0);
+        gw.reload(&strict());
+        let now = gw.now;
+        gw.core.turn(now);
+        assert!(policy.upgrade().is_some(), "the workers have not moved on");
+        for at in 0..mode.workers {
+            assert!(policy.upgrade().is_some(), "worker {at} has not moved on");
+            gw.workers[at].poll(now);
+        }
+        gw.core.turn(now);
+        assert!(policy.upgrade().is_none());
+        assert!(fib.upgrade().is_some(), "it is in force");
+
+        // A neighbour is learnt: another FIB.
+        gw.inject(OUTSIDE, &build::arp_request(STRANGER.mac, STRANGER.addr, GW_OUTSIDE));
+        gw.run();
+        assert!(gw.recv(OUTSIDE).unwrap().arp.is_some());
+        gw.run();
+        assert!(fib.upgrade().is_none());
+        assert_eq!(gw.core.old_snapshots(), 0);
+    });
+}
