@@ -70,7 +70,7 @@ fn valid(known: &Known, noise: &mut XorShift) -> (usize, Vec<u8>) {
             let header = build::Tcp { sport, dport, flags, seq: noise.draw() as u32, ..Default::default() };
             build::tcp(&ends, &header, &payload)
         }
-        6 | 7 | 8 => {
+        6..=8 => {
             // The control connection that is open: in order, ahead, behind, acknowledging anything.
             let side = if noise.one_in(2) { Side::Initiator } else { Side::Responder };
             let mut pair = known.ftp.clone();
@@ -260,10 +260,8 @@ fn storm(mode: Mode, seed: u64) {
 
 #[test]
 fn a_storm_of_mutants() {
-    let mut seed = 0x5eed_0000_0000_0001;
-    for mode in scenario::gateway::MODES {
+    for (seed, mode) in (0x5eed_0000_0000_0001..).zip(scenario::gateway::MODES) {
         println!("{mode:?}");
         storm(mode, seed);
-        seed += 1;
     }
 }
