@@ -1,6 +1,8 @@
 //! What the benchmarks share: flows that look like traffic, and a gateway that publishes ports without keeping any.
 
 pub mod gateway;
+#[cfg(target_arch = "x86_64")]
+pub mod rig;
 
 use alg::{Endpoint, FlowContext, Gateway, Parity, PublishError, Side, Transport};
 use dataplane::key::{FlowKey, Protocol, ZoneId};

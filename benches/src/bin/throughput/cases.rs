@@ -1,0 +1,130 @@
+//! The workloads.
+
+use benches::rig::gateway::Spec;
+use benches::rig::wire::Size;
+use dataplane::key::Protocol;
+
+/// What happens to the flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workload {
+    /// They exist.
+    Established,
+    /// They begin and end.
+    New,
+    /// Nine tenths of the packets are of flows that exist, one tenth begin one.
+    Mix,
+}
+
+/// One line of the report.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// What happens to the flows.
+    pub workload: Workload,
+    /// Their protocol.
+    pub protocol: Protocol,
+    /// How many there are, or begin in one phase.
+    pub flows: u32,
+    /// Frame lengths.
+    pub size: Size,
+    /// Both directions.
+    pub both: bool,
+    /// Rules before the one that matches.
+    pub rules: u32,
+    /// ALGs on.
+    pub algs: bool,
+}
+
+impl Case {
+    /// The gateway that it needs.
+    pub fn spec(&self) -> Spec {
+        let (sessions, timeout) = match self.workload {
+            Workload::Established => (self.flows.max(1024), None),
+            // Twice as many live, and those that wait to be freed.
+            Workload::New => (self.flows.saturating_mul(5) / 2 + 65_536, Some(1)),
+            Workload::Mix => (self.flows + 1_200_000, Some(1)),
+        };
+        // Answered UDP flows have a longer timeout; answered TCP ones have not.
+        let timeout = timeout.filter(|_| self.workload == Workload::New || self.protocol == Protocol::Udp);
+        Spec { protocol: self.protocol, sessions, rules: self.rules, algs: self.algs, timeout }
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> String {
+        let flows = match self.flows {
+            n if n >= 1_000_000 && n.is_multiple_of(1_000_000) => format!("{}M", n / 1_000_000),
+            n if n >= 1_000 && n.is_multiple_of(1_000) => format!("{}k", n / 1_000),
+            n => n.to_string(),
+        };
+        let size = match self.size {
+            Size::Imix => "IMIX".to_owned(),
+            Size::Fixed(len) => format!("{len} B"),
+        };
+        let mut name = match self.workload {
+            Workload::Established => format!("{} {size}, {flows} flows", self.protocol.name()),
+            Workload::New => format!("{} new flows, {flows}", self.protocol.name()),
+            Workload::Mix => format!("{} {size}, {flows} flows and 10 % new", self.protocol.name()),
+        };
+        if self.both {
+            name.push_str(", both ways");
+        }
+        if self.rules > 100 {
+            name.push_str(&format!(", {} rules", self.rules));
+        }
+        if !self.algs {
+            name.push_str(", ALGs off");
+        }
+        name
+    }
+
+    /// Why it cannot run here, if it cannot.
+    pub fn memory_missing(&self) -> Option<String> {
+        let need = u64::from(self.spec().sessions) * 320 + (64 << 20);
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let kib = |name: &str| {
+            let line = text.lines().find_map(|l| l.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        let free = kib("MemAvailable:")? * 1024;
+        let huge = kib("HugePages_Free:").unwrap_or(0) * (2 << 20);
+        if need > free.max(huge) {
+            return Some(format!("it needs {} MiB, and {} MiB are available", need >> 20, free >> 20));
+        }
+        (self.flows > 4_000_000 && need > huge).then(|| {
+            format!(
+                "on small pages it would measure the page tables; reserve {} hugepages of 2 MiB (vm.nr_hugepages)",
+                need >> 21
+            )
+        })
+    }
+}
+
+/// The default suite.
+pub fn suite() -> Vec<Case> {
+    use Protocol::{Tcp, Udp};
+    let base = Case {
+        workload: Workload::Established,
+        protocol: Udp,
+        flows: 1000,
+        size: Size::Fixed(60),
+        both: false,
+        rules: 10,
+        algs: true,
+    };
+    let case = |protocol, flows| Case { protocol, flows, ..base.clone() };
+    let million = 1_000_000;
+    let mut cases: Vec<_> = [1, 1000, 100_000, million, 8 * million].map(|n| case(Udp, n)).into();
+    cases.extend([1, 1000, 100_000, million].map(|n| case(Tcp, n)));
+    cases.extend([1000, million].map(|n| Case { both: true, ..case(Udp, n) }));
+    cases.extend([1000, million].map(|n| Case { both: true, ..case(Tcp, n) }));
+    cases.extend([Size::Imix, Size::Fixed(1514)].map(|size| Case { size, ..case(Udp, 1000) }));
+    cases.extend([Size::Imix, Size::Fixed(1514)].map(|size| Case { size, ..case(Udp, million) }));
+    cases.push(Case { algs: false, ..case(Tcp, 1000) });
+    cases.push(Case { rules: 1000, ..case(Udp, 1000) });
+    let new = |case: Case| Case { workload: Workload::New, ..case };
+    cases.push(Case { workload: Workload::Mix, ..case(Udp, 100_000) });
+    cases.push(Case { workload: Workload::Mix, ..case(Udp, million) });
+    cases.push(new(case(Udp, million)));
+    cases.push(new(case(Tcp, million)));
+    cases.push(new(Case { rules: 1000, ..case(Udp, million) }));
+    cases
+}

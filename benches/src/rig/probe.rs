@@ -1,0 +1,78 @@
+//! The time stamp counter, and callgrind's switch. x86-64 only, as the figures are.
+
+use std::time::{Duration, Instant};
+
+/// The time stamp counter, after all earlier instructions have completed: what was begun before is not charged to what
+/// comes after.
+#[inline]
+#[must_use]
+pub fn cycles() -> u64 {
+    // SAFETY: neither instruction touches memory; both exist on every x86-64.
+    unsafe {
+        core::arch::x86_64::_mm_lfence();
+        core::arch::x86_64::_rdtsc()
+    }
+}
+
+/// Cycles of the time stamp counter per second, measured.
+#[must_use]
+pub fn frequency() -> f64 {
+    let (start, from) = (Instant::now(), cycles());
+    while start.elapsed() < Duration::from_millis(50) {
+        std::hint::spin_loop();
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    let counted = (cycles() - from) as f64;
+    counted / start.elapsed().as_secs_f64()
+}
+
+/// The calibration loop: TSC cycles per dependent multiply (3 core cycles on current cores). What it says beside each
+/// run tells a slow machine from a slow gateway.
+#[must_use]
+pub fn calibration() -> f64 {
+    const STEPS: u32 = 200_000;
+    let mut x = 3u64;
+    let from = cycles();
+    for _ in 0..STEPS {
+        x = std::hint::black_box(x.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    }
+    let spent = cycles() - from;
+    std::hint::black_box(x);
+    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+    let ratio = spent as f64 / f64::from(STEPS);
+    ratio
+}
+
+/// What two readings in a row cost, in cycles: how far a port's own measurement disturbs.
+#[must_use]
+pub fn overhead() -> u64 {
+    (0..1000)
+        .map(|_| {
+            let from = cycles();
+            cycles() - from
+        })
+        .min()
+        .unwrap_or(0)
+}
+
+/// Turns callgrind's collection on or off (its client request `TOGGLE_COLLECT`). Outside valgrind it does nothing.
+#[inline]
+pub fn toggle_collect() {
+    /// "CT", then the third request of callgrind's.
+    const TOGGLE_COLLECT: u64 = 0x4354_0002;
+    let request: [u64; 6] = [TOGGLE_COLLECT, 0, 0, 0, 0, 0];
+    // SAFETY: valgrind's marker for x86-64. The rotations of rdi add up to 128 bits, the exchange is with itself: on a
+    // real CPU nothing changes but flags and rdx, which are declared. Under valgrind the request is read through rax.
+    unsafe {
+        core::arch::asm!(
+            "rol rdi, 3",
+            "rol rdi, 13",
+            "rol rdi, 61",
+            "rol rdi, 51",
+            "xchg rbx, rbx",
+            in("rax") request.as_ptr(),
+            inout("rdx") 0u64 => _,
+            out("rdi") _,
+        );
+    }
+}

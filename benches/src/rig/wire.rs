@@ -1,0 +1,367 @@
+//! What is behind both ports: generator, check and counts.
+
+use crate::rig::buffer::{Packet, Stock};
+use crate::rig::flows::{self, ENDPOINTS, Walk};
+use crate::rig::frame::{Kind, SHORTEST, Writer};
+use crate::rig::probe;
+use dataplane::buf::PacketBuf;
+use dataplane::key::Protocol;
+use dataplane::port::{Burst, Port};
+use dataplane::table::Direction;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// One packet in so many is checked in full.
+const SAMPLE: u32 = 1024;
+/// Faults that are kept to be printed.
+const FAULTS: usize = 8;
+
+/// Frame lengths, without the FCS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// All alike.
+    Fixed(u16),
+    /// 60, 590 and 1514 bytes as 7 : 4 : 1.
+    Imix,
+}
+
+const IMIX: [u16; 12] = [60, 590, 60, 60, 590, 60, 1514, 60, 590, 60, 590, 60];
+
+/// Which flows one direction's packets belong to.
+#[derive(Clone, Debug)]
+pub enum Plan {
+    /// Nothing comes.
+    Idle,
+    /// `left` packets of flows below `flows`, in random order.
+    Random {
+        /// How many flows.
+        flows: u32,
+        /// How many packets are still to come.
+        left: u64,
+    },
+    /// One packet each of a range of flows.
+    Each {
+        /// The next.
+        next: u32,
+        /// One past the last.
+        end: u32,
+    },
+    /// As `Random`, but every tenth packet is the first of a flow from `next` on.
+    Mix {
+        /// How many established flows.
+        flows: u32,
+        /// How many packets are still to come.
+        left: u64,
+        /// The next new flow.
+        next: u32,
+    },
+}
+
+/// One direction of the traffic.
+struct Lane {
+    plan: Plan,
+    kind: Kind,
+    offered: u64,
+    delivered: u64,
+}
+
+/// Counts of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Packets that the ports offered.
+    pub offered: u64,
+    /// Packets that came out.
+    pub delivered: u64,
+}
+
+/// Both ports' other side.
+pub struct Wire {
+    stock: Rc<RefCell<Stock>>,
+    writer: Writer,
+    size: Size,
+    burst: usize,
+    lanes: [Lane; 2],
+    walk: Walk,
+    /// Translated port by endpoint; 0 until it is known.
+    ports: Vec<u16>,
+    /// Look at every packet.
+    strict: bool,
+    /// Note the translated port of every packet that goes out.
+    learn: bool,
+    until_sample: u32,
+    checked: u64,
+    faults: Vec<String>,
+    wrong: u64,
+    /// Cycles that ports, generator and check took.
+    apart: u64,
+    /// Run under callgrind.
+    toggles: bool,
+    turn: usize,
+}
+
+const fn at(direction: Direction) -> usize {
+    direction as usize & 1
+}
+
+impl Wire {
+    /// No traffic yet.
+    #[must_use]
+    pub fn new(protocol: Protocol, stock: Rc<RefCell<Stock>>) -> Self {
+        let lane = || Lane { plan: Plan::Idle, kind: Kind::Data, offered: 0, delivered: 0 };
+        Self {
+            stock,
+            writer: Writer::new(protocol),
+            size: Size::Fixed(SHORTEST as u16),
+            burst: dataplane::port::BURST,
+            lanes: [lane(), lane()],
+            walk: Walk::new(1),
+            ports: vec![0; ENDPOINTS as usize],
+            strict: true,
+            learn: false,
+            until_sample: SAMPLE,
+            checked: 0,
+            faults: Vec::new(),
+            wrong: 0,
+            apart: 0,
+            toggles: false,
+            turn: 0,
+        }
+    }
+
+    /// Frame lengths from now on.
+    pub fn set_size(&mut self, size: Size) {
+        self.size = size;
+    }
+
+    /// Most packets that a port gives at once.
+    pub fn set_burst(&mut self, burst: usize) {
+        self.burst = burst;
+    }
+
+    /// Whether each packet is checked rather than a sample.
+    pub fn set_strict(&mut self, strict: bool) {
+        self.strict = strict;
+    }
+
+    /// Whether the translated port is read from every packet that goes out, rather than from those that are checked.
+    pub fn set_learn(&mut self, learn: bool) {
+        self.learn = learn;
+    }
+
+    /// Whether callgrind is to leave ports, generator and check out.
+    pub fn set_toggles(&mut self, toggles: bool) {
+        self.toggles = toggles;
+    }
+
+    /// What comes next in one direction.
+    pub fn plan(&mut self, direction: Direction, plan: Plan, kind: Kind) {
+        let lane = &mut self.lanes[at(direction)];
+        (lane.plan, lane.kind) = (plan, kind);
+    }
+
+    /// The next new flow of a [`Plan::Mix`].
+    #[must_use]
+    pub fn next_new(&self) -> Option<u32> {
+        match self.lanes[0].plan {
+            Plan::Mix { next, .. } => Some(next),
+            _ => None,
+        }
+    }
+
+    /// Counts of both directions together.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.lanes.iter().fold(Tally::default(), |t, lane| Tally {
+            offered: t.offered + lane.offered,
+            delivered: t.delivered + lane.delivered,
+        })
+    }
+
+    /// Cycles so far.
+    #[must_use]
+    pub fn apart(&self) -> u64 {
+        self.apart
+    }
+
+    /// Packets that were checked, packets that were wrong, and what was wrong with the first of them.
+    #[must_use]
+    pub fn verdict(&self) -> (u64, u64, &[String]) {
+        (self.checked, self.wrong, &self.faults)
+    }
+
+    fn length(&mut self) -> usize {
+        usize::from(match self.size {
+            Size::Fixed(len) => len,
+            Size::Imix => {
+                self.turn = if self.turn + 1 == IMIX.len() { 0 } else { self.turn + 1 };
+                IMIX.get(self.turn).copied().unwrap_or(60)
+            }
+        })
+    }
+
+    fn next_flow(&mut self, direction: Direction) -> Option<u32> {
+        match &mut self.lanes[at(direction)].plan {
+            Plan::Idle => None,
+            Plan::Random { flows, left } | Plan::Mix { flows, left, .. } if *left == 0 => {
+                let _ = flows;
+                None
+            }
+            Plan::Random { flows, left } => {
+                *left -= 1;
+                Some(self.walk.below(*flows))
+            }
+            Plan::Mix { flows, left, next } => {
+                *left -= 1;
+                if left.is_multiple_of(10) {
+                    *next += 1;
+                    Some(*next - 1)
+                } else {
+                    Some(self.walk.below(*flows))
+                }
+            }
+            Plan::Each { next, end } => {
+                if next == end {
+                    return None;
+                }
+                *next += 1;
+                Some(*next - 1)
+            }
+        }
+    }
+
+    fn rx(&mut self, direction: Direction, burst: &mut Burst<Packet>) -> usize {
+        let room = burst.remaining_capacity().min(self.burst);
+        let kind = self.lanes[at(direction)].kind;
+        let mut count = 0;
+        while count < room {
+            let Some(mut packet) = self.stock.borrow_mut().take() else { break };
+            let Some(flow) = self.next_flow(direction) else {
+                self.stock.borrow_mut().give(packet);
+                break;
+            };
+            let len = if kind == Kind::Data { self.length() } else { SHORTEST };
+            packet.reset(len);
+            let port = match direction {
+                Direction::Forward => 0,
+                Direction::Reverse => self.port_of(flow),
+            };
+            self.writer.write(packet.bytes_mut(), flow, direction, kind, port);
+            burst.push(packet);
+            count += 1;
+        }
+        self.lanes[at(direction)].offered += count as u64;
+        count
+    }
+
+    fn port_of(&self, flow: u32) -> u16 {
+        self.ports.get(flows::endpoint(flow) as usize).copied().unwrap_or(0)
+    }
+
+    fn tx(&mut self, direction: Direction, burst: &mut Burst<Packet>) -> usize {
+        let count = burst.len();
+        for packet in burst.drain(..) {
+            if self.strict {
+                self.look(direction, packet.bytes());
+            } else {
+                if self.learn && direction == Direction::Forward {
+                    self.learn_from(packet.bytes());
+                }
+                self.until_sample -= 1;
+                if self.until_sample == 0 {
+                    self.until_sample = SAMPLE;
+                    self.look(direction, packet.bytes());
+                }
+            }
+            self.stock.borrow_mut().give(packet);
+        }
+        self.lanes[at(direction)].delivered += count as u64;
+        count
+    }
+
+    fn learn_from(&mut self, frame: &[u8]) {
+        let flow = self.writer.flow(frame);
+        if let Some(port) = self.ports.get_mut(flows::endpoint(flow) as usize)
+            && *port == 0
+        {
+            *port = self.writer.source_port(frame);
+        }
+    }
+
+    /// Checks a packet in full. The first packet of an endpoint says what its translated port is: every later one must
+    /// say the same, whatever its destination.
+    fn look(&mut self, direction: Direction, frame: &[u8]) {
+        self.checked += 1;
+        let flow = self.writer.flow(frame);
+        if direction == Direction::Forward {
+            self.learn_from(frame);
+        }
+        if let Some(fault) = self.writer.fault(frame, direction, self.port_of(flow)) {
+            self.wrong += 1;
+            if self.faults.len() < FAULTS {
+                self.faults.push(fault);
+            }
+        }
+    }
+
+    /// Forgets what the translated ports are.
+    pub fn forget_ports(&mut self) {
+        self.ports.fill(0);
+    }
+
+    /// Endpoints that share a translated port with another one: there must be none.
+    #[must_use]
+    pub fn shared_ports(&self) -> usize {
+        let mut known: Vec<u16> = self.ports.iter().copied().filter(|p| *p != 0).collect();
+        let all = known.len();
+        known.sort_unstable();
+        known.dedup();
+        all - known.len()
+    }
+}
+
+/// One of the two ports.
+pub struct RigPort {
+    wire: Rc<RefCell<Wire>>,
+    /// Of the packets that come in here. Those that leave here are of the other one.
+    direction: Direction,
+}
+
+impl RigPort {
+    /// The inside and the outside port of a wire.
+    #[must_use]
+    pub fn pair(wire: &Rc<RefCell<Wire>>) -> Vec<Self> {
+        [Direction::Forward, Direction::Reverse]
+            .map(|direction| Self { wire: Rc::clone(wire), direction })
+            .into_iter()
+            .collect()
+    }
+
+    /// Does the port's work, its cycles apart.
+    fn apart(&self, work: impl FnOnce(&mut Wire) -> usize) -> usize {
+        let from = probe::cycles();
+        let mut wire = self.wire.borrow_mut();
+        if wire.toggles {
+            probe::toggle_collect();
+        }
+        let count = work(&mut wire);
+        if wire.toggles {
+            probe::toggle_collect();
+        }
+        wire.apart += probe::cycles() - from;
+        count
+    }
+}
+
+impl Port for RigPort {
+    type Buf = Packet;
+
+    #[inline(never)]
+    fn rx_burst(&mut self, burst: &mut Burst<Packet>) -> usize {
+        self.apart(|wire| wire.rx(self.direction, burst))
+    }
+
+    #[inline(never)]
+    fn tx_burst(&mut self, burst: &mut Burst<Packet>) -> usize {
+        self.apart(|wire| wire.tx(self.direction.other(), burst))
+    }
+}
