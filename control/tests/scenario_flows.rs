@@ -514,3 +514,36 @@ fn sources_that_no_packet_may_have() {
         gw.assert_balance(0);
     });
 }
+
+#[test]
+fn the_end_of_the_gateway_closes_every_record() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &standard());
+        let mut ended = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 80));
+        ended.reset(&mut gw, Side::Initiator);
+        gw.advance(4_000);
+        Pair::connect(&mut gw, (CLIENT, 40_001), (SERVER, 80));
+        Pair::connect(&mut gw, (CLIENT, 40_002), (SERVER, 80));
+        // Opened, and control has not looked yet.
+        gw.inject(INSIDE, &build::udp(&CLIENT.to(SERVER.addr), 5000, 53, b"last"));
+        let now = gw.now;
+        for _ in 0..4 {
+            for worker in &mut gw.workers {
+                worker.poll(now);
+            }
+        }
+        for worker in gw.workers.drain(..) {
+            worker.shut_down();
+        }
+        gw.core.close_all(now, CloseReason::Shutdown);
+        gw.core.close_all(now, CloseReason::Shutdown);
+        let records = gw.core.records();
+        assert_eq!((records.opened.len(), records.closed.len()), (4, 4));
+        let mut reasons: Vec<_> = records.closed.iter().map(|c| c.close_reason.name()).collect();
+        reasons.sort_unstable();
+        assert_eq!(reasons, ["reset", "shutdown", "shutdown", "shutdown"]);
+        let last = records.closed.iter().find(|c| c.forward.protocol == Protocol::Udp).unwrap();
+        assert_eq!((last.packets, last.bytes), ([1, 0], [32, 0]));
+        gw.assert_balance(0);
+    });
+}
