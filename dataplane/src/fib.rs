@@ -48,6 +48,18 @@ pub struct Adjacency {
     pub mac: [u8; 6],
 }
 
+/// What the path needs of an adjacency, in a quarter of a cache line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Hop {
+    /// Destination and source MAC address, as they stand in the frame.
+    pub header: [u8; 12],
+    /// Egress.
+    pub interface: InterfaceId,
+    /// Its largest IP packet, in bytes. 0: there is no such adjacency.
+    pub mtu: u16,
+}
+
 /// Where a destination goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
@@ -181,6 +193,8 @@ const fn slot(id: AdjacencyId) -> Option<usize> {
 pub struct Fib {
     routes: Arc<Routes>,
     adjacencies: AdjacencyTable,
+    /// By adjacency number.
+    hops: Vec<Hop>,
 }
 
 #[derive(Debug)]
@@ -217,13 +231,15 @@ impl Fib {
         adjacencies: AdjacencyTable,
     ) -> Self {
         let trie = Trie::build(entries(&interfaces, routes));
-        Self { routes: Arc::new(Routes { interfaces, trie }), adjacencies }
+        let hops = hops(&interfaces, &adjacencies);
+        Self { routes: Arc::new(Routes { interfaces, trie }), adjacencies, hops }
     }
 
     /// The same interfaces and routes with another table of neighbours. Cheap: the routes are shared.
     #[must_use]
     pub fn with_neighbors(&self, adjacencies: AdjacencyTable) -> Self {
-        Self { routes: Arc::clone(&self.routes), adjacencies }
+        let hops = hops(&self.routes.interfaces, &adjacencies);
+        Self { routes: Arc::clone(&self.routes), adjacencies, hops }
     }
 
     /// Where `dst` goes (host order): longest prefix first. Broadcast and network addresses of connected networks go
@@ -260,6 +276,13 @@ impl Fib {
         self.adjacencies.get(id)
     }
 
+    /// What the path needs of an adjacency. None if it is not known (any more).
+    #[inline]
+    #[must_use]
+    pub fn hop(&self, id: AdjacencyId) -> Option<&Hop> {
+        self.hops.get(usize::from(id.0)).filter(|hop| hop.mtu != 0)
+    }
+
     /// Generation that numbers and routes belong to. What was kept under another one is void.
     #[inline]
     #[must_use]
@@ -286,6 +309,22 @@ impl Fib {
     pub fn primary(&self, id: InterfaceId) -> Option<Ipv4Addr> {
         self.interface(id)?.addresses.first().map(|a| a.0)
     }
+}
+
+/// Adjacencies with their interfaces' side filled in, by number.
+fn hops(interfaces: &[Interface], adjacencies: &AdjacencyTable) -> Vec<Hop> {
+    let of = |adjacency: &Option<Adjacency>| {
+        let adjacency = adjacency.as_ref()?;
+        let interface = interfaces.get(usize::from(adjacency.interface.0))?;
+        let mut header = [0; 12];
+        header[..6].copy_from_slice(&adjacency.mac);
+        header[6..].copy_from_slice(&interface.mac);
+        Some(Hop { header, interface: adjacency.interface, mtu: interface.mtu })
+    };
+    // Number 0 is none.
+    core::iter::once(Hop::default())
+        .chain(adjacencies.slots.iter().map(|a| of(a).unwrap_or_default()))
+        .collect()
 }
 
 /// What a prefix leads to.

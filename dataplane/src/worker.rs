@@ -19,7 +19,7 @@ use crate::stage::admit::Admission;
 use crate::stage::inspect::{self, Algs, Scratch};
 use crate::stage::lookup::{self, Owner};
 use crate::stage::queue::Queue;
-use crate::stage::{Batch, Context, Fate, Item, rewrite, route, track};
+use crate::stage::{Batch, Context, Fate, Item, forward, rewrite, route, track};
 use crate::table::Direction;
 use crate::view::{CloseReason, State};
 use arc_swap::{ArcSwap, Cache};
@@ -72,6 +72,7 @@ pub struct Local<P: Port, A: BufPool<Buf = P::Buf>> {
     pub(crate) icmp_limit: TokenBucket,
     pub(crate) deny_limit: TokenBucket,
     pub(crate) scratch: Box<Scratch>,
+    plans: Box<forward::Plans>,
     queue: Queue,
 }
 
@@ -96,6 +97,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             icmp_limit: TokenBucket::new(Tick(0), setup.icmp_errors_per_second, setup.icmp_errors_per_second),
             deny_limit: TokenBucket::new(Tick(0), setup.deny_events_per_second, setup.deny_events_per_second),
             scratch: Box::default(),
+            plans: Box::new([forward::Plan::default(); BURST]),
             queue: Queue::new(),
         };
         Self {
@@ -143,7 +145,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
                     break;
                 }
             }
-            self.local.process(&cx, &self.grid, &mut self.batch);
+            lookup::lookup(&cx, &mut self.batch);
+            for item in self.batch.drain(..) {
+                self.local.dispatch(&cx, &self.grid, item);
+            }
         }
         for number in 0..self.local.ports.len() {
             let Some(port) = self.local.ports.get_mut(number) else { break };
@@ -152,13 +157,15 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
                 continue;
             }
             work += received;
-            self.local.count(&cx, Counter::RxPackets, received as u64);
             let ingress = InterfaceId(u16::try_from(number).unwrap_or(u16::MAX));
-            self.local.receive(&cx, ingress, &mut self.burst, &mut self.batch);
+            let bytes: usize = self.burst.iter().map(|b| b.bytes().len()).sum();
+            self.local.count(&cx, Counter::RxPackets, received as u64);
+            self.local.count(&cx, Counter::RxBytes, bytes as u64);
             if shared.setup.misroute {
-                self.local.misroute(&cx, &self.grid, &mut self.batch);
+                self.local.misroute(&cx, &self.grid, ingress, &mut self.burst);
+            } else {
+                self.local.travel(&cx, &self.grid, ingress, &mut self.burst);
             }
-            self.local.process(&cx, &self.grid, &mut self.batch);
         }
         self.local.flush(&cx);
         shared.epochs.quiescent(reader);
@@ -188,31 +195,62 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
 }
 
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
-    /// Processes a burst: all are looked up together, then each goes its way.
-    fn process(&mut self, cx: &Context<'_>, grid: &Grid<P::Buf>, batch: &mut Batch<P::Buf>) {
-        lookup::lookup(cx, batch);
-        for mut item in batch.drain(..) {
-            match self.journey(cx, &mut item) {
-                Ok(Fate::Send(egress)) => {
-                    self.count(cx, Counter::Forwarded, 1);
-                    self.transmit(cx, egress, item.buf);
-                }
-                Ok(Fate::HandOff(to)) => self.hand_off(cx, grid, to, item),
-                Ok(Fate::Wait { interface, next_hop }) => self.wait(cx, interface, next_hop, &item),
-                Ok(Fate::Answer) => {
-                    self.count(cx, Counter::Local, 1);
-                    self.transmit(cx, item.ingress, item.buf);
-                }
-                Ok(Fate::Error(reason)) => {
-                    self.drop(cx, reason, 1);
-                    self.transmit(cx, item.ingress, item.buf);
-                }
-                Ok(Fate::Reset { egress, reason }) => {
-                    self.drop(cx, reason, 1);
-                    self.transmit(cx, egress, item.buf);
-                }
-                Ok(Fate::Drop(reason)) | Err(reason) => self.drop(cx, reason, 1),
+    /// Takes a received burst through the journey: the straight line where it will do, the long way where not, each
+    /// packet at its place.
+    fn travel(
+        &mut self,
+        cx: &Context<'_>,
+        grid: &Grid<P::Buf>,
+        ingress: InterfaceId,
+        burst: &mut Burst<P::Buf>,
+    ) {
+        if let Some(interface) = cx.fib.interface(ingress) {
+            let frames = burst.iter().map(|b| if b.is_linear() { b.bytes() } else { &[] });
+            forward::plan(cx.shared, frames, interface.mac, interface.zone, &mut self.plans);
+        } else {
+            *self.plans = [forward::Plan::default(); BURST];
+        }
+        let mut forwarded = 0;
+        for (number, mut buf) in burst.drain(..).enumerate() {
+            let egress = match self.plans.get(number) {
+                Some(plan) => forward::carry(cx, self.id, plan, &mut buf),
+                None => None,
+            };
+            if let Some(egress) = egress {
+                forwarded += 1;
+                self.transmit(cx, egress, buf);
+            } else if let Some(item) = self.receive(cx, ingress, buf) {
+                self.dispatch(cx, grid, item);
             }
+        }
+        self.count(cx, Counter::Forwarded, forwarded);
+    }
+
+    /// Sends one packet through the long way, and does what came of it.
+    fn dispatch(&mut self, cx: &Context<'_>, grid: &Grid<P::Buf>, mut item: Item<P::Buf>) {
+        if item.target.is_none() {
+            item.target = lookup::find(cx.shared, &item);
+        }
+        match self.journey(cx, &mut item) {
+            Ok(Fate::Send(egress)) => {
+                self.count(cx, Counter::Forwarded, 1);
+                self.transmit(cx, egress, item.buf);
+            }
+            Ok(Fate::HandOff(to)) => self.hand_off(cx, grid, to, item),
+            Ok(Fate::Wait { interface, next_hop }) => self.wait(cx, interface, next_hop, &item),
+            Ok(Fate::Answer) => {
+                self.count(cx, Counter::Local, 1);
+                self.transmit(cx, item.ingress, item.buf);
+            }
+            Ok(Fate::Error(reason)) => {
+                self.drop(cx, reason, 1);
+                self.transmit(cx, item.ingress, item.buf);
+            }
+            Ok(Fate::Reset { egress, reason }) => {
+                self.drop(cx, reason, 1);
+                self.transmit(cx, egress, item.buf);
+            }
+            Ok(Fate::Drop(reason)) | Err(reason) => self.drop(cx, reason, 1),
         }
     }
 
@@ -258,18 +296,23 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     }
 
     /// Test mode: sends each packet to a random worker first.
-    fn misroute(&mut self, cx: &Context<'_>, grid: &Grid<P::Buf>, batch: &mut Batch<P::Buf>) {
+    fn misroute(
+        &mut self,
+        cx: &Context<'_>,
+        grid: &Grid<P::Buf>,
+        ingress: InterfaceId,
+        burst: &mut Burst<P::Buf>,
+    ) {
         let workers = u64::try_from(grid.workers()).unwrap_or(1).max(1);
-        let mut kept = Batch::new();
-        for item in batch.drain(..) {
+        for buf in burst.drain(..) {
+            let Some(item) = self.receive(cx, ingress, buf) else { continue };
             let to = WorkerId(u8::try_from(self.rng.draw() % workers).unwrap_or(0));
             if to == self.id {
-                let _ = kept.try_push(item);
+                self.dispatch(cx, grid, item);
             } else {
                 self.hand_off(cx, grid, to, item);
             }
         }
-        *batch = kept;
     }
 
     fn hand_off(&mut self, cx: &Context<'_>, grid: &Grid<P::Buf>, to: WorkerId, mut item: Item<P::Buf>) {

@@ -207,6 +207,13 @@ impl Session {
         }
     }
 
+    /// The hot line's words of a direction's key: addresses (IPv6: 0) and [`l4_word`].
+    #[inline]
+    pub fn key_words(&self, direction: Direction) -> (u64, u64) {
+        let line = &self.key[at(direction)];
+        (line.addrs.load(Ordering::Relaxed), line.l4.load(Ordering::Relaxed))
+    }
+
     /// The key of a direction.
     #[expect(clippy::cast_possible_truncation, reason = "the fields of the packed words")]
     pub fn key(&self, direction: Direction) -> FlowKey {

@@ -1,7 +1,8 @@
 //! Lookup: which session a packet belongs to, and who owns it.
 //!
-//! Three passes over a burst: buckets were asked for when the keys were made; tags choose a session and ask for its
-//! first line; keys decide.
+//! Packets from other workers come in bursts and are looked up in two passes: tags choose a session and ask for its first
+//! line; keys decide. Received packets that go the long way are looked up one by one: [`crate::stage::forward`] has asked
+//! for what that touches.
 
 use crate::event::Ref;
 use crate::key::WorkerId;

@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod answer;
+pub mod forward;
 pub mod inspect;
 pub mod lookup;
 pub mod queue;

@@ -6,50 +6,41 @@ use crate::drop_reason::DropReason;
 use crate::event::Frame;
 use crate::key::InterfaceId;
 use crate::packet::{Parse, parse};
-use crate::port::{Burst, Port};
-use crate::stage::{Batch, Context, Item};
+use crate::port::Port;
+use crate::stage::{Context, Item};
 use crate::worker::Local;
 
 impl<P: Port, A: crate::buf::BufPool<Buf = P::Buf>> Local<P, A> {
-    /// Parses a burst. Every frame becomes an item, goes to control, or is dropped and counted.
+    /// Parses a frame. It becomes an item, goes to control, or is dropped and counted.
     pub(crate) fn receive(
         &mut self,
         cx: &Context<'_>,
         ingress: InterfaceId,
-        burst: &mut Burst<P::Buf>,
-        batch: &mut Batch<P::Buf>,
-    ) {
+        mut buf: P::Buf,
+    ) -> Option<Item<P::Buf>> {
         let Some(interface) = cx.fib.interface(ingress) else {
-            self.drop(cx, DropReason::TxNoPort, burst.len());
-            burst.clear();
-            return;
+            self.drop(cx, DropReason::TxNoPort, 1);
+            return None;
         };
-        let mut bytes = 0u64;
-        for mut buf in burst.drain(..) {
-            bytes += buf.bytes().len() as u64;
-            if !buf.is_linear() {
-                self.drop(cx, DropReason::NotLinear, 1);
-                continue;
-            }
-            match parse(buf.bytes(), interface.mac) {
-                Parse::Drop(reason) => self.drop(cx, reason, 1),
-                Parse::Arp => self.punt(cx, ingress, &buf),
-                Parse::Ip(parsed) => {
-                    // What the frame has behind the IP packet is padding: it must not travel on.
-                    let padding = buf.bytes().len().saturating_sub(parsed.frame_len());
-                    if !buf.trim_back(padding) {
-                        self.drop(cx, DropReason::Ipv4TotalLength, 1);
-                        continue;
-                    }
+        if !buf.is_linear() {
+            self.drop(cx, DropReason::NotLinear, 1);
+            return None;
+        }
+        match parse(buf.bytes(), interface.mac) {
+            Parse::Drop(reason) => self.drop(cx, reason, 1),
+            Parse::Arp => self.punt(cx, ingress, &buf),
+            Parse::Ip(parsed) => {
+                // What the frame has behind the IP packet is padding: it must not travel on.
+                let padding = buf.bytes().len().saturating_sub(parsed.frame_len());
+                if buf.trim_back(padding) {
                     let key = parsed.key(interface.zone);
                     let hash = cx.shared.table.hash(&key);
-                    cx.shared.table.prefetch(hash);
-                    // The batch has room for the burst.
-                    let _ = batch.try_push(Item { buf, ingress, parsed, key, hash, target: None, hops: 0 });
+                    return Some(Item { buf, ingress, parsed, key, hash, target: None, hops: 0 });
                 }
+                self.drop(cx, DropReason::Ipv4TotalLength, 1);
             }
         }
-        self.count(cx, Counter::RxBytes, bytes);
+        None
     }
 
     fn punt(&mut self, cx: &Context<'_>, interface: InterfaceId, buf: &P::Buf) {

@@ -1,0 +1,240 @@
+//! Forward: the whole journey of the common packet in one straight line.
+//!
+//! A packet of an established, uninspected IPv4 TCP or UDP session that this worker owns, with plain headers and a known
+//! next hop, needs of every stage only one answer each. This stage gives all of them from the packet's first 54 bytes
+//! and the session's first cache line, a burst at a time:
+//!
+//! 1. *read*: header words, the hash, prefetch of the first bucket;
+//! 2. *seek*: the tag in the first bucket, then in the second; prefetch of the session;
+//! 3. *carry*: compare the key, check that nothing changes, translate, count, write the L2 header.
+//!
+//! Whatever is not so goes the long way ([`crate::worker::Local::journey`]) at its place in the burst, so that packets of
+//! one flow are never reordered. Both ways must give the same packet; a property test compares them.
+
+use crate::buf::PacketBuf;
+use crate::key::{InterfaceId, WorkerId, ZoneId};
+use crate::packet::{ETHERNET_LEN, ETHERTYPE_IPV4, IPV4_LEN, TCP_LEN, UDP_LEN, flag};
+use crate::port::BURST;
+use crate::session::record::FLAG_ALG;
+use crate::shared::Shared;
+use crate::stage::Context;
+use crate::table::{Direction, Hash, Seek};
+use crate::view::State;
+
+/// Bytes of the headers that are read: Ethernet, IPv4 without options, TCP without options.
+const HEADERS: usize = ETHERNET_LEN + IPV4_LEN + TCP_LEN;
+/// Version 4, five words of header.
+const PLAIN_IPV4: u8 = 0x45;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// What is known of one packet of a burst.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Plan {
+    addrs: u64,
+    l4: u64,
+    hash: u64,
+    index: u32,
+    direction: u8,
+    /// TCP, UDP, or 0: the long way.
+    protocol: u8,
+    /// The tag may stand in the second bucket.
+    second: bool,
+}
+
+/// The plans of a burst.
+pub(crate) type Plans = [Plan; BURST];
+
+fn word16(h: &[u8; HEADERS], at: usize) -> u16 {
+    u16::from_be_bytes([h[at], h[at + 1]])
+}
+
+/// Sum of the 16-bit words of a 64-bit word, modulo 65,535, not folded. Byte order does not matter to such sums
+/// (RFC 1071 §2).
+#[inline]
+const fn words(x: u64) -> u64 {
+    (x & 0xffff_ffff) + (x >> 32)
+}
+
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "folded to 16 bits")]
+const fn fold(x: u64) -> u16 {
+    let x = (x & 0xffff_ffff) + (x >> 32);
+    let x = (x & 0xffff) + (x >> 16);
+    let x = (x & 0xffff) + (x >> 16);
+    let x = (x & 0xffff) + (x >> 16);
+    x as u16
+}
+
+/// Reads the headers of a packet. None if they are not plain: the long way finds out what they are.
+#[inline]
+fn read(frame: &[u8], mac: u64, scope: ZoneId) -> Option<Plan> {
+    let h: &[u8; HEADERS] = frame.first_chunk()?;
+    let destination = u64::from_be_bytes([0, 0, h[0], h[1], h[2], h[3], h[4], h[5]]);
+    let ip_len = usize::from(word16(h, 16));
+    let protocol = h[23];
+    // Only "don't fragment" may be set.
+    let whole = word16(h, 20) & !0x4000 == 0;
+    let header = words(u64::from_le_bytes([h[14], h[15], h[16], h[17], h[18], h[19], h[20], h[21]]))
+        + words(u64::from_le_bytes([h[22], h[23], h[24], h[25], h[26], h[27], h[28], h[29]]))
+        + u64::from(u32::from_le_bytes([h[30], h[31], h[32], h[33]]));
+    let plain = destination == mac
+        && word16(h, 12) == ETHERTYPE_IPV4
+        && h[14] == PLAIN_IPV4
+        && whole
+        && fold(header) == 0xffff
+        && h[22] > 1
+        && ip_len + ETHERNET_LEN <= frame.len();
+    let l4_plain = match protocol {
+        UDP => ip_len >= IPV4_LEN + UDP_LEN && usize::from(word16(h, 38)) == ip_len - IPV4_LEN,
+        TCP => {
+            let flags = h[47] & (flag::SYN | flag::FIN | flag::RST | flag::ACK);
+            let offset = usize::from(h[46] >> 4) * 4;
+            flags == flag::ACK && offset >= TCP_LEN && IPV4_LEN + offset <= ip_len
+        }
+        _ => false,
+    };
+    if !(plain && l4_plain) {
+        return None;
+    }
+    let addrs = u64::from_be_bytes([h[26], h[27], h[28], h[29], h[30], h[31], h[32], h[33]]);
+    let ports = u32::from_be_bytes([h[34], h[35], h[36], h[37]]).rotate_left(16);
+    let l4 = u64::from(ports) | u64::from(protocol) << 32 | 4 << 40 | u64::from(scope.0) << 48;
+    Some(Plan { addrs, l4, protocol, ..Plan::default() })
+}
+
+/// Plans a burst: reads, hashes, and brings near what carrying will touch.
+pub(crate) fn plan<'a>(
+    shared: &Shared,
+    frames: impl Iterator<Item = &'a [u8]>,
+    mac: [u8; 6],
+    scope: ZoneId,
+    plans: &mut Plans,
+) {
+    let [a, b, c, d, e, f] = mac;
+    let mac = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+    let mut count = 0;
+    for (frame, plan) in frames.zip(plans.iter_mut()) {
+        *plan = read(frame, mac, scope).unwrap_or_default();
+        if plan.protocol != 0 {
+            let hash = shared.table.hash_words(plan.addrs, plan.l4);
+            shared.table.prefetch(hash);
+            plan.hash = hash.0;
+        }
+        count += 1;
+    }
+    let plans = plans.get_mut(..count).unwrap_or(&mut []);
+    let mut later = false;
+    for plan in plans.iter_mut().filter(|p| p.protocol != 0) {
+        match shared.table.seek_first(Hash(plan.hash)) {
+            Seek::Found(entry) => found(shared, plan, entry.index, entry.direction),
+            Seek::Elsewhere => {
+                plan.second = true;
+                later = true;
+                shared.table.prefetch_second(Hash(plan.hash));
+            }
+        }
+    }
+    if later {
+        for plan in plans.iter_mut().filter(|p| p.second) {
+            match shared.table.seek_second(Hash(plan.hash)) {
+                Seek::Found(entry) => found(shared, plan, entry.index, entry.direction),
+                Seek::Elsewhere => plan.protocol = 0,
+            }
+        }
+    }
+}
+
+#[inline]
+fn found(shared: &Shared, plan: &mut Plan, index: u32, direction: Direction) {
+    plan.index = index;
+    plan.direction = direction as u8;
+    if let Some(session) = shared.arena.get(index) {
+        crate::prefetch(session);
+    }
+}
+
+/// Whether a packet with only ACK (and PSH, URG) set, or a datagram, leaves the session's state as it is.
+#[inline]
+const fn is_steady(state: State, direction: Direction) -> bool {
+    match state {
+        State::TcpEstablished
+        | State::TcpFinInitiator
+        | State::TcpFinResponder
+        | State::TcpTimeWait
+        | State::UdpStream => true,
+        State::UdpNew => matches!(direction, Direction::Forward),
+        _ => false,
+    }
+}
+
+/// Carries one planned packet to its egress. None, and nothing changed, if it must go the long way.
+#[inline]
+pub(crate) fn carry<B: PacketBuf>(
+    cx: &Context<'_>,
+    me: WorkerId,
+    plan: &Plan,
+    buf: &mut B,
+) -> Option<InterfaceId> {
+    if plan.protocol == 0 {
+        return None;
+    }
+    let direction = if plan.direction == 0 { Direction::Forward } else { Direction::Reverse };
+    let session = cx.shared.arena.get(plan.index)?;
+    if session.key_words(direction) != (plan.addrs, plan.l4)
+        || session.owner() != me
+        || session.flags() & FLAG_ALG != 0
+        || !is_steady(session.state(), direction)
+    {
+        return None;
+    }
+    let hop = cx.fib.hop(session.adjacency(direction, cx.fib.topology())?)?;
+    let (answer_addrs, answer_l4) = session.key_words(direction.other());
+    let frame_len = buf.bytes().len();
+    let h: &mut [u8; HEADERS] = buf.bytes_mut().first_chunk_mut()?;
+    let ip_len = u16::from_be_bytes([h[16], h[17]]);
+    if ip_len > hop.mtu {
+        return None;
+    }
+
+    // The answer's key turned round is what leaves.
+    let addrs = answer_addrs.rotate_left(32).to_be_bytes();
+    #[expect(clippy::cast_possible_truncation, reason = "the ports are the low half")]
+    let ports = (answer_l4 as u32).to_be_bytes();
+    let old_addrs = u64::from_le_bytes([h[26], h[27], h[28], h[29], h[30], h[31], h[32], h[33]]);
+    let old_ports = u32::from_le_bytes([h[34], h[35], h[36], h[37]]);
+    // RFC 1624 eqn. 3: ~(~HC + ~m + m'), on all words at once.
+    let moved = words(u64::from_le_bytes(addrs)) + words(!old_addrs);
+    let ports_moved = u64::from(u32::from_le_bytes(ports)) + u64::from(!old_ports);
+
+    h[26..34].copy_from_slice(&addrs);
+    h[34..38].copy_from_slice(&ports);
+    // One less TTL is the word 0x0001 less (little endian), that is 0xfffe more.
+    h[22] -= 1;
+    let ip_sum = u16::from_le_bytes([h[24], h[25]]);
+    let ip_sum = !fold(u64::from(!ip_sum) + moved + 0xfffe);
+    h[24..26].copy_from_slice(&ip_sum.to_le_bytes());
+    if plan.protocol == TCP {
+        let sum = u16::from_le_bytes([h[50], h[51]]);
+        let sum = !fold(u64::from(!sum) + moved + ports_moved);
+        h[50..52].copy_from_slice(&sum.to_le_bytes());
+    } else {
+        let sum = u16::from_le_bytes([h[40], h[41]]);
+        // RFC 768: 0 is no checksum, so none stays none and a computed 0 is sent as all ones.
+        if sum != 0 {
+            let sum = match !fold(u64::from(!sum) + moved + ports_moved) {
+                0 => 0xffff,
+                sum => sum,
+            };
+            h[40..42].copy_from_slice(&sum.to_le_bytes());
+        }
+    }
+    h[..12].copy_from_slice(&hop.header);
+    // Padding behind the IP packet does not travel on. It cannot be longer than the frame: `read` has compared them.
+    let padding = frame_len.saturating_sub(ETHERNET_LEN + usize::from(ip_len));
+    if padding != 0 {
+        let _ = buf.trim_back(padding);
+    }
+    session.touch(direction, u32::from(ip_len), cx.now);
+    Some(hop.interface)
+}
