@@ -306,7 +306,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let workers = u64::try_from(grid.workers()).unwrap_or(1).max(1);
         for buf in burst.drain(..) {
             let Some(item) = self.receive(cx, ingress, buf) else { continue };
-            let to = WorkerId(u8::try_from(self.rng.draw() % workers).unwrap_or(0));
+            // Alone, there is nothing to draw: random numbers then go to the same things as without this mode.
+            let to = if workers > 1 { u8::try_from(self.rng.draw() % workers).unwrap_or(0) } else { 0 };
+            let to = WorkerId(to);
             if to == self.id {
                 self.dispatch(cx, grid, item);
             } else {
