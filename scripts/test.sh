@@ -29,7 +29,7 @@ loom() {
     done
     export RUSTFLAGS="${RUSTFLAGS:-} --cfg postern_loom"
     export LOOM_MAX_PREEMPTIONS=${LOOM_MAX_PREEMPTIONS:-3}
-    $cargo test --locked "${fast[@]}" -p dataplane --lib -- loom
+    $cargo test --locked "${fast[@]}" -p dataplane --test 'loom_*'
 }
 
 # The EAL starts once a process: each of these files holds one test.

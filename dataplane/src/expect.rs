@@ -2,8 +2,9 @@
 //!
 //! Records in an arena, found through a [`FlowTable`] of their own by the child's tuple with source port 0 (any).
 //! They are looked up on a miss only. One claim word decides: armed → claimed by the worker that admits the child, or
-//! armed → expired by control; whoever is first. The owner that opened a record frees it, on control's word, after the
-//! grace period.
+//! armed → expired by control; whoever is first. It is armed only when its slot is in place, so that whoever wins can
+//! clear the slot. The word carries the version too: a claim under an old name cannot take what the record became. The
+//! owner that opened a record frees it, on control's word, after the grace period.
 
 use crate::event::Ref;
 use crate::key::{Addrs, FlowKey, Protocol, Tick, WorkerId, ZoneId};
@@ -26,6 +27,7 @@ const FLAG_TRANSLATE_OPENER: u8 = 8;
 #[repr(C, align(64))]
 pub struct Expectation {
     version: AtomicU32,
+    /// The state, and above it the version that it is of: see [`claim_word`].
     claim: AtomicU32,
     l4: AtomicU64,
     addrs: [AtomicU64; 4],
@@ -111,6 +113,12 @@ fn address_words(key: &FlowKey) -> [u64; 4] {
     }
 }
 
+/// The claim word of a version. Two bits are enough for the states; the version's two highest bits are lost, and
+/// nobody holds a name for as long as 2^30 versions.
+const fn claim_word(version: u32, state: ExpectationState) -> u32 {
+    version << 2 | state as u32
+}
+
 impl Expectation {
     fn is(&self, version: u32) -> bool {
         version & 1 == 1 && self.version.load(Ordering::Acquire) == version
@@ -123,15 +131,18 @@ impl Expectation {
 
     /// The state.
     pub fn state(&self) -> ExpectationState {
-        u8::try_from(self.claim.load(Ordering::Acquire))
-            .ok()
-            .and_then(ExpectationState::from_number)
-            .unwrap_or(ExpectationState::Expired)
+        match self.claim.load(Ordering::Acquire) & 3 {
+            0 => ExpectationState::Free,
+            1 => ExpectationState::Armed,
+            2 => ExpectationState::Claimed,
+            _ => ExpectationState::Expired,
+        }
     }
 
-    fn decide(&self, to: ExpectationState) -> bool {
+    fn decide(&self, version: u32, to: ExpectationState) -> bool {
+        let armed = claim_word(version, ExpectationState::Armed);
         self.claim
-            .compare_exchange(ExpectationState::Armed as u32, to as u32, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(armed, claim_word(version, to), Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 
@@ -177,7 +188,10 @@ impl Expectation {
         }
     }
 
+    /// Writes a whole new record, not armed yet; answers its version. Owner of the free index only.
     fn write(&self, init: &Init) -> u32 {
+        // Who sees any of what follows sees the even version before it: pairs with the fence in `view`.
+        fence(Ordering::Release);
         self.l4.store(l4_word(&init.key), Ordering::Relaxed);
         for (cell, w) in self.addrs.iter().zip(address_words(&init.key)) {
             cell.store(w, Ordering::Relaxed);
@@ -202,8 +216,8 @@ impl Expectation {
             | if init.by_home { FLAG_BY_HOME } else { 0 }
             | if init.translate_opener { FLAG_TRANSLATE_OPENER } else { 0 };
         self.flags.store(flags, Ordering::Relaxed);
-        self.claim.store(ExpectationState::Armed as u32, Ordering::Relaxed);
         let version = self.version.load(Ordering::Relaxed).wrapping_add(1);
+        self.claim.store(claim_word(version, ExpectationState::Free), Ordering::Relaxed);
         self.version.store(version, Ordering::Release);
         version
     }
@@ -310,9 +324,12 @@ impl Expectations {
                 .is_some_and(|r| r.version.load(Ordering::Acquire) & 1 == 1 && r.matches(&init.key))
         };
         match self.table.insert_unique(self.hash(&init.key), Self::entry(id), same) {
-            Ok(_) => Ok(id),
-            // A child may have met it in the moment before it was taken back: then it was open, and is claimed.
-            Err(_) if !record.decide(ExpectationState::Expired) => Ok(id),
+            Ok(_) => {
+                record.claim.store(claim_word(id.version, ExpectationState::Armed), Ordering::Release);
+                Ok(id)
+            }
+            // It was never armed, so nobody has met it, and it can go without a grace period: who has found it fails
+            // to claim it.
             Err(unique) => {
                 self.published.fetch_sub(1, Ordering::AcqRel);
                 self.free(id);
@@ -340,36 +357,36 @@ impl Expectations {
 
     fn take(&self, id: Ref, to: ExpectationState) -> bool {
         let Some(record) = self.resolve(id) else { return false };
-        if !record.decide(to) {
+        if !record.decide(id.version, to) {
             return false;
         }
         // Only the winner comes here, so the slot is cleared once. The record stays until the grace period is over.
-        if self.table.remove(self.hash(&record.init().key), Self::entry(id)) {
-            self.published.fetch_sub(1, Ordering::AcqRel);
-        }
+        self.table.remove(self.hash(&record.init().key), Self::entry(id));
+        self.published.fetch_sub(1, Ordering::AcqRel);
         true
     }
 
     /// Frees the record. Its owner only, after the grace period.
     pub fn free(&self, id: Ref) {
         if let Some(record) = self.resolve(id) {
-            record.claim.store(ExpectationState::Free as u32, Ordering::Relaxed);
+            record.claim.store(claim_word(id.version, ExpectationState::Free), Ordering::Relaxed);
             record.version.store(id.version.wrapping_add(1), Ordering::Release);
         }
     }
 
-    /// A consistent copy, or none if the index is free or changed hands meanwhile.
+    /// A consistent copy, or none if the index is free, is only being opened, or changed hands meanwhile.
     #[must_use]
     pub fn view(&self, index: u32) -> Option<ExpectationView> {
         let record = self.records.get(index as usize)?;
         let version = record.version.load(Ordering::Acquire);
-        if version & 1 == 0 {
+        let state = record.state();
+        if version & 1 == 0 || state == ExpectationState::Free {
             return None;
         }
         let init = record.init();
         let view = ExpectationView {
             id: Ref { index, version },
-            state: record.state(),
+            state,
             owner: init.owner,
             parent: init.parent,
             opener: init.key.source(),

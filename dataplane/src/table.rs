@@ -14,7 +14,11 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use crossbeam::utils::CachePadded;
 
 /// Slots of one bucket.
+#[cfg(not(postern_loom))]
 const WAYS: usize = 8;
+/// Few, so that a model is small and its buckets fill.
+#[cfg(postern_loom)]
+const WAYS: usize = 2;
 /// Free slots at which the first bucket is taken without a look at the second.
 const COMFORTABLE: usize = WAYS / 2;
 const INDEX_BITS: u32 = 30;

@@ -295,6 +295,8 @@ impl Session {
     pub fn open(&self, init: &Init) -> u32 {
         let nat = init.reverse.reversed(init.forward.scope) != init.forward;
         let flags = if init.alg_slot.is_some() { FLAG_ALG } else { 0 } | if nat { FLAG_NAT } else { 0 };
+        // Who sees any of what follows sees the even version before it: pairs with the fence in `view`.
+        fence(Ordering::Release);
         self.state_flags.store(init.state as u8 | flags, Ordering::Relaxed);
         self.owner.store(init.owner.0, Ordering::Relaxed);
         self.last_seen.store(init.created.0, Ordering::Relaxed);

@@ -1,0 +1,226 @@
+//! Expectations: met or ended once, by exactly one, and gone from the table afterwards.
+#![cfg(postern_loom)]
+
+mod loom_common;
+
+use alg::{Application, Endpoint};
+use core::net::{IpAddr, Ipv4Addr};
+use dataplane::event::Ref;
+use dataplane::expect::{Expectations, Init};
+use dataplane::key::{FlowKey, Protocol, Tick, WorkerId, ZoneId};
+use dataplane::policy::RuleId;
+use dataplane::table::{HashKey, Unique};
+use dataplane::view::ExpectationState;
+use loom::thread;
+use loom_common::{A, Arc, Witness, explore, sample};
+
+fn expectations(capacity: u32) -> Arc<Expectations> {
+    Arc::new(Expectations::new(capacity, 1, HashKey::new([1, 2, 3, 4])).unwrap())
+}
+
+/// The expectation of a child to `port`. Its parent tells apart who asked for it.
+fn init(port: u16, owner: WorkerId, parent: u32) -> Init {
+    Init {
+        owner,
+        by_home: false,
+        key: FlowKey::v4(
+            Protocol::Tcp,
+            ZoneId(2),
+            (Ipv4Addr::new(198, 51, 100, 2), 0),
+            (Ipv4Addr::new(198, 51, 100, 1), port),
+        ),
+        listener: Endpoint::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 2)), port),
+        listener_scope: ZoneId(1),
+        translate_opener: false,
+        parent: Ref { index: parent, version: 1 },
+        rule: RuleId(parent),
+        policy_generation: 1,
+        log: false,
+        application: Application::FtpData,
+        binding: None,
+        expires: Tick(1),
+    }
+}
+
+fn child(port: u16) -> FlowKey {
+    FlowKey { sport: 20, ..init(port, A, 0).key }
+}
+
+/// As `admit`: a packet of the child comes. Whose expectation it has met.
+fn meet(e: &Expectations, port: u16) -> Option<u32> {
+    let (id, record) = e.find(&child(port))?;
+    let init = record.init();
+    e.claim(id).then(|| {
+        assert_eq!(init.listener.port, port, "another expectation's listener");
+        assert_eq!(init.rule.0, init.parent.index, "a mixture of two expectations");
+        init.parent.index
+    })
+}
+
+/// Nothing of it is left: neither the count nor the slot.
+fn assert_gone(e: &Expectations, port: u16, spare: u32) {
+    assert_eq!(e.published(), 0, "what can be met is counted wrong");
+    let id = e.open(spare, &init(port, A, 9)).expect("a slot was left behind");
+    assert_eq!(e.published(), 1);
+    assert!(e.claim(id), "the next one cannot be met");
+    e.free(id);
+    assert_eq!(e.published(), 0);
+}
+
+static CLAIMED: Witness = Witness::new("a child comes first");
+static EXPIRED: Witness = Witness::new("control comes first");
+
+#[test]
+fn two_children_and_control_want_one() {
+    explore(|| {
+        let e = expectations(2);
+        let id = e.open(0, &init(7, A, 1)).unwrap();
+        let children = [(); 2].map(|()| {
+            let e = Arc::clone(&e);
+            thread::spawn(move || meet(&e, 7).is_some())
+        });
+        let expired = e.expire(id);
+        let claimed = children.map(|c| c.join().unwrap());
+        let winners = claimed.iter().filter(|c| **c).count() + usize::from(expired);
+        assert_eq!(winners, 1, "exactly one may have it");
+        let state = if expired { ExpectationState::Expired } else { ExpectationState::Claimed };
+        assert_eq!(e.view(0).unwrap().state, state);
+        CLAIMED.saw_if(!expired);
+        EXPIRED.saw_if(expired);
+        assert_gone(&e, 7, 1);
+    });
+    CLAIMED.assert();
+    EXPIRED.assert();
+}
+
+static MET_AT_ONCE: Witness = Witness::new("a child meets it while it is opened");
+static ENDED_AT_ONCE: Witness = Witness::new("control ends it while it is opened");
+
+#[test]
+fn a_child_and_control_come_while_it_is_opened() {
+    explore(|| {
+        let e = expectations(2);
+        let met = {
+            let e = Arc::clone(&e);
+            thread::spawn(move || meet(&e, 7).is_some())
+        };
+        let ended = {
+            let e = Arc::clone(&e);
+            // Control sees it by its record, not by its slot.
+            thread::spawn(move || e.view(0).is_some_and(|v| e.expire(v.id)))
+        };
+        let id = e.open(0, &init(7, A, 1)).unwrap();
+        let (met, ended) = (met.join().unwrap(), ended.join().unwrap());
+        assert!(!(met && ended), "two winners");
+        if !met && !ended {
+            assert_eq!(e.find(&child(7)).map(|(id, _)| id), Some(id));
+            assert!(e.claim(id));
+        }
+        MET_AT_ONCE.saw_if(met);
+        ENDED_AT_ONCE.saw_if(ended);
+        assert_gone(&e, 7, 1);
+    });
+    MET_AT_ONCE.assert();
+    ENDED_AT_ONCE.assert();
+}
+
+static ONE_REFUSED: Witness = Witness::new("one of two for the same child is refused");
+static MET_IN_CONFLICT: Witness = Witness::new("a child meets one of two while they conflict");
+
+#[test]
+fn two_are_opened_for_one_child_while_it_comes() {
+    explore(|| {
+        let e = expectations(3);
+        let other = {
+            let e = Arc::clone(&e);
+            thread::spawn(move || e.open(1, &init(7, A, 2)))
+        };
+        let met = {
+            let e = Arc::clone(&e);
+            thread::spawn(move || meet(&e, 7))
+        };
+        let opened = [e.open(0, &init(7, A, 1)), other.join().unwrap()];
+        let met = met.join().unwrap();
+        if let Some(parent) = met {
+            let by = &opened[parent as usize - 1];
+            assert!(by.is_ok(), "a child has met what was refused");
+            MET_IN_CONFLICT.saw_if(opened.iter().any(Result::is_err));
+        }
+        let mut armed = 0;
+        for (index, open) in (0..).zip(&opened) {
+            match open {
+                Ok(id) => armed += usize::from(e.claim(*id)),
+                Err(unique) => {
+                    assert_eq!(*unique, Unique::Taken);
+                    assert_eq!(e.view(index), None, "the refused one is still there");
+                    ONE_REFUSED.saw();
+                }
+            }
+        }
+        let opened = opened.iter().filter(|o| o.is_ok()).count();
+        assert_eq!(armed + usize::from(met.is_some()), opened, "each opened one is met once");
+        assert!(armed <= 1, "two for one child");
+        assert_gone(&e, 7, 2);
+    });
+    ONE_REFUSED.assert();
+    MET_IN_CONFLICT.assert();
+}
+
+static OLD_MET: Witness = Witness::new("the old one is met");
+static OLD_ENDED: Witness = Witness::new("the old one has ended and its record is reused");
+
+#[test]
+fn a_claim_of_the_old_one_never_takes_the_new_one() {
+    explore(|| {
+        let e = expectations(2);
+        let old = e.open(0, &init(7, A, 1)).unwrap();
+        let claimer = {
+            let e = Arc::clone(&e);
+            thread::spawn(move || e.claim(old))
+        };
+        // At once, as an opening that is refused does: a child that has found it gets no grace period then.
+        let ended = e.expire(old);
+        let new = ended.then(|| {
+            e.free(old);
+            e.open(0, &init(8, A, 2)).unwrap()
+        });
+        let claimed = claimer.join().unwrap();
+        assert_ne!(claimed, ended, "exactly one may have the old one");
+        if let Some(new) = new {
+            assert_eq!(e.published(), 1);
+            assert_eq!(e.find(&child(8)).map(|(id, _)| id), Some(new));
+            assert!(e.claim(new), "the new one was taken under the old one's name");
+        }
+        OLD_MET.saw_if(claimed);
+        OLD_ENDED.saw_if(ended);
+        assert_gone(&e, 7, 1);
+        assert_gone(&e, 8, 1);
+    });
+    OLD_MET.assert();
+    OLD_ENDED.assert();
+}
+
+static COPIED: Witness = Witness::new("a listing copies an expectation");
+
+#[test]
+fn a_view_is_of_one_expectation() {
+    sample(|| {
+        let e = expectations(2);
+        let old = e.open(0, &init(7, A, 1)).unwrap();
+        let reader = {
+            let e = Arc::clone(&e);
+            thread::spawn(move || {
+                let Some(view) = e.view(0) else { return };
+                let n = if view.id == old { 7 } else { 8 };
+                assert_eq!((view.published.port, view.listener.port), (n, n));
+                assert_eq!(view.parent.index, u32::from(n) - 6);
+                COPIED.saw();
+            })
+        };
+        assert!(e.expire(old));
+        e.free(old);
+        e.open(0, &init(8, A, 2)).unwrap();
+        reader.join().unwrap();
+    });
+    COPIED.assert();
+}
