@@ -1,4 +1,8 @@
 //! Marks: what a worker tells control by a mark is never lost, and what it wrote before is seen.
+//!
+//! The model can fail. Each of these was tried and caught:
+//! - `take_marks` loads, then stores zero: a mark is lost;
+//! - `mark` is relaxed: the mark comes before the change.
 #![cfg(postern_loom)]
 
 mod loom_common;

@@ -1,5 +1,18 @@
 //! Sessions: published whole, retired in order, and never mistaken for each other when an index is reused.
+//!
+//! The models can fail. Each of these was tried and caught:
+//! - the slots are published before the record is written, or a reader loads slots relaxed:
+//!   `who_finds_a_session_sees_all_of_it`;
+//! - no fence in `Session::open`: both models of a view;
+//! - freed without a grace period, without an advance of the epoch, or with the slots cleared after the grace period:
+//!   `a_found_session_stays_what_it_is_until_the_reader_lets_go`;
+//! - the version is not compared, or the owner acts without resolving:
+//!   `a_handed_over_reference_never_leads_to_another_session`;
+//! - no second look in `insert_unique`: two sessions of one tuple;
+//! - a loser that leaves its slot: all three models of conflicts; one that leaves its first key: the two in which it
+//!   has one by then.
 #![cfg(postern_loom)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a model fails")]
 
 mod loom_common;
 

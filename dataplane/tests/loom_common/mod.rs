@@ -3,7 +3,8 @@
 //! `publish`, `unlink`, `free`, `find` and `owner` take the same steps in the same order as the stages `admit` and
 //! `lookup` and the worker's `unlink` and `free`. Those need a whole worker with ports and a policy, whose state says
 //! nothing about the races here and would only make the models slow.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, reason = "shared by test binaries that each use a part")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a model fails")]
 
 use alg::Application;
 use core::net::Ipv4Addr;
