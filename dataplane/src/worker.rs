@@ -490,7 +490,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if let Some(slot) = session.alg_slot() {
             self.algs.free(slot);
         }
-        if let Some(parent) = session.parent().and_then(|p| cx.shared.arena.resolve(p)) {
+        if let Some(parent) = session.parent().and_then(|p| cx.shared.arena.resolve_open(p)) {
             parent.remove_child();
         }
         session.free();

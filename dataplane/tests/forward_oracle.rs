@@ -2,6 +2,8 @@
 //! same counts and the same sessions.
 //!
 //! With one worker, the misroute mode sends every packet the long way and back to the same worker: that is the oracle.
+#![cfg(not(postern_loom))]
+#![allow(clippy::unwrap_used, reason = "a helper of a test may panic")]
 
 use arrayvec::ArrayVec;
 use dataplane::counters::Counter;

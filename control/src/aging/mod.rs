@@ -40,6 +40,15 @@ fn filled<T: Clone>(what: &'static str, len: usize, value: T) -> Result<Vec<T>, 
     Ok(vec)
 }
 
+/// The positions of the ones in the `number`-th word of a bitmap.
+fn ones(number: usize, mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(number * 64 + bit)
+    })
+}
+
 /// What waits for its grace period.
 struct Retired {
     epoch: u64,
@@ -99,14 +108,12 @@ impl Ager {
 
     fn take_marks(&mut self, now: Tick, timeouts: &Timeouts, records: &mut impl Records) -> usize {
         let mut work = 0;
-        for word in 0..self.shared.arena.mark_words() {
-            let mut bits = self.shared.arena.take_marks(word);
-            while bits != 0 {
-                let bit = bits.trailing_zeros();
-                bits &= bits - 1;
-                work += 1;
-                let index = u32::try_from(word * 64).unwrap_or(u32::MAX) + bit;
-                self.look(index, now, timeouts, records);
+        for number in 0..self.shared.arena.summary_words() {
+            for word in ones(number, self.shared.arena.take_summary(number)) {
+                for index in ones(word, self.shared.arena.take_marks(word)) {
+                    work += 1;
+                    self.look(u32::try_from(index).unwrap_or(u32::MAX), now, timeouts, records);
+                }
             }
         }
         work

@@ -11,7 +11,7 @@ use crate::memory::{NoMemory, Region};
 use crate::session::record::Session;
 use crate::sync::{AtomicU64, Ordering};
 use crate::table::MAX_INDEX;
-use crate::view::SessionView;
+use crate::view::{SessionView, State};
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 
@@ -26,6 +26,8 @@ pub const CHUNK: usize = 1;
 pub struct Arena {
     sessions: Region<Session>,
     marks: Region<AtomicU64>,
+    /// One bit per word of marks that has any: so that looking for marks costs nothing when there are none.
+    summary: Region<AtomicU64>,
     free: ArrayQueue<[u32; CHUNK]>,
     capacity: u32,
 }
@@ -57,6 +59,7 @@ impl Arena {
         Ok(Self {
             sessions: Region::new("sessions", records)?,
             marks: Region::new("session marks", records.div_ceil(64))?,
+            summary: Region::new("summary of session marks", records.div_ceil(64 * 64))?,
             free,
             capacity,
         })
@@ -77,7 +80,10 @@ impl Arena {
     /// Bytes of records and marks.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.sessions.bytes() + self.marks.bytes() + self.free.capacity() * (CHUNK * 4 + 8)
+        self.sessions.bytes()
+            + self.marks.bytes()
+            + self.summary.bytes()
+            + self.free.capacity() * (CHUNK * 4 + 8)
     }
 
     /// What backs the records.
@@ -98,6 +104,15 @@ impl Arena {
     #[must_use]
     pub fn resolve(&self, id: Ref) -> Option<&Session> {
         self.get(id.index).filter(|s| s.is(id.version))
+    }
+
+    /// The record, if it still is what the reference names and is not closed. For who is about to write to another
+    /// worker's record (its count of children): a closed one may be freed and reused at any moment, an open one only
+    /// after a grace period that the caller's own burst holds up.
+    #[inline]
+    #[must_use]
+    pub fn resolve_open(&self, id: Ref) -> Option<&Session> {
+        self.resolve(id).filter(|s| s.state() != State::Closed)
     }
 
     /// A free index, or none when the arena is full.
@@ -131,24 +146,33 @@ impl Arena {
 
     /// Tells control to look at this session.
     pub fn mark(&self, index: u32) {
-        if let Some(word) = self.marks.get(index as usize / 64) {
-            word.fetch_or(1 << (index % 64), Ordering::AcqRel);
+        let number = index as usize / 64;
+        let Some(word) = self.marks.get(number) else { return };
+        // Whoever sets the first mark of a word says so in the summary, after it. Control takes them in the other order,
+        // so that a mark that it does not find yet is one whose summary is still to come.
+        if word.fetch_or(1 << (index % 64), Ordering::AcqRel) == 0
+            && let Some(summary) = self.summary.get(number / 64)
+        {
+            summary.fetch_or(1 << (number % 64), Ordering::AcqRel);
         }
+    }
+
+    /// How many words the summary has.
+    #[must_use]
+    pub fn summary_words(&self) -> usize {
+        self.summary.len()
+    }
+
+    /// Takes which of the `word`-th 64 words of marks have any. Control only.
+    #[must_use]
+    pub fn take_summary(&self, word: usize) -> u64 {
+        self.summary.get(word).map_or(0, take)
     }
 
     /// Takes the marks of the `word`-th 64 sessions. Control only.
     #[must_use]
     pub fn take_marks(&self, word: usize) -> u64 {
-        match self.marks.get(word) {
-            Some(w) if w.load(Ordering::Relaxed) != 0 => w.swap(0, Ordering::AcqRel),
-            _ => 0,
-        }
-    }
-
-    /// How many words of marks there are.
-    #[must_use]
-    pub fn mark_words(&self) -> usize {
-        self.marks.len()
+        self.marks.get(word).map_or(0, take)
     }
 
     /// A consistent copy of a session.
@@ -156,6 +180,10 @@ impl Arena {
     pub fn view(&self, index: u32) -> Option<SessionView> {
         self.get(index).and_then(|s| s.view(index))
     }
+}
+
+fn take(word: &AtomicU64) -> u64 {
+    if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::AcqRel) }
 }
 
 impl Magazine {
@@ -201,6 +229,8 @@ mod tests {
         let arena = Arena::new(256, 1).unwrap();
         arena.mark(70);
         arena.mark(71);
+        assert_eq!(arena.take_summary(0), 0b10);
+        assert_eq!(arena.take_summary(0), 0);
         assert_eq!(arena.take_marks(0), 0);
         assert_eq!(arena.take_marks(1), 0b1100_0000);
         assert_eq!(arena.take_marks(1), 0);

@@ -403,12 +403,13 @@ impl Session {
         self.children.load(Ordering::Acquire)
     }
 
-    /// One more child. Any worker, at a child's birth; the parent cannot be freed while it has children.
+    /// One more child. Any worker, at a child's birth, of a parent that is open ([`super::Arena::resolve_open`]). Control
+    /// does not age a parent with children.
     pub fn add_child(&self) {
         self.children.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// One child less.
+    /// One child less. Under the same condition.
     pub fn remove_child(&self) {
         self.children.fetch_sub(1, Ordering::AcqRel);
     }

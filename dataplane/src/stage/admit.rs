@@ -163,7 +163,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return Ok(Admission::Fate(Fate::HandOff(owner)));
         }
         let state = opens(&item.parsed)?;
-        let parent = cx.shared.arena.resolve(expected.parent).ok_or(DropReason::ExpectationGone)?;
+        let parent = cx.shared.arena.resolve_open(expected.parent).ok_or(DropReason::ExpectationGone)?;
         let mut reverse = item.key.reversed(expected.listener_scope);
         if let (Addrs::V4(_, opener), IpAddr::V4(listener)) = (reverse.addrs, expected.listener.addr) {
             reverse.addrs = Addrs::V4(listener.to_bits(), opener);
