@@ -32,6 +32,8 @@ const SERVER_ADDR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 const MTU: u16 = 600;
 const FLOWS: u16 = 6;
 
+type Counts = Vec<(&'static str, u64)>;
+
 struct Gateway {
     worker: Worker<HeapPort, HeapPool>,
     wires: [HeapWire; 2],
@@ -112,7 +114,7 @@ impl Gateway {
         })
     }
 
-    fn state(&self) -> (Vec<SessionView>, Vec<(&'static str, u64)>, Vec<(&'static str, u64)>) {
+    fn state(&self) -> (Vec<SessionView>, Counts, Counts) {
         let sessions = (0..self.shared.arena.records()).filter_map(|i| self.shared.arena.view(i)).collect();
         let counters = &self.shared.lanes()[0].counters;
         let counts = Counter::ALL.iter().map(|c| (c.name(), counters.get(*c))).collect();
