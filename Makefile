@@ -13,7 +13,7 @@ TARGET     := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 RELEASE    := $(TARGET)/release
 BINARIES   := posternd posternctl hugepage-setup
 
-.PHONY: help deps build demo test test-unit test-doc test-loom test-dpdk test-ns bench lint install clean
+.PHONY: help deps build demo test test-unit test-doc test-loom test-dpdk test-ns bench bench-parts bench-worker bench-gate lint install clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,8 +45,16 @@ test-dpdk: ## DPDK ports without a NIC, one process a test
 test-ns: ## Real clients and servers in network namespaces (root)
 	@scripts/test.sh ns
 
-bench: deps ## Micro-benchmarks
+bench: bench-parts bench-worker ## All benchmarks but the comparison with others
+
+bench-parts: deps ## Micro-benchmarks, and the whole journey of one burst
 	$(CARGO) bench --locked -p benches
+
+bench-worker: deps ## Cycles per packet of a worker, packets and sessions per second (BENCH_ARGS="--help" says more)
+	@CARGO_TARGET_DIR="$(TARGET)" benches/throughput.sh $(BENCH_ARGS)
+
+bench-gate: deps ## Instructions per packet under callgrind, against benches/gate.tsv
+	@CARGO_TARGET_DIR="$(TARGET)" benches/gate.sh
 
 lint: deps ## Formatting, clippy with warnings as errors, licences and advisories, shell scripts
 	@scripts/lint.sh

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 # Building, then what the tests and the demo drive the gateway with.
 packages=(
     build-essential pkg-config libdpdk-dev clang libclang-dev
-    iproute2 iputils-ping ethtool procps util-linux
+    iproute2 iputils-ping ethtool procps util-linux valgrind
     vsftpd curl lftp netcat-openbsd socat tcpdump
 )
 

@@ -187,7 +187,9 @@ pub struct Rig {
     control_cycles: u64,
     polls: u64,
     per_ms: u64,
+    /// Where the present way of counting time began: its own count, and the moment.
     start: u64,
+    since: Tick,
 }
 
 impl Rig {
@@ -229,6 +231,7 @@ impl Rig {
             polls: 0,
             per_ms,
             start: probe::cycles(),
+            since: Tick(1),
         })
     }
 
@@ -238,9 +241,13 @@ impl Rig {
         &self.wire
     }
 
-    /// How time goes from now on.
+    /// How time goes from now on. It never goes back.
     pub fn set_time(&mut self, time: Time) {
-        self.time = time;
+        (self.time, self.since) = (time, self.now);
+        self.start = match time {
+            Time::Real => probe::cycles(),
+            Time::Packets(_) => self.wire.borrow().tally().offered,
+        };
     }
 
     /// Whether the control core takes turns.
@@ -281,10 +288,12 @@ impl Rig {
     fn tick(&self, cycles: u64) -> Tick {
         let ms = match self.time {
             Time::Real => cycles.wrapping_sub(self.start) / self.per_ms,
-            Time::Packets(per_tick) => self.wire.borrow().tally().offered / u64::from(per_tick.max(1)),
+            Time::Packets(per_tick) => {
+                (self.wire.borrow().tally().offered - self.start) / u64::from(per_tick.max(1))
+            }
         };
         #[expect(clippy::cast_possible_truncation, reason = "ticks wrap")]
-        Tick(ms as u32).plus(1)
+        self.since.plus(ms as u32)
     }
 
     /// Polls until nothing comes and nothing is left to do; what it took.
