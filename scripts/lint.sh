@@ -13,7 +13,7 @@ else
     echo "lint: SKIPPED licences and advisories: cargo-deny is not installed (cargo install --locked cargo-deny)"
 fi
 
-mapfile -t shell < <(git ls-files 'scripts/*.sh' .ci/run)
+mapfile -t shell < <(git ls-files '*.sh' .ci/run)
 for f in "${shell[@]}"; do bash -n "$f"; done
 if command -v shellcheck >/dev/null; then
     shellcheck "${shell[@]}"

@@ -357,7 +357,7 @@ impl Rig {
             (_, true) => &[(Forward, Kind::Data), (Reverse, Kind::Data)],
             (_, false) => &[(Forward, Kind::Data)],
         };
-        let mut sum = Run::default();
+        let mut sum = Run { begun: u64::from(to.saturating_sub(from)), ..Run::default() };
         let mut next = from;
         while next < to {
             let end = to.min(next.saturating_add(WINDOW));

@@ -55,6 +55,8 @@ pub struct Run {
     pub apart: u64,
     /// Cycles of the control core, where it takes its turns on the same core. Not in `total`.
     pub control: u64,
+    /// Flows that began, whether or not they got a session.
+    pub begun: u64,
     /// Sessions that were opened.
     pub opened: u64,
     /// Sessions whose records were freed.
@@ -81,16 +83,16 @@ impl Run {
         ratio(self.apart, self.offered)
     }
 
-    /// Cycles of the stages per opened session.
+    /// Cycles of the stages per flow that began.
     #[must_use]
-    pub fn per_session(&self) -> f64 {
-        ratio(self.total.saturating_sub(self.apart), self.opened)
+    pub fn per_flow(&self) -> f64 {
+        ratio(self.total.saturating_sub(self.apart), self.begun)
     }
 
-    /// Cycles of the control core per opened session.
+    /// Cycles of the control core per flow that began.
     #[must_use]
-    pub fn control_per_session(&self) -> f64 {
-        ratio(self.control, self.opened)
+    pub fn control_per_flow(&self) -> f64 {
+        ratio(self.control, self.begun)
     }
 
     /// Packets that did not come out.

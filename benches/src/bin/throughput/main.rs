@@ -1,6 +1,6 @@
 //! Throughput of one worker: cycles per packet in the stages, apart from the ports, the generator and the check.
 //!
-//! Without flags for a single workload it runs the suite. See `--help`, and `docs/performance.md` for how to read it.
+//! Without flags for a single workload it runs the suite. See `--help`; `benches/README.md` says how to read it.
 
 mod cases;
 mod report;
@@ -15,6 +15,7 @@ use dataplane::key::Protocol;
 use dataplane::memory::Backing;
 use dataplane::table::Direction;
 use report::Row;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// Virtual time where sessions are opened: new flows a millisecond. With a timeout of one second as many thousand live.
@@ -188,8 +189,11 @@ fn measure(args: &Args) -> ExitCode {
     let mut calibration = Vec::new();
     // A rig serves all established cases that differ only in their traffic.
     let mut rigs: Vec<(benches::rig::gateway::Spec, u32, Rig)> = Vec::new();
-    for _ in 0..args.repetitions.max(1) {
+    for repetition in 1..=args.repetitions.max(1) {
         for row in &mut rows {
+            if std::io::stderr().is_terminal() {
+                eprintln!("throughput: {repetition} of {}: {}", args.repetitions, row.case.name());
+            }
             calibration.push(probe::calibration());
             let result = match row.case.workload {
                 Workload::Established => established(args, &machine, row, &mut rigs),

@@ -21,6 +21,13 @@ pub struct Machine {
     pub repetitions: u32,
 }
 
+/// How often this thread lost its core against its will.
+pub fn preemptions() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("nonvoluntary_ctxt_switches:"));
+    line.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+}
+
 /// A case and what it came to.
 pub struct Row {
     /// The case.
@@ -101,8 +108,11 @@ pub fn head(m: &Machine) {
 /// The tables.
 pub fn tables(m: &Machine, calibration: Spread, rows: &[Row]) {
     println!(
-        "Calibration: {:.2} TSC cycles per dependent multiply ({:.2} to {:.2}).\n",
-        calibration.median, calibration.min, calibration.max
+        "Calibration: {:.2} TSC cycles per dependent multiply ({:.2} to {:.2}). Other work took the core {} times.\n",
+        calibration.median,
+        calibration.min,
+        calibration.max,
+        preemptions()
     );
     let steady: Vec<_> = rows.iter().filter(|r| !r.runs.is_empty()).collect();
     if !steady.is_empty() {
@@ -145,8 +155,8 @@ pub fn tables(m: &Machine, calibration: Spread, rows: &[Row]) {
     let new: Vec<_> = rows.iter().filter(|r| r.case.workload == Workload::New).collect();
     if !new.is_empty() {
         println!(
-            "\nNew flows: cycles of the stages per session, and million sessions a second of the worker's core at that. The\n\
-             control core takes its turns on the same core; its cycles per session are apart. Timeout 1 s of virtual time\n\
+            "\nNew flows: cycles of the stages per flow that begins, and million flows a second of the worker's core at that. The\n\
+             control core takes its turns on the same core; its cycles per flow are apart. Timeout 1 s of virtual time\n\
              (so that 2n live), hold-down 120 s, close records counted and not written. TCP: three segments, {} flows apart.",
             4096
         );
@@ -157,7 +167,7 @@ pub fn tables(m: &Machine, calibration: Spread, rows: &[Row]) {
     }
     for row in &new {
         for (phase, runs) in phases(row) {
-            let cycles = spread(runs, Run::per_session);
+            let cycles = spread(runs, Run::per_flow);
             #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
             let freed = spread(runs, |r| r.freed as f64).median;
             println!(
@@ -167,7 +177,7 @@ pub fn tables(m: &Machine, calibration: Spread, rows: &[Row]) {
                 cycles.median,
                 format!("{:.0}-{:.0}", cycles.min, cycles.max),
                 m.frequency / 1e6 / cycles.median,
-                spread(runs, Run::control_per_session).median,
+                spread(runs, Run::control_per_flow).median,
                 freed,
                 lost(runs),
                 row.wrong,
@@ -210,8 +220,8 @@ pub fn json(m: &Machine, calibration: Spread, rows: &[Row]) {
                 .map(|(phase, runs)| {
                     json!({
                         "phase": phase,
-                        "cycles_per_session": three(spread(runs, Run::per_session)),
-                        "control_cycles_per_session": three(spread(runs, Run::control_per_session)),
+                        "cycles_per_flow": three(spread(runs, Run::per_flow)),
+                        "control_cycles_per_flow": three(spread(runs, Run::control_per_flow)),
                         "lost": lost(runs),
                     })
                 })
@@ -240,6 +250,7 @@ pub fn json(m: &Machine, calibration: Spread, rows: &[Row]) {
         "packets": m.packets,
         "repetitions": m.repetitions,
         "calibration": three(calibration),
+        "preemptions": preemptions(),
         "rows": rows,
     });
     println!("{all}");
