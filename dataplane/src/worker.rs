@@ -5,7 +5,7 @@ use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Frame, Ref, Stamped};
 use crate::fib::Fib;
-use crate::handoff::Grid;
+use crate::handoff::{Grid, Parcel};
 use crate::key::{InterfaceId, Tick, WorkerId};
 use crate::nat::{BindingId, Bindings, HoldDown};
 use crate::packet::limit::TokenBucket;
@@ -16,13 +16,15 @@ use crate::session::Magazine;
 use crate::session::record::FLAG_ALG;
 use crate::shared::{Command, Shared};
 use crate::stage::admit::Admission;
+use crate::stage::forward::{Carried, Plan};
 use crate::stage::inspect::{self, Algs, Scratch};
 use crate::stage::lookup::{self, Owner};
 use crate::stage::queue::Queue;
-use crate::stage::{Batch, Context, Fate, Item, forward, rewrite, route, track};
+use crate::stage::{Context, Fate, Item, forward, rewrite, route, track};
 use crate::table::Direction;
 use crate::view::{CloseReason, State};
 use arc_swap::{ArcSwap, Cache};
+use arrayvec::ArrayVec;
 use std::sync::Arc;
 
 /// Most handoffs of one packet. Two are needed; a change of policy on the way may cost one more.
@@ -52,7 +54,7 @@ pub struct Worker<P: Port, A: BufPool<Buf = P::Buf>> {
     fib: Cache<Arc<ArcSwap<Fib>>, Arc<Fib>>,
     local: Local<P, A>,
     burst: Burst<P::Buf>,
-    batch: Batch<P::Buf>,
+    parcels: ArrayVec<Parcel<P::Buf>, BURST>,
     online: bool,
     last: Tick,
 }
@@ -97,7 +99,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             icmp_limit: TokenBucket::new(Tick(0), setup.icmp_errors_per_second, setup.icmp_errors_per_second),
             deny_limit: TokenBucket::new(Tick(0), setup.deny_events_per_second, setup.deny_events_per_second),
             scratch: Box::default(),
-            plans: Box::new([forward::Plan::default(); BURST]),
+            plans: Box::new([Plan::default(); BURST]),
             queue: Queue::new(),
         };
         Self {
@@ -107,7 +109,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             grid,
             local,
             burst: Burst::new(),
-            batch: Batch::new(),
+            parcels: ArrayVec::new(),
             online: false,
             last: Tick(0),
         }
@@ -137,17 +139,15 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
         }
 
         for ring in self.grid.toward(self.local.id) {
-            while let Some(item) = ring.pop() {
-                work += 1;
-                // The hash travels with the packet; only what may have changed is looked up again.
-                let _ = self.batch.try_push(item);
-                if self.batch.is_full() {
-                    break;
-                }
+            while !self.parcels.is_full()
+                && let Some(parcel) = ring.pop()
+            {
+                forward::prefetch(shared, &parcel.plan);
+                self.parcels.push(parcel);
             }
-            lookup::lookup(&cx, &mut self.batch);
-            for item in self.batch.drain(..) {
-                self.local.dispatch(&cx, &self.grid, item);
+            work += self.parcels.len();
+            for parcel in self.parcels.drain(..) {
+                self.local.arrive(&cx, &self.grid, parcel);
             }
         }
         for number in 0..self.local.ports.len() {
@@ -204,39 +204,68 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         ingress: InterfaceId,
         burst: &mut Burst<P::Buf>,
     ) {
-        if let Some(interface) = cx.fib.interface(ingress) {
-            let frames = burst.iter().map(|b| if b.is_linear() { b.bytes() } else { &[] });
-            forward::plan(cx.shared, frames, interface.mac, interface.zone, &mut self.plans);
-        } else {
-            *self.plans = [forward::Plan::default(); BURST];
-        }
+        self.plan(cx, ingress, burst);
         let mut forwarded = 0;
         for (number, mut buf) in burst.drain(..).enumerate() {
-            let egress = match self.plans.get(number) {
-                Some(plan) => forward::carry(cx, self.id, plan, &mut buf),
-                None => None,
-            };
-            if let Some(egress) = egress {
-                forwarded += 1;
-                self.transmit(cx, egress, buf);
-            } else if let Some(item) = self.receive(cx, ingress, buf) {
-                self.dispatch(cx, grid, item);
+            let plan = self.plans.get(number).copied().unwrap_or_default();
+            match forward::carry(cx, self.id, &plan, &mut buf) {
+                Carried::To(egress) => {
+                    forwarded += 1;
+                    self.transmit(cx, egress, buf);
+                }
+                Carried::Owner(to) => self.hand_off(cx, grid, to, Parcel { buf, plan, ingress, hops: 0 }),
+                Carried::LongWay => self.long_way(cx, grid, ingress, 0, buf),
             }
         }
         self.count(cx, Counter::Forwarded, forwarded);
     }
 
+    fn plan(&mut self, cx: &Context<'_>, ingress: InterfaceId, burst: &Burst<P::Buf>) {
+        if let Some(interface) = cx.fib.interface(ingress) {
+            let frames = burst.iter().map(|b| if b.is_linear() { b.bytes() } else { &[] });
+            forward::plan(cx.shared, frames, interface.mac, interface.zone, &mut self.plans);
+        } else {
+            *self.plans = [Plan::default(); BURST];
+        }
+    }
+
+    /// Takes a packet that another worker handed over through the journey.
+    fn arrive(&mut self, cx: &Context<'_>, grid: &Grid<P::Buf>, mut parcel: Parcel<P::Buf>) {
+        match forward::carry(cx, self.id, &parcel.plan, &mut parcel.buf) {
+            Carried::To(egress) => {
+                self.count(cx, Counter::Forwarded, 1);
+                self.transmit(cx, egress, parcel.buf);
+            }
+            Carried::Owner(to) => self.hand_off(cx, grid, to, parcel),
+            Carried::LongWay => self.long_way(cx, grid, parcel.ingress, parcel.hops, parcel.buf),
+        }
+    }
+
+    fn long_way(
+        &mut self,
+        cx: &Context<'_>,
+        grid: &Grid<P::Buf>,
+        ingress: InterfaceId,
+        hops: u8,
+        buf: P::Buf,
+    ) {
+        if let Some(item) = self.receive(cx, ingress, hops, buf) {
+            self.dispatch(cx, grid, item);
+        }
+    }
+
     /// Sends one packet through the long way, and does what came of it.
     fn dispatch(&mut self, cx: &Context<'_>, grid: &Grid<P::Buf>, mut item: Item<P::Buf>) {
-        if item.target.is_none() {
-            item.target = lookup::find(cx.shared, &item);
-        }
+        item.target = lookup::find(cx.shared, &item);
         match self.journey(cx, &mut item) {
             Ok(Fate::Send(egress)) => {
                 self.count(cx, Counter::Forwarded, 1);
                 self.transmit(cx, egress, item.buf);
             }
-            Ok(Fate::HandOff(to)) => self.hand_off(cx, grid, to, item),
+            Ok(Fate::HandOff(to)) => {
+                let Item { buf, ingress, hops, .. } = item;
+                self.hand_off(cx, grid, to, Parcel { buf, plan: Plan::default(), ingress, hops });
+            }
             Ok(Fate::Wait { interface, next_hop }) => self.wait(cx, interface, next_hop, &item),
             Ok(Fate::Answer) => {
                 self.count(cx, Counter::Local, 1);
@@ -303,24 +332,32 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         ingress: InterfaceId,
         burst: &mut Burst<P::Buf>,
     ) {
-        let workers = u64::try_from(grid.workers()).unwrap_or(1).max(1);
-        for buf in burst.drain(..) {
-            let Some(item) = self.receive(cx, ingress, buf) else { continue };
-            // Alone, there is nothing to draw: random numbers then go to the same things as without this mode.
-            let to = if workers > 1 { u8::try_from(self.rng.draw() % workers).unwrap_or(0) } else { 0 };
-            let to = WorkerId(to);
+        let workers = u64::try_from(grid.workers()).unwrap_or(1);
+        if workers <= 1 {
+            // Alone, every packet goes the long way, which is what the straight line is compared with. Nothing is drawn:
+            // random numbers then go to the same things as without this mode.
+            for buf in burst.drain(..) {
+                self.long_way(cx, grid, ingress, 0, buf);
+            }
+            return;
+        }
+        self.plan(cx, ingress, burst);
+        for (number, buf) in burst.drain(..).enumerate() {
+            let plan = self.plans.get(number).copied().unwrap_or_default();
+            let to = WorkerId(u8::try_from(self.rng.draw() % workers).unwrap_or(0));
+            let parcel = Parcel { buf, plan, ingress, hops: 0 };
             if to == self.id {
-                self.dispatch(cx, grid, item);
+                self.arrive(cx, grid, parcel);
             } else {
-                self.hand_off(cx, grid, to, item);
+                self.hand_off(cx, grid, to, parcel);
             }
         }
     }
 
-    fn hand_off(&mut self, cx: &Context<'_>, grid: &Grid<P::Buf>, to: WorkerId, mut item: Item<P::Buf>) {
-        item.hops += 1;
+    fn hand_off(&mut self, cx: &Context<'_>, grid: &Grid<P::Buf>, to: WorkerId, mut parcel: Parcel<P::Buf>) {
+        parcel.hops += 1;
         let pushed = match grid.ring(self.id, to) {
-            Some(ring) if item.hops <= MAX_HOPS => ring.push(item).is_ok(),
+            Some(ring) if parcel.hops <= MAX_HOPS => ring.push(parcel).is_ok(),
             _ => false,
         };
         if pushed {

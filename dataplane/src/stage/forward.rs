@@ -15,10 +15,11 @@ use crate::buf::PacketBuf;
 use crate::key::{InterfaceId, WorkerId, ZoneId};
 use crate::packet::{ETHERNET_LEN, ETHERTYPE_IPV4, IPV4_LEN, TCP_LEN, UDP_LEN, flag};
 use crate::port::BURST;
+use crate::session::Session;
 use crate::session::record::FLAG_ALG;
 use crate::shared::Shared;
 use crate::stage::Context;
-use crate::table::{Direction, Hash, Seek};
+use crate::table::{Direction, Entry, Hash, Seek};
 use crate::view::State;
 
 /// Bytes of the headers that are read: Ethernet, IPv4 without options, TCP without options.
@@ -28,13 +29,15 @@ const PLAIN_IPV4: u8 = 0x45;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// What is known of one packet of a burst.
+/// What is known of one packet: its key, and which session its tag led to. The default knows nothing and means the long
+/// way.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Plan {
+pub struct Plan {
     addrs: u64,
     l4: u64,
     hash: u64,
     index: u32,
+    version: u16,
     direction: u8,
     /// TCP, UDP, or 0: the long way.
     protocol: u8,
@@ -127,7 +130,7 @@ pub(crate) fn plan<'a>(
     let mut later = false;
     for plan in plans.iter_mut().filter(|p| p.protocol != 0) {
         match shared.table.seek_first(Hash(plan.hash)) {
-            Seek::Found(entry) => found(shared, plan, entry.index, entry.direction),
+            Seek::Found(entry) => found(shared, plan, entry),
             Seek::Elsewhere => {
                 plan.second = true;
                 later = true;
@@ -138,7 +141,7 @@ pub(crate) fn plan<'a>(
     if later {
         for plan in plans.iter_mut().filter(|p| p.second) {
             match shared.table.seek_second(Hash(plan.hash)) {
-                Seek::Found(entry) => found(shared, plan, entry.index, entry.direction),
+                Seek::Found(entry) => found(shared, plan, entry),
                 Seek::Elsewhere => plan.protocol = 0,
             }
         }
@@ -146,12 +149,32 @@ pub(crate) fn plan<'a>(
 }
 
 #[inline]
-fn found(shared: &Shared, plan: &mut Plan, index: u32, direction: Direction) {
-    plan.index = index;
-    plan.direction = direction as u8;
-    if let Some(session) = shared.arena.get(index) {
+fn found(shared: &Shared, plan: &mut Plan, entry: Entry) {
+    plan.index = entry.index;
+    plan.version = entry.version;
+    plan.direction = entry.direction as u8;
+    prefetch(shared, plan);
+}
+
+/// Brings near the session that the plan leads to.
+#[inline]
+pub(crate) fn prefetch(shared: &Shared, plan: &Plan) {
+    if plan.protocol != 0
+        && let Some(session) = shared.arena.get(plan.index)
+    {
         crate::prefetch(session);
     }
+}
+
+/// What carrying came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carried {
+    /// The packet is ready to leave here.
+    To(InterfaceId),
+    /// Nothing changed: its session is this worker's.
+    Owner(WorkerId),
+    /// Nothing changed: it must go the long way.
+    LongWay,
 }
 
 /// Whether a packet with only ACK (and PSH, URG) set, or a datagram, leaves the session's state as it is.
@@ -168,26 +191,41 @@ const fn is_steady(state: State, direction: Direction) -> bool {
     }
 }
 
-/// Carries one planned packet to its egress. None, and nothing changed, if it must go the long way.
+/// Carries one planned packet to its egress, if the plan still holds and the session is this worker's.
 #[inline]
-pub(crate) fn carry<B: PacketBuf>(
-    cx: &Context<'_>,
-    me: WorkerId,
-    plan: &Plan,
-    buf: &mut B,
-) -> Option<InterfaceId> {
+pub(crate) fn carry<B: PacketBuf>(cx: &Context<'_>, me: WorkerId, plan: &Plan, buf: &mut B) -> Carried {
     if plan.protocol == 0 {
-        return None;
+        return Carried::LongWay;
     }
     let direction = if plan.direction == 0 { Direction::Forward } else { Direction::Reverse };
-    let session = cx.shared.arena.get(plan.index)?;
-    if session.key_words(direction) != (plan.addrs, plan.l4)
-        || session.owner() != me
-        || session.flags() & FLAG_ALG != 0
-        || !is_steady(session.state(), direction)
-    {
-        return None;
+    let Some(session) = cx.shared.arena.get(plan.index) else { return Carried::LongWay };
+    #[expect(clippy::cast_possible_truncation, reason = "the slot keeps the low half")]
+    if session.key_words(direction) != (plan.addrs, plan.l4) || session.version() as u16 != plan.version {
+        return Carried::LongWay;
     }
+    let owner = session.owner();
+    if owner != me {
+        return Carried::Owner(owner);
+    }
+    if session.flags() & FLAG_ALG != 0 || !is_steady(session.state(), direction) {
+        return Carried::LongWay;
+    }
+    match pass(cx, session, direction, plan.protocol, buf) {
+        Some(interface) => Carried::To(interface),
+        None => Carried::LongWay,
+    }
+}
+
+/// Translates a packet of a session, counts it, writes its L2 header. None, and nothing changed, if its next hop is not
+/// known or it does not fit there.
+#[inline]
+fn pass<B: PacketBuf>(
+    cx: &Context<'_>,
+    session: &Session,
+    direction: Direction,
+    protocol: u8,
+    buf: &mut B,
+) -> Option<InterfaceId> {
     let hop = cx.fib.hop(session.adjacency(direction, cx.fib.topology())?)?;
     let (answer_addrs, answer_l4) = session.key_words(direction.other());
     let frame_len = buf.bytes().len();
@@ -214,7 +252,7 @@ pub(crate) fn carry<B: PacketBuf>(
     let ip_sum = u16::from_le_bytes([h[24], h[25]]);
     let ip_sum = !fold(u64::from(!ip_sum) + moved + 0xfffe);
     h[24..26].copy_from_slice(&ip_sum.to_le_bytes());
-    if plan.protocol == TCP {
+    if protocol == TCP {
         let sum = u16::from_le_bytes([h[50], h[51]]);
         let sum = !fold(u64::from(!sum) + moved + ports_moved);
         h[50..52].copy_from_slice(&sum.to_le_bytes());

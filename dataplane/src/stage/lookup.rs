@@ -1,14 +1,12 @@
 //! Lookup: which session a packet belongs to, and who owns it.
 //!
-//! Packets from other workers come in bursts and are looked up in two passes: tags choose a session and ask for its first
-//! line; keys decide. Received packets that go the long way are looked up one by one: [`crate::stage::forward`] has asked
-//! for what that touches.
+//! For packets that go the long way, one by one: [`crate::stage::forward`] has asked for what that touches.
 
 use crate::event::Ref;
 use crate::key::WorkerId;
 use crate::packet::flag;
 use crate::shared::Shared;
-use crate::stage::{Batch, Context, Hit, Item};
+use crate::stage::{Context, Hit, Item};
 use crate::table::Direction;
 use crate::view::State;
 
@@ -20,27 +18,6 @@ pub(crate) enum Owner<'a> {
     Other(WorkerId),
     /// Nobody: there is none.
     Nobody,
-}
-
-/// Finds the sessions of a burst.
-pub(crate) fn lookup<B>(cx: &Context<'_>, batch: &mut Batch<B>) {
-    let table = &cx.shared.table;
-    for item in batch.iter() {
-        if item.target.is_none() {
-            // The first entry with the right tag is almost always the one.
-            let _ = table.find(item.hash, |entry| {
-                if let Some(session) = cx.shared.arena.get(entry.index) {
-                    crate::prefetch(session);
-                }
-                true
-            });
-        }
-    }
-    for item in batch.iter_mut() {
-        if item.target.is_none() {
-            item.target = find(cx.shared, item);
-        }
-    }
 }
 
 /// Finds one packet's session.
@@ -55,8 +32,8 @@ pub(crate) fn find<B>(shared: &Shared, item: &Item<B>) -> Option<(Ref, Direction
     Some((Ref { index: entry.index, version }, entry.direction))
 }
 
-/// Resolves the session that lookup found, or looks again if it is gone: it may have been closed, or its index reused,
-/// while the packet was on its way from another worker.
+/// Resolves the session that lookup found, or looks again if it is gone: its owner may have closed it meanwhile, and its
+/// index may be another's.
 pub(crate) fn owner<'a, B>(cx: &Context<'a>, me: WorkerId, item: &mut Item<B>) -> Owner<'a> {
     for _ in 0..2 {
         let Some((id, direction)) = item.target else { break };

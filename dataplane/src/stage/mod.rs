@@ -16,11 +16,9 @@ use crate::fib::Fib;
 use crate::key::{FlowKey, InterfaceId, Tick, WorkerId};
 use crate::packet::Parsed;
 use crate::policy::Policy;
-use crate::port::BURST;
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::table::{Direction, Hash};
-use arrayvec::ArrayVec;
 use core::net::Ipv4Addr;
 
 /// A packet and what is known of it.
@@ -35,14 +33,11 @@ pub struct Item<B> {
     pub key: FlowKey,
     /// The flow table's hash of its key.
     pub hash: Hash,
-    /// The session that it was found to belong to. After a handoff the owner looks whether it still is.
+    /// The session that it was found to belong to.
     pub target: Option<(Ref, Direction)>,
     /// How often it was handed on.
     pub hops: u8,
 }
-
-/// A burst of them.
-pub type Batch<B> = ArrayVec<Item<B>, BURST>;
 
 /// What a stage may look at.
 #[derive(Clone, Copy)]

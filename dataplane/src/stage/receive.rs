@@ -16,6 +16,7 @@ impl<P: Port, A: crate::buf::BufPool<Buf = P::Buf>> Local<P, A> {
         &mut self,
         cx: &Context<'_>,
         ingress: InterfaceId,
+        hops: u8,
         mut buf: P::Buf,
     ) -> Option<Item<P::Buf>> {
         let Some(interface) = cx.fib.interface(ingress) else {
@@ -35,7 +36,7 @@ impl<P: Port, A: crate::buf::BufPool<Buf = P::Buf>> Local<P, A> {
                 if buf.trim_back(padding) {
                     let key = parsed.key(interface.zone);
                     let hash = cx.shared.table.hash(&key);
-                    return Some(Item { buf, ingress, parsed, key, hash, target: None, hops: 0 });
+                    return Some(Item { buf, ingress, parsed, key, hash, target: None, hops });
                 }
                 self.drop(cx, DropReason::Ipv4TotalLength, 1);
             }
