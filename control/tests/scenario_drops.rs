@@ -209,6 +209,7 @@ fn alg_table_full(mode: Mode) -> Drops {
     let opened = std::iter::from_fn(|| gw.recv(OUTSIDE)).count();
     assert_eq!(opened, mode.workers);
     assert_eq!(gw.dropped(DropReason::AlgTableFull), 8 - opened as u64);
+    assert_eq!(gw.ports_held(), (opened, 0), "what was refused holds no port, nor lets one rest");
     gw.assert_balance(0);
     gw.drain();
     reasons(&gw)

@@ -344,6 +344,26 @@ fn what_comes_too_early_is_dropped_and_passes_later() {
     });
 }
 
+/// Who knows the ports but not the numbers cannot move the streams: neither before the first byte nor later.
+#[test]
+fn a_forged_syn_moves_no_stream() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
+        for (side, flags) in [(Side::Responder, SYN), (Side::Responder, SYN | ACK), (Side::Initiator, SYN)] {
+            let mut forger = ftp.clone();
+            forger.sent(side, 0x4000_0000);
+            gw.inject(forger.end(side).host.interface, &forger.frame(side, flags, b""));
+            gw.run();
+            // Some may pass, so that the end can challenge them (RFC 5961 §4).
+            let _ = (gw.recv(INSIDE), gw.recv(OUTSIDE));
+        }
+        assert_eq!(ftp.say(&mut gw, Side::Responder, "220 ready\r\n"), "220 ready\r\n");
+        assert_eq!(ftp.say(&mut gw, Side::Initiator, "USER anonymous\r\n"), "USER anonymous\r\n");
+        port(&mut gw, &mut ftp, DATA);
+    });
+}
+
 #[test]
 fn an_acknowledgement_never_waits_for_data() {
     each_mode(|mode| {

@@ -48,7 +48,7 @@ counters! {
     ExpectationsOpened = "expectations-opened", "Expectations opened.";
     ExpectationsHit = "expectations-hit", "Expectations that a child met.";
     ExpectationsExpired = "expectations-expired", "Expectations that ended unmet.";
-    ExpectationsRefused = "expectations-refused", "Expectations that could not be opened.";
+    ExpectationsRefused = "expectations-refused", "Expectations, or children that met one, that could not be opened.";
     AlgMessages = "alg-messages", "Messages that an ALG reported.";
     AlgEdits = "alg-edits", "Edits that an ALG made.";
     AlgDenied = "alg-denied", "Flows that an ALG refused.";

@@ -70,10 +70,11 @@ impl Default for Setup {
     }
 }
 
-/// What control asks of a worker. Each is idempotent: control repeats it until the state shows that it was done.
+/// What control asks of a worker. A worker that is asked again does no harm: control repeats [`Self::Unlink`] until the
+/// state shows that it was done.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Take the session out of the table, unless a packet has come since `unless_seen_after`.
+    /// Take the session out of the table, unless a packet has come since `only_if_last_seen`.
     Unlink {
         /// Which.
         session: Ref,

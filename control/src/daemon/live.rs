@@ -5,7 +5,6 @@ use super::clock::Clock;
 use crate::config::Config;
 use crate::server::{CountersView, Gateway, InterfaceView, Names, Problem, StatusView, WorkerView, problems};
 use arc_swap::ArcSwap;
-use dataplane::counters::Counter;
 use dataplane::dpdk::EthPort;
 use dataplane::key::{Tick, WorkerId};
 use dataplane::shared::{Lane, Shared};
@@ -62,16 +61,13 @@ impl Gateway for Live {
             let link = port.link();
             InterfaceView { link_up: link.up, link_mbps: link.speed.unwrap_or(0), ..view.clone() }
         });
-        // Ended first: the difference may be too large for a moment, never negative.
-        let ended = [Counter::ExpectationsHit, Counter::ExpectationsExpired].map(|c| self.shared.total(c));
-        let opened = self.shared.total(Counter::ExpectationsOpened);
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: self.clock.uptime_ms(),
             workers: workers.collect(),
             sessions_in_use: self.shared.sessions_in_use(),
             sessions_capacity: u64::from(self.shared.arena.capacity()),
-            expectations_in_use: opened.saturating_sub(ended.iter().sum()),
+            expectations_in_use: u64::from(self.shared.expectations.published()),
             expectations_capacity: u64::from(self.shared.expectations.capacity()),
             policy_generation: self.shared.policy.load().generation,
             config_file: self.file.clone(),

@@ -10,6 +10,7 @@
 use crate::key::{Protocol, Tick, WorkerId};
 use crate::nat::hold_down::HoldDown;
 use crate::nat::ports::{FIRST_PORT, PortHint, PortSpace};
+use crate::nat::registry::Registry;
 use crate::policy::{NatAddress, PoolAddr};
 use alg::Parity;
 use arrayvec::ArrayVec;
@@ -276,6 +277,23 @@ impl Bindings {
         if binding.refs == 0 {
             self.remove(id, &binding.inside);
             hold_down.push(now, binding.inside.pool, binding.inside.protocol, binding.outside_port);
+        }
+        true
+    }
+
+    /// Takes a reference back that nothing has left the gateway with: the session or expectation that asked for it came
+    /// to nothing. As [`Self::release`], but that the port of a binding that ends has nothing to rest from: else packets
+    /// that a full table refuses would use up the ports.
+    pub fn cancel(&mut self, id: BindingId, registry: &Registry) -> bool {
+        let Some(binding) = self.get_mut(id) else { return false };
+        binding.refs = binding.refs.saturating_sub(1);
+        let binding = *binding;
+        if binding.refs == 0 {
+            self.remove(id, &binding.inside);
+            let (protocol, port) = (binding.inside.protocol, binding.outside_port);
+            let freed =
+                registry.get(binding.inside.pool).is_some_and(|p| p.free(self.worker, protocol, port));
+            debug_assert!(freed, "port {port} was not taken");
         }
         true
     }

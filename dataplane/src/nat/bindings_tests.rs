@@ -187,3 +187,16 @@ fn the_index_keeps_its_size() {
 
 #[path = "bindings_model.rs"]
 mod model;
+
+#[test]
+fn what_came_to_nothing_leaves_no_resting_port() {
+    let mut b = bench(1, 8);
+    let id = b.open((host(2), 5000), 1).unwrap();
+    let registry = Arc::clone(&b.registry);
+    b.open((host(2), 5000), 1).unwrap();
+    assert!(b.bindings.cancel(id, &registry));
+    assert_eq!(b.port(id), 5000, "somebody else counts on it");
+    assert!(b.bindings.cancel(id, &registry));
+    assert!(!b.bindings.cancel(id, &registry), "it has ended");
+    assert_eq!((b.bindings.len(), b.hold.len(), b.ports().in_use(TCP)), (0, 0, 0));
+}

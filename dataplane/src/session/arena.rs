@@ -112,7 +112,8 @@ impl Arena {
     #[inline]
     #[must_use]
     pub fn resolve_open(&self, id: Ref) -> Option<&Session> {
-        self.resolve(id).filter(|s| s.state() != State::Closed)
+        // The version last: a state that was read before is then this version's.
+        self.get(id.index).filter(|s| s.state() != State::Closed && s.is(id.version))
     }
 
     /// A free index, or none when the arena is full.

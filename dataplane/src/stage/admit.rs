@@ -196,7 +196,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         };
         if !cx.shared.expectations.claim(id) {
             if let Some(binding) = published {
-                self.release_binding(cx, binding);
+                self.cancel_binding(cx, binding);
             }
             return Err(DropReason::ExpectationGone);
         }
@@ -212,6 +212,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             }
             Err(reason) => {
                 parent.remove_child();
+                // The pinhole is used up all the same: whoever reads the records must see its end.
+                self.count(cx, Counter::ExpectationsRefused, 1);
+                self.tell(cx, Event::ExpectationRefused { parent: expected.parent, reason });
                 Err(reason)
             }
         }
@@ -228,7 +231,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let opened = reserved.and_then(|()| self.publish(cx, &init));
         if opened.is_err() {
             if let Some(binding) = init.binding {
-                self.release_binding(cx, binding);
+                self.cancel_binding(cx, binding);
             }
             if let Some(slot) = init.alg_slot {
                 self.algs.free(slot);

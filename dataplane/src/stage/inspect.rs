@@ -8,8 +8,8 @@ use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
 use crate::expect;
-use crate::key::{FlowKey, Protocol, Tick, WorkerId};
-use crate::nat::{BindingId, Bindings, HoldDown, Registry};
+use crate::key::{FlowKey, Protocol, WorkerId};
+use crate::nat::{BindingId, Bindings, Registry};
 use crate::packet::{checksum, flag, reset, rewrite as fields};
 use crate::policy::NatAddress;
 use crate::port::Port;
@@ -77,6 +77,11 @@ impl Algs {
     pub(crate) fn used(&self) -> usize {
         self.engines.len() - self.free.len()
     }
+}
+
+/// Whether a connection in this state may still say where its streams begin.
+const fn opening(state: State) -> bool {
+    matches!(state, State::TcpSynSent | State::TcpSimultaneous | State::TcpSynReceived)
 }
 
 /// What an inspection needs and the path does not: kept with the worker, so that nothing big lies on the stack.
@@ -147,9 +152,10 @@ const fn protocol(transport: Transport) -> Protocol {
     }
 }
 
-fn release(now: Tick, bindings: &mut Bindings, hold_down: &mut HoldDown, reserved: &mut Reserved) {
+/// Gives back what no expectation has taken. Nothing has left with it.
+fn release(registry: &Registry, bindings: &mut Bindings, reserved: &mut Reserved) {
     for (_, id) in reserved.drain(..) {
-        bindings.release(id, now, hold_down);
+        bindings.cancel(id, registry);
     }
 }
 
@@ -165,9 +171,6 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let (parsed, from) = (item.parsed, side(hit.direction));
         let engine = hit.session.alg_slot().and_then(|slot| self.algs.get_mut(slot));
         let Some(engine) = engine else { return parsed.ack };
-        if parsed.has(flag::SYN) {
-            engine.syn(from, parsed.seq);
-        }
         if !parsed.has(flag::ACK) {
             return parsed.ack;
         }
@@ -187,6 +190,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let slot = hit.session.alg_slot().ok_or(DropReason::AlgTableFull)?;
         let engine = self.algs.get_mut(slot).ok_or(DropReason::AlgTableFull)?;
         let parsed = item.parsed;
+        // Only what tracking let through begins a stream, and only while the connection opens: a forged SYN moves none.
+        if parsed.has(flag::SYN) && opening(hit.session.state()) {
+            engine.syn(from, parsed.seq);
+        }
         let binding = hit.session.binding().and_then(|b| self.bindings.get(binding_id(b)));
         let mut publisher = Publisher {
             registry: &cx.shared.registry,
@@ -210,13 +217,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             Outcome::Replace { seq } => {
                 let mtu = cx.fib.interface(hop.interface).map_or(0, |i| i.mtu);
                 if !replace(&mut item.buf, &mut item.parsed, payload, mtu) {
-                    release(cx.now, &mut self.bindings, &mut self.hold_down, &mut reserved);
+                    release(&cx.shared.registry, &mut self.bindings, &mut reserved);
                     return self.refuse(cx, hit, hop, item, ack, NO_ROOM).map(Some);
                 }
                 seq
             }
             other => {
-                release(cx.now, &mut self.bindings, &mut self.hold_down, &mut reserved);
+                release(&cx.shared.registry, &mut self.bindings, &mut reserved);
                 return match other {
                     Outcome::OutOfOrder => Err(DropReason::AlgOutOfOrder),
                     Outcome::EditsFull => Err(DropReason::AlgEditsFull),
@@ -229,7 +236,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         };
         let requests = core::mem::take(&mut self.scratch.answer.expectations);
         let opened = requests.iter().try_for_each(|r| self.expect(cx, hit, r, &mut reserved));
-        release(cx.now, &mut self.bindings, &mut self.hold_down, &mut reserved);
+        release(&cx.shared.registry, &mut self.bindings, &mut reserved);
         if opened.is_err() {
             let denial = (Denial::NoResources, DropReason::AlgDenied);
             return self.refuse(cx, hit, hop, item, ack, denial).map(Some);
@@ -336,7 +343,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             }
             Err(unique) => {
                 if let Some(id) = binding {
-                    self.bindings.release(id, cx.now, &mut self.hold_down);
+                    self.bindings.cancel(id, &cx.shared.registry);
                 }
                 self.count(cx, Counter::ExpectationsRefused, 1);
                 let reason = match unique {
@@ -448,6 +455,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// Gives a reference of a binding back.
     pub(crate) fn release_binding(&mut self, cx: &Context<'_>, binding: Ref) {
         self.bindings.release(binding_id(binding), cx.now, &mut self.hold_down);
+    }
+
+    /// Gives a reference back with which nothing has left.
+    pub(crate) fn cancel_binding(&mut self, cx: &Context<'_>, binding: Ref) {
+        self.bindings.cancel(binding_id(binding), &cx.shared.registry);
     }
 
     /// Takes one more reference of a binding.
