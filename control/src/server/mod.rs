@@ -10,6 +10,7 @@ pub mod gateway;
 mod scan;
 mod service;
 mod socket;
+mod standard;
 
 pub use crate::audit::Names;
 pub use gateway::{Count, CountersView, Gateway, InterfaceView, Problem, StatusView, WorkerView, problems};
@@ -27,6 +28,8 @@ use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 
 /// How long requests that are under way may go on after the server was told to stop.
 const GRACE: Duration = Duration::from_millis(500);
@@ -104,10 +107,17 @@ fn serve(
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     runtime.block_on(async {
+        let health = HealthReporter::new();
+        health.set_serving::<PosternServer<Service>>().await;
+        let routes = standard::beside(Routes::new(service), &health);
+        let told = closing.clone();
         let server = tonic::transport::Server::builder()
             .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION)
-            .add_service(service)
-            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped(closing.clone()));
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+                stopped(told).await;
+                health.set_not_serving::<PosternServer<Service>>().await;
+            });
         let patience = async {
             stopped(closing).await;
             tokio::time::sleep(GRACE).await;
