@@ -13,7 +13,7 @@ TARGET     := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 RELEASE    := $(TARGET)/release
 BINARIES   := posternd posternctl hugepage-setup
 
-.PHONY: help deps build demo test test-unit test-doc test-loom test-dpdk test-ns bench bench-parts bench-worker bench-gate lint install clean
+.PHONY: help deps build demo test test-unit test-doc test-loom test-dpdk test-ns bench bench-parts bench-worker bench-gate bench-peers lint install clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -52,6 +52,9 @@ bench-parts: deps ## Micro-benchmarks, and the whole journey of one burst
 
 bench-worker: deps ## Cycles per packet of a worker, packets and sessions per second (BENCH_ARGS="--help" says more)
 	@CARGO_TARGET_DIR="$(TARGET)" benches/throughput.sh $(BENCH_ARGS)
+
+bench-peers: deps ## A worker beside dpdk-testpmd on the same core, interleaved (root; package dpdk)
+	@CARGO_TARGET_DIR="$(TARGET)" benches/peers.sh
 
 bench-gate: deps ## Instructions per packet under callgrind, against benches/gate.tsv
 	@CARGO_TARGET_DIR="$(TARGET)" benches/gate.sh

@@ -205,7 +205,8 @@ fn measure(args: &Args) -> ExitCode {
             }
         }
     }
-    let calibration = Spread::of(calibration.into_iter());
+    let of = |f: fn(&probe::Calibration) -> f64| Spread::of(calibration.iter().map(f));
+    let calibration = [of(|c| c.latency), of(|c| c.width)];
     if args.json {
         report::json(&machine, calibration, &rows);
     } else {

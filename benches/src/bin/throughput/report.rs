@@ -106,12 +106,17 @@ pub fn head(m: &Machine) {
 }
 
 /// The tables.
-pub fn tables(m: &Machine, calibration: Spread, rows: &[Row]) {
+pub fn tables(m: &Machine, calibration: [Spread; 2], rows: &[Row]) {
+    let [latency, width] = calibration;
     println!(
-        "Calibration: {:.2} TSC cycles per dependent multiply ({:.2} to {:.2}). Other work took the core {} times.\n",
-        calibration.median,
-        calibration.min,
-        calibration.max,
+        "Calibration: {:.2} cycles per dependent multiply ({:.2} to {:.2}), {:.2} per round of independent work ({:.2} to {:.2}).\n\
+         Other work took the core {} times.\n",
+        latency.median,
+        latency.min,
+        latency.max,
+        width.median,
+        width.min,
+        width.max,
         preemptions()
     );
     let steady: Vec<_> = rows.iter().filter(|r| !r.runs.is_empty()).collect();
@@ -199,7 +204,7 @@ fn phases(row: &Row) -> [(&'static str, &[Run]); 3] {
 }
 
 /// One object.
-pub fn json(m: &Machine, calibration: Spread, rows: &[Row]) {
+pub fn json(m: &Machine, [latency, width]: [Spread; 2], rows: &[Row]) {
     let three = |s: Spread| json!({ "median": s.median, "min": s.min, "max": s.max });
     let rows: Vec<_> = rows
         .iter()
@@ -249,7 +254,7 @@ pub fn json(m: &Machine, calibration: Spread, rows: &[Row]) {
         "burst": m.burst,
         "packets": m.packets,
         "repetitions": m.repetitions,
-        "calibration": three(calibration),
+        "calibration": { "latency": three(latency), "width": three(width) },
         "preemptions": preemptions(),
         "rows": rows,
     });
