@@ -27,12 +27,13 @@ chrt -f 50 true 2>/dev/null && realtime=(chrt -f 50)
 
 # Receive rates of both ports together, the mean of the full seconds after the first.
 testpmd() { # mode
-    timeout --signal=INT "$((seconds + 2))" dpdk-testpmd --no-huge --no-shconf -m 512 --no-pci \
+    # It ends at once if its input does, and does not end when its input ends later: hence both.
+    timeout --signal=INT --kill-after=5 "$((seconds + 4))" "${realtime[@]}" dpdk-testpmd --no-huge --no-shconf -m 512 --no-pci \
         --file-prefix "postern-peers-$$" -l "0,$cpu" \
         --vdev net_null0,size=60 --vdev net_null1,size=60 -- \
         --forward-mode="$1" --nb-cores=1 --burst=64 --stats-period 1 --total-num-mbufs=16384 \
-        </dev/null >"$scratch/testpmd" 2>&1 || true
-    awk '$1 == "Rx-pps:" { n++; if (n > 4) { sum += $2; m++ } }
+        < <(exec sleep "$((seconds + 6))") >"$scratch/testpmd" 2>&1 || true
+    awk '$1 == "Rx-pps:" && $2 > 0 { n++; if (n > 2) { sum += $2; m++ } }
          END { if (m < 2) exit 1; printf "%.4f\n", 2 * sum / m / 1e6 }' "$scratch/testpmd" \
         || { cat "$scratch/testpmd" >&2; fail "testpmd $1 gave no rates"; }
 }
