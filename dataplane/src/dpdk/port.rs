@@ -308,17 +308,6 @@ impl EthPort {
             rx_no_buffer: s.rx_nombuf,
         }
     }
-
-    /// Receives frames for other MAC addresses too, or no longer.
-    ///
-    /// # Errors
-    /// The device cannot.
-    pub fn set_promiscuous(&self, on: bool) -> Result<(), PortError> {
-        match promiscuous(self.0.id, on) {
-            0 => Ok(()),
-            code => Err(failed(&self.0.name, "set promiscuous mode of", code)),
-        }
-    }
 }
 
 impl fmt::Debug for EthPort {

@@ -147,14 +147,6 @@ impl Engine {
         half.offset(seq).and_then(|o| half.seq(half.shift.map(o))).unwrap_or(seq)
     }
 
-    /// Whether this segment brings bytes that the ALG has not seen. Only then does its checksum matter.
-    #[must_use]
-    pub fn brings_news(&self, segment: &Segment<'_>) -> bool {
-        let half = &self.halves[at(segment.from)];
-        let len = i64::try_from(segment.payload.len()).unwrap_or(0);
-        len > 0 && half.offset(segment.seq).is_some_and(|o| o + len > half.next)
-    }
-
     /// Reads a segment and says what becomes of it. `out` holds the payload of [`Outcome::Replace`].
     ///
     /// When the outcome is not to go on, the engine and the ALG are as before; what the gateway has reserved meanwhile
