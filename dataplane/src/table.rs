@@ -101,7 +101,8 @@ pub struct Hash(pub u64);
 
 impl Hash {
     fn tag(self) -> u16 {
-        (self.0 >> 48) as u16
+        // Odd, so that no tag is that of a free slot.
+        (self.0 >> 48) as u16 | 1
     }
 }
 
@@ -387,15 +388,19 @@ pub enum Seek {
 
 #[inline]
 fn seek(bucket: &Bucket, hash: Hash) -> Seek {
-    // The tag is the top of the hash as of the slot; free slots differ from a live one in the live bit.
-    let want = hash.0 >> 48;
-    for slot in &bucket.slots {
-        let value = slot.load(Ordering::Acquire);
-        if value >> 48 == want && value & LIVE_BIT != 0 {
-            return Seek::Found(Entry::decode(value));
-        }
+    let want = u64::from(hash.tag());
+    // All slots, without a branch: which one it is cannot be predicted, and a wrong guess costs more than eight compares.
+    let mut found = 0u32;
+    for (way, slot) in bucket.slots.iter().enumerate() {
+        found |= u32::from(slot.load(Ordering::Relaxed) >> 48 == want) << way;
     }
-    Seek::Elsewhere
+    if found == 0 {
+        return Seek::Elsewhere;
+    }
+    // Again, for what the entry leads to: it may be gone, or another's, by now. Whoever follows it compares the key.
+    let way = found.trailing_zeros() as usize % WAYS;
+    let value = bucket.slots.get(way).map_or(0, |slot| slot.load(Ordering::Acquire));
+    if value & LIVE_BIT == 0 { Seek::Elsewhere } else { Seek::Found(Entry::decode(value)) }
 }
 
 /// Why a unique insert failed.

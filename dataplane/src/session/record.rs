@@ -20,7 +20,8 @@ use crate::table::{Direction, l4_word};
 use crate::view::{CloseReason, SessionView, State};
 use alg::Application;
 
-const STATE_MASK: u8 = 0x0f;
+/// Where the state's number stands.
+pub const STATE_MASK: u8 = 0x0f;
 /// An ALG is bound.
 pub const FLAG_ALG: u8 = 0x10;
 /// Header fields are translated.
@@ -163,6 +164,12 @@ impl Session {
     pub fn state(&self) -> State {
         // Only states are ever stored, so the fallback is never taken; Closed is the one that admits nothing.
         State::from_number(self.state_flags.load(Ordering::Acquire) & STATE_MASK).unwrap_or(State::Closed)
+    }
+
+    /// Number of the state in the low four bits, flags in the high four.
+    #[inline]
+    pub fn state_and_flags(&self) -> u8 {
+        self.state_flags.load(Ordering::Acquire)
     }
 
     /// The state, or the one that it was closed in.

@@ -16,7 +16,7 @@ use crate::key::{InterfaceId, WorkerId, ZoneId};
 use crate::packet::{ETHERNET_LEN, ETHERTYPE_IPV4, IPV4_LEN, TCP_LEN, UDP_LEN, flag};
 use crate::port::BURST;
 use crate::session::Session;
-use crate::session::record::FLAG_ALG;
+use crate::session::record::{FLAG_ALG, STATE_MASK};
 use crate::shared::Shared;
 use crate::stage::Context;
 use crate::table::{Direction, Entry, Hash, Seek};
@@ -178,7 +178,6 @@ pub(crate) enum Carried {
 }
 
 /// Whether a packet with only ACK (and PSH, URG) set, or a datagram, leaves the session's state as it is.
-#[inline]
 const fn is_steady(state: State, direction: Direction) -> bool {
     match state {
         State::TcpEstablished
@@ -189,6 +188,21 @@ const fn is_steady(state: State, direction: Direction) -> bool {
         State::UdpNew => matches!(direction, Direction::Forward),
         _ => false,
     }
+}
+
+/// The same as bits by the state's number, per direction.
+const STEADY: [u16; 2] = [steady_bits(Direction::Forward), steady_bits(Direction::Reverse)];
+
+const fn steady_bits(direction: Direction) -> u16 {
+    let mut bits = 0;
+    let mut number = 0;
+    while number < State::ALL.len() {
+        if is_steady(State::ALL[number], direction) {
+            bits |= 1 << number;
+        }
+        number += 1;
+    }
+    bits
 }
 
 /// Carries one planned packet to its egress, if the plan still holds and the session is this worker's.
@@ -207,7 +221,8 @@ pub(crate) fn carry<B: PacketBuf>(cx: &Context<'_>, me: WorkerId, plan: &Plan, b
     if owner != me {
         return Carried::Owner(owner);
     }
-    if session.flags() & FLAG_ALG != 0 || !is_steady(session.state(), direction) {
+    let now = session.state_and_flags();
+    if now & FLAG_ALG != 0 || STEADY[direction as usize & 1] >> (now & STATE_MASK) & 1 == 0 {
         return Carried::LongWay;
     }
     match pass(cx, session, direction, plan.protocol, buf) {
