@@ -70,6 +70,14 @@ fn bytes_of_other_charsets_stay() {
 }
 
 #[test]
+fn a_server_may_name_the_address_that_it_is_called_by() {
+    let mut e = Engine::destination_nat();
+    e.client("PASV\r\n").server("227 ok (198,51,100,1,156,64)\r\n");
+    assert_eq!((e.denial, e.out(Side::Responder).as_str()), (None, "227 ok (198,51,100,1,160,64)\r\n"));
+    assert_eq!(e.expectations[0].listener, end("10.1.0.2:40000"), "where it listens");
+}
+
+#[test]
 fn replies_over_ipv6() {
     let mut e = Engine::new(flow("fd00::2", "fd00::2", "fd00::9", "2001:db8::1"));
     e.client("EPSV 2\r\n").server("229 ok (|||40000|)\r\n");

@@ -64,12 +64,18 @@ impl<R: Records> Core<R> {
 
     /// Puts a policy in force. Sessions that the old one admitted stay.
     pub fn publish_policy(&mut self, policy: Policy) {
+        // Reserved first: no worker gives out a port that the new policy leads elsewhere.
+        for (pool, _, ports) in self.shared.registry.iter() {
+            let reserved: Vec<_> = policy.reserved_ports(pool).collect();
+            ports.reserve(reserved.iter().copied());
+        }
         self.old_policies.push(self.shared.policy.swap(Arc::new(policy)));
     }
 
     /// Puts interfaces, routes and static neighbours in force.
     pub fn publish_network(&mut self, network: &Network) {
         self.neighbors.reload(network.interfaces.clone(), &network.neighbors);
+        self.neighbors.proxy(&network.proxied);
         self.interfaces.clone_from(&network.interfaces);
         self.routes.clone_from(&network.routes);
         let table = self.neighbors.take_changes().unwrap_or_else(|| self.neighbors.table().clone());

@@ -60,6 +60,15 @@ fn the_policy_of_the_reference() {
     assert_eq!(nat.translate, NatTarget::Interface);
     let addr = |addr: [u8; 4], pool| Some(NatAddress { addr: addr.into(), pool: PoolAddr(pool) });
     assert_eq!(policy.interface_nat, [addr([10, 1, 0, 1], 0), addr([198, 51, 100, 1], 1)]);
+    let nat = &policy.destination_nat[0];
+    let called = NatAddress { addr: [198, 51, 100, 1].into(), pool: PoolAddr(2) };
+    assert_eq!((nat.from, nat.destination.as_slice()), (ZoneSet([2, 0, 0, 0]), [called].as_slice()));
+    assert_eq!(nat.services, [service(Protocol::Tcp, (2121, 2121), Unknown)]);
+    assert_eq!((nat.addr, nat.port), ([10, 1, 0, 2].into(), Some(21)));
+    assert_eq!(policy.translated, [Ipv4Addr::new(198, 51, 100, 1)]);
+    let reserved: Vec<_> = policy.reserved_ports(PoolAddr(2)).collect();
+    assert_eq!(reserved, [(Protocol::Tcp, (2121, 2121))]);
+    assert_eq!(policy.reserved_ports(PoolAddr(1)).count(), 0);
     assert_eq!(policy.timeouts, Timeouts::default());
     assert!(policy.log_default_deny);
 }

@@ -95,7 +95,7 @@ fn unknown_keys_of_every_table() {
         (
             "[[nat]]",
             "type = 'source'\nfrom = 'any'\nto = 'any'\ntranslate = 'interface'",
-            "one of type, from, to, translate",
+            "one of type, from, to, destination, service, translate",
         ),
         ("[limits]", "", "one of icmp_errors_per_second, deny_events_per_second"),
         (
@@ -444,12 +444,10 @@ fn rules() {
 
 #[test]
 fn nat() {
-    for kind in ["destination", "static"] {
-        expect(
-            &format!("[[nat]]\ntype = »'{kind}'\nfrom = 'untrust'"),
-            &format!("nat type \"{kind}\" is not available in this release; expected source"),
-        );
-    }
+    expect(
+        "[[nat]]\ntype = »'static'\nfrom = 'untrust'",
+        "nat type \"static\" is not available in this release; expected one of source, destination",
+    );
     let nat = "[[nat]]\ntype = 'source'\nfrom = 'trust'\nto = 'untrust'\n";
     expect(
         &format!("{nat}translate = [»'203.0.113.0/27']"),
@@ -467,6 +465,68 @@ fn nat() {
         ),
         "zone \"untrust\" holds interface \"outside\", which has no address; expected an address to translate to",
     );
+}
+
+#[test]
+fn destination_nat() {
+    let nat = |rest: &str| format!("[[nat]]\ntype = 'destination'\nfrom = 'untrust'\n{rest}");
+    let called = "destination = ['198.51.100.1']\nservice = 'tcp/2121'\n";
+    let good = nat(&format!("{called}translate = '10.1.0.2:21'"));
+    assert_eq!(errors(&format!("{good}\n{INTERFACES}")), Vec::<String>::new());
+    let host = "expected the address of a host, with a port or without, such as \"10.1.0.2:21\"";
+    let table = [
+        (
+            "»[[nat]]\ntype = 'destination'\nfrom = 'any'\ntranslate = '10.1.0.2'".to_owned(),
+            "[[nat]] has no \"destination\"; expected addresses as they are called, such as \"198.51.100.1\"".into(),
+        ),
+        (
+            "»[[nat]]\ntype = 'destination'\nfrom = 'any'\ndestination = '198.51.100.9'".to_owned(),
+            format!("[[nat]] has no \"translate\"; {host}"),
+        ),
+        (
+            nat(&format!("to = »'trust'\n{called}translate = '10.1.0.2'")),
+            "\"to\" in [[nat]] of type \"destination\"; expected no \"to\"".into(),
+        ),
+        (
+            nat("destination = [»'198.51.100.0/24']\ntranslate = '10.1.0.2'"),
+            "bad destination \"198.51.100.0/24\"; expected the IPv4 address of a host, such as 198.51.100.2".into(),
+        ),
+        (nat(&format!("{called}translate = »'10.1.0.2:0'")), format!("bad translation \"10.1.0.2:0\"; {host}")),
+        (nat(&format!("{called}translate = »'10.1.0.2:21-22'")), format!("bad translation \"10.1.0.2:21-22\"; {host}")),
+        (
+            nat(&format!("{called}translate = »'server:21'")),
+            "bad translation \"server\"; expected the IPv4 address of a host, such as 198.51.100.2".into(),
+        ),
+        (
+            nat(&format!("{called}translate = »'2001:db8::1'")),
+            "IPv6 is not available in this release; expected an IPv4 address".into(),
+        ),
+        (
+            nat(&format!("{called}translate = »'198.51.100.1:21'")),
+            "198.51.100.1 is translated to itself; expected the address of another host".into(),
+        ),
+        (
+            nat("destination = '198.51.100.9'\nservice = ['tcp/21', 'icmp']\ntranslate = »'10.1.0.2:21'"),
+            "a port is translated, and not every service has ports; expected a \"service\" of TCP or UDP, or no port"
+                .into(),
+        ),
+        (
+            "[[nat]]\ntype = 'source'\nfrom = 'trust'\nto = 'untrust'\nservice = »'ftp'\ntranslate = 'interface'"
+                .to_owned(),
+            "\"service\" in [[nat]] of type \"source\"; expected no \"service\"".into(),
+        ),
+        (
+            format!(
+                "[[nat]]\ntype = 'source'\nfrom = 'trust'\nto = 'untrust'\ntranslate = 'interface'\n{}",
+                nat("destination = »['198.51.100.1']\nservice = 'tcp/1-65535'\ntranslate = '10.1.0.2'")
+            ),
+            "source NAT to interface \"outside\" has no port left at 198.51.100.1; expected a \"service\" that leaves ports"
+                .into(),
+        ),
+    ];
+    for (text, message) in table {
+        expect(&text, &message);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@
 use crate::event::Ref;
 use crate::key::{Addrs, FlowKey, Protocol, Tick, WorkerId, ZoneId};
 use crate::memory::{NoMemory, Region, Zeroed};
-use crate::policy::RuleId;
+use crate::policy::{NatAddress, PoolAddr, RuleId};
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use crate::table::{Direction, Entry, FlowTable, Hash, HashKey, Unique, l4_word};
 use crate::view::{ExpectationState, ExpectationView};
@@ -21,6 +21,7 @@ const FLAG_LOG: u8 = 1;
 const FLAG_BINDING: u8 = 2;
 const FLAG_BY_HOME: u8 = 4;
 const FLAG_TRANSLATE_OPENER: u8 = 8;
+const FLAG_KEEPS_PORT: u8 = 16;
 
 /// One expectation.
 #[derive(Debug, Default)]
@@ -39,6 +40,8 @@ pub struct Expectation {
     parent_version: AtomicU32,
     binding_index: AtomicU32,
     binding_version: AtomicU32,
+    opener_addr: AtomicU32,
+    opener_pool: AtomicU16,
     listener_port: AtomicU16,
     listener_scope: AtomicU16,
     owner: AtomicU8,
@@ -66,8 +69,10 @@ pub struct Init {
     pub listener: Endpoint,
     /// The listener's zone.
     pub listener_scope: ZoneId,
-    /// The child's opener is translated as any new session of its zone pair.
-    pub translate_opener: bool,
+    /// What the child's opener is translated to: what its side of the parent is.
+    pub opener_nat: Option<NatAddress>,
+    /// The opener is seen at its own port where no other can have it: a server of active FTP calls from port 20.
+    pub keeps_port: bool,
     /// The session that opened it.
     pub parent: Ref,
     /// Inherited rule.
@@ -171,7 +176,11 @@ impl Expectation {
             },
             listener: Endpoint::new(join(listener, v6), self.listener_port.load(Ordering::Relaxed)),
             listener_scope: ZoneId(self.listener_scope.load(Ordering::Relaxed)),
-            translate_opener: flags & FLAG_TRANSLATE_OPENER != 0,
+            opener_nat: (flags & FLAG_TRANSLATE_OPENER != 0).then(|| NatAddress {
+                addr: Ipv4Addr::from_bits(self.opener_addr.load(Ordering::Relaxed)),
+                pool: PoolAddr(self.opener_pool.load(Ordering::Relaxed)),
+            }),
+            keeps_port: flags & FLAG_KEEPS_PORT != 0,
             parent: Ref {
                 index: self.parent_index.load(Ordering::Relaxed),
                 version: self.parent_version.load(Ordering::Relaxed),
@@ -209,12 +218,16 @@ impl Expectation {
         let binding = init.binding.unwrap_or(Ref { index: 0, version: 0 });
         self.binding_index.store(binding.index, Ordering::Relaxed);
         self.binding_version.store(binding.version, Ordering::Relaxed);
+        let opener = init.opener_nat.unwrap_or(NatAddress { addr: Ipv4Addr::UNSPECIFIED, pool: PoolAddr(0) });
+        self.opener_addr.store(opener.addr.to_bits(), Ordering::Relaxed);
+        self.opener_pool.store(opener.pool.0, Ordering::Relaxed);
         self.owner.store(init.owner.0, Ordering::Relaxed);
         self.application.store(init.application as u8, Ordering::Relaxed);
         let flags = if init.log { FLAG_LOG } else { 0 }
             | if init.binding.is_some() { FLAG_BINDING } else { 0 }
             | if init.by_home { FLAG_BY_HOME } else { 0 }
-            | if init.translate_opener { FLAG_TRANSLATE_OPENER } else { 0 };
+            | if init.opener_nat.is_some() { FLAG_TRANSLATE_OPENER } else { 0 }
+            | if init.keeps_port { FLAG_KEEPS_PORT } else { 0 };
         self.flags.store(flags, Ordering::Relaxed);
         let version = self.version.load(Ordering::Relaxed).wrapping_add(1);
         self.claim.store(claim_word(version, ExpectationState::Free), Ordering::Relaxed);
@@ -421,7 +434,8 @@ mod tests {
             ),
             listener: Endpoint::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 2)), 5000),
             listener_scope: ZoneId(1),
-            translate_opener: false,
+            opener_nat: None,
+            keeps_port: false,
             parent: Ref { index: 3, version: 5 },
             rule: RuleId(1),
             policy_generation: 2,

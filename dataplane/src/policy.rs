@@ -1,7 +1,6 @@
 //! The compiled policy: an immutable snapshot that control publishes and workers read.
 //!
-//! Rules see the original source and the translated destination (they are the same as the packet's while there is
-//! only source NAT).
+//! Rules see the original source and the translated destination.
 //!
 //! Here are the snapshot's types; `evaluate` reads it for one session, `prefix` and `zone_set` are its small parts.
 
@@ -89,6 +88,21 @@ pub struct SourceNat {
 pub enum NatTarget {
     /// The first address of the egress interface.
     Interface,
+}
+
+/// Destination NAT: what is sent to an outside address goes to a host inside.
+#[derive(Clone, Debug)]
+pub struct DestinationNat {
+    /// Zones that the session comes from.
+    pub from: ZoneSet,
+    /// Addresses as they are called, with their port spaces.
+    pub destination: Vec<NatAddress>,
+    /// Services as they are called; none for any.
+    pub services: Vec<Service>,
+    /// The host that is meant.
+    pub addr: Ipv4Addr,
+    /// Its port; none leaves the port as it is. ICMP has none.
+    pub port: Option<u16>,
 }
 
 /// Index of a translated address in the gateway's registry of port spaces. Never reused while the gateway runs.
@@ -204,6 +218,10 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// Source NAT, first match wins.
     pub source_nat: Vec<SourceNat>,
+    /// Destination NAT, first match wins.
+    pub destination_nat: Vec<DestinationNat>,
+    /// Addresses of destination NAT, ascending: what comes to them and neither a session nor an entry claims ends here.
+    pub translated: Vec<Ipv4Addr>,
     /// First address of each interface, by [`crate::key::InterfaceId`], with its port space; none without an address.
     pub interface_nat: Vec<Option<NatAddress>>,
     /// Timeouts.

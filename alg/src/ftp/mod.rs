@@ -9,7 +9,7 @@
 //! - `args`: the grammars of the four messages.
 //!
 //! What is refused (RFC 2577 §3, and what a strict firewall adds):
-//! - an address that is not the sender's own; a port below 1024; an argument that is not of the grammar;
+//! - an address that is not the sender's own (in 227 the address that the client calls will do as well); a port below 1024; an argument that is not of the grammar;
 //! - a line of one of the four that is longer than [`MAX_LINE`];
 //! - 227 without PASV, 229 without EPSV (reply spoofing). The two are counted; a PASV or EPSV that the server
 //!   refused is not counted back, because only its order ties a refusal to its command. So after a refused EPSV one
@@ -228,7 +228,9 @@ impl Ftp {
         let skipped = message.word_len().saturating_add(1);
         let named = text.get(skipped..).and_then(|a| message.read(a)).ok_or(Denial::Malformed)?;
         let own = call.flow.own(from).addr;
-        if named.addr.is_some_and(|addr| addr != own) {
+        // A server behind destination NAT may be told to name the address that it is called by.
+        let seen = if message == Message::Pasv { call.flow.seen(from).addr } else { own };
+        if named.addr.is_some_and(|addr| addr != own && addr != seen) {
             return Err(Denial::ThirdPartyAddress);
         }
         if named.port < FIRST_UNPRIVILEGED {

@@ -16,6 +16,8 @@ pub struct Network {
     pub routes: Vec<Route>,
     /// Static neighbours: where, address, MAC address.
     pub neighbors: Vec<(InterfaceId, Ipv4Addr, [u8; 6])>,
+    /// Addresses that translation uses on a connected network and no interface has: ARP is answered for them.
+    pub proxied: Vec<(InterfaceId, Ipv4Addr)>,
 }
 
 /// Compiles interfaces and routes. `macs` are the devices' MAC addresses in the order of interfaces. A `mac` of the
@@ -48,7 +50,22 @@ pub fn compile_interfaces(config: &Config, macs: &[[u8; 6]]) -> Network {
         via: route.via,
     }));
     let neighbors = config.neighbors.iter().map(|n| (n.interface, n.address, n.mac));
-    Network { interfaces: interfaces.collect(), routes, neighbors: neighbors.collect() }
+    let proxied = proxied(config);
+    Network { interfaces: interfaces.collect(), routes, neighbors: neighbors.collect(), proxied }
+}
+
+fn proxied(config: &Config) -> Vec<(InterfaceId, Ipv4Addr)> {
+    let own = |addr| config.interfaces.iter().flat_map(|i| &i.addresses).any(|net| net.addr() == addr);
+    let mut proxied = Vec::new();
+    for addr in config.translated().filter(|addr| !own(*addr)) {
+        for (interface, id) in config.interfaces.iter().zip((0u16..).map(InterfaceId)) {
+            let here = interface.addresses.iter().any(|net| net.contains(&addr));
+            if here && !proxied.contains(&(id, addr)) {
+                proxied.push((id, addr));
+            }
+        }
+    }
+    proxied
 }
 
 fn prefix(net: Ipv4Net) -> Prefix {

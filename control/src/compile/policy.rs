@@ -1,8 +1,10 @@
 //! Rules, NAT, timeouts and ALG profiles.
 
-use crate::config::{AlgProtocol, Config, ConfigError, Interface, Problem, Report, Zones};
+use crate::config::{AlgProtocol, Config, ConfigError, Place, Problem, Report, Zones};
 use core::net::Ipv4Addr;
-use dataplane::policy::{AlgProfiles, NatAddress, Policy, PoolAddr, Rule, SourceNat, ZoneSet};
+use dataplane::policy::{
+    AlgProfiles, DestinationNat, NatAddress, Policy, PoolAddr, Rule, SourceNat, ZoneSet,
+};
 
 /// Compiles the policy. `nat_address` gives each translated address its place in the gateway's registry of port
 /// spaces (the same address, the same place), or none if the registry is full.
@@ -29,17 +31,36 @@ pub fn compile_policy(
         to: zone_set(&nat.to),
         translate: nat.translate,
     });
-    let interface_nat = config.interfaces.iter().map(|interface| {
-        let Some(net) = interface.addresses.first() else {
-            return Ok::<_, Report>(None);
-        };
-        let pool = nat_address(net.addr()).ok_or_else(|| registry_full(config, interface, net.addr()))?;
-        Ok(Some(NatAddress { addr: net.addr(), pool }))
-    });
+    let mut registered = |addr: Ipv4Addr, place: Place, of: &str| match nat_address(addr) {
+        Some(pool) => Ok(NatAddress { addr, pool }),
+        None => Err(registry_full(config, addr, place, of)),
+    };
+    let mut interface_nat = Vec::new();
+    for interface in &config.interfaces {
+        let of = format!(" of interface \"{}\"", interface.name);
+        let first = interface.addresses.first();
+        interface_nat.push(first.map(|net| registered(net.addr(), interface.place, &of)).transpose()?);
+    }
+    let mut destination_nat = Vec::new();
+    for nat in &config.destination_nats {
+        let called = nat.destination.iter().map(|addr| registered(*addr, nat.place, ""));
+        destination_nat.push(DestinationNat {
+            from: zone_set(&nat.from),
+            destination: called.collect::<Result<_, Report>>()?,
+            services: nat.services.clone(),
+            addr: nat.addr,
+            port: nat.port,
+        });
+    }
+    let mut translated: Vec<_> = config.translated().collect();
+    translated.sort_unstable();
+    translated.dedup();
     Ok(Policy {
         generation,
         zones: config.zones.clone(),
-        interface_nat: interface_nat.collect::<Result<_, Report>>()?,
+        interface_nat,
+        destination_nat,
+        translated,
         rules: rules.collect(),
         source_nat: source_nat.collect(),
         timeouts: config.timeouts,
@@ -48,12 +69,12 @@ pub fn compile_policy(
     })
 }
 
-fn registry_full(config: &Config, interface: &Interface, addr: Ipv4Addr) -> Report {
+fn registry_full(config: &Config, addr: Ipv4Addr, place: Place, of: &str) -> Report {
     Report::from(ConfigError {
         file: config.file.clone(),
-        place: Some(interface.place),
+        place: Some(place),
         problem: Problem::Conflict {
-            what: format!("no port space is left for {addr} of interface \"{}\"", interface.name),
+            what: format!("no port space is left for {addr}{of}"),
             expected: "fewer translated addresses since the gateway started".into(),
         },
         excerpt: None,

@@ -21,8 +21,8 @@ mod values;
 
 pub use error::{ConfigError, MOST_ERRORS, Problem, Report};
 pub use model::{
-    AddressSet, Alg, AlgProtocol, Audit, Config, Control, Dataplane, Gateway, Idle, Interface, Limits, Log,
-    NamedService, Nat, Neighbor, Route, Rule, Zones,
+    AddressSet, Alg, AlgProtocol, Audit, Config, Control, Dataplane, DestinationNat, Gateway, Idle,
+    Interface, Limits, Log, NamedService, Nat, Neighbor, Route, Rule, Zones,
 };
 pub use source::{Excerpt, Place};
 

@@ -34,8 +34,10 @@ pub struct Config {
     pub algs: Vec<Alg>,
     /// `[[rule]]`; the first match wins.
     pub rules: Vec<Rule>,
-    /// `[[nat]]`; the first match wins.
+    /// `[[nat]]` of type `source`; the first match wins.
     pub nats: Vec<Nat>,
+    /// `[[nat]]` of type `destination`; the first match wins.
+    pub destination_nats: Vec<DestinationNat>,
     /// `[limits]`.
     pub limits: Limits,
     /// `[timeouts]`.
@@ -44,6 +46,13 @@ pub struct Config {
     pub log: Log,
     /// `[control]`.
     pub control: Control,
+}
+
+impl Config {
+    /// Addresses of destination NAT, in the order of the file.
+    pub fn translated(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.destination_nats.iter().flat_map(|nat| nat.destination.iter().copied())
+    }
 }
 
 /// `[gateway]`.
@@ -247,6 +256,23 @@ pub struct Nat {
     pub to: Zones,
     /// What they are translated to.
     pub translate: NatTarget,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// `[[nat]]`: destination NAT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationNat {
+    /// Where sessions come from.
+    pub from: Zones,
+    /// Addresses as they are called.
+    pub destination: Vec<Ipv4Addr>,
+    /// Services as they are called; empty for any.
+    pub services: Vec<Service>,
+    /// The host that is meant.
+    pub addr: Ipv4Addr,
+    /// Its port; none to keep the port.
+    pub port: Option<u16>,
     /// Where it stands.
     pub place: Place,
 }

@@ -11,7 +11,7 @@ use dataplane::fib::{AdjacencyTable, Interface};
 use dataplane::key::{InterfaceId, Tick};
 use dataplane::packet::build;
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[cfg(test)]
 mod tests;
@@ -83,6 +83,8 @@ pub struct Neighbors {
     interfaces: Vec<Interface>,
     /// Pinned by configuration: never asked for, never changed.
     statics: BTreeMap<Key, [u8; 6]>,
+    /// Addresses that the gateway answers for and no interface has (RFC 1027).
+    proxied: BTreeSet<Key>,
     entries: BTreeMap<Key, Entry>,
     /// Entries that are not resolved.
     unresolved: usize,
@@ -100,6 +102,7 @@ impl Neighbors {
         let mut this = Self {
             interfaces,
             statics: BTreeMap::new(),
+            proxied: BTreeSet::new(),
             entries: BTreeMap::new(),
             unresolved: 0,
             defended: BTreeMap::new(),
@@ -130,6 +133,19 @@ impl Neighbors {
         self.changed = true;
     }
 
+    /// Answers for these addresses too, and for no others but the interfaces' own: translation uses them.
+    pub fn proxy(&mut self, addresses: &[(InterfaceId, Ipv4Addr)]) {
+        self.proxied = addresses.iter().copied().collect();
+        for key in addresses {
+            self.forget(*key);
+        }
+    }
+
+    /// Whether the gateway answers for an address.
+    fn answers(&self, on: &Interface, key: Key) -> bool {
+        owns(on, key.1) || self.proxied.contains(&key)
+    }
+
     fn pin(&mut self, statics: &[(InterfaceId, Ipv4Addr, [u8; 6])]) {
         for &(interface, next_hop, mac) in statics {
             self.forget((interface, next_hop));
@@ -145,7 +161,7 @@ impl Neighbors {
     pub fn needed(&mut self, now: Tick, interface: InterfaceId, next_hop: Ipv4Addr) -> Option<Frame> {
         let key = (interface, next_hop);
         let on = self.interfaces.get(usize::from(interface.0))?;
-        if !is_host(next_hop) || owns(on, next_hop) || self.statics.contains_key(&key) {
+        if !is_host(next_hop) || self.answers(on, key) || self.statics.contains_key(&key) {
             return None;
         }
         match self.entries.get(&key) {
@@ -175,12 +191,12 @@ impl Neighbors {
             // Our own frame, come back.
             return None;
         }
-        let for_us = owns(on, arp.target);
+        let for_us = self.answers(on, (interface, arp.target));
         if arp.mac[0] & 1 != 0 || arp.mac == [0; 6] {
             self.counters.refused += 1;
             return None;
         }
-        if owns(on, arp.sender) {
+        if self.answers(on, (interface, arp.sender)) {
             return self.conflict(now, (interface, arp.sender), arp.mac);
         }
         // RFC 5227 §2.1.1: a probe names no sender. It is answered, and nothing is learnt.
@@ -250,10 +266,15 @@ impl Neighbors {
         }
     }
 
-    /// Announces every address of the gateway (RFC 5227 §2.3), so that neighbours forget who had it before.
+    /// Announces every address that the gateway answers for (RFC 5227 §2.3), so that neighbours forget who had it before.
     pub fn announce(&self, out: &mut impl FnMut(Frame)) {
         for (id, interface) in (0..=u16::MAX).map(InterfaceId).zip(&self.interfaces) {
             for (addr, _) in &interface.addresses {
+                if let Some(f) = to_frame(id, &build::arp_request(interface.mac, *addr, *addr)) {
+                    out(f);
+                }
+            }
+            for (_, addr) in self.proxied.iter().filter(|(interface, _)| *interface == id) {
                 if let Some(f) = to_frame(id, &build::arp_request(interface.mac, *addr, *addr)) {
                     out(f);
                 }

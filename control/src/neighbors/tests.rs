@@ -217,3 +217,24 @@ fn announces_every_address() {
     assert_eq!(out.len(), 2);
     assert_eq!(out[1], second);
 }
+
+#[test]
+fn answers_for_addresses_of_translation() {
+    let mut n = machine();
+    let ask = |target: u8| frame(&build::arp_request(A, ip(7), ip(target)));
+    assert!(n.frame(Tick(0), &ask(10)).is_none());
+    n.proxy(&[(IF, ip(10))]);
+    let reply = n.frame(Tick(0), &ask(10)).unwrap();
+    assert_eq!(reply.bytes.as_slice(), build::arp_reply(OURS, ip(10), A, ip(7)).as_slice());
+    assert_eq!(mac(&n, 7), Some(A), "who asks wants to talk");
+    assert!(n.needed(Tick(0), IF, ip(10)).is_none(), "nobody is asked for our own");
+    let mut announced = Vec::new();
+    n.announce(&mut |f| announced.push(f.bytes.to_vec()));
+    assert_eq!(announced.len(), 3);
+    assert_eq!(announced[2], build::arp_request(OURS, ip(10), ip(10)).to_vec());
+    // Somebody else has it: it is defended.
+    assert!(n.frame(Tick(0), &frame(&build::arp_request(B, ip(10), ip(1)))).is_some());
+    assert_eq!(n.counters().conflicts, 1);
+    n.proxy(&[]);
+    assert!(n.frame(Tick(0), &ask(10)).is_none());
+}

@@ -78,6 +78,8 @@ type Counts = CachePadded<[AtomicU32; PROTOCOLS]>;
 /// The ports of one translated address.
 pub struct PortSpace {
     lines: Box<[[Line; BLOCKS]; PROTOCOLS]>,
+    /// Ports that are given to nobody. Control alone writes them.
+    reserved: Box<[[Line; BLOCKS]; PROTOCOLS]>,
     used: Box<[Counts]>,
 }
 
@@ -112,8 +114,30 @@ impl PortSpace {
     #[must_use]
     pub fn new(workers: u8) -> Self {
         let line = || Line([const { AtomicU64::new(0) }; WORDS]);
-        let lines = Box::new(core::array::from_fn(|_: usize| core::array::from_fn(|_: usize| line())));
-        Self { lines, used: (0..workers.max(1)).map(|_| Counts::default()).collect() }
+        let lines = || Box::new(core::array::from_fn(|_: usize| core::array::from_fn(|_: usize| line())));
+        Self {
+            lines: lines(),
+            reserved: lines(),
+            used: (0..workers.max(1)).map(|_| Counts::default()).collect(),
+        }
+    }
+
+    /// Reserves these ports, first to last, and no others: no worker gives them out from now on. Who has one keeps it.
+    /// Control only.
+    pub fn reserve(&self, ranges: impl Iterator<Item = (Protocol, (u16, u16))> + Clone) {
+        for protocol in [Protocol::Icmp, Protocol::Tcp, Protocol::Udp] {
+            let words = self.reserved[index(protocol)].iter().flat_map(|line| &line.0);
+            for (word, first) in words.zip((0u32..).step_by(64)) {
+                let mine = ranges.clone().filter(|(p, _)| *p == protocol);
+                let bits = mine.fold(0u64, |bits, (_, (low, high))| {
+                    let low = u32::from(low).max(first);
+                    let high = u32::from(high).min(first + 63);
+                    // Both lie in this word, or the range misses it.
+                    if low > high { bits } else { bits | u64::MAX >> (63 - (high - low)) << (low - first) }
+                });
+                word.store(bits, Relaxed);
+            }
+        }
     }
 
     /// The worker that alone gives out and takes back `port`.
@@ -177,7 +201,7 @@ impl PortSpace {
         let (line, word, bit) = self.locate(protocol, first);
         // Two words hold 128 bits: a run of 64 that starts at bit 63 still fits.
         let bits = run(count) << bit;
-        if line.pair(word) & bits != 0 {
+        if (line.pair(word) | self.reserved_line(protocol, first).pair(word)) & bits != 0 {
             return false;
         }
         self.take(worker, protocol, line, word, bits);
@@ -214,7 +238,8 @@ impl PortSpace {
             let block = self.own_blocks(worker).nth(at / WORDS)?;
             let word = at % WORDS;
             let line = lines.get(block)?;
-            let free = run_starts(!line.pair(word), count) & starts(parity);
+            let taken = line.pair(word) | self.reserved[index(protocol)].get(block)?.pair(word);
+            let free = run_starts(!taken, count) & starts(parity);
             if free != 0 {
                 let bit = (free.rotate_right(turn).trailing_zeros() + turn) % 64;
                 self.take(worker, protocol, line, word, run(count) << bit);
@@ -243,6 +268,10 @@ impl PortSpace {
         let first = FIRST_BLOCK + (worker + workers - FIRST_BLOCK % workers) % workers;
         let end = if worker < workers { BLOCKS } else { 0 };
         (first..end).step_by(workers)
+    }
+
+    fn reserved_line(&self, protocol: Protocol, port: u16) -> &Line {
+        &self.reserved[index(protocol)][usize::from(port) / BLOCK_PORTS % BLOCKS]
     }
 
     /// A port's line, its word there and its bit in the word.

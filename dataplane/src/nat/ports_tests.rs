@@ -263,3 +263,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn reserved_ports_are_given_to_nobody() {
+    let space = PortSpace::new(1);
+    let me = WorkerId(0);
+    assert_eq!(space.alloc(me, TCP, PortHint::like(2_121), 0), Some(2_121));
+    let all_but =
+        [(TCP, (0, 3_999)), (TCP, (4_001, 4_063)), (TCP, (4_065, u16::MAX)), (Protocol::Udp, (7, 7))];
+    space.reserve(all_but.into_iter());
+    assert!(space.free(me, TCP, 2_121), "who has one may give it back");
+    assert!(!space.alloc_exact(me, TCP, 2_121, 1));
+    assert!(!space.alloc_exact(me, TCP, 3_999, 2), "a run must be free as a whole");
+    let hint = PortHint { preferred: 4_001, parity: Parity::Any, count: 1 };
+    let mut left: Vec<_> = (0..2).filter_map(|n| space.alloc(me, TCP, hint, n << 20)).collect();
+    left.sort_unstable();
+    assert_eq!(left, [4_000, 4_064]);
+    assert_eq!(space.alloc(me, TCP, hint, 5), None);
+    assert!(space.alloc_exact(me, Protocol::Udp, 2_121, 1), "protocols do not share ports");
+    space.reserve(core::iter::empty());
+    assert!(space.alloc_exact(me, TCP, 2_121, 1));
+}

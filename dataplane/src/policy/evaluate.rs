@@ -1,12 +1,12 @@
 //! What the policy says of one new session. Reads only, allocates nothing.
 
 use super::{
-    Action, AlgMode, AlgProfiles, Decision, NatAddress, Policy, Prefix, Query, Rule, RuleId, Service,
-    SourceNat,
+    Action, AlgMode, AlgProfiles, Decision, DestinationNat, NatAddress, Policy, PoolAddr, Prefix, Query,
+    Rule, RuleId, Service, SourceNat,
 };
 use crate::key::{InterfaceId, Protocol, ZoneId};
 use alg::Application;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 impl Policy {
     /// The first rule that matches decides. If none does: denied, under no rule's name.
@@ -30,6 +30,50 @@ impl Policy {
     #[must_use]
     pub fn source_nat(&self, from: ZoneId, to: ZoneId) -> Option<&SourceNat> {
         self.source_nat.iter().find(|nat| nat.from.contains(from) && nat.to.contains(to))
+    }
+
+    /// Where destination NAT sends a packet that comes from a zone to this address and port (0 for ICMP): the first
+    /// entry that matches.
+    #[must_use]
+    pub fn destination_nat(
+        &self,
+        from: ZoneId,
+        addr: Ipv4Addr,
+        protocol: Protocol,
+        port: u16,
+    ) -> Option<(Ipv4Addr, u16)> {
+        // Most packets are to no such address.
+        if !self.is_translated(addr) {
+            return None;
+        }
+        let nat = self.destination_nat.iter().find(|nat| nat.matches(from, addr, protocol, port))?;
+        let to = nat.port.filter(|_| protocol != Protocol::Icmp).unwrap_or(port);
+        Some((nat.addr, to))
+    }
+
+    /// Whether an address is the gateway's for translation: nothing to it is forwarded as it is.
+    #[must_use]
+    pub fn is_translated(&self, addr: Ipv4Addr) -> bool {
+        self.translated.binary_search(&addr).is_ok()
+    }
+
+    /// Ports of a translated address that destination NAT has taken: source NAT gives them to nobody.
+    pub fn reserved_ports(&self, pool: PoolAddr) -> impl Iterator<Item = (Protocol, (u16, u16))> {
+        const ALL: (u16, u16) = (0, u16::MAX);
+        let here =
+            self.destination_nat.iter().filter(move |nat| nat.destination.iter().any(|d| d.pool == pool));
+        here.flat_map(|nat| {
+            let any = nat.services.is_empty().then_some([(Protocol::Tcp, ALL), (Protocol::Udp, ALL)]);
+            let listed = nat.services.iter().flat_map(|service| {
+                let ports = if service.protocol.is_none() { ALL } else { service.ports };
+                // The identifier of an echo stands at the asking end alone: nothing to take.
+                let all = [Protocol::Tcp, Protocol::Udp];
+                all.into_iter()
+                    .filter(move |p| service.protocol.is_none_or(|only| only == *p))
+                    .map(move |p| (p, ports))
+            });
+            any.into_iter().flatten().chain(listed)
+        })
     }
 
     /// The translated address of source NAT to this interface. None if it has no address: a session that should be
@@ -67,7 +111,7 @@ impl Rule {
             return Some(Application::Unknown);
         }
         let mut matched = None;
-        for service in self.services.iter().filter(|s| s.matches(query)) {
+        for service in self.services.iter().filter(|s| s.matches(query.protocol, query.dport)) {
             matched = Some(service.application);
             if service.application != Application::Unknown {
                 break;
@@ -78,13 +122,21 @@ impl Rule {
 }
 
 impl Service {
-    fn matches(&self, query: &Query) -> bool {
+    fn matches(&self, protocol: Protocol, dport: u16) -> bool {
         match self.protocol {
             None => true,
-            Some(protocol) if protocol != query.protocol => false,
+            Some(own) if own != protocol => false,
             Some(Protocol::Icmp) => true,
-            Some(Protocol::Tcp | Protocol::Udp) => (self.ports.0..=self.ports.1).contains(&query.dport),
+            Some(Protocol::Tcp | Protocol::Udp) => (self.ports.0..=self.ports.1).contains(&dport),
         }
+    }
+}
+
+impl DestinationNat {
+    fn matches(&self, from: ZoneId, addr: Ipv4Addr, protocol: Protocol, port: u16) -> bool {
+        self.destination.iter().any(|d| d.addr == addr)
+            && self.from.contains(from)
+            && (self.services.is_empty() || self.services.iter().any(|s| s.matches(protocol, port)))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::event::{Event, Ref};
 use crate::expect;
 use crate::key::{Addrs, Protocol};
 use crate::nat::BindError;
+use crate::nat::ports::FIRST_PORT;
 use crate::packet::{Parsed, flag, icmp};
 use crate::policy::{Action, NatAddress, Query};
 use crate::port::Port;
@@ -20,7 +21,7 @@ use crate::table::{Direction, Entry, Placed, Unique};
 use crate::view::State;
 use crate::worker::Local;
 use alg::Bound;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 /// What came of it.
 pub(crate) enum Admission<'a> {
@@ -41,6 +42,15 @@ fn opens(parsed: &Parsed) -> Result<State, DropReason> {
         Protocol::Icmp if parsed.icmp_type == icmp::ECHO_REQUEST => Ok(State::IcmpEcho),
         Protocol::Icmp => Err(DropReason::IcmpNoSession),
     }
+}
+
+/// Whether the opener of a child is seen at its own port, without a binding: no other can be given that port, because it
+/// is below 1024, or because destination NAT leads to the opener there.
+fn keeps_port<B>(cx: &Context<'_>, item: &Item<B>, expected: &expect::Init) -> bool {
+    let Some(opener) = expected.opener_nat.filter(|_| expected.keeps_port) else { return false };
+    let (protocol, port) = (item.key.protocol, item.key.sport);
+    let leads = || cx.policy.destination_nat(expected.listener_scope, opener.addr, protocol, port);
+    port < FIRST_PORT || leads().is_some_and(|(host, to)| IpAddr::V4(host) == item.key.source() && to == port)
 }
 
 impl From<BindError> for DropReason {
@@ -64,7 +74,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         {
             return self.admit_child(cx, item, id, &expectation.init());
         }
-        if cx.fib.is_local(item.parsed.dst) {
+        let called = Ipv4Addr::from_bits(item.parsed.dst);
+        let destination =
+            cx.policy.destination_nat(item.key.scope, called, item.key.protocol, item.key.dport);
+        if destination.is_none() && (cx.fib.is_local(item.parsed.dst) || cx.policy.is_translated(called)) {
             if let Some(admission) = self.look_again(cx, item)? {
                 return Ok(admission);
             }
@@ -77,7 +90,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if cx.fib.is_local(item.parsed.src) {
             return Err(DropReason::Ipv4SourceInvalid);
         }
-        let hop = route::next_hop(cx, item.parsed.dst)?;
+        let (host, port) = destination.unwrap_or((called, item.key.dport));
+        let hop = route::next_hop(cx, host.to_bits())?;
         let to = cx.fib.interface(hop.interface).ok_or(DropReason::TxNoPort)?.zone;
         let from = item.key.scope;
         let nat = match cx.policy.source_nat(from, to) {
@@ -100,9 +114,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             from,
             to,
             source: item.key.source(),
-            destination: item.key.destination(),
+            destination: IpAddr::V4(host),
             protocol: item.key.protocol,
-            dport: item.key.dport,
+            dport: port,
         });
         if decision.action == Action::Deny {
             if decision.log && self.deny_limit.take(cx.now) {
@@ -111,12 +125,18 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             }
             return Err(DropReason::PolicyDeny);
         }
+        // The answer comes from the host that was meant.
+        let mut reverse = item.key.reversed(to);
+        if let Addrs::V4(_, opener) = reverse.addrs {
+            reverse.addrs = Addrs::V4(host.to_bits(), opener);
+            reverse.sport = port;
+        }
         let init = Init {
             owner: self.id,
             state,
             forward: item.key,
             // Source NAT puts the translated initiator in when the port is known.
-            reverse: item.key.reversed(to),
+            reverse,
             application: decision.application,
             rule: decision.rule,
             policy_generation: cx.policy.generation,
@@ -154,10 +174,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         id: Ref,
         expected: &expect::Init,
     ) -> Result<Admission<'a>, DropReason> {
-        let owner = match (expected.by_home, expected.translate_opener) {
+        let keeps_port = keeps_port(cx, item, expected);
+        let nat = expected.opener_nat.filter(|_| !keeps_port);
+        let owner = match (expected.by_home, nat) {
             (false, _) => expected.owner,
-            (true, true) => cx.shared.home.of_endpoint(item.key.source(), item.key.sport),
-            (true, false) => cx.shared.home.of_tuple(&item.key),
+            (true, Some(_)) => cx.shared.home.of_endpoint(item.key.source(), item.key.sport),
+            (true, None) => cx.shared.home.of_tuple(&item.key),
         };
         if owner != self.id {
             return Ok(Admission::Fate(Fate::HandOff(owner)));
@@ -169,15 +191,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             reverse.addrs = Addrs::V4(listener.to_bits(), opener);
             reverse.sport = expected.listener.port;
         }
-        let nat = if expected.translate_opener {
-            let IpAddr::V4(listener) = expected.listener.addr else {
-                return Err(DropReason::EthTypeUnsupported);
-            };
-            let hop = route::next_hop(cx, listener.to_bits())?;
-            Some(cx.policy.nat_address(hop.interface).ok_or(DropReason::NatPortsExhausted)?)
-        } else {
-            None
-        };
+        if let (true, Some(opener), Addrs::V4(listener, _)) = (keeps_port, expected.opener_nat, reverse.addrs)
+        {
+            reverse.addrs = Addrs::V4(listener, opener.addr.to_bits());
+        }
         // The child keeps the published port as long as it lives; the expectation gives its own reference back.
         let published = expected.binding.filter(|b| nat.is_none() && self.retain_binding(*b));
         let init = Init {

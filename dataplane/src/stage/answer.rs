@@ -14,7 +14,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// A packet to one of our addresses that no session or expectation claims.
     pub(crate) fn answer(&mut self, cx: &Context<'_>, item: &mut Item<P::Buf>) -> Result<Fate, DropReason> {
         if item.parsed.protocol == Protocol::Icmp {
-            if item.parsed.icmp_type != icmp::ECHO_REQUEST {
+            // An address for translation alone answers nothing.
+            if item.parsed.icmp_type != icmp::ECHO_REQUEST || !cx.fib.is_local(item.parsed.dst) {
                 return Err(DropReason::IcmpNoSession);
             }
             return if icmp_error::echo_reply(&mut item.buf, &item.parsed) {
@@ -23,13 +24,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 Err(DropReason::LocalUnsupported)
             };
         }
-        let translated = item.parsed.dport >= FIRST_PORT
-            && cx
-                .policy
-                .interface_nat
-                .iter()
-                .flatten()
-                .any(|n| n.addr == Ipv4Addr::from_bits(item.parsed.dst));
+        let dst = Ipv4Addr::from_bits(item.parsed.dst);
+        let translated = !cx.fib.is_local(item.parsed.dst)
+            || item.parsed.dport >= FIRST_PORT
+                && (cx.policy.is_translated(dst)
+                    || cx.policy.interface_nat.iter().flatten().any(|n| n.addr == dst));
         Err(if translated { DropReason::NatNoSession } else { DropReason::LocalUnsupported })
     }
 }

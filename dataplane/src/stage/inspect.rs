@@ -8,10 +8,10 @@ use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
 use crate::expect;
-use crate::key::{FlowKey, Protocol, WorkerId};
+use crate::key::{FlowKey, Protocol, WorkerId, ZoneId};
 use crate::nat::{BindingId, Bindings, Registry};
 use crate::packet::{checksum, flag, reset, rewrite as fields};
-use crate::policy::NatAddress;
+use crate::policy::{NatAddress, Policy};
 use crate::port::Port;
 use crate::rng::Rng;
 use crate::stage::{Context, Fate, Hit, Item, NextHop, rewrite, route};
@@ -24,7 +24,7 @@ use alg::{
     Answer, Denial, Endpoint, ExpectationRequest, FlowContext, Gateway, Parity, PublishError, Side, Transport,
 };
 use arrayvec::ArrayVec;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 const fn side(direction: Direction) -> Side {
     match direction {
@@ -102,9 +102,34 @@ struct Publisher<'a> {
     registry: &'a Registry,
     bindings: &'a mut Bindings,
     rng: &'a mut Rng,
+    policy: &'a Policy,
     /// Translation of the initiator, if it has one.
     initiator: Option<NatAddress>,
+    /// Address by which the initiator calls the responder, if that is another than its own.
+    responder: Option<Ipv4Addr>,
+    /// The initiator's zone.
+    scope: ZoneId,
     reserved: Reserved,
+}
+
+impl Publisher<'_> {
+    /// Whether destination NAT leads to these endpoints in any case, at the same ports of the address `called`.
+    fn leads(&self, called: Ipv4Addr, protocol: Protocol, endpoint: Endpoint, count: u16) -> bool {
+        let IpAddr::V4(own) = endpoint.addr else { return false };
+        (0..count).all(|i| {
+            let port = endpoint.port.wrapping_add(i);
+            self.policy.destination_nat(self.scope, called, protocol, port) == Some((own, port))
+        })
+    }
+}
+
+/// The address by which the initiator calls the responder, if it is translated.
+fn called(hit: &Hit<'_>) -> Option<Ipv4Addr> {
+    let flow = endpoints(hit);
+    match flow.responder_translated.addr {
+        IpAddr::V4(called) if flow.responder.addr != IpAddr::V4(called) => Some(called),
+        _ => None,
+    }
 }
 
 impl Gateway for Publisher<'_> {
@@ -116,7 +141,18 @@ impl Gateway for Publisher<'_> {
         count: u16,
         parity: Parity,
     ) -> Result<Endpoint, PublishError> {
-        let (Side::Initiator, Some(address)) = (side, self.initiator) else { return Ok(endpoint) };
+        let address = match side {
+            Side::Initiator => self.initiator,
+            Side::Responder => match self.responder {
+                Some(called) if !self.leads(called, protocol(transport), endpoint, count) => {
+                    let pool = self.registry.find(called).ok_or(PublishError::PortsExhausted)?;
+                    Some(NatAddress { addr: called, pool })
+                }
+                Some(called) => return Ok(Endpoint::new(IpAddr::V4(called), endpoint.port)),
+                None => None,
+            },
+        };
+        let Some(address) = address else { return Ok(endpoint) };
         if self.reserved.remaining_capacity() < usize::from(count) {
             return Err(PublishError::TableFull);
         }
@@ -197,6 +233,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let binding = hit.session.binding().and_then(|b| self.bindings.get(binding_id(b)));
         let mut publisher = Publisher {
             registry: &cx.shared.registry,
+            policy: cx.policy,
+            responder: called(hit),
+            scope: hit.session.key(Direction::Forward).scope,
             initiator: binding.map(|b| NatAddress { addr: b.outside_addr, pool: b.inside.pool }),
             bindings: &mut self.bindings,
             rng: &mut self.rng,
@@ -302,6 +341,19 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 return Ok(());
             }
         }
+        let opener_nat = match request.opener {
+            Side::Initiator => {
+                let binding = hit.session.binding().and_then(|b| self.bindings.get(binding_id(b)));
+                binding.map(|b| NatAddress { addr: b.outside_addr, pool: b.inside.pool })
+            }
+            Side::Responder => match called(hit) {
+                None => None,
+                Some(addr) => {
+                    let pool = cx.shared.registry.find(addr).ok_or(Unique::Full)?;
+                    Some(NatAddress { addr, pool })
+                }
+            },
+        };
         let position = reserved.iter().position(|(outside, _)| *outside == request.published);
         let binding = position.and_then(|at| reserved.pop_at(at)).map(|(_, id)| id);
         let init = expect::Init {
@@ -310,7 +362,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             key,
             listener: request.listener,
             listener_scope,
-            translate_opener: request.opener == Side::Initiator && hit.session.binding().is_some(),
+            opener_nat,
+            keeps_port: request.opener == Side::Responder,
             parent: hit.id,
             rule: hit.session.rule(),
             policy_generation: hit.session.policy_generation(),

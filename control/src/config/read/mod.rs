@@ -1,5 +1,6 @@
 //! Reads the tables of a file into a [`Config`], in the order in which they refer to each other.
 
+mod nat;
 mod network;
 mod objects;
 mod rules;
@@ -54,7 +55,7 @@ pub(super) fn read(source: Source<'_>) -> Result<Config, Report> {
     let algs = objects::algs(&mut reader, &top);
     let named = rules::Named { zones: &zones, addresses: &addresses, services: &services };
     let rules = rules::rules(&mut reader, &top, &named);
-    let nats = rules::nats(&mut reader, &top, &named, &network.interfaces);
+    let nat::Nats { source, destination } = nat::read(&mut reader, &top, &named, &network.interfaces);
     let config = Config {
         file: reader.file().to_owned(),
         gateway: settings::gateway(&mut reader, &top),
@@ -67,7 +68,8 @@ pub(super) fn read(source: Source<'_>) -> Result<Config, Report> {
         services,
         algs,
         rules,
-        nats,
+        nats: source,
+        destination_nats: destination,
         limits: settings::limits(&mut reader, &top),
         timeouts: settings::timeouts(&mut reader, &top),
         log: settings::log(&mut reader, &top),

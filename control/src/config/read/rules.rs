@@ -1,10 +1,10 @@
-//! `[[rule]]` and `[[nat]]`.
+//! `[[rule]]`, and what it shares with `[[nat]]`.
 
-use crate::config::model::{AddressSet, Interface, NamedService, Nat, Rule, Zones};
+use crate::config::model::{AddressSet, NamedService, Rule, Zones};
 use crate::config::reader::{Names, Reader, Schema, Table, Text};
 use crate::config::services::{self, LITERAL, PREDEFINED};
 use crate::config::values;
-use dataplane::policy::{Action, NatTarget, Prefix, Service};
+use dataplane::policy::{Action, Prefix, Service};
 
 /// What rules refer to.
 pub(super) struct Named<'n, 't> {
@@ -56,7 +56,12 @@ fn is_any<'t>(reader: &mut Reader<'t>, key: &'static str, texts: &[Text<'t>]) ->
     true
 }
 
-fn zones<'t>(reader: &mut Reader<'t>, table: &Table<'t>, key: &'static str, named: &Named<'_, 't>) -> Zones {
+pub(super) fn zones<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    key: &'static str,
+    named: &Named<'_, 't>,
+) -> Zones {
     let expected = "the names of zones, or \"any\"";
     if table.lacks(key) {
         reader.missing(table, key, expected);
@@ -93,7 +98,11 @@ fn addresses<'t>(
     prefixes
 }
 
-fn services<'t>(reader: &mut Reader<'t>, table: &Table<'t>, named: &Named<'_, 't>) -> Vec<Service> {
+pub(super) fn services<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    named: &Named<'_, 't>,
+) -> Vec<Service> {
     let expected = "the names of services, literals such as \"tcp/80\", or \"any\"";
     let Some(texts) = reader.strings(table, "service", expected) else { return Vec::new() };
     if is_any(reader, "service", &texts) {
@@ -129,73 +138,4 @@ fn service<'t>(reader: &mut Reader<'t>, text: &Text<'t>, named: &Named<'_, 't>, 
     let known = known.map(|(name, _)| *name).chain(["any"]);
     let known = known.chain(named.services.iter().map(|service| service.name.as_str()));
     reader.unknown("service", text, known, LITERAL);
-}
-
-static NAT: Schema = Schema {
-    table: "[[nat]]",
-    keys: &["type", "from", "to", "translate"],
-    later: &["source", "destination", "service"],
-};
-
-pub(super) fn nats<'t>(
-    reader: &mut Reader<'t>,
-    top: &Table<'t>,
-    named: &Named<'_, 't>,
-    interfaces: &[Interface],
-) -> Vec<Nat> {
-    let mut nats = Vec::new();
-    for table in reader.items(top, "nat", &NAT) {
-        let kind = reader.need_string(&table, "type", "\"source\"");
-        let kind = kind
-            .and_then(|text| reader.word(&text, "nat type", &[("source", ())], &["destination", "static"]));
-        if kind.is_none() {
-            // Another type has other keys.
-            continue;
-        }
-        let nat = Nat {
-            from: zones(reader, &table, "from", named),
-            to: zones(reader, &table, "to", named),
-            translate: NatTarget::Interface,
-            place: reader.place(&table.span),
-        };
-        translate(reader, &table);
-        check_egress(reader, &table, &nat, named, interfaces);
-        nats.push(nat);
-    }
-    nats
-}
-
-/// Only the interface's address can be translated to; a pool is noted.
-fn translate<'t>(reader: &mut Reader<'t>, table: &Table<'t>) {
-    let expected = "\"interface\"";
-    if table.lacks("translate") {
-        reader.missing(table, "translate", expected);
-    }
-    for text in reader.strings(table, "translate", expected).unwrap_or_default() {
-        if values::is_literal_address(text.text) {
-            reader.not_available(format!("a pool such as \"{}\"", text.text), &text.span, expected);
-        } else {
-            reader.word(&text, "translation", &[("interface", ())], &["pool"]);
-        }
-    }
-}
-
-/// Every interface of the zones that it translates to must have the address that it translates to. (`any` covers
-/// only those that have one: sessions to others find no address and are dropped.)
-fn check_egress<'t>(
-    reader: &mut Reader<'t>,
-    table: &Table<'t>,
-    nat: &Nat,
-    named: &Named<'_, 't>,
-    interfaces: &[Interface],
-) {
-    let Zones::Only(zones) = &nat.to else { return };
-    for interface in interfaces {
-        if interface.addresses.is_empty() && zones.contains(&interface.zone) {
-            let zone = named.zones.get(usize::from(interface.zone.0)).copied().unwrap_or("");
-            let what =
-                format!("zone \"{zone}\" holds interface \"{}\", which has no address", interface.name);
-            reader.conflict(&table.span_of("to"), what, "an address to translate to");
-        }
-    }
 }

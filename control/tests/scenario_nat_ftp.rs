@@ -1,0 +1,268 @@
+//! FTP with the server behind destination NAT, with and without a translated client.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod scenario;
+
+use alg::{Application, Denial, Side};
+use dataplane::counters::Counter;
+use dataplane::drop_reason::DropReason;
+use dataplane::event::Event;
+use dataplane::key::Protocol;
+use dataplane::packet::flag::{ACK, PSH, RST, SYN};
+use dataplane::view::ExpectationState;
+use scenario::*;
+use std::net::Ipv4Addr;
+
+/// The server's data port.
+const PASSIVE: u16 = 50_009;
+/// The client's.
+const DATA: u16 = 50_001;
+/// An address of the outside network that no interface has.
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+/// The same of the third network.
+const PUBLIC_DMZ: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 100);
+
+const SERVERS: &str = r#"
+[[nat]]
+type = "destination"
+from = "untrust"
+destination = ["198.51.100.1"]
+service = ["tcp/2121"]
+translate = "10.1.0.2:21"
+
+[[nat]]
+type = "destination"
+from = "untrust"
+destination = ["198.51.100.10"]
+translate = "10.1.0.3"
+
+[[nat]]
+type = "destination"
+from = "trust"
+destination = ["10.2.0.100"]
+service = ["tcp/2121"]
+translate = "10.2.0.2:21"
+
+[[nat]]
+type = "source"
+from = "trust"
+to = "dmz"
+translate = "interface"
+
+[[rule]]
+name = "ftp only"
+from = "any"
+to = ["trust", "dmz"]
+service = "ftp"
+action = "allow"
+log = true
+"#;
+
+fn text() -> String {
+    [SMALL, SHORT, LINKS, NAT, SERVERS].concat()
+}
+
+/// A way to a server: the client, what it calls, the server, and the client's address there.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    client: Host,
+    called: (Ipv4Addr, u16),
+    server: Host,
+    client_seen: Ipv4Addr,
+    /// The client is reached at its own address.
+    plain: bool,
+}
+
+/// To the gateway's own address; to an address that is one host's as a whole; with the client translated too.
+const WAYS: [Way; 3] = [
+    Way { client: SERVER, called: (GW_OUTSIDE, 2121), server: CLIENT, client_seen: SERVER.addr, plain: true },
+    Way { client: SERVER, called: (PUBLIC, 21), server: CLIENT2, client_seen: SERVER.addr, plain: true },
+    Way {
+        client: CLIENT,
+        called: (PUBLIC_DMZ, 2121),
+        server: DMZ_HOST,
+        client_seen: Ipv4Addr::new(10, 2, 0, 1),
+        plain: false,
+    },
+];
+
+fn each_way(scenario: impl Fn(&mut Gateway, Way)) {
+    each_mode(|mode| {
+        for way in WAYS {
+            println!("{way:?}");
+            let mut gw = Gateway::new(mode, &text());
+            scenario(&mut gw, way);
+            gw.assert_balance(0);
+            gw.drain();
+        }
+    });
+}
+
+fn control(gw: &mut Gateway, way: Way) -> Pair {
+    let mut ftp = Pair::new((way.client, 40_000), way.called, (way.server, 21));
+    ftp.handshake(gw);
+    assert_eq!(ftp.responder.peer.0, way.client_seen);
+    assert_eq!(ftp.say(gw, Side::Responder, "220 ready\r\n"), "220 ready\r\n");
+    assert_eq!(gw.session().application, Application::Ftp, "port 21 behind the translation");
+    ftp
+}
+
+fn six(addr: Ipv4Addr, port: u16) -> String {
+    let [a, b, c, d] = addr.octets();
+    format!("{a},{b},{c},{d},{},{}", port >> 8, port & 255)
+}
+
+/// The port of the one expectation that waits.
+fn published(gw: &Gateway) -> u16 {
+    let armed: Vec<_> =
+        gw.expectations().into_iter().filter(|e| e.state == ExpectationState::Armed).collect();
+    assert_eq!(armed.len(), 1, "{armed:#?}");
+    armed[0].published.port
+}
+
+/// A data connection: opened, used in both directions, closed.
+fn transfer(gw: &mut Gateway, data: &mut Pair) {
+    data.handshake(gw);
+    for n in 0..5_u8 {
+        assert_eq!(data.say(gw, Side::Initiator, [n; 1200]).len(), 1200);
+        assert_eq!(data.say(gw, Side::Responder, [n; 10]).len(), 10);
+    }
+    let child = gw.sessions().into_iter().find(|s| s.parent.is_some()).unwrap();
+    assert_eq!((child.application, child.log), (Application::FtpData, true));
+    data.close(gw, Side::Initiator);
+}
+
+#[test]
+fn passive_mode() {
+    for named_by in ["own", "called", "extended"] {
+        each_way(|gw, way| {
+            let mut ftp = control(gw, way);
+            let (command, reply) = match named_by {
+                "own" => ("PASV\r\n", format!("227 Entering ({})\r\n", six(way.server.addr, PASSIVE))),
+                "called" => ("PASV\r\n", format!("227 Entering ({})\r\n", six(way.called.0, PASSIVE))),
+                _ => ("EPSV\r\n", format!("229 Entering (|||{PASSIVE}|)\r\n")),
+            };
+            ftp.say(gw, Side::Initiator, command);
+            let seen = ftp.say(gw, Side::Responder, &reply);
+            let outside = published(gw);
+            let expected = match named_by {
+                "extended" => format!("229 Entering (|||{outside}|)\r\n"),
+                _ => format!("227 Entering ({})\r\n", six(way.called.0, outside)),
+            };
+            assert_eq!(seen, expected);
+            if way.called.0 == PUBLIC {
+                assert_eq!(outside, PASSIVE, "the whole address is the server's: nothing to reserve");
+                assert_eq!(gw.ports_in_use(), 0);
+            } else {
+                assert!(gw.port_is_taken(way.called.0, Protocol::Tcp, outside));
+            }
+            let view = gw.expectations()[0].clone();
+            assert_eq!(view.listener.to_string(), format!("{}:{PASSIVE}", way.server.addr));
+
+            // Another client finds nothing there.
+            let twin = if way.plain { SERVER2 } else { CLIENT2 };
+            let other = Pair::new((twin, 41_000), (way.called.0, outside), (way.server, PASSIVE));
+            gw.inject(twin.interface, &other.frame(Side::Initiator, SYN, b""));
+            gw.run();
+            gw.assert_silent();
+
+            let mut data = Pair::new((way.client, 41_000), (way.called.0, outside), (way.server, PASSIVE));
+            transfer(gw, &mut data);
+            assert_eq!(data.responder.peer.0, way.client_seen);
+            ftp.close(gw, Side::Initiator);
+        });
+    }
+}
+
+#[test]
+fn active_mode() {
+    // From port 20, which stays, and from any other, which need not.
+    for from in [20, 45_000] {
+        for extended in [false, true] {
+            each_way(|gw, way| {
+                let mut ftp = control(gw, way);
+                let line = |addr: Ipv4Addr, port: u16| match extended {
+                    true => format!("EPRT |1|{addr}|{port}|\r\n"),
+                    false => format!("PORT {}\r\n", six(addr, port)),
+                };
+                let seen = ftp.say(gw, Side::Initiator, line(way.client.addr, DATA));
+                let outside = published(gw);
+                assert_eq!(seen, line(way.client_seen, outside));
+                assert_eq!(outside == DATA && way.plain, way.plain);
+                ftp.say(gw, Side::Responder, "200 PORT command successful.\r\n");
+
+                let mut data = Pair::new((way.server, from), (way.client_seen, outside), (way.client, DATA));
+                transfer(gw, &mut data);
+                assert_eq!(data.responder.peer.0, way.called.0, "it comes from who was called");
+                if from == 20 {
+                    assert_eq!(data.responder.peer.1, 20);
+                }
+                ftp.close(gw, Side::Responder);
+            });
+        }
+    }
+}
+
+#[test]
+fn many_transfers_share_nothing() {
+    each_way(|gw, way| {
+        let mut ftp = control(gw, way);
+        for n in 0..20_u16 {
+            ftp.say(gw, Side::Initiator, "PASV\r\n");
+            let port = PASSIVE + n;
+            ftp.say(gw, Side::Responder, format!("227 ({})\r\n", six(way.server.addr, port)));
+            let outside = published(gw);
+            let mut data = Pair::new((way.client, 41_000 + n), (way.called.0, outside), (way.server, port));
+            data.handshake(gw);
+            data.reset(gw, Side::Responder);
+        }
+        assert_eq!(gw.count(Counter::ExpectationsHit), 20);
+        ftp.close(gw, Side::Initiator);
+        assert_eq!(gw.drops().len(), 0, "{:?}", gw.drops());
+    });
+}
+
+#[test]
+fn a_server_may_name_itself_and_nobody_else() {
+    each_mode(|mode| {
+        for other in [Ipv4Addr::new(10, 1, 0, 3), SERVER.addr, PUBLIC] {
+            let mut gw = Gateway::new(mode, &text());
+            let mut ftp = control(&mut gw, WAYS[0]);
+            ftp.say(&mut gw, Side::Initiator, "PASV\r\n");
+            let reply = format!("227 Entering ({})\r\n", six(other, PASSIVE));
+            gw.inject(INSIDE, &ftp.frame(Side::Responder, PSH | ACK, reply.as_bytes()));
+            gw.run();
+            for end in [&ftp.initiator, &ftp.responder] {
+                let reset = gw.recv(end.host.interface).expect("a reset");
+                assert_eq!((reset.source, reset.destination), (end.peer, (end.host.addr, end.port)));
+                assert_eq!((reset.tcp().flags & RST, reset.tcp().seq), (RST, end.ack));
+            }
+            let denied = gw.core.records().find(|e| match e {
+                Event::AlgDenied { denial, .. } => Some(*denial),
+                _ => None,
+            });
+            assert_eq!(denied, [Denial::ThirdPartyAddress]);
+            assert_eq!(gw.expectations(), []);
+            gw.drain();
+        }
+    });
+}
+
+#[test]
+fn an_expectation_that_nothing_meets_gives_its_port_back() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &text());
+        let mut ftp = control(&mut gw, WAYS[0]);
+        ftp.say(&mut gw, Side::Initiator, "EPSV\r\n");
+        ftp.say(&mut gw, Side::Responder, format!("229 (|||{PASSIVE}|)\r\n"));
+        let outside = published(&gw);
+        gw.advance(12_000);
+        assert_eq!(gw.expectations(), []);
+        assert!(gw.port_is_taken(GW_OUTSIDE, Protocol::Tcp, outside), "it rests");
+        let late = Pair::new((SERVER, 41_000), (GW_OUTSIDE, outside), (CLIENT, PASSIVE));
+        gw.refuse(OUTSIDE, &late.frame(Side::Initiator, SYN, b""), DropReason::NatNoSession);
+        gw.advance(9_000);
+        assert!(!gw.port_is_taken(GW_OUTSIDE, Protocol::Tcp, outside));
+        gw.drain();
+    });
+}
