@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// Most events or frames that one turn takes from one worker.
 const BATCH: usize = 1_024;
 
+/// How often the neighbour table is looked through, in milliseconds.
+const NEIGHBORS_EVERY: u32 = 100;
+
 /// The control core.
 pub struct Core<R: Records> {
     shared: Arc<Shared>,
@@ -27,6 +30,8 @@ pub struct Core<R: Records> {
     /// Snapshots that a worker may still hold. They end here: a worker never frees memory.
     old_policies: Vec<Arc<Policy>>,
     old_fibs: Vec<Arc<Fib>>,
+    /// When the neighbour table was last looked through.
+    answered: Tick,
 }
 
 impl<R: Records> Core<R> {
@@ -44,6 +49,7 @@ impl<R: Records> Core<R> {
             records,
             old_policies: Vec::new(),
             old_fibs: Vec::new(),
+            answered: Tick(0),
             shared,
         })
     }
@@ -84,6 +90,16 @@ impl<R: Records> Core<R> {
 
     fn publish_fib(&mut self, fib: Fib) {
         self.old_fibs.push(self.shared.fib.swap(Arc::new(fib)));
+    }
+
+    /// Says on every interface which MAC address its addresses have now (RFC 5227 §3): neighbours that knew another one, of
+    /// a gateway that this one replaces, learn it at once.
+    pub fn announce(&self) {
+        let mut frames = Vec::new();
+        self.neighbors.announce(&mut |frame| frames.push(frame));
+        for frame in frames {
+            self.send(WorkerId(0), frame);
+        }
     }
 
     /// One turn of the core. Answers how much there was to do: 0 means that it may rest for a millisecond.
@@ -135,6 +151,10 @@ impl<R: Records> Core<R> {
 
     /// Repeats and ages what the neighbour table asks for.
     fn answer(&mut self, now: Tick) {
+        if now.since(self.answered) < NEIGHBORS_EVERY {
+            return;
+        }
+        self.answered = now;
         let mut frames = Vec::new();
         self.neighbors.tick(now, &mut |frame| frames.push(frame));
         for frame in frames {

@@ -309,17 +309,20 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return Ok(fate);
         }
         let bytes = u32::from(item.parsed.ip_len);
+        let state;
         if hit.session.flags() & FLAG_ALG == 0 {
-            track::track(cx, &hit, item)?;
+            state = track::track(&hit, item)?;
         } else {
             inspect::verify(item)?;
             let ack = self.translate_ack_of(&hit, item);
-            track::track(cx, &hit, item)?;
+            state = track::track(&hit, item)?;
             if let Some(fate) = self.inspect(cx, &hit, &hop, item, ack)? {
                 return Ok(fate);
             }
         }
         rewrite::rewrite(&hit, item)?;
+        // Only what leaves moves the state: an end that never saw a reset must not lose its session to it.
+        track::settle(cx, &hit, state);
         hit.session.touch(hit.direction, bytes, cx.now);
         route::finish(cx, &hop, &mut item.buf)
     }
@@ -405,6 +408,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             {
                 self.count(cx, Counter::Forwarded, 1);
                 self.transmit(cx, egress, buf);
+            } else {
+                // Without a buffer this is counted twice over: as pool-empty and as the end of the wait.
+                self.drop(cx, DropReason::NeighborUnresolved, 1);
             }
             true
         });

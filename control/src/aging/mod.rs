@@ -23,8 +23,6 @@ use wheel::Wheel;
 const NEVER: u32 = u32::MAX;
 /// How soon an owner that has not done what it was asked is asked again, in milliseconds.
 const AGAIN: u32 = 1_000;
-/// The same for an owner whose ring of commands was full.
-const SOON: u32 = 50;
 /// How often expectations are looked at, in milliseconds.
 const EXPECTATIONS_EVERY: u32 = 100;
 
@@ -64,6 +62,8 @@ pub struct Ager {
     /// [`NEVER`].
     recorded: Vec<u32>,
     retired: VecDeque<Retired>,
+    /// A session that is due and whose owner's ring was full.
+    refused: Option<u32>,
     /// Per expectation: the version that is being retired.
     ending: Vec<u32>,
     retired_expectations: VecDeque<Retired>,
@@ -81,6 +81,7 @@ impl Ager {
             wheel: Wheel::new(records)?,
             recorded: filled("ageing", records, NEVER)?,
             retired: VecDeque::new(),
+            refused: None,
             ending: filled("ageing of expectations", shared.expectations.capacity() as usize, 0)?,
             retired_expectations: VecDeque::new(),
             expectations_at: Tick(0),
@@ -95,9 +96,13 @@ impl Ager {
     /// much there was to do.
     pub fn turn(&mut self, now: Tick, timeouts: &Timeouts, records: &mut impl Records) -> usize {
         let mut work = self.take_marks(now, timeouts, records);
-        while let Some(index) = self.wheel.due(now) {
+        while let Some(index) = self.refused.take().or_else(|| self.wheel.due(now)) {
+            if !self.visit(index, now, timeouts) {
+                // Its owner's ring is full. What else is due waits with it: the ring has room again at the next turn.
+                self.refused = Some(index);
+                break;
+            }
             work += 1;
-            self.visit(index, now, timeouts);
         }
         if now.since(self.expectations_at) >= EXPECTATIONS_EVERY {
             self.expectations_at = now;
@@ -142,32 +147,35 @@ impl Ager {
         }
     }
 
-    /// Looks at a session whose time may have come.
-    fn visit(&mut self, index: u32, now: Tick, timeouts: &Timeouts) {
-        let Some(session) = self.shared.arena.get(index) else { return };
+    /// Looks at a session whose time may have come. False if its owner could not be asked.
+    fn visit(&mut self, index: u32, now: Tick, timeouts: &Timeouts) -> bool {
+        let Some(session) = self.shared.arena.get(index) else { return true };
         let version = session.version();
         if version & 1 == 0 || session.state() == State::Closed {
-            return;
+            return true;
         }
         let last_seen = session.last_seen();
         let patience = timeouts.of(session.state());
         if session.children() > 0 {
             // A live child keeps its parent: an FTP control session idles while its data connection works.
             self.wheel.arm(index, now, now.plus(patience.max(AGAIN)));
-            return;
+            return true;
         }
         if now.since(last_seen) < patience {
             self.wheel.arm(index, now, last_seen.plus(patience));
-            return;
+            return true;
         }
         let command = Command::Unlink {
             session: Ref { index, version },
             reason: CloseReason::Timeout,
             only_if_last_seen: Some(last_seen),
         };
-        // Look again until the owner has done it; soon if it could not even be asked.
-        let again = if self.ask(session.owner(), command) { AGAIN } else { SOON };
-        self.wheel.arm(index, now, now.plus(again));
+        let asked = self.ask(session.owner(), command);
+        if asked {
+            // Look again, until the owner has done it.
+            self.wheel.arm(index, now, now.plus(AGAIN));
+        }
+        asked
     }
 
     fn ask(&self, owner: WorkerId, command: Command) -> bool {
@@ -185,7 +193,12 @@ impl Ager {
             }
             let over = match view.state {
                 ExpectationState::Free => false,
-                ExpectationState::Claimed | ExpectationState::Expired => true,
+                ExpectationState::Claimed => true,
+                ExpectationState::Expired => {
+                    // A worker ended it, to make room for another.
+                    records.expectation_expired(&view);
+                    true
+                }
                 ExpectationState::Armed => {
                     let parent = self.shared.arena.resolve(view.parent);
                     let orphan = parent.is_none_or(|p| p.state() == State::Closed);

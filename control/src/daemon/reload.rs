@@ -72,6 +72,7 @@ impl Running {
         core.records().set_names(Arc::clone(&names));
         self.names.store(names);
         core.publish_network(&compile_interfaces(&config, &self.macs));
+        core.announce();
         core.publish_policy(policy);
         self.logging.set_level(config.log.level);
         self.generation = generation;

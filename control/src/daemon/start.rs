@@ -75,6 +75,7 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
     });
     let common = Common { eal, shared: Arc::clone(&shared), grid, pool, clock, rest };
     let crew = Crew::start(&common, &cores, queues)?;
+    core.announce();
 
     let names = Arc::new(ArcSwap::new(names));
     let used = network.interfaces.iter().map(|interface| interface.mac);

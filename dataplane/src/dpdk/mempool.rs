@@ -15,8 +15,8 @@ use thiserror::Error;
 
 /// Mbufs that each lcore keeps for itself, unless the configuration says otherwise.
 pub const CACHE: u32 = 256;
-/// Packets that a worker may hold outside of its ports at any time: bursts, handoffs, packets waiting for a neighbour.
-const IN_FLIGHT: u32 = 1024;
+/// Packets on their way from one worker to one other: a full ring ([`crate::handoff::RING`]).
+const HANDED_OVER: u32 = crate::handoff::RING as u32;
 /// `RTE_MEMPOOL_CACHE_MAX_SIZE`.
 const CACHE_MAX: u32 = 512;
 
@@ -46,9 +46,11 @@ pub enum MempoolError {
 pub fn needed_mbufs(ports: u32, queues: u32, rx_desc: u32, tx_desc: u32, workers: u32) -> u32 {
     let in_rings = rx_desc.saturating_add(tx_desc).saturating_mul(queues).saturating_mul(ports);
     let bursts = ports.saturating_mul(2 * BURST as u32);
-    let per_worker = (CACHE + CACHE / 2 + IN_FLIGHT).saturating_add(bursts);
+    let per_worker = (CACHE + CACHE / 2).saturating_add(bursts);
+    // An overloaded worker may have full rings from all others: they must not starve the ports.
+    let handed_over = HANDED_OVER.saturating_mul(workers).saturating_mul(workers.saturating_sub(1));
     // The control thread allocates too.
-    in_rings.saturating_add(per_worker.saturating_mul(workers.saturating_add(1)))
+    in_rings.saturating_add(per_worker.saturating_mul(workers.saturating_add(1))).saturating_add(handed_over)
 }
 
 /// A pool of packets. Cloning gives another handle to the same pool; handles may be used on any thread.

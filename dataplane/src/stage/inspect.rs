@@ -14,6 +14,7 @@ use crate::packet::{checksum, flag, reset, rewrite as fields};
 use crate::policy::{NatAddress, Policy};
 use crate::port::Port;
 use crate::rng::Rng;
+use crate::session::Session;
 use crate::stage::{Context, Fate, Hit, Item, NextHop, rewrite, route};
 use crate::stream::engine::Payload;
 use crate::stream::{Engine, Outcome, Segment};
@@ -21,7 +22,8 @@ use crate::table::{Direction, Unique};
 use crate::view::{CloseReason, State};
 use crate::worker::{Local, binding_id, binding_ref};
 use alg::{
-    Answer, Denial, Endpoint, ExpectationRequest, FlowContext, Gateway, Parity, PublishError, Side, Transport,
+    Answer, Denial, Endpoint, ExpectationRequest, FlowContext, Gateway, MAX_EXPECTATIONS, Parity,
+    PublishError, Side, Transport,
 };
 use arrayvec::ArrayVec;
 use core::net::{IpAddr, Ipv4Addr};
@@ -274,9 +276,17 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             }
         };
         let requests = core::mem::take(&mut self.scratch.answer.expectations);
-        let opened = requests.iter().try_for_each(|r| self.expect(cx, hit, r, &mut reserved));
+        let mut fresh = ArrayVec::<Ref, MAX_EXPECTATIONS>::new();
+        let opened = requests.iter().try_for_each(|request| {
+            fresh.extend(self.expect(cx, hit, request, &mut reserved)?);
+            Ok::<(), Unique>(())
+        });
         release(&cx.shared.registry, &mut self.bindings, &mut reserved);
         if opened.is_err() {
+            // All or nothing: what was opened for a message that does not go on must not stay.
+            for id in fresh {
+                cx.shared.expectations.expire(id);
+            }
             let denial = (Denial::NoResources, DropReason::AlgDenied);
             return self.refuse(cx, hit, hop, item, ack, denial).map(Some);
         }
@@ -308,14 +318,14 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         Ok(None)
     }
 
-    /// Opens one pinhole. Takes the reference of its published port out of `reserved`.
+    /// Opens one pinhole, if it is not open already. Takes the reference of its published port out of `reserved`.
     fn expect(
         &mut self,
         cx: &Context<'_>,
         hit: &Hit<'_>,
         request: &ExpectationRequest,
         reserved: &mut Reserved,
-    ) -> Result<(), Unique> {
+    ) -> Result<Option<Ref>, Unique> {
         let flow = endpoints(hit);
         let scopes = [Direction::Forward, Direction::Reverse].map(|d| hit.session.key(d).scope);
         let (opener_scope, listener_scope) = match request.opener {
@@ -333,12 +343,17 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             (destination, request.published.port),
         );
         let expires = cx.now.plus(cx.policy.timeouts.expectation);
-        // The same request again (a client that repeats its command) keeps the pinhole that it has.
         if let Some((id, armed)) = cx.shared.expectations.find(&key) {
             let armed = armed.init();
             if armed.parent == hit.id && armed.listener == request.listener {
+                // The same request again (a client that repeats its command) keeps the pinhole that it has.
                 cx.shared.expectations.extend(id, expires);
-                return Ok(());
+                return Ok(None);
+            }
+            let parent = cx.shared.arena.resolve_open(armed.parent).map(Session::state);
+            if armed.parent == hit.id || matches!(parent, None | Some(State::TcpTimeWait | State::TcpReset)) {
+                // A leftover: its parent is over, or wants the port for something else now. The newest counts.
+                cx.shared.expectations.expire(id);
             }
         }
         let opener_nat = match request.opener {
@@ -392,7 +407,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                         listener: request.listener,
                     },
                 );
-                Ok(())
+                Ok(Some(id))
             }
             Err(unique) => {
                 if let Some(id) = binding {

@@ -117,24 +117,28 @@ const fn shortens(state: State) -> bool {
     matches!(state, S::TcpFinInitiator | S::TcpFinResponder | S::TcpTimeWait | S::TcpReset)
 }
 
-/// Moves the session's state.
-pub(crate) fn track<B>(cx: &Context<'_>, hit: &Hit<'_>, item: &Item<B>) -> Result<(), DropReason> {
+/// The state after a packet, or why it does not fit. Nothing moves yet: the packet may still be dropped.
+pub(crate) fn track<B>(hit: &Hit<'_>, item: &Item<B>) -> Result<State, DropReason> {
     let state = hit.session.state();
-    let next = match item.parsed.protocol {
+    match item.parsed.protocol {
         Protocol::Tcp => {
-            tcp_next(state, hit.direction, item.parsed.tcp_flags).ok_or(DropReason::TcpStateInvalid)?
+            tcp_next(state, hit.direction, item.parsed.tcp_flags).ok_or(DropReason::TcpStateInvalid)
         }
-        Protocol::Udp if hit.direction == Direction::Reverse => State::UdpStream,
-        Protocol::Udp | Protocol::Icmp => state,
-    };
-    if next != state {
-        hit.session.set_state(next);
-        if shortens(next) {
-            // Control has it armed for the old, longer time.
-            cx.shared.arena.mark(hit.id.index);
-        }
+        Protocol::Udp if hit.direction == Direction::Reverse => Ok(State::UdpStream),
+        Protocol::Udp | Protocol::Icmp => Ok(state),
     }
-    Ok(())
+}
+
+/// Moves the session to the state that [`track`] has found.
+pub(crate) fn settle(cx: &Context<'_>, hit: &Hit<'_>, next: State) {
+    if next == hit.session.state() {
+        return;
+    }
+    hit.session.set_state(next);
+    if shortens(next) {
+        // Control has it armed for the old, longer time.
+        cx.shared.arena.mark(hit.id.index);
+    }
 }
 
 #[cfg(test)]
