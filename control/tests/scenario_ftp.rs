@@ -344,6 +344,41 @@ fn what_comes_too_early_is_dropped_and_passes_later() {
     });
 }
 
+/// A server with few passive ports offers the same one again, to a client that did not come for it the first time.
+#[test]
+fn a_leftover_pinhole_makes_room() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        for client_port in [40_000, 40_001] {
+            let mut ftp = Pair::connect(&mut gw, (CLIENT, client_port), (SERVER, 21));
+            ftp.say(&mut gw, Side::Initiator, "PASV\r\n");
+            let reply = format!("227 Entering Passive Mode ({}).\r\n", six(SERVER.addr, PASSIVE));
+            assert_eq!(ftp.say(&mut gw, Side::Responder, &reply), reply);
+            assert_eq!(published(&gw), PASSIVE);
+            ftp.close(&mut gw, Side::Initiator);
+        }
+        gw.assert_balance(0);
+        gw.drain();
+        assert_eq!(gw.core.records().expired.len(), 2, "each of them ended, and was recorded, once");
+    });
+}
+
+/// What is dropped does not move the state: the other end never saw this reset.
+#[test]
+fn a_reset_that_does_not_pass_closes_nothing() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        let mut ahead = ftp.clone();
+        ahead.sent(Side::Initiator, 100);
+        let reset = ahead.frame(Side::Initiator, RST | ACK, b"x");
+        gw.refuse(INSIDE, &reset, DropReason::AlgOutOfOrder);
+        assert_eq!(ftp.say(&mut gw, Side::Initiator, "NOOP\r\n"), "NOOP\r\n");
+        gw.assert_balance(0);
+        gw.drain();
+    });
+}
+
 /// Who knows the ports but not the numbers cannot move the streams: neither before the first byte nor later.
 #[test]
 fn a_forged_syn_moves_no_stream() {
