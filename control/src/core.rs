@@ -169,9 +169,10 @@ impl<R: Records> Core<R> {
         }
     }
 
-    /// Writes the close record of every session that is still open. The workers must have stopped.
+    /// Writes down what the workers still have to say, and the end of every expectation and session that is still open.
+    /// The workers must have stopped.
     pub fn close_all(&mut self, now: Tick, reason: CloseReason) {
-        self.hear(now);
+        while self.hear(now) > 0 {}
         let policy = self.shared.policy.load_full();
         self.ager.close_all(now, reason, &policy.timeouts, &mut self.records);
     }

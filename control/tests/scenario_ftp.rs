@@ -571,6 +571,47 @@ fn an_expectation_ends_with_its_parent() {
 }
 
 #[test]
+fn the_end_of_the_gateway_ends_what_it_expects() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        let outside = port(&mut gw, &mut ftp, DATA);
+        for worker in gw.workers.drain(..) {
+            worker.shut_down();
+        }
+        let now = gw.now;
+        gw.core.close_all(now, CloseReason::Shutdown);
+        gw.core.close_all(now, CloseReason::Shutdown);
+        let records = gw.core.records();
+        let opened = records.find(|e| match e {
+            Event::ExpectationOpened { expectation, .. } => Some(*expectation),
+            _ => None,
+        });
+        let expired: Vec<_> = records.expired.iter().map(|e| (e.id, e.published.port, e.state)).collect();
+        assert_eq!(expired, [(opened[0], outside, ExpectationState::Armed)], "once");
+        assert_eq!((opened.len(), records.closed.len()), (1, 1));
+        assert_eq!(records.expired[0].parent, records.closed[0].id);
+    });
+}
+
+#[test]
+fn an_expectation_that_was_met_ended_before_the_gateway() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &ftp_text());
+        let mut ftp = control(&mut gw);
+        let outside = port(&mut gw, &mut ftp, DATA);
+        data_from_server(outside).handshake(&mut gw);
+        for worker in gw.workers.drain(..) {
+            worker.shut_down();
+        }
+        let now = gw.now;
+        gw.core.close_all(now, CloseReason::Shutdown);
+        let records = gw.core.records();
+        assert_eq!((records.expired.len(), records.closed.len()), (0, 2));
+    });
+}
+
+#[test]
 fn a_parent_lives_as_long_as_its_child() {
     each_mode(|mode| {
         let mut gw = Gateway::new(mode, &ftp_text());

@@ -244,7 +244,8 @@ impl Ager {
         work
     }
 
-    /// Writes the close record of every session that is still open. The workers must have stopped.
+    /// Writes the close record of every session that is still open, after that of every expectation that is still
+    /// armed. The workers must have stopped.
     pub fn close_all(
         &mut self,
         now: Tick,
@@ -253,6 +254,12 @@ impl Ager {
         records: &mut impl Records,
     ) {
         self.take_marks(now, timeouts, records);
+        for index in 0..self.shared.expectations.capacity() {
+            let Some(view) = self.shared.expectations.view(index) else { continue };
+            if view.state == ExpectationState::Armed && self.shared.expectations.expire(view.id) {
+                records.expectation_expired(&view);
+            }
+        }
         for index in 0..self.shared.arena.records() {
             let Some(mut view) = self.shared.arena.view(index) else { continue };
             let Some(recorded) = self.recorded.get_mut(index as usize) else { continue };

@@ -10,6 +10,7 @@
 pub mod clock;
 pub mod names;
 pub mod record;
+mod sink;
 pub mod writer;
 
 #[cfg(test)]
@@ -24,7 +25,7 @@ use dataplane::event::Stamped;
 use dataplane::key::{Tick, WorkerId};
 use dataplane::view::{ExpectationView, SessionView};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use writer::Lines;
 
 /// Hears what happens to sessions and expectations.
@@ -69,9 +70,14 @@ impl Audit {
         self.clock.renew(tick, wall);
     }
 
-    /// Writes out what is buffered: once a turn of the control core.
+    /// Hands on what is buffered: once a turn of the control core. Never waits for the file.
     pub fn flush(&mut self) {
         self.lines.flush();
+    }
+
+    /// Waits until everything is written, for `patience` at most. Answers whether it is.
+    pub fn settle(&mut self, patience: Duration) -> bool {
+        self.lines.settle(patience)
     }
 
     /// Opens the file anew, after it was renamed by log rotation.
@@ -81,13 +87,13 @@ impl Audit {
 
     /// How many writes have failed.
     #[must_use]
-    pub const fn errors(&self) -> u64 {
+    pub fn errors(&self) -> u64 {
         self.lines.errors()
     }
 
-    /// How many records were lost by them.
+    /// How many records were lost, by them or because the file does not keep up.
     #[must_use]
-    pub const fn lost(&self) -> u64 {
+    pub fn lost(&self) -> u64 {
         self.lines.lost()
     }
 }

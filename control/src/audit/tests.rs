@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -19,6 +19,9 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 const TRUST: ZoneId = ZoneId(0);
 const UNTRUST: ZoneId = ZoneId(1);
 const PARENT: Ref = Ref { index: 17, version: 3 };
+
+/// Far longer than it takes to write a few records.
+const LONG: Duration = Duration::from_secs(20);
 
 struct Log {
     _dir: tempfile::TempDir,
@@ -49,6 +52,7 @@ impl Log {
 
     fn lines(&mut self) -> Vec<Value> {
         self.audit.flush();
+        assert!(self.audit.settle(LONG));
         read(&self.path)
     }
 
@@ -283,5 +287,6 @@ fn a_log_that_cannot_be_opened_is_a_sentence_and_one_that_cannot_be_written_is_c
         audit.session_opened(&session());
     }
     audit.flush();
+    assert!(audit.settle(LONG));
     assert_eq!((audit.errors(), audit.lost()), (1, 3));
 }

@@ -1,13 +1,22 @@
-//! Where the lines go: a bounded buffer before a file or the standard output. A write that fails loses lines, which
-//! are counted; it never stops the gateway.
+//! A bounded buffer of lines, and a bounded queue from it to the thread that [writes](super::sink) them to a file or the
+//! standard output. Whoever adds lines never waits for either: lines for which there is no room are lost, and so are
+//! those of a write that fails. Lost lines are counted; they never stop the gateway.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use super::sink::{Message, Sink, Tally, append, count};
+use crossbeam::channel::{Sender, bounded};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
 
-/// The buffer is written out when it holds this many bytes, at the latest.
+/// The buffer is handed over when it holds this many bytes, at the latest: so many and a line make a chunk at most.
 const BUFFER: usize = 256 << 10;
+/// Chunks that may wait for the writer thread.
+const CHUNKS: usize = 64;
+/// How long the end waits for what is not written yet.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where an audit log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,15 +37,17 @@ pub struct OpenError {
     pub source: io::Error,
 }
 
-/// A buffered writer of whole lines.
+/// A buffered writer of whole lines that never waits for what it writes to.
 pub struct Lines {
     target: Target,
-    sink: Box<dyn Write + Send>,
     buffer: Vec<u8>,
-    /// A line was cut by a failed write: the next one must not be glued to it.
-    torn: bool,
-    failing: bool,
-    errors: u64,
+    writer: Sender<Message>,
+    tally: Arc<Tally>,
+    /// The writer thread is to be told to open the file anew; its queue had no room for that.
+    reopen: bool,
+    /// Lines were lost since the queue was full, and it has not come down to a half since.
+    stalled: bool,
+    /// Lines that never came to the writer thread.
     lost: u64,
 }
 
@@ -45,8 +56,9 @@ impl std::fmt::Debug for Lines {
         f.debug_struct("Lines")
             .field("target", &self.target)
             .field("buffered", &self.buffer.len())
-            .field("errors", &self.errors)
-            .field("lost", &self.lost)
+            .field("queued", &self.writer.len())
+            .field("errors", &self.errors())
+            .field("lost", &self.lost())
             .finish_non_exhaustive()
     }
 }
@@ -55,19 +67,27 @@ impl Lines {
     /// Opens the target.
     ///
     /// # Errors
-    /// The file cannot be opened for appending.
+    /// The file cannot be opened for appending, or there is no thread to write it.
     pub fn open(target: Target) -> Result<Self, OpenError> {
         let sink: Box<dyn Write + Send> = match &target {
             Target::File(path) => Box::new(append(path)?),
             Target::Stdout => Box::new(io::stdout()),
         };
-        Ok(Self::to(target, sink))
+        Self::to(target.clone(), sink).map_err(|source| {
+            let path = if let Target::File(path) = target { path } else { "standard output".into() };
+            OpenError { path, source }
+        })
     }
 
     /// Lines into any writer.
-    fn to(target: Target, sink: Box<dyn Write + Send>) -> Self {
+    fn to(target: Target, out: Box<dyn Write + Send>) -> io::Result<Self> {
+        let tally = Arc::new(Tally::default());
+        let sink = Sink::new(target.clone(), out, Arc::clone(&tally));
+        let (writer, inbox) = bounded(CHUNKS);
+        // Never joined: it may be blocked for good. It ends when it has written what was queued when we ended.
+        thread::Builder::new().name("audit".into()).spawn(move || sink.work(&inbox))?;
         let buffer = Vec::with_capacity(BUFFER + 4096);
-        Self { target, sink, buffer, torn: false, failing: false, errors: 0, lost: 0 }
+        Ok(Self { target, buffer, writer, tally, reopen: false, stalled: false, lost: 0 })
     }
 
     /// Adds a line: what `write` appends, and a newline.
@@ -84,99 +104,97 @@ impl Lines {
         }
     }
 
-    /// Writes out what is buffered. Blocks for as long as the file does.
+    /// Hands what is buffered to the writer thread. Does not wait: if the thread's queue is full, the lines stay in
+    /// the buffer, and are lost if that is full too.
     pub fn flush(&mut self) {
-        if self.buffer.is_empty() {
-            return;
+        // Nobody else fills the queue: where there is room, sending does not wait.
+        if !self.writer.is_full() {
+            self.hand_over(Instant::now());
         }
-        let torn = std::mem::take(&mut self.torn);
-        if torn {
-            self.buffer.insert(0, b'\n');
+        if self.buffer.len() >= BUFFER {
+            self.lose();
+        } else if self.stalled && self.writer.len() <= CHUNKS / 2 {
+            self.stalled = false;
+            tracing::info!(lost = self.lost(), "the audit log keeps up again");
         }
-        let (written, result) = write_out(&mut self.sink, &self.buffer);
-        match result {
-            Ok(()) => {
-                if self.failing {
-                    tracing::info!(lost = self.lost, "the audit log can be written again");
-                }
-                self.failing = false;
-            }
-            Err(error) => {
-                let (done, rest) = self.buffer.split_at_checked(written).unwrap_or((&[], &self.buffer));
-                let ends = rest.iter().filter(|&&b| b == b'\n').count() as u64;
-                self.lost += ends - u64::from(torn && done.is_empty()); // our own newline is no record
-                self.torn = done.last().map_or(torn, |&b| b != b'\n');
-                self.errors += 1;
-                if !self.failing {
-                    tracing::error!(%error, target = ?self.target, "cannot write the audit log; records are lost");
-                }
-                self.failing = true;
-            }
-        }
-        self.buffer.clear();
     }
 
-    /// Writes out what is buffered and opens the file anew (after log rotation). If it cannot be opened, the old
-    /// file stays in use.
+    /// Hands everything over and waits until it is written, for `patience` at most. Answers whether it is (or was lost
+    /// by a write that failed).
+    pub fn settle(&mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let (done, wait) = bounded(1);
+        self.hand_over(deadline)
+            && self.writer.send_deadline(Message::Settle(done), deadline).is_ok()
+            && wait.recv_deadline(deadline).is_ok()
+    }
+
+    /// Has the file opened anew (after log rotation), when what is buffered is written. If it cannot be opened, the
+    /// old file stays in use.
     pub fn reopen(&mut self) {
         self.flush();
-        let Target::File(path) = &self.target else { return };
-        match append(path) {
-            Ok(file) => {
-                self.sink = Box::new(file);
-                self.torn = false;
-            }
-            Err(error) => {
-                self.errors += 1;
-                tracing::error!(%error, "the old audit log stays in use");
-            }
-        }
+        self.reopen = true;
+        self.flush();
     }
 
     /// How many writes have failed.
-    pub const fn errors(&self) -> u64 {
-        self.errors
+    pub fn errors(&self) -> u64 {
+        self.tally.errors.load(Ordering::Relaxed)
     }
 
-    /// How many lines were lost by them.
-    pub const fn lost(&self) -> u64 {
-        self.lost
+    /// How many lines were lost, by them or for want of room.
+    pub fn lost(&self) -> u64 {
+        self.lost + self.tally.lost.load(Ordering::Relaxed)
+    }
+
+    /// Sends what waits to be sent. Answers whether all of it was.
+    fn hand_over(&mut self, deadline: Instant) -> bool {
+        if self.reopen {
+            self.reopen = self.writer.send_deadline(Message::Reopen, deadline).is_err();
+        }
+        if !self.reopen && !self.buffer.is_empty() {
+            // A copy takes as little as it can while it waits, and the buffer stays ours.
+            let lines = Message::Lines(self.buffer.as_slice().into());
+            if self.writer.send_deadline(lines, deadline).is_ok() {
+                self.buffer.clear();
+            }
+        }
+        !self.reopen && self.buffer.is_empty()
+    }
+
+    /// Gives up what is buffered.
+    fn lose(&mut self) {
+        self.lost += count(&self.buffer);
+        self.buffer.clear();
+        if !self.stalled {
+            tracing::error!(target = ?self.target, "the audit log does not keep up; records are lost");
+        }
+        self.stalled = true;
     }
 }
 
 impl Drop for Lines {
+    /// Waits for a second at most.
     fn drop(&mut self) {
-        self.flush();
-    }
-}
-
-fn append(path: &Path) -> Result<File, OpenError> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)
-        .map_err(|source| OpenError { path: path.to_owned(), source })
-}
-
-/// Like `write_all`, but says how far it came.
-fn write_out(sink: &mut dyn Write, bytes: &[u8]) -> (usize, io::Result<()>) {
-    let mut written = 0;
-    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        match sink.write(rest) {
-            Ok(0) => return (written, Err(ErrorKind::WriteZero.into())),
-            Ok(n) => written += n,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return (written, Err(error)),
+        if !self.settle(PATIENCE) {
+            self.lost += count(&self.buffer);
+            tracing::error!(
+                target = ?self.target, queued = self.writer.len(), lost = self.lost(),
+                "the audit log does not keep up; its last records may be lost"
+            );
         }
     }
-    (written, sink.flush())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::io::ErrorKind;
+    use std::sync::mpsc;
+    use std::sync::{Condvar, Mutex};
+
+    /// Far longer than any write of these tests takes.
+    const LONG: Duration = Duration::from_secs(20);
 
     /// A disk with so many bytes left.
     struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
@@ -202,23 +220,28 @@ mod tests {
         lines.line(|out| out.write_all(text.as_bytes()));
     }
 
+    fn write(lines: &mut Lines) {
+        lines.flush();
+        assert!(lines.settle(LONG));
+    }
+
     #[test]
     fn a_full_disk_loses_whole_lines_and_counts_them() {
         let disk = Arc::new(Mutex::new((Vec::new(), 8)));
-        let mut lines = Lines::to(Target::Stdout, Box::new(Disk(disk.clone())));
+        let mut lines = Lines::to(Target::Stdout, Box::new(Disk(disk.clone()))).unwrap();
         for text in ["first", "second", "third"] {
             put(&mut lines, text);
         }
-        lines.flush();
+        write(&mut lines);
         assert_eq!((lines.errors(), lines.lost()), (1, 2));
 
         put(&mut lines, "fourth");
-        lines.flush();
+        write(&mut lines);
         assert_eq!((lines.errors(), lines.lost()), (2, 3));
 
         disk.lock().unwrap().1 = 100;
         put(&mut lines, "fifth");
-        lines.flush();
+        write(&mut lines);
         assert_eq!((lines.errors(), lines.lost()), (2, 3));
         assert_eq!(String::from_utf8_lossy(&disk.lock().unwrap().0), "first\nse\nfifth\n");
     }
@@ -226,13 +249,13 @@ mod tests {
     #[test]
     fn a_line_that_cannot_be_formed_leaves_no_trace() {
         let disk = Arc::new(Mutex::new((Vec::new(), 100)));
-        let mut lines = Lines::to(Target::Stdout, Box::new(Disk(disk.clone())));
+        let mut lines = Lines::to(Target::Stdout, Box::new(Disk(disk.clone()))).unwrap();
         lines.line(|out| {
             out.extend_from_slice(b"half");
             Err(io::Error::from(ErrorKind::Other))
         });
         put(&mut lines, "whole");
-        lines.flush();
+        write(&mut lines);
         assert_eq!(lines.lost(), 1);
         assert_eq!(disk.lock().unwrap().0, b"whole\n");
     }
@@ -240,12 +263,114 @@ mod tests {
     #[test]
     fn the_buffer_is_bounded() {
         let disk = Arc::new(Mutex::new((Vec::new(), usize::MAX)));
-        let mut lines = Lines::to(Target::Stdout, Box::new(Disk(disk.clone())));
+        let mut lines = Lines::to(Target::Stdout, Box::new(Disk(disk.clone()))).unwrap();
         let text = "x".repeat(1023);
         for _ in 0..1000 {
             put(&mut lines, &text);
             assert!(lines.buffer.len() <= BUFFER + 1024);
         }
-        assert!(disk.lock().unwrap().0.len() >= 3 * BUFFER);
+        // Handed over without being asked to; the last incomplete one still waits.
+        drop(lines);
+        assert_eq!(disk.lock().unwrap().0.len(), 1000 * 1024);
+    }
+
+    /// A pager that does not read until it is told to.
+    #[derive(Default)]
+    struct Pager {
+        reads: Mutex<bool>,
+        told: Condvar,
+        content: Mutex<Vec<u8>>,
+    }
+
+    impl Pager {
+        fn read_on(&self) {
+            *self.reads.lock().unwrap() = true;
+            self.told.notify_all();
+        }
+
+        fn content(&self) -> String {
+            String::from_utf8(self.content.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    /// The pipe to it. Says when a write begins; gone when the writer thread is.
+    struct Pipe(Arc<Pager>, mpsc::Sender<()>);
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1.send(()).unwrap();
+            let reads = self.0.told.wait_while(self.0.reads.lock().unwrap(), |reads| !*reads).unwrap();
+            drop(reads);
+            self.0.content.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Lines to a pager that does not read: one is being written, and the queue is full. What was put is the last.
+    fn blocked() -> (Arc<Pager>, mpsc::Receiver<()>, Lines, String) {
+        let pager = Arc::new(Pager::default());
+        let (tell, begun) = mpsc::channel();
+        let mut lines = Lines::to(Target::Stdout, Box::new(Pipe(pager.clone(), tell))).unwrap();
+        let mut all = String::new();
+        for n in 0..=CHUNKS {
+            let text = format!("line {n}");
+            put(&mut lines, &text);
+            lines.flush();
+            assert!(lines.buffer.is_empty());
+            all += &format!("{text}\n");
+            if n == 0 {
+                begun.recv_timeout(LONG).unwrap(); // taken out of the queue
+            }
+        }
+        assert!(lines.writer.is_full());
+        (pager, begun, lines, all)
+    }
+
+    #[test]
+    fn a_sink_that_blocks_costs_lines_and_never_time() {
+        // Nothing reads until all of this is done: a flush that waited would wait for ever.
+        let (pager, _begun, mut lines, mut all) = blocked();
+        let text = "x".repeat(1023);
+        for _ in 0..BUFFER / 1024 - 1 {
+            put(&mut lines, &text);
+            lines.flush();
+        }
+        assert_eq!(lines.lost(), 0, "there is room in the buffer");
+        assert!(!lines.settle(Duration::ZERO));
+        put(&mut lines, &text);
+        assert_eq!(lines.lost(), 256, "the buffer is lost");
+        put(&mut lines, "kept");
+        lines.reopen();
+        assert_eq!((lines.lost(), lines.errors()), (256, 0));
+        assert!(lines.stalled);
+
+        pager.read_on();
+        write(&mut lines);
+        lines.flush();
+        assert!(!lines.stalled);
+        put(&mut lines, "and on");
+        write(&mut lines);
+        all += "kept\nand on\n";
+        assert_eq!(pager.content(), all);
+        assert_eq!((lines.lost(), lines.errors()), (256, 0));
+    }
+
+    #[test]
+    fn the_end_waits_a_second_for_a_sink_that_blocks() {
+        let (pager, begun, mut lines, all) = blocked();
+        put(&mut lines, "there is no room for this one");
+        let start = Instant::now();
+        drop(lines);
+        let waited = start.elapsed();
+        assert!(waited >= PATIENCE && waited < 2 * PATIENCE, "{waited:?}");
+        assert_eq!(pager.content(), "");
+
+        pager.read_on();
+        while begun.recv_timeout(LONG) != Err(mpsc::RecvTimeoutError::Disconnected) {}
+        assert_eq!(pager.content(), all);
     }
 }
