@@ -2,8 +2,8 @@
 //! else, so a data connection passes only as an expected child.
 
 use super::gateway::{Config, Gateway};
-use super::peers::{FILE_SIZE, FtpServer, Mode};
-use super::world::{CLIENT, OUTSIDE, World};
+use super::peers::{FILE_SIZE, FtpServer, Mode, same_content};
+use super::world::{CLIENT, OUTSIDE, Place, SERVER, World};
 
 /// Only the service `ftp` is allowed: port 21 and, where its ALG is on, what that negotiates.
 fn only_ftp() -> Config {
@@ -131,4 +131,39 @@ fn a_close_record_carries_the_bytes_of_the_child() {
     let size = FILE_SIZE as u64;
     assert!((size..size + size / 10).contains(&sent), "{record}");
     assert!(record["packets"][0].as_u64().unwrap() > size / 1500, "{record}");
+}
+
+/// The server behind destination NAT, called at an address that ARP is answered for; the client as it is, and
+/// translated too. The client believes the address in 227, and the server calls back from port 20.
+#[test]
+fn the_server_behind_destination_nat() {
+    const CALLED: &str = "10.1.0.100";
+    let more = "[[nat]]\ntype = \"destination\"\nfrom = \"trust\"\ndestination = [\"10.1.0.100\"]\n\
+                service = [\"tcp/2121\"]\ntranslate = \"198.51.100.2:21\"\n";
+    for source_nat in [false, true] {
+        let Some(world) = World::new() else { return };
+        if !source_nat {
+            world.ip(Place::Server, &format!("route add {CLIENT}/32 via {OUTSIDE}"));
+        }
+        let gateway = Gateway::start(&world, &Config { source_nat, more, misroute: true, ..only_ftp() });
+        let server = FtpServer::start(&world);
+        for mode in Mode::ALL {
+            let (output, target) = server.fetch_at(&world, mode, &format!("{CALLED}:2121"));
+            output.expect_ok(&format!("download with {} of {CALLED}", mode.command()));
+            same_content(&target, &server.content);
+            server.saw(&format!("\"{}", mode.command()));
+        }
+        let seen = if source_nat { OUTSIDE } else { CLIENT };
+        server.saw(&format!("\"PORT {},", comma(seen)));
+        gateway.audited("alg-message", |r| {
+            r.to_string().contains(&format!("({},", comma(SERVER)))
+                && r.to_string().contains(&format!("({},", comma(CALLED)))
+        });
+        // The server is seen at the address that was called, also when it calls.
+        let passive = gateway.audited("session-open", |r| r["application"] == "ftp-data");
+        assert!(passive["destination"].as_str().unwrap().starts_with(&format!("{CALLED}:")), "{passive}");
+        let active = gateway.audited("session-open", |r| r["source"] == format!("{SERVER}:20"));
+        assert_eq!(active["translated_source"], format!("{CALLED}:20"), "{active}");
+        assert_eq!(gateway.counter("expectations-hit"), 4);
+    }
 }

@@ -19,7 +19,7 @@ fn posternctl() -> PathBuf {
     path
 }
 
-/// What a configuration says beyond interfaces, addresses and NAT, which are always the same.
+/// What a configuration says beyond interfaces and addresses, which are always the same.
 #[derive(Clone)]
 pub struct Config {
     /// Services that may go from `trust` to `untrust`.
@@ -36,7 +36,14 @@ pub struct Config {
     pub memory_mb: Option<u32>,
     /// How long a TCP session stays after both ends have closed it, seconds.
     pub time_wait: u32,
+    /// Clients are translated to the outside address.
+    pub source_nat: bool,
+    /// Further tables.
+    pub more: &'static str,
 }
+
+const SOURCE_NAT: &str =
+    "[[nat]]\ntype = \"source\"\nfrom = \"trust\"\nto = \"untrust\"\ntranslate = \"interface\"\n\n";
 
 impl Config {
     /// One rule, which allows these services.
@@ -49,6 +56,8 @@ impl Config {
             inside_device: "af_packet:pgw0",
             memory_mb: None,
             time_wait: 120,
+            source_nat: true,
+            more: "",
         }
     }
 
@@ -63,7 +72,7 @@ impl Config {
              [[interface]]\nname = \"outside\"\ndevice = \"af_packet:pgw1\"\nzone = \"untrust\"\n\
              addresses = [\"{OUTSIDE}/24\"]\n{mtu}\n\
              [[route]]\nto = \"0.0.0.0/0\"\nvia = \"{SERVER}\"\n\n\
-             [[nat]]\ntype = \"source\"\nfrom = \"trust\"\nto = \"untrust\"\ntranslate = \"interface\"\n\n\
+             {nat}\
              [[rule]]\nname = \"under test\"\nfrom = \"trust\"\nto = \"untrust\"\nservice = {services:?}\n\
              action = \"allow\"\nlog = true\n",
             misroute = self.misroute,
@@ -74,7 +83,9 @@ impl Config {
             device = self.inside_device,
             mtu = self.outside_mtu.map(|m| format!("mtu = {m}\n")).unwrap_or_default(),
             services = self.services,
+            nat = if self.source_nat { SOURCE_NAT } else { "" },
         );
+        text.push_str(self.more);
         if let Some(mode) = self.alg_mode {
             let _ = write!(text, "\n[[alg]]\nname = \"ftp\"\nprotocol = \"ftp\"\nmode = \"{mode}\"\n");
         }

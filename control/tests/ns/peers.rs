@@ -137,9 +137,18 @@ impl FtpServer {
 
     /// Fetches the file.
     pub fn fetch(&self, world: &World, mode: Mode) -> (Output, PathBuf) {
+        self.fetch_at(world, mode, SERVER)
+    }
+
+    /// Fetches the file from `place`: an address, perhaps with a port, by which the client calls the server. What the
+    /// server's replies name is believed.
+    pub fn fetch_at(&self, world: &World, mode: Mode, place: &str) -> (Output, PathBuf) {
         let target = world.files.path().join(format!("fetched-{}", mode.command()));
         let _ = fs::remove_file(&target);
-        let output = run(curl(world, mode).arg("-o").arg(&target).arg(format!("ftp://{SERVER}/file")));
+        let output = run(curl(world, mode)
+            .args(["--no-ftp-skip-pasv-ip", "-o"])
+            .arg(&target)
+            .arg(format!("ftp://{place}/file")));
         (output, target)
     }
 
