@@ -110,7 +110,13 @@ fn policy(shared: &Shared) -> Option<Policy> {
         generation: 1,
         zones: vec!["trust".to_owned(), "untrust".to_owned()],
         rules,
-        source_nat: vec![SourceNat { from: zone(0), to: zone(1), translate: NatTarget::Interface }],
+        source_nat: vec![SourceNat {
+            from: zone(0),
+            to: zone(1),
+            source: vec![],
+            destination: vec![],
+            translate: NatTarget::Interface,
+        }],
         interface_nat: vec![
             None,
             Some(NatAddress { addr: OUTSIDE, pool: shared.registry.register(OUTSIDE)? }),

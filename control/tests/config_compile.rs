@@ -55,18 +55,24 @@ fn the_policy_of_the_reference() {
             service(Protocol::Udp, (6881, 6899), Unknown),
         ]
     );
-    let nat = &policy.source_nat[0];
-    assert_eq!((nat.from, nat.to), (ZoneSet([1, 0, 0, 0]), ZoneSet([2, 0, 0, 0])));
-    assert_eq!(nat.translate, NatTarget::Interface);
+    let translations: Vec<_> = policy.source_nat.iter().map(|nat| nat.translate).collect();
+    assert_eq!(translations, [NatTarget::Nothing, NatTarget::Pool(0), NatTarget::Interface]);
+    for nat in &policy.source_nat {
+        assert_eq!((nat.from, nat.to), (ZoneSet([1, 0, 0, 0]), ZoneSet([2, 0, 0, 0])));
+    }
+    assert_eq!(policy.source_nat[0].destination, [prefix([192, 0, 2, 0], 24)]);
+    assert_eq!(policy.source_nat[1].source, [prefix([10, 1, 0, 0], 24), prefix([10, 9, 0, 1], 32)]);
+    let pool = |n: u8| NatAddress { addr: [203, 0, 113, n].into(), pool: PoolAddr(2 + u16::from(n)) };
+    assert_eq!(policy.pools, [(0..32).map(pool).collect::<Vec<_>>()]);
     let addr = |addr: [u8; 4], pool| Some(NatAddress { addr: addr.into(), pool: PoolAddr(pool) });
     assert_eq!(policy.interface_nat, [addr([10, 1, 0, 1], 0), addr([198, 51, 100, 1], 1)]);
     let nat = &policy.destination_nat[0];
-    let called = NatAddress { addr: [198, 51, 100, 1].into(), pool: PoolAddr(2) };
+    let called = NatAddress { addr: [198, 51, 100, 1].into(), pool: PoolAddr(34) };
     assert_eq!((nat.from, nat.destination.as_slice()), (ZoneSet([2, 0, 0, 0]), [called].as_slice()));
     assert_eq!(nat.services, [service(Protocol::Tcp, (2121, 2121), Unknown)]);
     assert_eq!((nat.addr, nat.port), ([10, 1, 0, 2].into(), Some(21)));
-    assert_eq!(policy.translated, [Ipv4Addr::new(198, 51, 100, 1)]);
-    let reserved: Vec<_> = policy.reserved_ports(PoolAddr(2)).collect();
+    assert_eq!((policy.translated.len(), policy.translated[0]), (33, Ipv4Addr::new(198, 51, 100, 1)));
+    let reserved: Vec<_> = policy.reserved_ports(PoolAddr(34)).collect();
     assert_eq!(reserved, [(Protocol::Tcp, (2121, 2121))]);
     assert_eq!(policy.reserved_ports(PoolAddr(1)).count(), 0);
     assert_eq!(policy.timeouts, Timeouts::default());

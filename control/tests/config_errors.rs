@@ -95,7 +95,7 @@ fn unknown_keys_of_every_table() {
         (
             "[[nat]]",
             "type = 'source'\nfrom = 'any'\nto = 'any'\ntranslate = 'interface'",
-            "one of type, from, to, destination, service, translate",
+            "one of type, from, to, source, destination, service, translate",
         ),
         ("[limits]", "", "one of icmp_errors_per_second, deny_events_per_second"),
         (
@@ -154,7 +154,8 @@ fn missing_keys_stand_at_their_table() {
     );
     expect(
         "»[[nat]]\ntype = 'source'\nfrom = 'trust'\nto = 'untrust'",
-        "[[nat]] has no \"translate\"; expected \"interface\"",
+        "[[nat]] has no \"translate\"; expected \"interface\", \"none\", or the addresses of a pool such as \
+         [\"203.0.113.0/27\"]",
     );
 }
 
@@ -449,11 +450,29 @@ fn nat() {
         "nat type \"static\" is not available in this release; expected one of source, destination",
     );
     let nat = "[[nat]]\ntype = 'source'\nfrom = 'trust'\nto = 'untrust'\n";
-    expect(
-        &format!("{nat}translate = [»'203.0.113.0/27']"),
-        "a pool such as \"203.0.113.0/27\" is not available in this release; expected \"interface\"",
-    );
-    expect(&format!("{nat}translate = »'iface'"), "unknown translation \"iface\"; expected interface");
+    for good in ["['203.0.113.0/24']", "'198.51.100.7'", "['203.0.113.0/27', '203.0.113.64']", "'none'"] {
+        assert_eq!(errors(&format!("{nat}translate = {good}\n{INTERFACES}")), Vec::<String>::new());
+    }
+    for (text, message) in [
+        ("»'iface'", "unknown translation \"iface\"; expected one of interface, none"),
+        (
+            "['203.0.113.1', »'none']",
+            "bad pool \"none\"; expected an IPv4 address or network, such as 10.1.0.0/16",
+        ),
+        (
+            "[»'203.0.113.1/27']",
+            "bad pool \"203.0.113.1/27\"; expected no bits set after the prefix, such as 203.0.113.0/27",
+        ),
+        ("[»'203.0.112.0/23']", "bad pool \"203.0.112.0/23\"; expected at most 256 addresses"),
+        ("»['203.0.113.0/24', '203.0.112.0/24']", "the pool has 512 addresses; expected at most 256"),
+        ("[»'198.51.100.255']", "bad pool \"198.51.100.255\"; expected addresses that hosts can have"),
+        ("[»'224.0.0.0/24']", "bad pool \"224.0.0.0/24\"; expected addresses that hosts can have"),
+    ] {
+        expect(&format!("{nat}translate = {text}"), message);
+    }
+    expect(&format!("{nat}source = »'office'\ntranslate = 'none'"), {
+        "unknown address \"office\"; expected a name that is defined or a literal such as 10.1.0.0/16"
+    });
     expect("[[»pool]]\nname = 'p'", {
         "\"pool\" in the file is not available in this release; expected one of gateway, dataplane, interface, route, \
          neighbor, zone, address, service, alg, rule, nat, limits, timeouts, log, control"
@@ -486,6 +505,10 @@ fn destination_nat() {
         (
             nat(&format!("to = »'trust'\n{called}translate = '10.1.0.2'")),
             "\"to\" in [[nat]] of type \"destination\"; expected no \"to\"".into(),
+        ),
+        (
+            nat(&format!("source = »'10.0.0.0/8'\n{called}translate = '10.1.0.2'")),
+            "\"source\" in [[nat]] of type \"destination\"; expected no \"source\"".into(),
         ),
         (
             nat("destination = [»'198.51.100.0/24']\ntranslate = '10.1.0.2'"),

@@ -72,13 +72,17 @@ pub struct Rule {
     pub log: bool,
 }
 
-/// Source NAT of a zone pair.
+/// Source NAT of a zone pair, or an exception from it.
 #[derive(Clone, Debug)]
 pub struct SourceNat {
     /// Zones that the session comes from.
     pub from: ZoneSet,
     /// Zones that it goes to.
     pub to: ZoneSet,
+    /// Original source; empty for any.
+    pub source: Vec<Prefix>,
+    /// Translated destination; empty for any.
+    pub destination: Vec<Prefix>,
     /// Where to.
     pub translate: NatTarget,
 }
@@ -88,6 +92,10 @@ pub struct SourceNat {
 pub enum NatTarget {
     /// The first address of the egress interface.
     Interface,
+    /// An address of this pool of [`Policy::pools`].
+    Pool(u16),
+    /// Nothing: the session is not translated.
+    Nothing,
 }
 
 /// Destination NAT: what is sent to an outside address goes to a host inside.
@@ -218,9 +226,11 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// Source NAT, first match wins.
     pub source_nat: Vec<SourceNat>,
+    /// Pools of source NAT.
+    pub pools: Vec<Vec<NatAddress>>,
     /// Destination NAT, first match wins.
     pub destination_nat: Vec<DestinationNat>,
-    /// Addresses of destination NAT, ascending: what comes to them and neither a session nor an entry claims ends here.
+    /// Addresses of destination NAT and of pools, ascending: what comes to them and neither a session nor an entry claims ends here.
     pub translated: Vec<Ipv4Addr>,
     /// First address of each interface, by [`crate::key::InterfaceId`], with its port space; none without an address.
     pub interface_nat: Vec<Option<NatAddress>>,

@@ -73,7 +73,13 @@ fn policy(shared: &Shared) -> Policy {
         generation: 1,
         zones: vec!["trust".into(), "untrust".into()],
         rules: vec![rule],
-        source_nat: vec![SourceNat { from: zone(0), to: zone(1), translate: NatTarget::Interface }],
+        source_nat: vec![SourceNat {
+            from: zone(0),
+            to: zone(1),
+            source: vec![],
+            destination: vec![],
+            translate: NatTarget::Interface,
+        }],
         interface_nat: vec![None, Some(NatAddress { addr: GATEWAY[1], pool })],
         ..Policy::default()
     }

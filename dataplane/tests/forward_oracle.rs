@@ -85,7 +85,13 @@ impl Gateway {
                 log: false,
             }],
             source_nat: if nat {
-                vec![SourceNat { from: zone(0), to: zone(1), translate: NatTarget::Interface }]
+                vec![SourceNat {
+                    from: zone(0),
+                    to: zone(1),
+                    source: vec![],
+                    destination: vec![],
+                    translate: NatTarget::Interface,
+                }]
             } else {
                 vec![]
             },

@@ -1,9 +1,9 @@
 //! Rules, NAT, timeouts and ALG profiles.
 
-use crate::config::{AlgProtocol, Config, ConfigError, Place, Problem, Report, Zones};
+use crate::config::{AlgProtocol, Config, ConfigError, Place, Problem, Report, Translate, Zones};
 use core::net::Ipv4Addr;
 use dataplane::policy::{
-    AlgProfiles, DestinationNat, NatAddress, Policy, PoolAddr, Rule, SourceNat, ZoneSet,
+    AlgProfiles, DestinationNat, NatAddress, NatTarget, Policy, PoolAddr, Rule, SourceNat, ZoneSet,
 };
 
 /// Compiles the policy. `nat_address` gives each translated address its place in the gateway's registry of port
@@ -26,11 +26,6 @@ pub fn compile_policy(
         action: rule.action,
         log: rule.log,
     });
-    let source_nat = config.nats.iter().map(|nat| SourceNat {
-        from: zone_set(&nat.from),
-        to: zone_set(&nat.to),
-        translate: nat.translate,
-    });
     let mut registered = |addr: Ipv4Addr, place: Place, of: &str| match nat_address(addr) {
         Some(pool) => Ok(NatAddress { addr, pool }),
         None => Err(registry_full(config, addr, place, of)),
@@ -40,6 +35,26 @@ pub fn compile_policy(
         let of = format!(" of interface \"{}\"", interface.name);
         let first = interface.addresses.first();
         interface_nat.push(first.map(|net| registered(net.addr(), interface.place, &of)).transpose()?);
+    }
+    let (mut source_nat, mut pools) = (Vec::new(), Vec::new());
+    for nat in &config.nats {
+        let translate = match &nat.translate {
+            Translate::Interface => NatTarget::Interface,
+            Translate::Nothing => NatTarget::Nothing,
+            Translate::Pool(addresses) => {
+                let pool = addresses.iter().map(|addr| registered(*addr, nat.place, ""));
+                pools.push(pool.collect::<Result<Vec<_>, Report>>()?);
+                // Every pool has an address, and the registry ends long before its numbers do.
+                NatTarget::Pool(u16::try_from(pools.len() - 1).unwrap_or(u16::MAX))
+            }
+        };
+        source_nat.push(SourceNat {
+            from: zone_set(&nat.from),
+            to: zone_set(&nat.to),
+            source: nat.source.clone(),
+            destination: nat.destination.clone(),
+            translate,
+        });
     }
     let mut destination_nat = Vec::new();
     for nat in &config.destination_nats {
@@ -62,7 +77,8 @@ pub fn compile_policy(
         destination_nat,
         translated,
         rules: rules.collect(),
-        source_nat: source_nat.collect(),
+        source_nat,
+        pools,
         timeouts: config.timeouts,
         alg: alg_profiles(config),
         log_default_deny: config.log.deny,

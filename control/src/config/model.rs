@@ -4,7 +4,7 @@ use super::source::Place;
 use core::net::Ipv4Addr;
 use dataplane::device::Device;
 use dataplane::key::{InterfaceId, ZoneId};
-use dataplane::policy::{Action, AlgMode, NatTarget, Prefix, Service, Timeouts};
+use dataplane::policy::{Action, AlgMode, Prefix, Service, Timeouts};
 use ipnet::Ipv4Net;
 use std::path::PathBuf;
 
@@ -49,9 +49,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// Addresses of destination NAT, in the order of the file.
+    /// Addresses of destination NAT and of pools.
     pub fn translated(&self) -> impl Iterator<Item = Ipv4Addr> {
-        self.destination_nats.iter().flat_map(|nat| nat.destination.iter().copied())
+        let pools = self.nats.iter().filter_map(|nat| match &nat.translate {
+            Translate::Pool(addresses) => Some(addresses),
+            Translate::Interface | Translate::Nothing => None,
+        });
+        self.destination_nats.iter().map(|nat| &nat.destination).chain(pools).flatten().copied()
     }
 }
 
@@ -254,10 +258,25 @@ pub struct Nat {
     pub from: Zones,
     /// Where they go.
     pub to: Zones,
+    /// Original source; empty for any.
+    pub source: Vec<Prefix>,
+    /// Translated destination; empty for any.
+    pub destination: Vec<Prefix>,
     /// What they are translated to.
-    pub translate: NatTarget,
+    pub translate: Translate,
     /// Where it stands.
     pub place: Place,
+}
+
+/// What source NAT translates to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Translate {
+    /// The first address of the egress interface.
+    Interface,
+    /// The addresses of a pool.
+    Pool(Vec<Ipv4Addr>),
+    /// Nothing: an exception from the entries behind it.
+    Nothing,
 }
 
 /// `[[nat]]`: destination NAT.

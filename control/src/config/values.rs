@@ -68,7 +68,7 @@ pub(super) fn is_end(net: &Ipv4Net) -> bool {
     net.prefix_len() < 31 && (net.addr() == net.network() || net.addr() == net.broadcast())
 }
 
-fn is_host(addr: Ipv4Addr) -> bool {
+pub(super) fn is_host(addr: Ipv4Addr) -> bool {
     let [first, ..] = addr.octets();
     (1..240).contains(&first) && !addr.is_loopback() && !addr.is_multicast()
 }

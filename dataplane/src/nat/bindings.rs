@@ -32,17 +32,20 @@ pub struct BindingKey {
     pub addr: IpAddr,
     /// Inside port, or identifier of ICMP echo.
     pub port: u16,
-    /// The translated address.
+    /// The translated address; of a pool the one that the inside address is paired with, also where the binding had to
+    /// take another.
     pub pool: PoolAddr,
 }
 
 /// A mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// Inside endpoint, protocol and number of the translated address.
+    /// What it is found by.
     pub inside: BindingKey,
     /// The translated address.
     pub outside_addr: Ipv4Addr,
+    /// Its port space.
+    pub outside_pool: PoolAddr,
     /// The translated port.
     pub outside_port: u16,
     /// How many count on it.
@@ -184,7 +187,23 @@ impl Bindings {
         ports: &PortSpace,
         random: u64,
     ) -> Result<BindingId, BindError> {
-        let key = BindingKey { protocol, addr: inside.0, port: inside.1, pool: outside.pool };
+        self.get_or_create_of(protocol, inside, outside.pool, [(outside, ports)], random)
+    }
+
+    /// The same at the first of several addresses that has a port. `paired` is the number of the one that the inside
+    /// address is paired with (RFC 4787 REQ-2): it must be the same at every call for that address, and be tried first.
+    ///
+    /// # Errors
+    /// No port at any, or no room.
+    pub fn get_or_create_of<'p>(
+        &mut self,
+        protocol: Protocol,
+        inside: (IpAddr, u16),
+        paired: PoolAddr,
+        outside: impl IntoIterator<Item = (NatAddress, &'p PortSpace)>,
+        random: u64,
+    ) -> Result<BindingId, BindError> {
+        let key = BindingKey { protocol, addr: inside.0, port: inside.1, pool: paired };
         if let Some(id) = self.find(&key) {
             self.retain(id);
             return Ok(id);
@@ -193,8 +212,11 @@ impl Bindings {
             return Err(BindError::TableFull);
         }
         let hint = PortHint::like(inside.1);
-        let port = ports.alloc(self.worker, protocol, hint, random).ok_or(BindError::PortsExhausted)?;
-        self.insert(key, outside.addr, port).ok_or(BindError::TableFull)
+        let (address, port) = outside
+            .into_iter()
+            .find_map(|(address, ports)| Some((address, ports.alloc(self.worker, protocol, hint, random)?)))
+            .ok_or(BindError::PortsExhausted)?;
+        self.insert(key, address, port).ok_or(BindError::TableFull)
     }
 
     /// For an ALG: reserves the translation of `count` consecutive inside ports from `inside` on, as consecutive
@@ -202,7 +224,7 @@ impl Bindings {
     ///
     /// An inside endpoint that has a binding keeps it, and the wish for parity yields: mapping alike (RFC 4787 REQ-1)
     /// is the stronger rule. Where some ports of the run have bindings and others have not, the others must fit
-    /// beside them.
+    /// beside them. So does its address, where that is another of the pool.
     ///
     /// # Errors
     /// No ports that would do, or no room. Nothing is reserved then.
@@ -234,14 +256,20 @@ impl Bindings {
             return Err(BindError::TableFull);
         }
 
-        let first = match (0..).zip(found).find_map(|(i, id)| Some((i, self.get(id?)?.outside_port))) {
+        let mut outside = outside;
+        let first = match (0..).zip(found).find_map(|(i, id)| Some((i, *self.get(id?)?))) {
             None => {
                 let hint = PortHint { preferred: inside.1, parity, count };
                 ports.alloc(self.worker, protocol, hint, random).ok_or(BindError::PortsExhausted)?
             }
-            Some((i, port)) => {
-                let first: u16 = port.checked_sub(i).ok_or(BindError::PortsExhausted)?;
-                self.complete(protocol, ports, first, count, &found)?;
+            Some((i, binding)) => {
+                let first: u16 = binding.outside_port.checked_sub(i).ok_or(BindError::PortsExhausted)?;
+                let there = NatAddress { addr: binding.outside_addr, pool: binding.outside_pool };
+                if there != outside && missing > 0 {
+                    return Err(BindError::PortsExhausted); // `ports` are another address's
+                }
+                outside = there;
+                self.complete(protocol, ports, (outside.pool, first), count, &found)?;
                 first
             }
         };
@@ -254,7 +282,7 @@ impl Bindings {
                     id
                 }
                 // There is room: it was counted above.
-                None => self.insert(key(i), outside.addr, first + i).ok_or(BindError::TableFull)?,
+                None => self.insert(key(i), outside, first + i).ok_or(BindError::TableFull)?,
             };
             ids.push(id);
         }
@@ -276,7 +304,7 @@ impl Bindings {
         let binding = *binding;
         if binding.refs == 0 {
             self.remove(id, &binding.inside);
-            hold_down.push(now, binding.inside.pool, binding.inside.protocol, binding.outside_port);
+            hold_down.push(now, binding.outside_pool, binding.inside.protocol, binding.outside_port);
         }
         true
     }
@@ -292,7 +320,7 @@ impl Bindings {
             self.remove(id, &binding.inside);
             let (protocol, port) = (binding.inside.protocol, binding.outside_port);
             let freed =
-                registry.get(binding.inside.pool).is_some_and(|p| p.free(self.worker, protocol, port));
+                registry.get(binding.outside_pool).is_some_and(|p| p.free(self.worker, protocol, port));
             debug_assert!(freed, "port {port} was not taken");
         }
         true
@@ -308,13 +336,13 @@ impl Bindings {
         &self,
         protocol: Protocol,
         ports: &PortSpace,
-        first: u16,
+        (pool, first): (PoolAddr, u16),
         count: u16,
         found: &[Option<BindingId>],
     ) -> Result<(), BindError> {
         let run = || (0..count).zip(found).map(|(i, id)| (first.checked_add(i), id));
         let mut fits = run().all(|(port, id)| match id {
-            Some(id) => port.is_some() && self.get(*id).map(|b| b.outside_port) == port,
+            Some(id) => self.get(*id).is_some_and(|b| b.outside_pool == pool && Some(b.outside_port) == port),
             None => port.is_some_and(|p| {
                 p >= FIRST_PORT && ports.owner(p) == self.worker && !ports.is_taken(protocol, p)
             }),
@@ -334,11 +362,17 @@ impl Bindings {
         slot.binding.as_mut().filter(|_| slot.version == id.version)
     }
 
-    fn insert(&mut self, inside: BindingKey, outside_addr: Ipv4Addr, outside_port: u16) -> Option<BindingId> {
+    fn insert(&mut self, inside: BindingKey, outside: NatAddress, outside_port: u16) -> Option<BindingId> {
         let index = self.free;
         let slot = self.slots.get_mut(index as usize)?;
         self.free = slot.next_free;
-        slot.binding = Some(Binding { inside, outside_addr, outside_port, refs: 1 });
+        slot.binding = Some(Binding {
+            inside,
+            outside_addr: outside.addr,
+            outside_pool: outside.pool,
+            outside_port,
+            refs: 1,
+        });
         let id = BindingId { index, version: slot.version };
         self.len += 1;
         let (slots, hasher) = (&self.slots, &self.hasher);

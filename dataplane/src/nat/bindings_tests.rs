@@ -200,3 +200,35 @@ fn what_came_to_nothing_leaves_no_resting_port() {
     assert!(!b.bindings.cancel(id, &registry), "it has ended");
     assert_eq!((b.bindings.len(), b.hold.len(), b.ports().in_use(TCP)), (0, 0, 0));
 }
+
+#[test]
+fn the_next_address_of_a_pool_and_back() {
+    let mut b = bench(1, 64);
+    let addr = Ipv4Addr::new(198, 51, 100, 2);
+    let next = NatAddress { addr, pool: b.registry.register(addr).unwrap() };
+    let registry = Arc::clone(&b.registry);
+    let [first_ports, next_ports] = [b.outside, next].map(|a| registry.get(a.pool).unwrap());
+    let both = [(b.outside, first_ports), (next, next_ports)];
+    let get = |b: &mut Bench, port: u16| {
+        b.bindings.get_or_create_of(TCP, (host(2), port), b.outside.pool, both, 5).unwrap()
+    };
+    first_ports.reserve([(TCP, (0, u16::MAX))].into_iter());
+    let id = get(&mut b, 5_000);
+    let binding = *b.bindings.get(id).unwrap();
+    assert_eq!((binding.outside_addr, binding.outside_pool), (addr, next.pool));
+    // The first has ports again: who has the next stays there, and is published there.
+    first_ports.reserve(core::iter::empty());
+    assert_eq!(get(&mut b, 5_000), id);
+    let other = get(&mut b, 5_001);
+    assert_eq!(b.bindings.get(other).unwrap().outside_pool, b.outside.pool);
+    let published = b.publish((host(2), 5_000), 1, Parity::Any).unwrap();
+    assert_eq!((published.addr, published.port), (addr, binding.outside_port));
+    assert_eq!(b.publish((host(2), 5_000), 3, Parity::Any), Err(BindError::PortsExhausted));
+    // The port goes back to where it came from.
+    for _ in 0..3 {
+        assert!(b.release(id, Tick(0)));
+    }
+    assert!(b.bindings.get(id).is_none());
+    assert_eq!(b.hold.expire(Tick(HOLD), HOLD, 10), 1);
+    assert_eq!((b.hold.lost(), next_ports.in_use(TCP), first_ports.in_use(TCP)), (0, 0, 1));
+}

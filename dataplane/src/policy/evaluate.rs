@@ -1,8 +1,8 @@
 //! What the policy says of one new session. Reads only, allocates nothing.
 
 use super::{
-    Action, AlgMode, AlgProfiles, Decision, DestinationNat, NatAddress, Policy, PoolAddr, Prefix, Query,
-    Rule, RuleId, Service, SourceNat,
+    Action, AlgMode, AlgProfiles, Decision, DestinationNat, NatAddress, NatTarget, Policy, PoolAddr, Prefix,
+    Query, Rule, RuleId, Service, SourceNat,
 };
 use crate::key::{InterfaceId, Protocol, ZoneId};
 use alg::Application;
@@ -26,10 +26,43 @@ impl Policy {
         }
     }
 
-    /// Source NAT for sessions from one zone to another: the first entry that matches.
+    /// Source NAT of a session: the first entry that matches.
     #[must_use]
-    pub fn source_nat(&self, from: ZoneId, to: ZoneId) -> Option<&SourceNat> {
-        self.source_nat.iter().find(|nat| nat.from.contains(from) && nat.to.contains(to))
+    pub fn source_nat(
+        &self,
+        from: ZoneId,
+        to: ZoneId,
+        source: IpAddr,
+        destination: IpAddr,
+    ) -> Option<&SourceNat> {
+        self.source_nat.iter().find(|nat| {
+            nat.from.contains(from)
+                && nat.to.contains(to)
+                && holds(&nat.source, source)
+                && holds(&nat.destination, destination)
+        })
+    }
+
+    /// The addresses that source NAT may translate a session to, which leaves by `egress`; empty if it is not
+    /// translated. None if it should be and there is no address: it must be refused.
+    #[must_use]
+    pub fn source_addresses(
+        &self,
+        (from, to): (ZoneId, ZoneId),
+        source: IpAddr,
+        destination: IpAddr,
+        egress: InterfaceId,
+    ) -> Option<&[NatAddress]> {
+        match self.source_nat(from, to, source, destination).map(|nat| nat.translate) {
+            None | Some(NatTarget::Nothing) => Some(&[]),
+            Some(NatTarget::Interface) => {
+                let address = self.interface_nat.get(usize::from(egress.0))?.as_ref()?;
+                Some(core::slice::from_ref(address))
+            }
+            Some(NatTarget::Pool(pool)) => {
+                self.pools.get(usize::from(pool)).map(Vec::as_slice).filter(|pool| !pool.is_empty())
+            }
+        }
     }
 
     /// Where destination NAT sends a packet that comes from a zone to this address and port (0 for ICMP): the first
@@ -74,13 +107,6 @@ impl Policy {
             });
             any.into_iter().flatten().chain(listed)
         })
-    }
-
-    /// The translated address of source NAT to this interface. None if it has no address: a session that should be
-    /// translated there must be refused.
-    #[must_use]
-    pub fn nat_address(&self, interface: InterfaceId) -> Option<NatAddress> {
-        self.interface_nat.get(usize::from(interface.0)).copied().flatten()
     }
 
     /// Whether sessions of this application get an ALG.

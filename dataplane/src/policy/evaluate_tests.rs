@@ -157,16 +157,38 @@ fn only_ftp_has_an_alg_and_it_can_be_off() {
 fn source_nat_is_by_zone_pair_and_interface() {
     let pool = PoolAddr(3);
     let address = NatAddress { addr: Ipv4Addr::new(198, 51, 100, 1), pool };
-    let nat = SourceNat { from: zones(&[0]), to: zones(&[1, 2]), translate: NatTarget::Interface };
-    let policy =
-        Policy { source_nat: vec![nat], interface_nat: vec![None, Some(address)], ..Policy::default() };
-    assert!(policy.source_nat(TRUST, UNTRUST).is_some());
-    assert!(policy.source_nat(TRUST, ZoneId(2)).is_some());
-    assert!(policy.source_nat(TRUST, TRUST).is_none());
-    assert!(policy.source_nat(UNTRUST, TRUST).is_none());
-    assert_eq!(policy.nat_address(InterfaceId(1)), Some(address));
-    assert_eq!(policy.nat_address(InterfaceId(0)), None);
-    assert_eq!(policy.nat_address(InterfaceId(2)), None);
+    let entry = |to: &[u16], destination: &[&str], translate| SourceNat {
+        from: zones(&[0]),
+        to: zones(to),
+        source: vec![Prefix::parse("10.1.0.0/24").unwrap()],
+        destination: destination.iter().map(|p| Prefix::parse(p).unwrap()).collect(),
+        translate,
+    };
+    let exception = entry(&[1, 2], &["198.51.100.9"], NatTarget::Nothing);
+    let nats = vec![exception, entry(&[1], &[], NatTarget::Interface), entry(&[2], &[], NatTarget::Pool(0))];
+    let pooled = [4, 5].map(|n| NatAddress { addr: Ipv4Addr::new(203, 0, 113, 4), pool: PoolAddr(n) });
+    let policy = Policy {
+        source_nat: nats,
+        interface_nat: vec![None, Some(address)],
+        pools: vec![pooled.to_vec()],
+        ..Policy::default()
+    };
+    let (inside, peer, excepted) = (ip([10, 1, 0, 2]), ip([198, 51, 100, 2]), ip([198, 51, 100, 9]));
+    let addresses = |from, to, source, destination, egress| {
+        policy.source_addresses((from, to), source, destination, InterfaceId(egress)).map(<[_]>::to_vec)
+    };
+    assert_eq!(addresses(TRUST, UNTRUST, inside, peer, 1), Some(vec![address]));
+    assert_eq!(addresses(TRUST, UNTRUST, inside, peer, 0), None, "no address to translate to");
+    assert_eq!(addresses(TRUST, UNTRUST, inside, peer, 2), None);
+    assert_eq!(addresses(TRUST, ZoneId(2), inside, peer, 0), Some(pooled.to_vec()));
+    assert_eq!(addresses(TRUST, UNTRUST, inside, excepted, 0), Some(vec![]));
+    assert_eq!(addresses(TRUST, UNTRUST, ip([10, 1, 1, 2]), peer, 1), Some(vec![]), "not its source");
+    assert_eq!(addresses(TRUST, TRUST, inside, peer, 1), Some(vec![]));
+    assert_eq!(addresses(UNTRUST, TRUST, inside, peer, 1), Some(vec![]));
+}
+
+fn ip(octets: [u8; 4]) -> IpAddr {
+    IpAddr::V4(octets.into())
 }
 
 /// The oracle: writes every rule out as the set of its (service, prefix pair) triples, and filters from the back.

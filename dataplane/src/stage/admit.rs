@@ -53,6 +53,24 @@ fn keeps_port<B>(cx: &Context<'_>, item: &Item<B>, expected: &expect::Init) -> b
     port < FIRST_PORT || leads().is_some_and(|(host, to)| IpAddr::V4(host) == item.key.source() && to == port)
 }
 
+/// Which of `len` addresses of a pool an inside address is paired with: always the same one (RFC 4787 REQ-2), at every
+/// worker.
+fn paired_with(inside: IpAddr, len: usize) -> usize {
+    let bits = match inside {
+        IpAddr::V4(addr) => u64::from(addr.to_bits()),
+        IpAddr::V6(addr) => {
+            let bits = addr.to_bits();
+            #[expect(clippy::cast_possible_truncation, reason = "both halves count")]
+            let folded = (bits >> 64) as u64 ^ bits as u64;
+            folded
+        }
+    };
+    // Fibonacci hashing (Knuth): the high bits of the product depend on all bits.
+    let hash = bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    // Below `len`, since the hash is below 2^32.
+    ((hash * len as u64) >> 32) as usize
+}
+
 impl From<BindError> for DropReason {
     fn from(error: BindError) -> Self {
         match error {
@@ -94,14 +112,15 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let hop = route::next_hop(cx, host.to_bits())?;
         let to = cx.fib.interface(hop.interface).ok_or(DropReason::TxNoPort)?.zone;
         let from = item.key.scope;
-        let nat = match cx.policy.source_nat(from, to) {
+        let nat = cx
+            .policy
+            .source_addresses((from, to), item.key.source(), IpAddr::V4(host), hop.interface)
             // A translation that has no address to translate to admits nothing.
-            Some(_) => Some(cx.policy.nat_address(hop.interface).ok_or(DropReason::NatPortsExhausted)?),
-            None => None,
-        };
-        let home = match nat {
-            Some(_) => cx.shared.home.of_endpoint(item.key.source(), item.key.sport),
-            None => cx.shared.home.of_tuple(&item.key),
+            .ok_or(DropReason::NatPortsExhausted)?;
+        let home = if nat.is_empty() {
+            cx.shared.home.of_tuple(&item.key)
+        } else {
+            cx.shared.home.of_endpoint(item.key.source(), item.key.sport)
         };
         if home != self.id {
             return Ok(Admission::Fate(Fate::HandOff(home)));
@@ -218,7 +237,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return Err(DropReason::ExpectationGone);
         }
         parent.add_child();
-        match self.open(cx, init, nat) {
+        match self.open(cx, init, nat.as_slice()) {
             Ok(hit) => {
                 self.count(cx, Counter::ExpectationsHit, 1);
                 self.tell(
@@ -242,7 +261,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         &mut self,
         cx: &Context<'a>,
         mut init: Init,
-        nat: Option<NatAddress>,
+        nat: &[NatAddress],
     ) -> Result<Hit<'a>, DropReason> {
         let reserved = self.reserve(cx, &mut init, nat);
         let opened = reserved.and_then(|()| self.publish(cx, &init));
@@ -257,17 +276,14 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         opened
     }
 
-    fn reserve(
-        &mut self,
-        cx: &Context<'_>,
-        init: &mut Init,
-        nat: Option<NatAddress>,
-    ) -> Result<(), DropReason> {
-        if let Some(address) = nat {
-            let ports = cx.shared.registry.get(address.pool).ok_or(DropReason::NatPortsExhausted)?;
-            let inside = (init.forward.source(), init.forward.sport);
-            let random = self.rng.draw();
-            let id = self.bindings.get_or_create(init.forward.protocol, inside, address, ports, random)?;
+    fn reserve(&mut self, cx: &Context<'_>, init: &mut Init, nat: &[NatAddress]) -> Result<(), DropReason> {
+        let inside = (init.forward.source(), init.forward.sport);
+        let (before, after) = nat.split_at_checked(paired_with(inside.0, nat.len())).unwrap_or_default();
+        if let Some(paired) = after.first() {
+            let addresses = after.iter().chain(before);
+            let spaces = addresses.filter_map(|a| Some((*a, cx.shared.registry.get(a.pool)?)));
+            let (protocol, random) = (init.forward.protocol, self.rng.draw());
+            let id = self.bindings.get_or_create_of(protocol, inside, paired.pool, spaces, random)?;
             init.binding = Some(crate::worker::binding_ref(id));
             let binding = self.bindings.get(id).ok_or(DropReason::NatBindingsFull)?;
             if let Addrs::V4(source, _) = init.reverse.addrs {

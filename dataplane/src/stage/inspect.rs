@@ -238,7 +238,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             policy: cx.policy,
             responder: called(hit),
             scope: hit.session.key(Direction::Forward).scope,
-            initiator: binding.map(|b| NatAddress { addr: b.outside_addr, pool: b.inside.pool }),
+            initiator: binding.map(|b| NatAddress { addr: b.outside_addr, pool: b.outside_pool }),
             bindings: &mut self.bindings,
             rng: &mut self.rng,
             reserved: Reserved::new(),
@@ -359,7 +359,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let opener_nat = match request.opener {
             Side::Initiator => {
                 let binding = hit.session.binding().and_then(|b| self.bindings.get(binding_id(b)));
-                binding.map(|b| NatAddress { addr: b.outside_addr, pool: b.inside.pool })
+                binding.map(|b| NatAddress { addr: b.outside_addr, pool: b.outside_pool })
             }
             Side::Responder => match called(hit) {
                 None => None,

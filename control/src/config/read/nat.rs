@@ -1,12 +1,13 @@
 //! `[[nat]]`.
 
-use super::rules::{Named, services, zones};
-use crate::config::model::{DestinationNat, Interface, Nat, Zones};
+use super::rules::{Named, addresses, services, zones};
+use crate::config::model::{DestinationNat, Interface, Nat, Translate, Zones};
 use crate::config::reader::{Reader, Schema, Table, Text};
 use crate::config::values;
 use core::net::Ipv4Addr;
 use dataplane::key::Protocol;
-use dataplane::policy::{NatTarget, Service};
+use dataplane::policy::Service;
+use ipnet::Ipv4Net;
 
 /// All `[[nat]]` tables by their type, each in the order of the file.
 pub(super) struct Nats {
@@ -22,10 +23,13 @@ enum Kind {
 
 static NAT: Schema = Schema {
     table: "[[nat]]",
-    keys: &["type", "from", "to", "destination", "service", "translate"],
-    later: &["source"],
+    keys: &["type", "from", "to", "source", "destination", "service", "translate"],
+    later: &[],
 };
 
+/// Most addresses of one pool.
+const MOST_POOLED: u32 = 256;
+const TRANSLATE: &str = "\"interface\", \"none\", or the addresses of a pool such as [\"203.0.113.0/27\"]";
 const CALLED: &str = "addresses as they are called, such as \"198.51.100.1\"";
 const HOST: &str = "the address of a host, with a port or without, such as \"10.1.0.2:21\"";
 
@@ -71,31 +75,61 @@ fn source<'t>(
     named: &Named<'_, 't>,
     interfaces: &[Interface],
 ) -> Nat {
-    has_no(reader, table, "source", &["destination", "service"]);
+    has_no(reader, table, "source", &["service"]);
     let nat = Nat {
         from: zones(reader, table, "from", named),
         to: zones(reader, table, "to", named),
-        translate: NatTarget::Interface,
+        source: addresses(reader, table, "source", named),
+        destination: addresses(reader, table, "destination", named),
+        translate: translate(reader, table, interfaces),
         place: reader.place(&table.span),
     };
-    translate(reader, table);
     check_egress(reader, table, &nat, named, interfaces);
     nat
 }
 
-/// Only the interface's address can be translated to; a pool is noted.
-fn translate<'t>(reader: &mut Reader<'t>, table: &Table<'t>) {
-    let expected = "\"interface\"";
+fn translate<'t>(reader: &mut Reader<'t>, table: &Table<'t>, interfaces: &[Interface]) -> Translate {
     if table.lacks("translate") {
-        reader.missing(table, "translate", expected);
+        reader.missing(table, "translate", TRANSLATE);
     }
-    for text in reader.strings(table, "translate", expected).unwrap_or_default() {
-        if values::is_literal_address(text.text) {
-            reader.not_available(format!("a pool such as \"{}\"", text.text), &text.span, expected);
-        } else {
-            reader.word(&text, "translation", &[("interface", ())], &["pool"]);
+    let texts = reader.strings(table, "translate", TRANSLATE).unwrap_or_default();
+    if let [text] = texts.as_slice()
+        && !values::is_literal_address(text.text)
+    {
+        let words = [("interface", Translate::Interface), ("none", Translate::Nothing)];
+        let known = words.each_ref().map(|(word, at)| (*word, at));
+        return reader.word(text, "translation", &known, &["pool"]).cloned().unwrap_or(Translate::Nothing);
+    }
+    let mut pool = Vec::new();
+    for text in &texts {
+        if !values::is_literal_address(text.text) {
+            reader.bad("pool", text, values::PREFIX);
+        } else if let Some(net) = values::network(reader, "pool", text) {
+            if net.prefix_len() < 32 - MOST_POOLED.ilog2() as u8 {
+                reader.bad("pool", text, format!("at most {MOST_POOLED} addresses"));
+                continue;
+            }
+            // All of a network is used, but for what no host of a connected network can have.
+            let end = |addr| {
+                let nets = interfaces.iter().flat_map(|i| &i.addresses);
+                nets.filter(|n| n.contains(&addr))
+                    .any(|n| Ipv4Net::new(addr, n.prefix_len()).is_ok_and(|net| values::is_end(&net)))
+            };
+            let all = (net.network().to_bits()..=net.broadcast().to_bits()).map(Ipv4Addr::from_bits);
+            let before = pool.len();
+            pool.extend(all.filter(|addr| values::is_host(*addr) && !end(*addr)));
+            if pool.len() == before {
+                reader.bad("pool", text, "addresses that hosts can have");
+            }
         }
     }
+    pool.sort_unstable();
+    pool.dedup();
+    if pool.len() > MOST_POOLED as usize {
+        let what = format!("the pool has {} addresses", pool.len());
+        reader.conflict(&table.span_of("translate"), what, format!("at most {MOST_POOLED}"));
+    }
+    Translate::Pool(pool)
 }
 
 /// Every interface of the zones that it translates to must have the address that it translates to. (`any` covers
@@ -107,7 +141,7 @@ fn check_egress<'t>(
     named: &Named<'_, 't>,
     interfaces: &[Interface],
 ) {
-    let Zones::Only(zones) = &nat.to else { return };
+    let (Zones::Only(zones), Translate::Interface) = (&nat.to, &nat.translate) else { return };
     for interface in interfaces {
         if interface.addresses.is_empty() && zones.contains(&interface.zone) {
             let zone = named.zones.get(usize::from(interface.zone.0)).copied().unwrap_or("");
@@ -119,7 +153,7 @@ fn check_egress<'t>(
 }
 
 fn destination<'t>(reader: &mut Reader<'t>, table: &Table<'t>, named: &Named<'_, 't>) -> DestinationNat {
-    has_no(reader, table, "destination", &["to"]);
+    has_no(reader, table, "destination", &["to", "source"]);
     if table.lacks("destination") {
         reader.missing(table, "destination", CALLED);
     }
@@ -181,13 +215,14 @@ fn check_ports_left<'t>(
         return;
     }
     let goes_to = |interface: &Interface| {
-        sources.iter().any(|source| match &source.to {
+        let to_it = sources.iter().filter(|source| source.translate == Translate::Interface);
+        to_it.map(|source| &source.to).any(|to| match to {
             Zones::Any => true,
             Zones::Only(zones) => zones.contains(&interface.zone),
         })
     };
     for interface in interfaces.iter().filter(|i| goes_to(i)) {
-        let Some(primary) = interface.addresses.first().map(ipnet::Ipv4Net::addr) else { continue };
+        let Some(primary) = interface.addresses.first().map(Ipv4Net::addr) else { continue };
         if nat.destination.contains(&primary) {
             let what =
                 format!("source NAT to interface \"{}\" has no port left at {primary}", interface.name);

@@ -73,7 +73,7 @@ pub(super) fn zones<'t>(
     Zones::Only(texts.iter().filter_map(|text| super::zone(reader, named.zones, text)).collect())
 }
 
-fn addresses<'t>(
+pub(super) fn addresses<'t>(
     reader: &mut Reader<'t>,
     table: &Table<'t>,
     key: &'static str,
