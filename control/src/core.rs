@@ -4,11 +4,13 @@ use crate::aging::Ager;
 use crate::audit::Records;
 use crate::compile::Network;
 use crate::neighbors::Neighbors;
+use crate::requests::Clear;
 use dataplane::event::{Event, Frame};
 use dataplane::fib::{Fib, Interface, Route};
 use dataplane::key::{Tick, WorkerId};
 use dataplane::memory::NoMemory;
 use dataplane::policy::Policy;
+use dataplane::session::Session;
 use dataplane::shared::{Command, Shared};
 use dataplane::view::CloseReason;
 use std::sync::Arc;
@@ -32,6 +34,8 @@ pub struct Core<R: Records> {
     old_fibs: Vec<Arc<Fib>>,
     /// When the neighbour table was last looked through.
     answered: Tick,
+    /// Sessions that an operator clears.
+    clearing: Option<Clear>,
 }
 
 impl<R: Records> Core<R> {
@@ -50,6 +54,7 @@ impl<R: Records> Core<R> {
             old_policies: Vec::new(),
             old_fibs: Vec::new(),
             answered: Tick(0),
+            clearing: None,
             shared,
         })
     }
@@ -102,6 +107,42 @@ impl<R: Records> Core<R> {
         }
     }
 
+    /// Whether an operator's sessions are still to be asked for: no other can begin.
+    #[must_use]
+    pub const fn is_clearing(&self) -> bool {
+        self.clearing.is_some()
+    }
+
+    /// Begins to close sessions for an operator. The next turns ask their owners, as these have room to be asked.
+    pub fn clear(&mut self, sessions: Clear) {
+        self.clearing = Some(sessions);
+    }
+
+    /// Asks owners to close what an operator clears, until one's ring of commands is full.
+    fn ask_to_clear(&mut self) -> usize {
+        let Some(mut clear) = self.clearing.take() else { return 0 };
+        let mut work = 1;
+        while let Some(session) = clear.first() {
+            let Some(owner) = self.shared.arena.resolve_open(session).map(Session::owner) else {
+                clear.skip();
+                continue;
+            };
+            let command = Command::Unlink { session, reason: CloseReason::Admin, only_if_last_seen: None };
+            let Some(lane) = self.shared.lane(owner) else {
+                clear.skip();
+                continue;
+            };
+            if lane.commands.push(command).is_err() {
+                self.clearing = Some(clear);
+                return work;
+            }
+            clear.asked();
+            work += 1;
+        }
+        clear.finish();
+        work
+    }
+
     /// One turn of the core. Answers how much there was to do: 0 means that it may rest for a millisecond.
     pub fn turn(&mut self, now: Tick) -> usize {
         let policy = self.shared.policy.load_full();
@@ -109,6 +150,7 @@ impl<R: Records> Core<R> {
         let mut work = self.ager.turn(now, &policy.timeouts, &mut self.records);
         drop(policy);
         work += self.hear(now);
+        work += self.ask_to_clear();
         self.answer(now);
         if let Some(table) = self.neighbors.take_changes() {
             let fib = self.shared.fib.load().with_neighbors(table);

@@ -1,4 +1,4 @@
-//! `posternctl` against a server over a fake gateway.
+//! `posternctl` against a server over a fake gateway. Those that change something need root, as the daemon's tests do.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -130,6 +130,168 @@ policy-deny     14  A rule denies it, or no rule allows it.
         json(&running.path, &["counter", "show"])[1],
         json!({"worker": 1, "counters": {"rx-packets": 1_000}, "drops": {"policy-deny": 7}})
     );
+}
+
+#[test]
+fn interfaces() {
+    let running = start(10);
+    let expected = "\
+INTERFACE  ZONE     LINK             ADDRESSES        RX PACKETS      RX  RX LOST  TX PACKETS        TX  TX LOST
+inside     trust    up, 10000 Mbit/s 10.1.0.1/24       1 000 000  1.5 GB        7       2 000  128.0 kB        0
+outside    untrust  down             198.51.100.1/24           -       -        -           -         -        -
+";
+    let words = |text: &str| -> Vec<Vec<String>> {
+        text.lines().map(|line| line.split_whitespace().map(ToOwned::to_owned).collect()).collect()
+    };
+    assert_eq!(words(&table(&running.path, &["interface", "list"])), words(expected));
+    let list = json(&running.path, &["interface", "list"]);
+    assert_eq!(
+        list[0],
+        json!({
+            "name": "inside", "device": "af_packet:inside0", "zone": "trust", "addresses": ["10.1.0.1/24"],
+            "mac": "02:00:00:00:00:ab", "link_up": true, "link_mbps": 10_000, "mtu": 1500,
+            "counters": {
+                "rx_packets": 1_000_000, "rx_bytes": 1_500_000_000, "rx_missed": 7, "rx_errors": 0,
+                "rx_no_buffer": 0, "tx_packets": 2_000, "tx_bytes": 128_000, "tx_errors": 0,
+            },
+        })
+    );
+    assert_eq!(list[1]["counters"], Value::Null);
+}
+
+#[test]
+fn algs() {
+    let running = start(10);
+    assert_eq!(table(&running.path, &["alg", "list"]), "ALG  MODE  PORTS\nftp  full  21 2121\n");
+    let ftp = json!({"protocol": "ftp", "mode": "full", "ports": [21, 2121]});
+    assert_eq!(json(&running.path, &["alg", "list"]), json!([ftp]));
+    let expected = "\
+alg    ftp
+mode   full
+ports  21 2121
+
+ALL ALGS   COUNT  MEANING
+alg-edits      0  Edits that an ALG made.
+";
+    assert_eq!(table(&running.path, &["alg", "show", "ftp"]), expected);
+    let shown = json(&running.path, &["alg", "show", "ftp"]);
+    assert_eq!((&shown["protocol"], &shown["counters"]), (&json!("ftp"), &json!({"alg-edits": 0})));
+    let (code, _, err) = posternctl(&running.path, &["alg", "show", "sip"]);
+    assert_eq!((code, err.as_str()), (1, "posternctl: there is no ALG \"sip\"; expected ftp\n"));
+}
+
+#[test]
+fn session_show() {
+    let running = start(10);
+    let expected = "\
+session      4.7
+protocol     tcp, established
+from         trust 10.1.0.2:40000 as 198.51.100.1:20001
+to           untrust 203.0.0.4:53
+application  ftp, inspected by its ALG
+rule         ftp and names, policy generation 3
+parent       -
+children     1
+opened       1 m 0 s ago
+last packet  0.5 s ago
+sent         10 packets, 1.5 kB
+received     20 packets, 2.5 MB
+worker       1
+
+ID   PARENT  STATE  APPLICATION  OPENER     PUBLISHED           LISTENER        EXPIRES IN  WORKER
+3.2  4.7     armed  ftp-data     203.0.0.4  198.51.100.1:20002  10.1.0.2:40001        29 s       1
+";
+    assert_eq!(table(&running.path, &["session", "show", "4.7"]), expected);
+    let shown = json(&running.path, &["session", "show", "4.7"]);
+    assert_eq!((&shown["id"], &shown["expectations"][0]["id"]), (&json!("4.7"), &json!("3.2")));
+    let (code, _, err) = posternctl(&running.path, &["session", "show", "4.8"]);
+    let expected = "posternctl: posternd refuses: there is no session 4.8: it has ended, or never was\n";
+    assert_eq!((code, err.as_str()), (1, expected));
+}
+
+#[test]
+fn session_filters() {
+    let running = start(2_000);
+    let count = |filter: &[&str]| {
+        let args: Vec<_> = ["session", "list"].into_iter().chain(filter.iter().copied()).collect();
+        json(&running.path, &args).as_array().unwrap().len()
+    };
+    assert_eq!(count(&["--source", "10.1.0.2", "--source-port", "40000"]), 1_001);
+    assert_eq!(count(&["--destination", "203.0.0.4", "--destination-port", "53"]), 1);
+    assert_eq!(count(&["--state", "established"]), 1);
+    assert_eq!(count(&["--rule", "ftp and names", "--worker", "1", "--zone", "trust"]), 1_001);
+    assert_eq!(count(&["--parent", "4.7"]), 1);
+    assert_eq!(count(&["--older-than", "1m"]), 1_001);
+    assert_eq!(count(&["--older-than", "61"]), 0);
+    assert_eq!(count(&["--younger-than", "59s"]), 0);
+    assert_eq!(count(&["--idle-for", "1s"]), 0);
+    assert_eq!(posternctl(&running.path, &["session", "list", "--older-than", "soon"]).0, 2);
+}
+
+#[test]
+fn session_clear() {
+    let running = start(10);
+    assert_eq!(table(&running.path, &["session", "clear", "4.7"]), "1 sessions cleared\n");
+    assert_eq!(json(&running.path, &["session", "clear", "--protocol", "tcp"]), json!({"cleared": 2}));
+    let (code, _, err) = posternctl(&running.path, &["session", "clear"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("must not be empty unless"), "{err}");
+    assert_eq!(table(&running.path, &["session", "clear", "--all"]), "6 sessions cleared\n");
+}
+
+#[test]
+fn policy_show_diff_and_commit() {
+    let running = start(10);
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let shown = table(&running.path, &["policy", "show"]);
+    assert_eq!(shown, format!("# generation 3 of /etc/postern/postern.toml\n{GOOD}"));
+    // What is shown is a configuration again, and the same one.
+    let same = file("same.toml", &shown);
+    assert_eq!(posternctl(&running.path, &["policy", "diff", &same]), (0, String::new(), String::new()));
+
+    let new = file("new.toml", &GOOD.replace("\"all\"", "\"everything\""));
+    let (code, diff, err) = posternctl(&running.path, &["policy", "diff", &new]);
+    assert_eq!((code, err.as_str()), (1, ""));
+    assert!(diff.contains("\n-name = \"all\"\n+name = \"everything\"\n"), "{diff}");
+    let (_, out, _) = posternctl(&running.path, &["policy", "diff", &new, "--json"]);
+    let json: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&json["generation"], &json["diff"]), (&json!(3), &json!(diff)));
+
+    let bad = file("bad.toml", &format!("{GOOD}colour = \"blue\"\n"));
+    for verb in ["diff", "commit"] {
+        let (code, out, err) = posternctl(&running.path, &["policy", verb, &bad]);
+        assert_eq!((code, out.as_str()), (2, ""), "{verb}");
+        assert!(err.starts_with(&format!("{bad}:")) && err.contains("colour"), "{err}");
+    }
+    let (_, _, err) = posternctl(&running.path, &["policy", "commit", &bad]);
+    assert!(err.ends_with("nothing was changed; generation 3 stays in force\n"), "{err}");
+
+    let said = table(&running.path, &["policy", "commit", &new]);
+    assert_eq!(said, format!("{new}: in force as generation 4\n"));
+    assert!(table(&running.path, &["policy", "show"]).starts_with(&format!("# generation 4 of {new}\n")));
+    let again = table(&running.path, &["policy", "commit", &new]);
+    assert_eq!(again, format!("{new}: in force as generation 5\n"));
+}
+
+#[test]
+fn event_follow() {
+    let running = start(10);
+    let path = running.path.clone();
+    let follower = std::thread::spawn(move || posternctl(&path, &["event", "follow"]));
+    while !running.fake.followers.any() {
+        std::thread::yield_now();
+    }
+    running.fake.followers.tell("{\"kind\":\"deny\"}");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    running.server.stop();
+    let (code, out, err) = follower.join().unwrap();
+    assert_eq!((code, out.as_str()), (1, "{\"kind\":\"deny\"}\n"));
+    assert_eq!(err, "posternctl: the connection to posternd was lost: posternd is stopping\n");
 }
 
 #[test]

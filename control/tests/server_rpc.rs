@@ -70,50 +70,121 @@ async fn ten_thousand_sessions_come_once_each() {
     assert_eq!(all.iter().find(|s| s.application == "ftp-data").unwrap().parent, "4.7");
 }
 
+/// A request with a filter.
+fn which(filter: v1::SessionFilter) -> v1::ListSessionsRequest {
+    v1::ListSessionsRequest { limit: 0, filter: Some(filter) }
+}
+
 #[tokio::test]
 async fn filters_choose_sessions() {
     let running = start(2_000);
-    let count = async |request| sessions(&running, request).await.unwrap().len();
-    let any = v1::ListSessionsRequest::default;
+    let count = async |filter| sessions(&running, which(filter)).await.unwrap().len();
+    let any = v1::SessionFilter::default;
     let text = |text: &str| text.to_owned();
-    assert_eq!(count(v1::ListSessionsRequest { protocol: text("tcp"), ..any() }).await, 2);
-    assert_eq!(count(v1::ListSessionsRequest { application: text("ftp-data"), ..any() }).await, 1);
-    assert_eq!(count(v1::ListSessionsRequest { zone: text("untrust"), ..any() }).await, 1_001);
-    assert_eq!(count(v1::ListSessionsRequest { address: text("203.0.0.8"), ..any() }).await, 1);
-    assert_eq!(count(v1::ListSessionsRequest { address: text("203.0.0.0/29"), ..any() }).await, 5);
-    assert_eq!(count(v1::ListSessionsRequest { address: text("198.51.100.1"), ..any() }).await, 1_001);
-    assert_eq!(count(v1::ListSessionsRequest { address: text("::1"), ..any() }).await, 0);
-    for limit in [1, 127, 128, 129, 1_000] {
-        assert_eq!(count(v1::ListSessionsRequest { limit, ..any() }).await as u64, limit);
+    assert_eq!(count(any()).await, 1_001);
+    assert_eq!(count(v1::SessionFilter { protocol: text("tcp"), ..any() }).await, 2);
+    assert_eq!(count(v1::SessionFilter { application: text("ftp-data"), ..any() }).await, 1);
+    assert_eq!(count(v1::SessionFilter { zone: text("untrust"), ..any() }).await, 1_001);
+    assert_eq!(count(v1::SessionFilter { address: text("203.0.0.8"), ..any() }).await, 1);
+    assert_eq!(count(v1::SessionFilter { address: text("203.0.0.0/29"), ..any() }).await, 5);
+    assert_eq!(count(v1::SessionFilter { address: text("198.51.100.1"), ..any() }).await, 1_001);
+    assert_eq!(count(v1::SessionFilter { address: text("::1"), ..any() }).await, 0);
+
+    // The tuple, on both sides of the gateway.
+    for source in ["10.1.0.2", "198.51.100.1", "10.0.0.0/8"] {
+        assert_eq!(count(v1::SessionFilter { source: text(source), ..any() }).await, 1_001, "{source}");
+        assert_eq!(count(v1::SessionFilter { destination: text(source), ..any() }).await, 0, "{source}");
     }
-    let both = v1::ListSessionsRequest { limit: 3, protocol: text("tcp"), ..any() };
-    assert_eq!(count(both).await, 2);
+    assert_eq!(count(v1::SessionFilter { destination: text("203.0.0.0/29"), ..any() }).await, 5);
+    assert_eq!(count(v1::SessionFilter { source: text("203.0.0.0/29"), ..any() }).await, 0);
+    for port in [40_000, 20_001] {
+        assert_eq!(count(v1::SessionFilter { source_port: Some(port), ..any() }).await, 1_001);
+        assert_eq!(count(v1::SessionFilter { destination_port: Some(port), ..any() }).await, 0);
+    }
+    assert_eq!(count(v1::SessionFilter { destination_port: Some(53), ..any() }).await, 1_001);
+    assert_eq!(count(v1::SessionFilter { source_port: Some(0), ..any() }).await, 0);
+
+    // The rest.
+    assert_eq!(count(v1::SessionFilter { state: text("syn-sent"), ..any() }).await, 1);
+    assert_eq!(count(v1::SessionFilter { rule: text("ftp and names"), ..any() }).await, 1_001);
+    assert_eq!(count(v1::SessionFilter { rule: text("default"), ..any() }).await, 0);
+    assert_eq!(count(v1::SessionFilter { worker: Some(1), ..any() }).await, 1_001);
+    assert_eq!(count(v1::SessionFilter { worker: Some(0), ..any() }).await, 0);
+    assert_eq!(count(v1::SessionFilter { parent: text("4.7"), ..any() }).await, 1);
+    assert_eq!(count(v1::SessionFilter { parent: text("4.9"), ..any() }).await, 0);
+    for (age, least, most) in [(59_999, 1_001, 0), (60_000, 1_001, 1_001), (60_001, 0, 1_001)] {
+        assert_eq!(count(v1::SessionFilter { min_age_ms: Some(age), ..any() }).await, least, "{age}");
+        assert_eq!(count(v1::SessionFilter { max_age_ms: Some(age), ..any() }).await, most, "{age}");
+    }
+    assert_eq!(count(v1::SessionFilter { min_idle_ms: Some(500), ..any() }).await, 1_001);
+    assert_eq!(count(v1::SessionFilter { min_idle_ms: Some(501), ..any() }).await, 0);
+
+    for limit in [1, 127, 128, 129, 1_000] {
+        let request = v1::ListSessionsRequest { limit, filter: None };
+        assert_eq!(sessions(&running, request).await.unwrap().len() as u64, limit);
+    }
+    let both = v1::SessionFilter { protocol: text("tcp"), state: text("established"), ..any() };
+    assert_eq!(count(both).await, 1);
+}
+
+#[tokio::test]
+async fn a_session_is_found_by_its_name_without_a_scan() {
+    let running = start(10_000);
+    let of = |id: &str| which(v1::SessionFilter { id: id.to_owned(), ..v1::SessionFilter::default() });
+    assert_eq!(sessions(&running, of("4.7")).await.unwrap().len(), 1);
+    assert_eq!(sessions(&running, of("4.8")).await.unwrap().len(), 0);
+    assert_eq!(sessions(&running, of("4000000000.7")).await.unwrap().len(), 0);
+    assert_eq!(running.fake.looked.load(Ordering::Relaxed), 2);
+
+    let mut client = client(&running.path).await;
+    let mut show = async |id: &str| {
+        let request = v1::ShowSessionRequest { id: id.to_owned() };
+        client.show_session(request).await.map(tonic::Response::into_inner)
+    };
+    let shown = show("4.7").await.unwrap();
+    assert_eq!(shown.session.unwrap().application, "ftp");
+    assert_eq!(shown.expectations.iter().map(|e| e.id.as_str()).collect::<Vec<_>>(), ["3.2"]);
+    assert_eq!(show("6.7").await.unwrap().expectations, []);
+    for id in ["4.8", "7.7", "4000000000.7"] {
+        let gone = show(id).await.unwrap_err();
+        let expected = format!("there is no session {id}: it has ended, or never was");
+        assert_eq!((gone.code(), gone.message()), (Code::NotFound, expected.as_str()));
+    }
+    for id in ["", "4", "4.x", "+4.7", "-1.7", "4.7.1", "4294967296.1"] {
+        assert_eq!(show(id).await.unwrap_err().code(), Code::InvalidArgument, "{id:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_field_that_cannot_be_right_is_named() {
     let running = start(10);
-    let any = v1::ListSessionsRequest::default;
+    let any = v1::SessionFilter::default;
     let text = |text: &str| text.to_owned();
-    for (request, expected) in [
+    for (filter, expected) in [
         (
-            v1::ListSessionsRequest { address: text("10.1.0.0/33"), ..any() },
+            v1::SessionFilter { address: text("10.1.0.0/33"), ..any() },
             "address: \"10.1.0.0/33\" is not an address or a prefix",
         ),
+        (v1::SessionFilter { source: text("x"), ..any() }, "source: \"x\" is not an address or a prefix"),
         (
-            v1::ListSessionsRequest { protocol: text("gopher"), ..any() },
+            v1::SessionFilter { protocol: text("gopher"), ..any() },
             "protocol: \"gopher\" is not tcp, udp or icmp",
         ),
         (
-            v1::ListSessionsRequest { application: text("FTP"), ..any() },
+            v1::SessionFilter { application: text("FTP"), ..any() },
             "application: \"FTP\" is not one of unknown, ftp, ftp-data, ",
         ),
+        (v1::SessionFilter { state: text("open"), ..any() }, "state: \"open\" is not one of syn-sent, "),
+        (v1::SessionFilter { zone: text("dmz"), ..any() }, "zone: \"dmz\" is not one of trust, untrust"),
+        (v1::SessionFilter { rule: text("web"), ..any() }, "rule: \"web\" is not a rule of the policy"),
+        (v1::SessionFilter { worker: Some(2), ..any() }, "worker: \"2\" is not a worker: 0 to 1"),
         (
-            v1::ListSessionsRequest { zone: text("dmz"), ..any() },
-            "zone: \"dmz\" is not one of trust, untrust",
+            v1::SessionFilter { source_port: Some(65_536), ..any() },
+            "source_port: \"65536\" is not a port: 0 to 65535",
         ),
+        (v1::SessionFilter { id: text("4"), ..any() }, "id: \"4\" is not INDEX.VERSION"),
     ] {
-        let status = sessions(&running, request).await.unwrap_err();
+        let status = sessions(&running, which(filter)).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.message().starts_with(expected), "{}", status.message());
     }
@@ -166,7 +237,7 @@ async fn expectations_and_counters() {
     assert_eq!(some.workers.len(), 2);
     assert_eq!(names(&some.workers[1]), ["rx-packets", "policy-deny"]);
     let all = client.show_counters(v1::ShowCountersRequest { all: true }).await.unwrap().into_inner();
-    assert_eq!(names(&all.workers[0]), ["rx-packets", "punted", "no-route", "policy-deny"]);
+    assert_eq!(names(&all.workers[0]), ["rx-packets", "alg-edits", "punted", "no-route", "policy-deny"]);
 }
 
 #[tokio::test]

@@ -45,14 +45,6 @@ impl Client {
         Ok(Self { path: path.to_owned(), rpc })
     }
 
-    pub(crate) async fn status(&mut self) -> Result<v1::StatusResponse, Error> {
-        self.rpc
-            .status(v1::StatusRequest {})
-            .await
-            .map_err(|s| self.error(&s))
-            .map(tonic::Response::into_inner)
-    }
-
     pub(crate) async fn sessions(
         &mut self,
         request: v1::ListSessionsRequest,
@@ -70,23 +62,39 @@ impl Client {
         Ok(Chunks { path: self.path.clone(), chunks })
     }
 
-    pub(crate) async fn counters(&mut self, all: bool) -> Result<v1::ShowCountersResponse, Error> {
-        let request = v1::ShowCountersRequest { all };
-        self.rpc.show_counters(request).await.map_err(|s| self.error(&s)).map(tonic::Response::into_inner)
-    }
-
-    pub(crate) async fn check_policy(
-        &mut self,
-        file_name: String,
-        toml: String,
-    ) -> Result<v1::CheckPolicyResponse, Error> {
-        let request = v1::CheckPolicyRequest { file_name, toml };
-        self.rpc.check_policy(request).await.map_err(|s| self.error(&s)).map(tonic::Response::into_inner)
+    pub(crate) async fn events(&mut self) -> Result<Chunks<v1::FollowEventsResponse>, Error> {
+        let request = v1::FollowEventsRequest {};
+        let chunks = self.rpc.follow_events(request).await.map_err(|s| self.error(&s))?.into_inner();
+        Ok(Chunks { path: self.path.clone(), chunks })
     }
 
     fn error(&self, status: &Status) -> Error {
         in_words(status, &self.path)
     }
+}
+
+/// The calls with one answer: name, request, answer.
+macro_rules! calls {
+    ($($call:ident($request:ident) -> $answer:ident;)*) => {
+        impl Client {
+            $(pub(crate) async fn $call(&mut self, request: v1::$request) -> Result<v1::$answer, Error> {
+                self.rpc.$call(request).await.map_err(|s| self.error(&s)).map(tonic::Response::into_inner)
+            })*
+        }
+    };
+}
+
+calls! {
+    status(StatusRequest) -> StatusResponse;
+    show_session(ShowSessionRequest) -> ShowSessionResponse;
+    clear_sessions(ClearSessionsRequest) -> ClearSessionsResponse;
+    list_interfaces(ListInterfacesRequest) -> ListInterfacesResponse;
+    list_algs(ListAlgsRequest) -> ListAlgsResponse;
+    show_counters(ShowCountersRequest) -> ShowCountersResponse;
+    check_policy(CheckPolicyRequest) -> CheckPolicyResponse;
+    show_policy(ShowPolicyRequest) -> ShowPolicyResponse;
+    diff_policy(DiffPolicyRequest) -> DiffPolicyResponse;
+    commit_policy(CommitPolicyRequest) -> CommitPolicyResponse;
 }
 
 /// The chunks of a list.

@@ -4,7 +4,8 @@
 //! (`--json`; a list is an array). It links neither the daemon nor DPDK. [`run`] is the whole program, so that tests
 //! can call it.
 //!
-//! Exit codes: 0 done; 1 no answer, with one sentence on the standard error; 2 wrong usage, or a policy with problems.
+//! Exit codes: 0 done; 1 no answer, with one sentence on the standard error, or a difference that `policy diff` found; 2
+//! wrong usage, or a policy with problems.
 
 mod args;
 mod client;
@@ -13,9 +14,12 @@ mod json;
 mod table;
 mod text;
 
-use args::{Args, Command, CounterVerb, ExpectationVerb, PolicyVerb, SessionVerb};
+use args::{
+    AlgVerb, Args, Command, CounterVerb, EventVerb, ExpectationVerb, InterfaceVerb, PolicyVerb, SessionVerb,
+};
 use clap::Parser;
 use client::Client;
+use control_api::v1;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
@@ -47,6 +51,14 @@ pub enum Error {
     /// The daemon refused.
     #[error("posternd refuses: {0}")]
     Refused(String),
+    /// There is no such ALG.
+    #[error("there is no ALG \"{name}\"; expected {expected}")]
+    NoAlg {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        expected: String,
+    },
     /// A file of the command line.
     #[error("cannot read {}: {source}", path.display())]
     Read {
@@ -75,6 +87,8 @@ enum Outcome {
     Done,
     /// The policy has problems.
     Problems,
+    /// A commit would change something (as `diff` says it).
+    Different,
 }
 
 /// Runs the program with the command line `args` (the first is the program's name). What it was asked for goes to
@@ -99,6 +113,7 @@ pub fn code(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: 
     match result {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Problems) => 2,
+        Ok(Outcome::Different) => 1,
         // The reader has seen enough (`| head`).
         Err(Error::Write(error)) if error.kind() == ErrorKind::BrokenPipe => 0,
         Err(error) => {
@@ -113,26 +128,46 @@ fn command(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
     runtime.block_on(async {
         // A file that cannot be read is the user's first problem, with or without a daemon.
         let policy = match &args.command {
-            Command::Policy { verb: PolicyVerb::Check { file } } => Some(commands::policy::read(file)?),
-            _ => None,
+            Command::Policy {
+                verb: PolicyVerb::Check { file } | PolicyVerb::Diff { file } | PolicyVerb::Commit { file },
+            } => commands::policy::read(file)?,
+            _ => commands::policy::Candidate::default(),
         };
-        let mut client = Client::connect(&args.socket).await?;
+        let client = &mut Client::connect(&args.socket).await?;
         let json = args.json;
         match &args.command {
-            Command::Status => commands::status::show(&mut client, json, out).await,
-            Command::Session { verb: SessionVerb::List(filter) } => {
-                commands::session::list(&mut client, filter.into(), json, out).await
+            Command::Status => commands::status::show(client, json, out).await,
+            Command::Session { verb: SessionVerb::List { limit, filter } } => {
+                let request = v1::ListSessionsRequest { limit: *limit, filter: Some(filter.request("")) };
+                commands::session::list(client, request, json, out).await
+            }
+            Command::Session { verb: SessionVerb::Show { id } } => {
+                commands::session::show(client, id, json, out).await
+            }
+            Command::Session { verb: SessionVerb::Clear { id, filter, all } } => {
+                let request = v1::ClearSessionsRequest { filter: Some(filter.request(id)), all: *all };
+                commands::session::clear(client, request, json, out).await
+            }
+            Command::Interface { verb: InterfaceVerb::List } => {
+                commands::interface::list(client, json, out).await
+            }
+            Command::Alg { verb: AlgVerb::List } => commands::alg::list(client, json, out).await,
+            Command::Alg { verb: AlgVerb::Show { protocol } } => {
+                commands::alg::show(client, protocol, json, out).await
             }
             Command::Expectation { verb: ExpectationVerb::List { limit } } => {
-                commands::expectation::list(&mut client, *limit, json, out).await
+                commands::expectation::list(client, *limit, json, out).await
             }
             Command::Counter { verb: CounterVerb::Show { all } } => {
-                commands::counter::show(&mut client, *all, json, out).await
+                commands::counter::show(client, *all, json, out).await
             }
-            Command::Policy { .. } => {
-                let (name, toml) = policy.unwrap_or_default();
-                commands::policy::check(&mut client, name, toml, json, out, err).await
-            }
+            Command::Policy { verb } => match verb {
+                PolicyVerb::Show => commands::policy::show(client, json, out).await,
+                PolicyVerb::Check { .. } => commands::policy::check(client, policy, json, out, err).await,
+                PolicyVerb::Diff { .. } => commands::policy::diff(client, policy, json, out, err).await,
+                PolicyVerb::Commit { .. } => commands::policy::commit(client, policy, json, out, err).await,
+            },
+            Command::Event { verb: EventVerb::Follow } => commands::event::follow(client, out, err).await,
         }
     })
 }

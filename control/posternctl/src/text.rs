@@ -12,6 +12,16 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
+/// Reads a length of time in seconds, or with a unit: `90`, `90s`, `5m`, `2h`, `1d`. In milliseconds.
+pub(crate) fn parse_duration(text: &str) -> Result<u64, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+    let unit = units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)));
+    let (digits, seconds) = unit.unwrap_or((text, 1_u64));
+    let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u64>().ok()).flatten();
+    let ms = number.and_then(|n| n.checked_mul(seconds)?.checked_mul(1_000));
+    ms.ok_or_else(|| "expected seconds, or a number with s, m, h or d".to_owned())
+}
+
 /// Bytes with a decimal prefix and one decimal place: `999 B`, `10.4 MB`.
 pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
@@ -52,6 +62,18 @@ mod tests {
         assert_eq!([of(0), of(9_999), of(59_999)], ["0.0 s", "9.9 s", "59 s"]);
         assert_eq!([of(60_000), of(3_599_999)], ["1 m 0 s", "59 m 59 s"]);
         assert_eq!([of(3_600_000), of(86_400_000 * 12 + 3_600_000 * 3)], ["1 h 0 m", "12 d 3 h"]);
+    }
+
+    #[test]
+    fn durations_are_read() {
+        let read = |text| parse_duration(text).ok();
+        assert_eq!([read("0"), read("90"), read("90s")], [Some(0), Some(90_000), Some(90_000)]);
+        assert_eq!([read("5m"), read("2h"), read("1d")], [Some(300_000), Some(7_200_000), Some(86_400_000)]);
+        for wrong in
+            ["", "m", "-1", "+1", "1.5h", "5 m", "5w", "99999999999999999999", "18446744073709551615d"]
+        {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //!
 //! The control core tells [`Records`] what it sees: sessions as they open and close (read from the arena, so none is
 //! missed), expectations that nothing met, and the events of the workers (which are lossy, and counted). [`Audit`]
-//! writes them down; the fields are those of [`record`].
+//! writes them down; the fields are those of [`record`]. Whoever [follows](followers) gets each record as it is written.
 //!
 //! A session gets its `session-open` and `session-close` records if the rule that admitted it says `log = true`.
 //! Expectations, ALG messages and denials are always written when the workers report them.
 
 pub mod clock;
+pub mod followers;
 pub mod names;
 pub mod record;
 mod sink;
@@ -17,6 +18,7 @@ pub mod writer;
 mod tests;
 
 pub use clock::WallClock;
+pub use followers::{Followed, Follower, Followers};
 pub use names::Names;
 pub use record::Record;
 pub use writer::{OpenError, Target};
@@ -24,6 +26,7 @@ pub use writer::{OpenError, Target};
 use dataplane::event::Stamped;
 use dataplane::key::{Tick, WorkerId};
 use dataplane::view::{ExpectationView, SessionView};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use writer::Lines;
@@ -49,6 +52,7 @@ pub struct Audit {
     lines: Lines,
     clock: WallClock,
     names: Arc<Names>,
+    followers: Followers,
 }
 
 impl Audit {
@@ -57,7 +61,24 @@ impl Audit {
     /// # Errors
     /// The file cannot be opened for appending.
     pub fn open(target: Target, clock: WallClock, names: Arc<Names>) -> Result<Self, OpenError> {
-        Ok(Self { lines: Lines::open(target)?, clock, names })
+        Ok(Self { lines: Lines::open(target)?, clock, names, followers: Followers::default() })
+    }
+
+    /// Gives every record to these readers as well.
+    #[must_use]
+    pub fn with_followers(self, followers: Followers) -> Self {
+        Self { followers, ..self }
+    }
+
+    /// Who else reads the records.
+    #[must_use]
+    pub const fn followers(&self) -> &Followers {
+        &self.followers
+    }
+
+    /// Nobody would see a record: it need not be made.
+    fn is_idle(&self) -> bool {
+        self.lines.go_nowhere() && !self.followers.any()
     }
 
     /// A policy was committed: these are the names from now on.
@@ -98,30 +119,40 @@ impl Audit {
     }
 }
 
-fn write(lines: &mut Lines, record: &Record<'_>) {
-    lines.line(|out| serde_json::to_writer(out, record));
+fn write(lines: &mut Lines, followers: &Followers, record: &Record<'_>) {
+    if !followers.any() {
+        return lines.line(|out| serde_json::to_writer(out, record));
+    }
+    if let Ok(text) = serde_json::to_string(record) {
+        followers.tell(&text);
+        lines.line(|out| out.write_all(text.as_bytes()));
+    }
 }
 
 impl Records for Audit {
     fn session_opened(&mut self, view: &SessionView) {
-        if view.log {
-            write(&mut self.lines, &Record::opened(view, &self.clock, &self.names));
+        if view.log && !self.is_idle() {
+            write(&mut self.lines, &self.followers, &Record::opened(view, &self.clock, &self.names));
         }
     }
 
     fn session_closed(&mut self, view: &SessionView) {
-        if view.log {
-            write(&mut self.lines, &Record::closed(view, &self.clock, &self.names));
+        if view.log && !self.is_idle() {
+            write(&mut self.lines, &self.followers, &Record::closed(view, &self.clock, &self.names));
         }
     }
 
     fn expectation_expired(&mut self, view: &ExpectationView) {
-        write(&mut self.lines, &Record::expired(view, &self.clock));
+        if !self.is_idle() {
+            write(&mut self.lines, &self.followers, &Record::expired(view, &self.clock));
+        }
     }
 
     fn event(&mut self, worker: WorkerId, event: &Stamped) {
-        if let Some(record) = Record::event(worker, event, &self.clock, &self.names) {
-            write(&mut self.lines, &record);
+        if !self.is_idle()
+            && let Some(record) = Record::event(worker, event, &self.clock, &self.names)
+        {
+            write(&mut self.lines, &self.followers, &record);
         }
     }
 }

@@ -68,6 +68,13 @@ impl Names {
             .and_then(|rules| rules.get(usize::try_from(rule.0).ok()?))
             .map_or_else(|| format!("#{}", rule.0).into(), |r| r.as_str().into())
     }
+
+    /// Whether a rule of this policy, or of one that is remembered, has this name.
+    #[must_use]
+    pub fn knows_rule(&self, name: &str) -> bool {
+        let earlier = self.earlier.iter().flat_map(|(_, rules)| rules);
+        name == "default" || self.rules.iter().chain(earlier).any(|rule| rule == name)
+    }
 }
 
 /// The name of a session or expectation in listings and records: `INDEX.VERSION`.

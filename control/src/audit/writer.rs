@@ -25,6 +25,8 @@ pub enum Target {
     File(PathBuf),
     /// The daemon's standard output.
     Stdout,
+    /// Nowhere.
+    Off,
 }
 
 /// The audit log cannot be opened.
@@ -72,6 +74,7 @@ impl Lines {
         let sink: Box<dyn Write + Send> = match &target {
             Target::File(path) => Box::new(append(path)?),
             Target::Stdout => Box::new(io::stdout()),
+            Target::Off => Box::new(io::sink()),
         };
         Self::to(target.clone(), sink).map_err(|source| {
             let path = if let Target::File(path) = target { path } else { "standard output".into() };
@@ -135,6 +138,11 @@ impl Lines {
         self.flush();
         self.reopen = true;
         self.flush();
+    }
+
+    /// Whether lines are thrown away.
+    pub fn go_nowhere(&self) -> bool {
+        self.target == Target::Off
     }
 
     /// How many writes have failed.

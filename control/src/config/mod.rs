@@ -40,6 +40,14 @@ impl Config {
     /// # Errors
     /// All that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, Report> {
+        Self::parse(&path.display().to_string(), &Self::text(path)?)
+    }
+
+    /// Reads a file's text, unchecked.
+    ///
+    /// # Errors
+    /// It cannot be read, is too long, or is not UTF-8.
+    pub fn text(path: &Path) -> Result<String, Report> {
         let name = path.display().to_string();
         let unreadable = |what: String| ConfigError {
             file: name.clone(),
@@ -52,10 +60,10 @@ impl Config {
             let what = format!("it is too long; expected at most {} MiB", LONGEST_FILE >> 20);
             return Err(unreadable(what).into());
         }
-        match core::str::from_utf8(&bytes) {
-            Ok(text) => Self::parse(&name, text),
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(text),
             Err(error) => {
-                let good = bytes.get(..error.valid_up_to()).unwrap_or(&[]);
+                let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or(&[]);
                 let text = String::from_utf8_lossy(good);
                 let source = Source { file: &name, text: &text };
                 let at = text.len();

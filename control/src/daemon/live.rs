@@ -2,11 +2,19 @@
 
 use super::check;
 use super::clock::Clock;
+use super::reload::{InForce, obstacles};
+use crate::audit::Followers;
 use crate::config::Config;
-use crate::server::{CountersView, Gateway, InterfaceView, Names, Problem, StatusView, WorkerView, problems};
+use crate::requests::Requests;
+use crate::server::{
+    AlgView, CountersView, Gateway, InterfaceCounters, InterfaceView, Names, PolicyView, Problem, StatusView,
+    WorkerView, problems,
+};
+use alg::Application;
 use arc_swap::ArcSwap;
 use dataplane::dpdk::EthPort;
 use dataplane::key::{Tick, WorkerId};
+use dataplane::policy::AlgMode;
 use dataplane::shared::{Lane, Shared};
 use dataplane::view::{ExpectationState, ExpectationView, SessionView};
 use std::sync::Arc;
@@ -25,6 +33,12 @@ pub struct Live {
     pub cores: Vec<u16>,
     /// Interfaces and their ports. A reload cannot change them.
     pub interfaces: Vec<(InterfaceView, EthPort)>,
+    /// The configuration in force.
+    pub in_force: Arc<ArcSwap<InForce>>,
+    /// The way to the control core.
+    pub requests: Requests,
+    /// The audit records as they are written.
+    pub followers: Followers,
 }
 
 impl Live {
@@ -43,6 +57,7 @@ impl Live {
             link_up: false,
             link_mbps: 0,
             mtu: u32::from(interface.mtu),
+            counters: None,
         };
         let views = config.interfaces.iter().zip(macs).map(|(interface, mac)| view(interface, mac));
         views.zip(ports).collect()
@@ -59,7 +74,23 @@ impl Gateway for Live {
         let workers = self.lanes().map(|(id, lane)| WorkerView::of(id, core(id), &lane.counters));
         let interfaces = self.interfaces.iter().map(|(view, port)| {
             let link = port.link();
-            InterfaceView { link_up: link.up, link_mbps: link.speed.unwrap_or(0), ..view.clone() }
+            let s = port.stats();
+            let counters = InterfaceCounters {
+                rx_packets: s.rx_packets,
+                rx_bytes: s.rx_bytes,
+                tx_packets: s.tx_packets,
+                tx_bytes: s.tx_bytes,
+                rx_missed: s.rx_missed,
+                rx_errors: s.rx_errors,
+                rx_no_buffer: s.rx_no_buffer,
+                tx_errors: s.tx_errors,
+            };
+            InterfaceView {
+                link_up: link.up,
+                link_mbps: link.speed.unwrap_or(0),
+                counters: Some(counters),
+                ..view.clone()
+            }
         });
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -99,9 +130,34 @@ impl Gateway for Live {
         self.names.load_full()
     }
 
-    fn check(&self, name: &str, text: &str) -> Result<(), Vec<Problem>> {
-        let checked = Config::parse(name, text).and_then(|config| check::compile(&config));
+    fn algs(&self) -> Vec<AlgView> {
+        let profiles = &self.shared.policy.load().alg;
+        let mode = match profiles.ftp {
+            AlgMode::Off => "off",
+            AlgMode::Full => "full",
+        };
+        vec![AlgView { protocol: Application::Ftp.name(), mode, ports: profiles.ftp_ports.clone() }]
+    }
+
+    fn policy(&self) -> Arc<PolicyView> {
+        Arc::clone(&self.in_force.load().view)
+    }
+
+    fn check(&self, name: &str, text: &str) -> Result<Config, Vec<Problem>> {
+        let checked = Config::parse(name, text).and_then(|config| check::compile(&config).map(|()| config));
         checked.map_err(|report| problems(&report))
+    }
+
+    fn restart_needed(&self, candidate: &Config) -> Vec<String> {
+        obstacles(&self.in_force.load().config, candidate)
+    }
+
+    fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    fn followers(&self) -> &Followers {
+        &self.followers
     }
 
     fn now(&self) -> Tick {

@@ -7,19 +7,36 @@ use crate::audit::{Names, WallClock};
 use crate::compile::{compile_interfaces, compile_policy, restart_needed};
 use crate::config::{Config, Report};
 use crate::core::Core;
+use crate::requests::{Candidate, Refused};
+use crate::server::PolicyView;
 use arc_swap::ArcSwap;
 use dataplane::shared::Shared;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The configuration in force, as the control socket sees it.
+#[derive(Debug)]
+pub struct InForce {
+    /// Its text, where it came from, and its generation.
+    pub view: Arc<PolicyView>,
+    /// What it says.
+    pub config: Config,
+}
+
+impl InForce {
+    /// A configuration and its text.
+    pub fn new(generation: u32, candidate: Candidate) -> Self {
+        let Candidate { name, text, config } = candidate;
+        Self { view: Arc::new(PolicyView { generation, name, text }), config }
+    }
+}
 
 /// What is in force, and what it takes to change it.
 pub struct Running {
     /// The configuration file.
     pub file: PathBuf,
-    /// What it said.
-    pub config: Config,
-    /// Generation of the policy.
-    pub generation: u32,
+    /// What it said, or a commit; shared with the control socket.
+    pub in_force: Arc<ArcSwap<InForce>>,
     /// The devices' MAC addresses.
     pub macs: Vec<[u8; 6]>,
     /// Names of zones and rules, shared with the control socket.
@@ -37,63 +54,79 @@ impl Running {
     /// case, for log rotation.
     pub fn reload(&mut self, core: &mut Core<Journal>) {
         core.records().reopen();
-        let config = match Config::load(&self.file) {
-            Ok(config) => config,
-            Err(report) => return self.refuse(&report),
-        };
-        let obstacles = obstacles(&self.config, &config);
-        if !obstacles.is_empty() {
-            for obstacle in &obstacles {
-                tracing::error!("reload: {obstacle}: that needs a restart");
-            }
-            return self.keep();
-        }
-        let generation = self.generation.wrapping_add(1);
-        let registry = Arc::clone(&self.shared.registry);
-        let policy = match compile_policy(&config, generation, &mut |addr| registry.register(addr)) {
-            Ok(policy) => policy,
-            Err(report) => return self.refuse(&report),
-        };
-        let names = Arc::new(self.names.load().after(&policy));
-        if config.log.audit != self.config.log.audit {
-            match Journal::open(&config.log.audit, WallClock::new(self.clock.wall), Arc::clone(&names)) {
-                Ok(mut journal) => {
-                    core.records().flush();
-                    journal.set_time(self.clock.now());
-                    *core.records() = journal;
-                }
-                Err(error) => {
+        let taken_up = read(&self.file).map_err(Refused::Broken).and_then(|new| self.take_up(core, new));
+        let Err(refused) = taken_up else { return };
+        match refused {
+            Refused::Broken(report) => {
+                for error in &report.errors {
                     tracing::error!("reload: {error}");
-                    return self.keep();
                 }
             }
+            Refused::Restart(obstacles) => {
+                for obstacle in &obstacles {
+                    tracing::error!("reload: {obstacle}: that needs a restart");
+                }
+            }
+            Refused::Audit(error) => tracing::error!("reload: {error}"),
+        }
+        let generation = self.in_force.load().view.generation;
+        tracing::error!("the configuration was not taken up: policy {generation} stays in force");
+    }
+
+    /// Puts a candidate in force and answers its generation, or changes nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn take_up(&mut self, core: &mut Core<Journal>, candidate: Candidate) -> Result<u32, Refused> {
+        let config = &candidate.config;
+        let before = self.in_force.load_full();
+        let obstacles = obstacles(&before.config, config);
+        if !obstacles.is_empty() {
+            return Err(Refused::Restart(obstacles));
+        }
+        let generation = before.view.generation.wrapping_add(1);
+        let registry = Arc::clone(&self.shared.registry);
+        let policy = compile_policy(config, generation, &mut |addr| registry.register(addr))
+            .map_err(Refused::Broken)?;
+        let names = Arc::new(self.names.load().after(&policy));
+        if config.log.audit != before.config.log.audit {
+            let (clock, followers) = (WallClock::new(self.clock.wall), core.records().followers().clone());
+            let mut journal = Journal::open(&config.log.audit, clock, Arc::clone(&names), followers)
+                .map_err(|error| Refused::Audit(error.to_string()))?;
+            core.records().flush();
+            journal.set_time(self.clock.now());
+            *core.records() = journal;
         }
         // Names first: events of the new policy must find theirs.
         core.records().set_names(Arc::clone(&names));
         self.names.store(names);
-        core.publish_network(&compile_interfaces(&config, &self.macs));
+        core.publish_network(&compile_interfaces(config, &self.macs));
         core.announce();
         core.publish_policy(policy);
         self.logging.set_level(config.log.level);
-        self.generation = generation;
-        self.config = config;
-        tracing::info!(generation, rules = self.config.rules.len(), "the new policy is in force");
-    }
-
-    fn refuse(&self, report: &Report) {
-        for error in &report.errors {
-            tracing::error!("reload: {error}");
-        }
-        self.keep();
-    }
-
-    fn keep(&self) {
-        tracing::error!("the configuration was not taken up: policy {} stays in force", self.generation);
+        tracing::info!(
+            generation,
+            rules = config.rules.len(),
+            from = candidate.name,
+            "the new policy is in force"
+        );
+        self.in_force.store(Arc::new(InForce::new(generation, candidate)));
+        Ok(generation)
     }
 }
 
+/// Reads the file.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn read(file: &Path) -> Result<Candidate, Report> {
+    let (name, text) = (file.display().to_string(), Config::text(file)?);
+    let config = Config::parse(&name, &text)?;
+    Ok(Candidate { name, text, config })
+}
+
 /// What a reload cannot change, one sentence each.
-fn obstacles(old: &Config, new: &Config) -> Vec<String> {
+pub fn obstacles(old: &Config, new: &Config) -> Vec<String> {
     let mut all = restart_needed(old, new);
     if old.limits != new.limits {
         all.push("[limits] changes".into());

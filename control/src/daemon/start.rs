@@ -6,14 +6,14 @@ use super::failure::Failure;
 use super::journal::Journal;
 use super::live::Live;
 use super::logging::Logging;
-use super::reload::Running;
+use super::reload::{self, InForce, Running};
 use super::signals::Signals;
 use super::{devices, say, sizes, watch};
-use crate::audit::{Names, WallClock};
+use crate::audit::{Followers, Names, WallClock};
 use crate::compile::{compile_interfaces, compile_policy};
-use crate::config::Config;
 use crate::core::Core;
 use crate::neighbors::Neighbors;
+use crate::requests;
 use crate::server::{Server, StartError};
 use arc_swap::ArcSwap;
 use dataplane::dpdk::{Eal, Mempool, mempool};
@@ -35,7 +35,8 @@ const FIRST: u32 = 1;
 /// # Errors
 /// One sentence that says what is in the way.
 pub fn serve(file: &Path) -> Result<(), Failure> {
-    let config = Config::load(file)?;
+    let candidate = reload::read(file)?;
+    let config = candidate.config.clone();
     let logging = Logging::start(config.log.level);
     let signals = Signals::listen()?;
     let cores = config.dataplane.worker_cores(last_core());
@@ -52,7 +53,9 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
     let registry = Arc::clone(&shared.registry);
     let policy = compile_policy(&config, FIRST, &mut |addr| registry.register(addr))?;
     let names = Arc::new(Names::of(&policy));
-    let journal = Journal::open(&config.log.audit, WallClock::new(clock.wall), Arc::clone(&names))?;
+    let followers = Followers::default();
+    let wall = WallClock::new(clock.wall);
+    let journal = Journal::open(&config.log.audit, wall, Arc::clone(&names), followers.clone())?;
 
     // Dropped in the opposite order at every return: threads, packets in rings, ports, buffers, DPDK.
     let mbufs = sizes::mbufs(&config, cores.len());
@@ -78,6 +81,8 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
     core.announce();
 
     let names = Arc::new(ArcSwap::new(names));
+    let in_force = Arc::new(ArcSwap::from_pointee(InForce::new(FIRST, candidate)));
+    let (requests, inbox) = requests::channel();
     let used = network.interfaces.iter().map(|interface| interface.mac);
     let live = Live {
         shared: Arc::clone(&shared),
@@ -86,6 +91,9 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
         file: file.display().to_string(),
         interfaces: Live::interfaces(&config, used, ports),
         cores,
+        in_force: Arc::clone(&in_force),
+        requests,
+        followers,
     };
     let server = Server::start(&config.control.socket, Arc::new(live))?;
 
@@ -97,8 +105,8 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
         config.control.socket.display()
     ));
     let file = file.to_owned();
-    let mut running = Running { file, config, generation: FIRST, macs, names, shared, clock, logging };
-    let ended = watch::watch(&mut running, &mut core, &crew, &signals);
+    let mut running = Running { file, in_force, macs, names, shared, clock, logging };
+    let ended = watch::watch(&mut running, &mut core, inbox, &crew, &signals);
 
     tracing::info!("ending");
     crew.stop();

@@ -6,6 +6,7 @@ use super::journal::Journal;
 use super::reload::Running;
 use super::signals::Signals;
 use crate::core::Core;
+use crate::requests::{Inbox, Request};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,13 +17,14 @@ const FLUSH: Duration = Duration::from_millis(20);
 /// Turns between two looks at the worker threads.
 const LOOK: u32 = 128;
 
-/// Turns the core until a signal ends it.
+/// Turns the core until a signal ends it. Takes one request of the control socket a turn.
 ///
 /// # Errors
 /// A worker is gone.
 pub fn watch(
     running: &mut Running,
     core: &mut Core<Journal>,
+    mut inbox: Inbox,
     crew: &Crew,
     signals: &Signals,
 ) -> Result<(), Failure> {
@@ -31,6 +33,15 @@ pub fn watch(
     while !signals.end() {
         if signals.take_reload() {
             running.reload(core);
+        }
+        if !core.is_clearing() {
+            match inbox.take() {
+                Some(Request::Clear(sessions)) => core.clear(sessions),
+                Some(Request::Commit(candidate, done)) => {
+                    let _ = done.send(running.take_up(core, *candidate)); // who asked may be gone
+                }
+                None => {}
+            }
         }
         let now = running.clock.now();
         core.records().set_time(now);

@@ -1,6 +1,8 @@
 //! From the gateway's types to the schema's.
 
-use super::gateway::{Count, CountersView, InterfaceView, Problem, StatusView, WorkerView};
+use super::gateway::{
+    AlgView, Count, CountersView, InterfaceCounters, InterfaceView, Problem, StatusView, WorkerView,
+};
 use crate::audit::clock::elapsed_ms;
 use crate::audit::names::{Names, id};
 use crate::audit::record::{destination, source};
@@ -35,7 +37,7 @@ fn worker(view: WorkerView) -> v1::Worker {
     }
 }
 
-fn interface(view: InterfaceView) -> v1::Interface {
+pub(super) fn interface(view: InterfaceView) -> v1::Interface {
     v1::Interface {
         name: view.name,
         device: view.device,
@@ -45,7 +47,46 @@ fn interface(view: InterfaceView) -> v1::Interface {
         link_up: view.link_up,
         link_mbps: view.link_mbps,
         mtu: view.mtu,
+        counters: view.counters.map(interface_counters),
     }
+}
+
+fn interface_counters(c: InterfaceCounters) -> v1::InterfaceCounters {
+    v1::InterfaceCounters {
+        rx_packets: c.rx_packets,
+        rx_bytes: c.rx_bytes,
+        tx_packets: c.tx_packets,
+        tx_bytes: c.tx_bytes,
+        rx_missed: c.rx_missed,
+        rx_errors: c.rx_errors,
+        rx_no_buffer: c.rx_no_buffer,
+        tx_errors: c.tx_errors,
+    }
+}
+
+pub(super) fn alg(view: AlgView) -> v1::Alg {
+    v1::Alg {
+        protocol: view.protocol.to_owned(),
+        mode: view.mode.to_owned(),
+        ports: view.ports.into_iter().map(u32::from).collect(),
+    }
+}
+
+/// What the ALGs of all workers counted.
+pub(super) fn alg_counters(workers: Vec<CountersView>) -> Vec<v1::Counter> {
+    let mut sums: Vec<v1::Counter> = Vec::new();
+    let all = workers.into_iter().flat_map(|worker| worker.counters);
+    for c in all.filter(|c| c.name.starts_with("alg-") || c.name.starts_with("expectations-")) {
+        match sums.iter_mut().find(|sum| sum.name == c.name) {
+            Some(sum) => sum.value = sum.value.saturating_add(c.value),
+            None => sums.push(counter(c)),
+        }
+    }
+    sums
+}
+
+fn counter(c: Count) -> v1::Counter {
+    v1::Counter { name: c.name.to_owned(), value: c.value, help: c.help.to_owned() }
 }
 
 fn endpoint(of: alg::Endpoint) -> Option<v1::Endpoint> {
@@ -94,13 +135,8 @@ pub(super) fn expectation(view: &ExpectationView, now: Tick) -> v1::Expectation 
 }
 
 pub(super) fn counters(view: CountersView, all: bool) -> v1::WorkerCounters {
-    let counts = |counts: Vec<Count>| {
-        counts
-            .into_iter()
-            .filter(|c| all || c.value != 0)
-            .map(|c| v1::Counter { name: c.name.to_owned(), value: c.value, help: c.help.to_owned() })
-            .collect()
-    };
+    let counts =
+        |counts: Vec<Count>| counts.into_iter().filter(|c| all || c.value != 0).map(counter).collect();
     v1::WorkerCounters {
         worker: view.worker.0.into(),
         counters: counts(view.counters),

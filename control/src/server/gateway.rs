@@ -1,8 +1,9 @@
 //! What the control socket needs to know of a running gateway. The daemon answers from the dataplane's shared state;
 //! tests answer from a fake.
 
-use crate::audit::Names;
-use crate::config::{ConfigError, Report};
+use crate::audit::{Followers, Names};
+use crate::config::{Config, ConfigError, Report};
+use crate::requests::Requests;
 use dataplane::counters::{Counter, WorkerCounters};
 use dataplane::drop_reason::DropReason;
 use dataplane::key::{Tick, WorkerId};
@@ -32,11 +33,26 @@ pub trait Gateway: Send + Sync + 'static {
     /// Names of zones and rules.
     fn names(&self) -> Arc<Names>;
 
-    /// Compiles a configuration, and throws it away. May take its time: it has a thread of its own.
+    /// The ALGs of the policy in force.
+    fn algs(&self) -> Vec<AlgView>;
+
+    /// The configuration in force.
+    fn policy(&self) -> Arc<PolicyView>;
+
+    /// Compiles a configuration, and throws the outcome away. May take its time: it has a thread of its own.
     ///
     /// # Errors
     /// What is wrong with it, in the order of the text; never an empty list.
-    fn check(&self, name: &str, text: &str) -> Result<(), Vec<Problem>>;
+    fn check(&self, name: &str, text: &str) -> Result<Config, Vec<Problem>>;
+
+    /// What of a valid candidate a commit cannot put in force, one sentence each.
+    fn restart_needed(&self, candidate: &Config) -> Vec<String>;
+
+    /// The way to the control core, for what changes something.
+    fn requests(&self) -> &Requests;
+
+    /// The audit records as they are written.
+    fn followers(&self) -> &Followers;
 
     /// The moment that ages are counted to.
     fn now(&self) -> Tick;
@@ -118,6 +134,51 @@ pub struct InterfaceView {
     pub link_mbps: u32,
     /// Largest IP packet in bytes.
     pub mtu: u32,
+    /// What the device counted.
+    pub counters: Option<InterfaceCounters>,
+}
+
+/// What a device counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceCounters {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets lost because the receive queue was full.
+    pub rx_missed: u64,
+    /// Packets received broken.
+    pub rx_errors: u64,
+    /// Packets lost because no buffer was free.
+    pub rx_no_buffer: u64,
+    /// Packets that could not be sent.
+    pub tx_errors: u64,
+}
+
+/// An ALG of the policy in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlgView {
+    /// Protocol.
+    pub protocol: &'static str,
+    /// Mode.
+    pub mode: &'static str,
+    /// Ports that are this protocol where the rule's service names no application.
+    pub ports: Vec<u16>,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyView {
+    /// Generation of its policy.
+    pub generation: u32,
+    /// The file that it was read from, or the name that a commit gave it.
+    pub name: String,
+    /// Its text.
+    pub text: String,
 }
 
 /// One worker's counters.
@@ -176,6 +237,13 @@ impl From<&ConfigError> for Problem {
         let (message, expected) = text.split_once("; expected ").unwrap_or((&text, ""));
         let (line, column) = error.place.map_or((0, 0), |place| (place.line, place.column));
         Self { line, column, message: message.to_owned(), expected: expected.to_owned() }
+    }
+}
+
+impl From<String> for Problem {
+    /// A sentence that belongs to no line.
+    fn from(message: String) -> Self {
+        Self { line: 0, column: 0, message, expected: String::new() }
     }
 }
 

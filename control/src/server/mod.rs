@@ -1,11 +1,15 @@
 //! The control socket: gRPC over a Unix socket, on a thread of its own.
 //!
-//! The server only reads. It sees the gateway through [`Gateway`], which the daemon implements over the dataplane's
-//! shared state; it never touches the packet path. Its memory does not grow with the number of sessions: see
-//! `scan`. The thread inherits the CPU affinity of the one that starts it.
+//! It sees the gateway through [`Gateway`], which the daemon implements over the dataplane's shared state; it never
+//! touches the packet path. What changes something is asked of the control core ([`crate::requests`]), and only for
+//! root (`authority`). Its memory does not grow with the number of sessions: see `scan`. The thread inherits the CPU
+//! affinity of the one that starts it.
 
+mod authority;
 mod convert;
+mod diff;
 mod filter;
+mod follow;
 pub mod gateway;
 mod scan;
 mod service;
@@ -13,7 +17,10 @@ mod socket;
 mod standard;
 
 pub use crate::audit::Names;
-pub use gateway::{Count, CountersView, Gateway, InterfaceView, Problem, StatusView, WorkerView, problems};
+pub use gateway::{
+    AlgView, Count, CountersView, Gateway, InterfaceCounters, InterfaceView, PolicyView, Problem, StatusView,
+    WorkerView, problems,
+};
 pub use socket::StartError;
 
 use control_api::MAX_MESSAGE_BYTES;
@@ -63,7 +70,7 @@ impl Server {
             }
         };
         let (stop, closing) = watch::channel(false);
-        let service = Service { gateway, closing: closing.clone() };
+        let service = Service::new(gateway, closing.clone());
         let thread = thread::Builder::new()
             .name("control-socket".to_owned())
             .spawn(move || serve(runtime, listener, file, service, closing))

@@ -128,6 +128,13 @@ impl Gateway {
         gateway
     }
 
+    /// `posternctl`, to be started.
+    pub fn posternctl(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(posternctl());
+        command.arg("--socket").arg(&self.socket).args(words);
+        command
+    }
+
     /// `posternctl --json`.
     pub fn control(&self, words: &[&str]) -> Output {
         run(Command::new("timeout")

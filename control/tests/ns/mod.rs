@@ -17,6 +17,7 @@ mod peers;
 mod world;
 
 mod bulk;
+mod control;
 mod ftp;
 mod kernel;
 mod lifecycle;

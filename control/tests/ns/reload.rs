@@ -10,12 +10,12 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// A TCP connection from the client to an echo server, held open.
-struct Conversation {
+pub struct Conversation {
     client: Child,
 }
 
 impl Conversation {
-    fn open(world: &World, port: u16) -> Self {
+    pub fn open(world: &World, port: u16) -> Self {
         let client = world
             .limited(Place::Client, 30, "socat")
             .args(["-T", "8", "-", &format!("TCP4:{SERVER}:{port}")])
@@ -28,7 +28,7 @@ impl Conversation {
 
     /// Says something and hears it again.
     #[track_caller]
-    fn say(&mut self, line: &str) {
+    pub fn say(&mut self, line: &str) {
         self.client.stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
         let mut heard = vec![0; line.len()];
         self.client.stdout.as_mut().unwrap().read_exact(&mut heard).expect("the connection ended");

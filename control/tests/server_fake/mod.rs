@@ -3,9 +3,13 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use alg::{Application, Endpoint};
+use control::audit::Followers;
+use control::compile::restart_needed;
 use control::config::Config;
+use control::requests::{Inbox, Refused, Request, Requests, channel};
 use control::server::{
-    Count, CountersView, Gateway, InterfaceView, Names, Problem, Server, StatusView, WorkerView, problems,
+    AlgView, Count, CountersView, Gateway, InterfaceCounters, InterfaceView, Names, PolicyView, Problem,
+    Server, StatusView, WorkerView, problems,
 };
 use dataplane::event::Ref;
 use dataplane::key::{FlowKey, Protocol, Tick, WorkerId, ZoneId};
@@ -13,8 +17,10 @@ use dataplane::policy::RuleId;
 use dataplane::view::{CloseReason, ExpectationState, ExpectationView, SessionView, State};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Index of the one FTP control session; the one after it is its child.
@@ -30,12 +36,62 @@ pub struct Fake {
     pub capacity: u32,
     /// How many indexes were looked at.
     pub looked: AtomicU32,
+    /// What was cleared.
+    pub cleared: Mutex<Vec<Ref>>,
+    /// What is in force.
+    pub policy: Mutex<Arc<PolicyView>>,
+    /// Who follows.
+    pub followers: Followers,
+    requests: Requests,
+}
+
+/// What the control core does, as far as the socket sees it. Ends with the gateway.
+fn core(fake: &Weak<Fake>, mut inbox: Inbox) {
+    while let Some(fake) = fake.upgrade() {
+        match inbox.take() {
+            Some(Request::Clear(mut sessions)) => {
+                while let Some(session) = sessions.first() {
+                    fake.cleared.lock().unwrap().push(session);
+                    sessions.asked();
+                }
+                sessions.finish();
+            }
+            Some(Request::Commit(candidate, done)) => {
+                let obstacles = fake.restart_needed(&candidate.config);
+                let _ = done.send(if obstacles.is_empty() {
+                    let mut policy = fake.policy.lock().unwrap();
+                    let generation = policy.generation + 1;
+                    *policy = Arc::new(PolicyView { generation, name: candidate.name, text: candidate.text });
+                    Ok(generation)
+                } else {
+                    Err(Refused::Restart(obstacles))
+                });
+            }
+            None => {
+                drop(fake);
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
 }
 
 impl Fake {
     /// A gateway with an arena of `capacity`.
     pub fn new(capacity: u32) -> Arc<Self> {
-        Arc::new(Self { capacity, looked: AtomicU32::new(0) })
+        let (requests, inbox) = channel();
+        let policy =
+            PolicyView { generation: 3, name: "/etc/postern/postern.toml".to_owned(), text: GOOD.to_owned() };
+        let fake = Arc::new(Self {
+            capacity,
+            looked: AtomicU32::new(0),
+            cleared: Mutex::default(),
+            policy: Mutex::new(Arc::new(policy)),
+            followers: Followers::default(),
+            requests,
+        });
+        let weak = Arc::downgrade(&fake);
+        thread::spawn(move || core(&weak, inbox));
+        fake
     }
 }
 
@@ -63,6 +119,14 @@ impl Gateway for Fake {
             link_up,
             link_mbps: 10_000,
             mtu: 1500,
+            counters: link_up.then_some(InterfaceCounters {
+                rx_packets: 1_000_000,
+                rx_bytes: 1_500_000_000,
+                tx_packets: 2_000,
+                tx_bytes: 128_000,
+                rx_missed: 7,
+                ..InterfaceCounters::default()
+            }),
         };
         StatusView {
             version: "9.8.7".to_owned(),
@@ -141,6 +205,7 @@ impl Gateway for Fake {
     fn counters(&self) -> Vec<CountersView> {
         let counters = vec![
             Count { name: "rx-packets", value: 1_000, help: "Packets received from ports." },
+            Count { name: "alg-edits", value: 0, help: "Edits that an ALG made." },
             Count { name: "punted", value: 0, help: "Frames handed to the control core." },
         ];
         let drops = vec![
@@ -161,8 +226,29 @@ impl Gateway for Fake {
         })
     }
 
-    fn check(&self, name: &str, text: &str) -> Result<(), Vec<Problem>> {
-        Config::parse(name, text).map(drop).map_err(|report| problems(&report))
+    fn algs(&self) -> Vec<AlgView> {
+        vec![AlgView { protocol: "ftp", mode: "full", ports: vec![21, 2121] }]
+    }
+
+    fn policy(&self) -> Arc<PolicyView> {
+        Arc::clone(&self.policy.lock().unwrap())
+    }
+
+    fn check(&self, name: &str, text: &str) -> Result<Config, Vec<Problem>> {
+        Config::parse(name, text).map_err(|report| problems(&report))
+    }
+
+    fn restart_needed(&self, candidate: &Config) -> Vec<String> {
+        let policy = self.policy();
+        restart_needed(&Config::parse(&policy.name, &policy.text).unwrap(), candidate)
+    }
+
+    fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    fn followers(&self) -> &Followers {
+        &self.followers
     }
 
     fn now(&self) -> Tick {

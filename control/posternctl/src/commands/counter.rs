@@ -22,7 +22,7 @@ pub(crate) async fn show(
     as_json: bool,
     out: &mut dyn Write,
 ) -> Result<Outcome, Error> {
-    let workers = client.counters(all).await?.workers;
+    let workers = client.show_counters(v1::ShowCountersRequest { all }).await?.workers;
     if as_json {
         let workers: Vec<_> = workers.into_iter().map(Worker::from).collect();
         json::document(out, &workers)?;
@@ -35,7 +35,7 @@ pub(crate) async fn show(
 }
 
 /// Prints the sums over the workers, in the order in which the names first came.
-fn print<'a>(
+pub(super) fn print<'a>(
     out: &mut dyn Write,
     heading: &str,
     counters: impl Iterator<Item = &'a v1::Counter>,

@@ -10,7 +10,7 @@ use std::io::Write;
 
 /// An expectation in JSON.
 #[derive(Serialize)]
-struct Expectation {
+pub(super) struct Expectation {
     id: String,
     parent: String,
     state: String,
@@ -39,36 +39,47 @@ pub(crate) async fn list(
         array.end()?;
         return Ok(Outcome::Done);
     }
-    let columns = [
-        ("ID", Align::Left),
-        ("PARENT", Align::Left),
-        ("STATE", Align::Left),
-        ("APPLICATION", Align::Left),
-        ("OPENER", Align::Left),
-        ("PUBLISHED", Align::Left),
-        ("LISTENER", Align::Left),
-        ("EXPIRES IN", Align::Right),
-        ("WORKER", Align::Right),
-    ];
-    let mut table = Table::new(out, columns);
+    let mut table = Table::new(out, COLUMNS);
     while let Some(chunk) = chunks.next().await? {
         for expectation in chunk.expectations {
-            let e = Expectation::from(expectation);
-            table.row([
-                e.id,
-                e.parent,
-                e.state,
-                e.application,
-                e.opener,
-                e.published,
-                e.listener,
-                text::duration(e.expires_in_ms),
-                e.worker.to_string(),
-            ])?;
+            table.row(row(expectation.into()))?;
         }
     }
     table.end()?;
     Ok(Outcome::Done)
+}
+
+const COLUMNS: [(&str, Align); 9] = [
+    ("ID", Align::Left),
+    ("PARENT", Align::Left),
+    ("STATE", Align::Left),
+    ("APPLICATION", Align::Left),
+    ("OPENER", Align::Left),
+    ("PUBLISHED", Align::Left),
+    ("LISTENER", Align::Left),
+    ("EXPIRES IN", Align::Right),
+    ("WORKER", Align::Right),
+];
+
+fn row(e: Expectation) -> [String; 9] {
+    [
+        e.id,
+        e.parent,
+        e.state,
+        e.application,
+        e.opener,
+        e.published,
+        e.listener,
+        text::duration(e.expires_in_ms),
+        e.worker.to_string(),
+    ]
+}
+
+/// A table of some.
+pub(super) fn print(expectations: Vec<Expectation>, out: &mut dyn Write) -> std::io::Result<()> {
+    let mut table = Table::new(out, COLUMNS);
+    expectations.into_iter().try_for_each(|e| table.row(row(e)))?;
+    table.end()
 }
 
 impl From<v1::Expectation> for Expectation {

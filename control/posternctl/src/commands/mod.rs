@@ -1,8 +1,11 @@
 //! One file a noun: what is asked, and how the answer looks. The JSON fields are those of the audit log where both
 //! say the same.
 
+pub(crate) mod alg;
 pub(crate) mod counter;
+pub(crate) mod event;
 pub(crate) mod expectation;
+pub(crate) mod interface;
 pub(crate) mod policy;
 pub(crate) mod session;
 pub(crate) mod status;

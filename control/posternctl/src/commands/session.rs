@@ -1,6 +1,7 @@
-//! `session list`.
+//! `session list`, `session show`, `session clear`.
 
-use super::endpoint;
+use super::expectation::Expectation;
+use super::{endpoint, expectation};
 use crate::client::Client;
 use crate::table::{Align, Table};
 use crate::{Error, Outcome, json, text};
@@ -76,6 +77,82 @@ pub(crate) async fn list(
         }
     }
     table.end()?;
+    Ok(Outcome::Done)
+}
+
+/// A session and its expectations in JSON.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    session: Session,
+    expectations: Vec<Expectation>,
+}
+
+/// Prints all that is known of one session.
+pub(crate) async fn show(
+    client: &mut Client,
+    id: &str,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<Outcome, Error> {
+    let answer = client.show_session(v1::ShowSessionRequest { id: id.to_owned() }).await?;
+    let session = Session::from(answer.session.unwrap_or_default());
+    let expectations: Vec<_> = answer.expectations.into_iter().map(Expectation::from).collect();
+    if as_json {
+        json::document(out, &Shown { session, expectations })?;
+        return Ok(Outcome::Done);
+    }
+    let s = session;
+    let [forward, reverse] = s.packets;
+    let [sent, received] = s.bytes;
+    let traffic = |packets, bytes| format!("{} packets, {}", text::count(packets), text::bytes(bytes));
+    let translated = |to: String, from: &str| if to == from { String::new() } else { format!(" as {to}") };
+    let source = format!("{}{}", s.source, translated(s.translated_source, &s.source));
+    let destination = format!("{}{}", s.destination, translated(s.translated_destination, &s.destination));
+    let fields = [
+        ("session", s.id),
+        ("protocol", format!("{}, {}", s.protocol, s.state)),
+        ("from", format!("{} {source}", s.from_zone)),
+        ("to", format!("{} {destination}", s.to_zone)),
+        ("application", format!("{}{}", s.application, if s.alg { ", inspected by its ALG" } else { "" })),
+        ("rule", format!("{}, policy generation {}", s.rule, s.policy_generation)),
+        ("parent", s.parent.unwrap_or_else(|| "-".to_owned())),
+        ("children", s.children.to_string()),
+        ("opened", format!("{} ago", text::duration(s.age_ms))),
+        ("last packet", format!("{} ago", text::duration(s.idle_ms))),
+        ("sent", traffic(forward, sent)),
+        ("received", traffic(reverse, received)),
+        ("worker", s.worker.to_string()),
+    ];
+    for (name, value) in fields {
+        writeln!(out, "{name:<11}  {value}")?;
+    }
+    if !expectations.is_empty() {
+        writeln!(out)?;
+        expectation::print(expectations, out)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// How many sessions were closed, in JSON.
+#[derive(Serialize)]
+struct Cleared {
+    cleared: u64,
+}
+
+/// Closes sessions.
+pub(crate) async fn clear(
+    client: &mut Client,
+    request: v1::ClearSessionsRequest,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<Outcome, Error> {
+    let cleared = client.clear_sessions(request).await?.cleared;
+    if as_json {
+        json::document(out, &Cleared { cleared })?;
+    } else {
+        writeln!(out, "{} sessions cleared", text::count(cleared))?;
+    }
     Ok(Outcome::Done)
 }
 

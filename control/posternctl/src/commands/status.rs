@@ -1,5 +1,6 @@
 //! `status`.
 
+use super::interface::Interface;
 use crate::client::Client;
 use crate::table::{Align, Table};
 use crate::{Error, Outcome, json, text};
@@ -35,20 +36,8 @@ struct Worker {
     drops: u64,
 }
 
-#[derive(Serialize)]
-struct Interface {
-    name: String,
-    device: String,
-    zone: String,
-    addresses: Vec<String>,
-    mac: String,
-    link_up: bool,
-    link_mbps: u32,
-    mtu: u32,
-}
-
 pub(crate) async fn show(client: &mut Client, as_json: bool, out: &mut dyn Write) -> Result<Outcome, Error> {
-    let status = Status::from(client.status().await?);
+    let status = Status::from(client.status(v1::StatusRequest {}).await?);
     if as_json {
         json::document(out, &status)?
     } else {
@@ -87,25 +76,7 @@ impl Status {
         table.end()?;
 
         writeln!(out)?;
-        let columns = ["INTERFACE", "DEVICE", "ZONE", "ADDRESSES", "MAC", "LINK", "MTU"];
-        let mut table = Table::new(out, columns.map(|name| (name, Align::Left)));
-        for i in &self.interfaces {
-            let link = match (i.link_up, i.link_mbps) {
-                (false, _) => "down".to_owned(),
-                (true, 0) => "up".to_owned(),
-                (true, mbps) => format!("up, {mbps} Mbit/s"),
-            };
-            table.row([
-                i.name.clone(),
-                i.device.clone(),
-                i.zone.clone(),
-                i.addresses.join(" "),
-                i.mac.clone(),
-                link,
-                i.mtu.to_string(),
-            ])?;
-        }
-        table.end()
+        Interface::print(&self.interfaces, out)
     }
 }
 
@@ -145,21 +116,6 @@ impl From<v1::Worker> for Worker {
             tx_packets: w.tx_packets,
             sessions_opened: w.sessions_opened,
             drops: w.drops,
-        }
-    }
-}
-
-impl From<v1::Interface> for Interface {
-    fn from(i: v1::Interface) -> Self {
-        Self {
-            name: i.name,
-            device: i.device,
-            zone: i.zone,
-            addresses: i.addresses,
-            mac: i.mac,
-            link_up: i.link_up,
-            link_mbps: i.link_mbps,
-            mtu: i.mtu,
         }
     }
 }

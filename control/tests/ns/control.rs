@@ -1,0 +1,106 @@
+//! The control socket of a running daemon: sessions cleared, a policy committed, events followed.
+
+use super::command::{Daemon, wait_until};
+use super::gateway::{Config, Gateway};
+use super::peers::{connects, tcp_echo};
+use super::reload::Conversation;
+use super::world::World;
+use serde_json::Value;
+use std::fs;
+use std::time::Duration;
+
+fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn a_cleared_session_ends_with_its_record_and_followers_see_it() {
+    let Some(world) = World::new() else { return };
+    let gateway = Gateway::start(&world, &Config::allowing(&["tcp/7000"]));
+    let _echo = tcp_echo(&world, 7000);
+    let log = world.files.path().join("followed.jsonl");
+    let follower = Daemon::spawn(&mut gateway.posternctl(&["event", "follow"]), &log);
+    // Following has begun when a first record comes.
+    wait_until("a follower hears of a session", Duration::from_secs(10), || {
+        connects(&world, 7000) && follower.printed().contains("session-open")
+    });
+
+    let mut conversation = Conversation::open(&world, 7000);
+    conversation.say("before\n");
+    let list = gateway.control(&["session", "list", "--state", "established", "--destination-port", "7000"]);
+    let id = parse(&list.stdout)[0]["id"].as_str().unwrap().to_owned();
+    let shown = parse(&gateway.control(&["session", "show", &id]).expect_ok("session show").stdout);
+    assert_eq!((&shown["rule"], &shown["protocol"]), (&"under test".into(), &"tcp".into()));
+
+    let cleared = gateway.control(&["session", "clear", &id]).expect_ok("session clear");
+    assert_eq!(parse(&cleared.stdout)["cleared"], 1);
+    let record = gateway.audited("session-close", |r| r["id"] == id.as_str());
+    assert_eq!(record["close_reason"], "admin");
+    wait_until("the follower has the same record", Duration::from_secs(5), || {
+        follower.printed().lines().any(|line| serde_json::from_str(line).is_ok_and(|r: Value| r == record))
+    });
+    let gone = gateway.control(&["session", "show", &id]);
+    assert!(!gone.status.success() || parse(&gone.stdout)["state"] == "closed", "{gone:?}");
+}
+
+#[test]
+fn a_commit_takes_over_and_a_broken_one_changes_nothing() {
+    let Some(world) = World::new() else { return };
+    let gateway = Gateway::start(&world, &Config::allowing(&["tcp/7000"]));
+    let _echoes = [tcp_echo(&world, 7000), tcp_echo(&world, 7001)];
+    assert!(connects(&world, 7000) && !connects(&world, 7001));
+    let generation = gateway.policy_generation();
+
+    let folder = gateway.config.parent().unwrap();
+    let candidate = world.files.path().join("candidate.toml");
+    let path = candidate.to_str().unwrap();
+    let good = Config::allowing(&["tcp/7001"]).text(folder);
+    fs::write(&candidate, format!("{good}sevrice = [\"any\"]\n")).unwrap();
+    let refused = gateway.control(&["policy", "commit", path]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(refused.stdout.contains("sevrice"), "{refused:?}");
+    fs::write(&candidate, good.replace("sessions = 16384", "sessions = 32768")).unwrap();
+    let refused = gateway.control(&["policy", "commit", path]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(refused.stdout.contains("dataplane.sessions changes from 16384 to 32768"), "{refused:?}");
+    assert_eq!(gateway.policy_generation(), generation);
+    assert!(connects(&world, 7000) && !connects(&world, 7001), "nothing was to change");
+
+    fs::write(&candidate, &good).unwrap();
+    let diff = gateway.control(&["policy", "diff", path]);
+    assert_eq!(diff.status.code(), Some(1), "{diff:?}");
+    assert!(
+        parse(&diff.stdout)["diff"].as_str().unwrap().contains("\n+service = [\"tcp/7001\"]\n"),
+        "{diff:?}"
+    );
+    let taken = gateway.control(&["policy", "commit", path]).expect_ok("policy commit");
+    assert_eq!(parse(&taken.stdout)["generation"], generation + 1);
+    assert_eq!(gateway.policy_generation(), generation + 1);
+    assert!(connects(&world, 7001) && !connects(&world, 7000));
+    let shown = parse(&gateway.control(&["policy", "show"]).expect_ok("policy show").stdout);
+    assert_eq!((&shown["toml"], &shown["file"]), (&good.into(), &path.into()));
+
+    // The file is what it was, and so is what a reload makes of it.
+    gateway.signal("HUP");
+    wait_until("the file is in force again", Duration::from_secs(5), || {
+        gateway.policy_generation() == generation + 2
+    });
+    assert!(connects(&world, 7000) && !connects(&world, 7001));
+}
+
+#[test]
+fn interfaces_have_counters_and_algs_their_mode() {
+    let Some(world) = World::new() else { return };
+    let gateway = Gateway::start(&world, &Config::allowing(&["tcp/7000"]));
+    let _echo = tcp_echo(&world, 7000);
+    assert!(connects(&world, 7000));
+    let list = parse(&gateway.control(&["interface", "list"]).expect_ok("interface list").stdout);
+    for (interface, name) in [(&list[0], "inside"), (&list[1], "outside")] {
+        assert_eq!((&interface["name"], &interface["link_up"]), (&name.into(), &true.into()));
+        for counter in ["rx_packets", "tx_packets", "rx_bytes", "tx_bytes"] {
+            assert!(interface["counters"][counter].as_u64().unwrap() > 2, "{counter} of {interface}");
+        }
+    }
+    let algs = parse(&gateway.control(&["alg", "list"]).expect_ok("alg list").stdout);
+    assert_eq!((&algs[0]["protocol"], &algs[0]["mode"]), (&"ftp".into(), &"full".into()));
+}

@@ -1,0 +1,155 @@
+//! Long streams of the control socket: a million sessions, clients that hang up, followers of events.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod server_fake;
+
+use control::audit::followers::RING;
+use control_api::v1;
+use control_api::v1::postern_client::PosternClient;
+use server_fake::{Running, start};
+use std::fs;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Streaming};
+
+async fn client(running: &Running) -> PosternClient<Channel> {
+    let endpoint = Endpoint::try_from(format!("unix:{}", running.path.display())).unwrap();
+    PosternClient::new(endpoint.connect().await.unwrap())
+}
+
+async fn all_sessions(running: &Running) -> Streaming<v1::ListSessionsResponse> {
+    client(running).await.list_sessions(v1::ListSessionsRequest::default()).await.unwrap().into_inner()
+}
+
+/// Memory that this process has in use, in bytes: server and client together.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[tokio::test]
+async fn a_million_sessions_begin_at_once_and_take_little_memory() {
+    let running = start(2_000_000); // every second index is in use
+    let before = resident();
+    let started = Instant::now();
+    let mut chunks = all_sessions(&running).await;
+    let first = chunks.message().await.unwrap().unwrap();
+    let to_first = started.elapsed();
+    assert!(!first.sessions.is_empty());
+    assert!(to_first < Duration::from_secs(1), "the first row took {to_first:?}");
+
+    let (mut rows, mut most) = (first.sessions.len(), 0);
+    while let Some(chunk) = chunks.message().await.unwrap() {
+        assert!(chunk.sessions.len() <= 128);
+        rows += chunk.sessions.len();
+        if rows % 65_536 < 128 {
+            most = most.max(resident());
+        }
+    }
+    assert_eq!(rows, 1_000_001);
+    let grown = most.saturating_sub(before);
+    println!("first row {to_first:?}, all {:?}, {} KiB more", started.elapsed(), grown >> 10);
+    assert!(grown < 16 << 20, "the list took {} KiB", grown >> 10);
+}
+
+#[tokio::test]
+async fn a_rare_match_does_not_wait_for_others() {
+    let running = start(1_000_000);
+    let filter = v1::SessionFilter { application: "ftp".to_owned(), ..v1::SessionFilter::default() };
+    let request = v1::ListSessionsRequest { limit: 0, filter: Some(filter) };
+    let mut chunks = client(&running).await.list_sessions(request).await.unwrap().into_inner();
+    assert_eq!(chunks.message().await.unwrap().unwrap().sessions.len(), 1);
+    let looked = running.fake.looked.load(Ordering::Relaxed);
+    assert!(looked < 500_000, "the one match came after {looked} of 1 000 000");
+}
+
+#[tokio::test]
+async fn streams_are_bounded_and_a_hang_up_makes_room() {
+    let running = start(10_000_000);
+    let mut held = Vec::new();
+    let refused = loop {
+        // Fresh connections: one alone has its own limit.
+        match client(&running).await.list_sessions(v1::ListSessionsRequest::default()).await {
+            Ok(answer) => held.push(answer.into_inner()),
+            Err(refused) => break refused,
+        }
+        assert!(held.len() < 1_000, "no bound");
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert_eq!(held.len(), 32);
+    // What is no stream goes on.
+    client(&running).await.status(v1::StatusRequest {}).await.unwrap();
+
+    held.pop();
+    let patience = Instant::now();
+    while client(&running).await.list_sessions(v1::ListSessionsRequest::default()).await.is_err() {
+        assert!(patience.elapsed() < Duration::from_secs(5), "a hang-up makes no room");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_follower_gets_what_is_written_from_then_on() {
+    let running = start(10);
+    running.fake.followers.tell("before");
+    let mut chunks =
+        client(&running).await.follow_events(v1::FollowEventsRequest {}).await.unwrap().into_inner();
+    for text in ["{\"n\":1}", "{\"n\":2}"] {
+        running.fake.followers.tell(text);
+    }
+    let mut got = Vec::new();
+    while got.len() < 2 {
+        let chunk = chunks.message().await.unwrap().unwrap();
+        assert_eq!(chunk.lost, 0);
+        got.extend(chunk.records);
+    }
+    assert_eq!(got, ["{\"n\":1}", "{\"n\":2}"]);
+
+    // A hang-up is noticed without another record.
+    drop(chunks);
+    let patience = Instant::now();
+    while running.fake.followers.any() {
+        assert!(patience.elapsed() < Duration::from_secs(5), "a follower that left is kept");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_follower_loses_records_knows_how_many_and_holds_nobody_up() {
+    let running = start(10);
+    let mut chunks =
+        client(&running).await.follow_events(v1::FollowEventsRequest {}).await.unwrap().into_inner();
+    // More than ring, channel and socket hold, while nobody reads.
+    let (count, record) = (20 * RING as u64, "x".repeat(1_000));
+    let started = Instant::now();
+    for _ in 0..count {
+        running.fake.followers.tell(&record);
+    }
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(2), "telling took {took:?}");
+    running.fake.followers.tell("last");
+
+    let (mut lost, mut got) = (0, 0);
+    loop {
+        let chunk = chunks.message().await.unwrap().unwrap();
+        lost += chunk.lost;
+        got += chunk.records.len() as u64;
+        if chunk.records.last().is_some_and(|record| record == "last") {
+            break;
+        }
+    }
+    assert_eq!(lost + got, count + 1);
+    assert!(lost > 0 && got >= RING as u64, "lost {lost}, got {got}");
+}
+
+#[tokio::test]
+async fn a_follower_is_told_when_the_daemon_stops() {
+    let running = start(10);
+    let mut chunks =
+        client(&running).await.follow_events(v1::FollowEventsRequest {}).await.unwrap().into_inner();
+    tokio::task::spawn_blocking(move || running.server.stop()).await.unwrap();
+    assert_eq!(chunks.message().await.unwrap_err().code(), Code::Unavailable);
+}
