@@ -1,0 +1,267 @@
+//! docs/operator-guide.md says what the program does: its tables are held against the parser and the code, so that
+//! they cannot drift.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use control::config::Config;
+use dataplane::counters::Counter;
+use dataplane::drop_reason::DropReason;
+use dataplane::view::CloseReason;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use toml::{Table, Value};
+
+fn docs(file: &str) -> String {
+    std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(file)).unwrap()
+}
+
+/// The smallest file that is good.
+const BASE: &str = "[[interface]]\nname = \"inside\"\ndevice = \"null:0\"\nzone = \"trust\"\naddresses = [\"10.1.0.1/24\"]\n";
+
+/// What the parser says is wrong, one sentence each.
+fn errors(text: &str) -> Vec<String> {
+    match Config::parse("guide.toml", text) {
+        Ok(_) => Vec::new(),
+        Err(report) => report.errors.iter().map(|error| error.problem.to_string()).collect(),
+    }
+}
+
+/// The words that the parser expects where it finds one that nobody knows.
+fn known(text: &str) -> BTreeSet<String> {
+    let sentence = errors(text).into_iter().find(|sentence| sentence.contains("zzz")).unwrap();
+    let (_, expected) = sentence.split_once("; expected ").unwrap_or_else(|| panic!("{sentence}"));
+    let words = expected.trim_start_matches("one of ").split(['(', ';']).next().unwrap();
+    words.split(',').map(|word| word.trim().to_owned()).collect()
+}
+
+/// The rows of the tables under the heading that starts with `heading`, cell by cell.
+fn rows(guide: &str, heading: &str) -> Vec<Vec<String>> {
+    let level = heading.bytes().take_while(|b| *b == b'#').count();
+    let mut section = guide.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| {
+        let hashes = line.bytes().take_while(|b| *b == b'#').count();
+        hashes == 0 || hashes > level
+    });
+    let mut rows = Vec::new();
+    while let Some(line) = section.next() {
+        if line.starts_with("|---") {
+            let table = section.by_ref().take_while(|line| line.starts_with('|'));
+            rows.extend(table.map(|line| {
+                line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
+            }));
+        }
+    }
+    assert!(!rows.is_empty(), "no table under {heading}");
+    rows
+}
+
+/// What stands between backquotes; none if there is more.
+fn code(cell: &str) -> Option<&str> {
+    cell.strip_prefix('`')?.strip_suffix('`').filter(|code| !code.contains('`'))
+}
+
+/// The tables of the language with their keys, by the guide: `[log]` → rows.
+fn sections(guide: &str) -> BTreeMap<String, Vec<Vec<String>>> {
+    let headings = guide.lines().filter(|line| line.starts_with("### `["));
+    let section = |line: &str| {
+        let name = line.trim_start_matches("### ").trim_matches('`').to_owned();
+        (name, rows(guide, line))
+    };
+    headings.map(section).collect()
+}
+
+#[test]
+fn every_table_and_key_of_the_parser_stands_in_the_guide_and_no_other() {
+    let guide = docs("operator-guide.md");
+    let sections = sections(&guide);
+    let names: BTreeSet<String> =
+        sections.keys().map(|name| name.trim_matches(['[', ']']).to_owned()).collect();
+    assert_eq!(names, known(&format!("zzz = 1\n{BASE}")), "tables");
+    for (name, rows) in &sections {
+        let keys: BTreeSet<String> = rows.iter().map(|row| code(&row[0]).unwrap().to_owned()).collect();
+        assert_eq!(keys.len(), rows.len(), "{name} has a key twice");
+        assert_eq!(keys, known(&format!("{BASE}{name}\nzzz = 1\n")), "keys of {name}");
+        for row in rows {
+            assert_eq!(row.len(), 4, "{name} {}", row[0]);
+            assert!(row.iter().all(|cell| !cell.is_empty()), "{name} {}", row[0]);
+        }
+    }
+}
+
+/// `A to B` at the beginning of a cell.
+fn range(cell: &str) -> Option<(&str, &str)> {
+    let (low, rest) = cell.split_once(" to ")?;
+    let high = rest.split([' ', ';', ',']).next()?;
+    let number = |text: &str| text.parse::<f64>().is_ok();
+    (number(low) && number(high) && rest == high).then_some((low, high))
+}
+
+#[test]
+fn ranges_are_those_of_the_parser() {
+    let mut checked = 0;
+    for (name, rows) in sections(&docs("operator-guide.md")) {
+        for row in rows {
+            let Some((low, high)) = range(&row[1]) else { continue };
+            let key = code(&row[0]).unwrap();
+            let said = |value: &str| {
+                let all = errors(&format!("{BASE}{name}\n{key} = {value}\n"));
+                all.into_iter().find(|sentence| sentence.contains(key) && !sentence.contains(" has no \""))
+            };
+            for good in [low, high] {
+                assert_eq!(said(good), None, "{name} {key} = {good}");
+            }
+            let below = if low.contains('.') {
+                "0.0001".to_owned()
+            } else {
+                low.parse::<i64>().unwrap().wrapping_sub(1).to_string()
+            };
+            let above = (high.parse::<i64>().unwrap() + 1).to_string();
+            for bad in [below, above] {
+                assert!(said(&bad).is_some(), "{name} {key} = {bad} is not refused");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked >= 20, "only {checked} ranges");
+}
+
+#[test]
+fn words_are_those_of_the_parser() {
+    let mut checked = 0;
+    for (name, rows) in sections(&docs("operator-guide.md")) {
+        for row in rows {
+            // Lists of words: `"a"`, `"b"`.
+            let words: Option<Vec<&str>> =
+                row[1].split(", ").map(|word| code(word)?.strip_prefix('"')?.strip_suffix('"')).collect();
+            let Some(words) = words else { continue };
+            let key = code(&row[0]).unwrap();
+            let expected: BTreeSet<String> = words.into_iter().map(ToOwned::to_owned).collect();
+            assert_eq!(known(&format!("{BASE}{name}\n{key} = \"zzz\"\n")), expected, "{name} {key}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 7, "only {checked} keys with words");
+}
+
+#[test]
+fn defaults_are_those_of_the_reference_and_required_keys_are_required() {
+    // What the reference states as defaults is compared with the code by a test of its own.
+    let reference: Table = docs("examples/reference.toml").parse().unwrap();
+    let once = ["[gateway]", "[dataplane]", "[limits]", "[timeouts]", "[log]", "[control]"];
+    for (name, rows) in sections(&docs("operator-guide.md")) {
+        let mut required = BTreeSet::new();
+        for row in &rows {
+            let key = code(&row[0]).unwrap();
+            if row[2].starts_with("required") {
+                required.insert(key.to_owned());
+            }
+            // `X`, or `X` and a remark.
+            let literal = row[2].split('`').nth(1).filter(|_| row[2].starts_with('`'));
+            if let Some(literal) = literal.filter(|_| once.contains(&name.as_str())) {
+                let stated: Table = format!("value = {literal}").parse().unwrap();
+                let in_reference = &reference[name.trim_matches(['[', ']'])][key];
+                assert_eq!(&stated["value"], in_reference, "{name} {key}");
+            }
+        }
+        // An empty table lacks what is required, and nothing else.
+        let text = if name == "[[interface]]" { String::new() } else { BASE.to_owned() };
+        let missing: BTreeSet<String> = errors(&format!("{text}{name}\n"))
+            .iter()
+            .filter_map(|sentence| Some(sentence.split_once(" has no \"")?.1.split_once('"')?.0.to_owned()))
+            .collect();
+        assert!(missing.is_subset(&required), "{name}: {missing:?} are required, not only {required:?}");
+        if name != "[[nat]]" && name != "[[service]]" {
+            assert_eq!(missing, required, "{name}"); // others need a type first
+        }
+    }
+}
+
+#[test]
+fn every_example_is_read() {
+    let guide = docs("operator-guide.md");
+    let blocks: Vec<&str> =
+        guide.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    assert!(blocks.len() > sections(&guide).len(), "a table without an example");
+    // An example of one table stands in this file.
+    let others = "[[interface]]\nname = \"outside\"\ndevice = \"null:1\"\nzone = \"untrust\"\naddresses = [\"198.51.100.1/24\"]\n";
+    let mut seen = BTreeSet::new();
+    for block in blocks {
+        let table: Table = block.parse().unwrap_or_else(|error| panic!("{error}\n{block}"));
+        seen.extend(table.keys().cloned());
+        let whole = table.get("interface").and_then(Value::as_array).is_some_and(|all| all.len() > 1);
+        let text = match (whole, table.contains_key("interface")) {
+            (true, _) => block.to_owned(),
+            (false, true) => format!("{others}{block}"),
+            (false, false) => format!("{BASE}{others}{block}"),
+        };
+        assert_eq!(errors(&text), Vec::<String>::new(), "\n{block}");
+    }
+    let tables: BTreeSet<String> =
+        sections(&guide).into_keys().map(|name| name.trim_matches(['[', ']']).to_owned()).collect();
+    assert_eq!(seen, tables, "tables with an example");
+}
+
+/// Names and their meaning, as two columns.
+fn column<'a>(items: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Vec<String>> {
+    items.into_iter().map(|(name, help)| vec![format!("`{name}`"), help.to_owned()]).collect()
+}
+
+#[test]
+fn every_drop_reason_counter_and_close_reason_is_explained_in_its_own_words() {
+    let guide = docs("operator-guide.md");
+    let reasons = column(DropReason::ALL.iter().map(|r| (r.name(), r.help())));
+    assert_eq!(rows(&guide, "## Drop reasons"), reasons);
+    let counters = column(Counter::ALL.iter().map(|c| (c.name(), c.help())));
+    assert_eq!(rows(&guide, "## Counters"), counters);
+    for reason in CloseReason::ALL.iter().filter(|reason| **reason != CloseReason::None) {
+        assert!(guide.contains(&format!("\n| `{}` | ", reason.name())), "close reason {}", reason.name());
+    }
+}
+
+#[test]
+fn advice_names_what_exists() {
+    let guide = docs("operator-guide.md");
+    let mut names: BTreeSet<String> = DropReason::ALL.iter().map(|r| r.name().to_owned()).collect();
+    names.extend(Counter::ALL.iter().map(|c| c.name().to_owned()));
+    names.insert("RX LOST".to_owned());
+    for row in rows(&guide, "## When something does not work") {
+        for name in row[0].split('`').skip(1).step_by(2) {
+            assert!(names.contains(name), "{name} is nothing that grows");
+        }
+    }
+}
+
+#[test]
+fn the_verbs_are_those_of_posternctl() {
+    let guide = docs("operator-guide.md");
+    let help = |words: &[&str]| {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let args = ["posternctl"].iter().chain(words).chain(&["--help"]).map(Into::into);
+        assert_eq!(posternctl::code(args, &mut out, &mut err), 0);
+        String::from_utf8(out).unwrap()
+    };
+    let commands = |text: &str| -> Vec<String> {
+        let list = text.lines().skip_while(|line| *line != "Commands:").skip(1);
+        let list = list.take_while(|line| !line.is_empty());
+        let names = list.filter_map(|line| line.split_whitespace().next().map(ToOwned::to_owned));
+        names.filter(|name| name != "help").collect()
+    };
+    let mut verbs = 0;
+    for noun in commands(&help(&[])) {
+        let mut of_noun = commands(&help(&[&noun]));
+        if of_noun.is_empty() {
+            of_noun.push(String::new());
+        }
+        for verb in of_noun {
+            let command = format!("{noun} {verb}");
+            let quoted = format!("`{}`", command.trim());
+            let heading = guide.lines().any(|line| line.starts_with("### ") && line.contains(&quoted));
+            assert!(heading, "no heading with {quoted}");
+            verbs += 1;
+        }
+    }
+    assert!(verbs >= 14, "only {verbs} verbs");
+    for line in help(&["session", "list"]).lines().filter(|line| line.trim_start().starts_with("--")) {
+        let option = line.split_whitespace().next().unwrap();
+        assert!(guide.contains(option), "nothing about {option}");
+    }
+}
