@@ -55,6 +55,7 @@ pub struct Worker<P: Port, A: BufPool<Buf = P::Buf>> {
     local: Local<P, A>,
     burst: Burst<P::Buf>,
     parcels: ArrayVec<Parcel<P::Buf>, BURST>,
+    plans: Box<forward::Plans>,
     online: bool,
     last: Tick,
 }
@@ -74,7 +75,6 @@ pub struct Local<P: Port, A: BufPool<Buf = P::Buf>> {
     pub(crate) icmp_limit: TokenBucket,
     pub(crate) deny_limit: TokenBucket,
     pub(crate) scratch: Box<Scratch>,
-    plans: Box<forward::Plans>,
     queue: Queue,
 }
 
@@ -99,7 +99,6 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             icmp_limit: TokenBucket::new(Tick(0), setup.icmp_errors_per_second, setup.icmp_errors_per_second),
             deny_limit: TokenBucket::new(Tick(0), setup.deny_events_per_second, setup.deny_events_per_second),
             scratch: Box::default(),
-            plans: Box::new([Plan::default(); BURST]),
             queue: Queue::new(),
         };
         Self {
@@ -110,6 +109,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             local,
             burst: Burst::new(),
             parcels: ArrayVec::new(),
+            plans: Box::new([Plan::default(); BURST]),
             online: false,
             last: Tick(0),
         }
@@ -161,10 +161,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             let bytes: usize = self.burst.iter().map(|b| b.bytes().len()).sum();
             self.local.count(&cx, Counter::RxPackets, received as u64);
             self.local.count(&cx, Counter::RxBytes, bytes as u64);
+            plan(&cx, ingress, &self.burst, &mut self.plans);
+            let (burst, plans) = (&mut self.burst, &self.plans);
             if shared.setup.misroute {
-                self.local.misroute(&cx, &self.grid, ingress, &mut self.burst);
+                self.local.misroute(&cx, &self.grid, ingress, burst, plans);
             } else {
-                self.local.travel(&cx, &self.grid, ingress, &mut self.burst);
+                self.local.travel(&cx, &self.grid, ingress, burst, plans);
             }
         }
         self.local.flush(&cx);
@@ -194,6 +196,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
     }
 }
 
+/// Plans a received burst. On an interface that the FIB does not know, everything goes the long way.
+fn plan<B: PacketBuf>(cx: &Context<'_>, ingress: InterfaceId, burst: &Burst<B>, plans: &mut forward::Plans) {
+    let Some(interface) = cx.fib.interface(ingress) else {
+        *plans = [Plan::default(); BURST];
+        return;
+    };
+    let frames = burst.iter().map(|b| if b.is_linear() { b.bytes() } else { &[] });
+    forward::plan(cx.shared, frames, interface.mac, interface.zone, plans);
+}
+
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// Takes a received burst through the journey: the straight line where it will do, the long way where not, each
     /// packet at its place.
@@ -203,30 +215,22 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         grid: &Grid<P::Buf>,
         ingress: InterfaceId,
         burst: &mut Burst<P::Buf>,
+        plans: &forward::Plans,
     ) {
-        self.plan(cx, ingress, burst);
         let mut forwarded = 0;
-        for (number, mut buf) in burst.drain(..).enumerate() {
-            let plan = self.plans.get(number).copied().unwrap_or_default();
-            match forward::carry(cx, self.id, &plan, &mut buf) {
+        for (mut buf, plan) in burst.drain(..).zip(plans) {
+            match forward::carry(cx, self.id, plan, &mut buf) {
                 Carried::To(egress) => {
                     forwarded += 1;
                     self.transmit(cx, egress, buf);
                 }
-                Carried::Owner(to) => self.hand_off(cx, grid, to, Parcel { buf, plan, ingress, hops: 0 }),
+                Carried::Owner(to) => {
+                    self.hand_off(cx, grid, to, Parcel { buf, plan: *plan, ingress, hops: 0 });
+                }
                 Carried::LongWay => self.long_way(cx, grid, ingress, 0, buf),
             }
         }
         self.count(cx, Counter::Forwarded, forwarded);
-    }
-
-    fn plan(&mut self, cx: &Context<'_>, ingress: InterfaceId, burst: &Burst<P::Buf>) {
-        if let Some(interface) = cx.fib.interface(ingress) {
-            let frames = burst.iter().map(|b| if b.is_linear() { b.bytes() } else { &[] });
-            forward::plan(cx.shared, frames, interface.mac, interface.zone, &mut self.plans);
-        } else {
-            *self.plans = [Plan::default(); BURST];
-        }
     }
 
     /// Takes a packet that another worker handed over through the journey.
@@ -334,6 +338,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         grid: &Grid<P::Buf>,
         ingress: InterfaceId,
         burst: &mut Burst<P::Buf>,
+        plans: &forward::Plans,
     ) {
         let workers = u64::try_from(grid.workers()).unwrap_or(1);
         if workers <= 1 {
@@ -344,9 +349,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             }
             return;
         }
-        self.plan(cx, ingress, burst);
-        for (number, buf) in burst.drain(..).enumerate() {
-            let plan = self.plans.get(number).copied().unwrap_or_default();
+        for (buf, plan) in burst.drain(..).zip(plans.iter().copied()) {
             let to = WorkerId(u8::try_from(self.rng.draw() % workers).unwrap_or(0));
             let parcel = Parcel { buf, plan, ingress, hops: 0 };
             if to == self.id {

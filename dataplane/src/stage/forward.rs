@@ -59,10 +59,10 @@ const fn words(x: u64) -> u64 {
     (x & 0xffff_ffff) + (x >> 32)
 }
 
+/// Folds a sum of a few of these to 16 bits. It must be below 2^40.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "folded to 16 bits")]
 const fn fold(x: u64) -> u16 {
-    let x = (x & 0xffff_ffff) + (x >> 32);
     let x = (x & 0xffff) + (x >> 16);
     let x = (x & 0xffff) + (x >> 16);
     let x = (x & 0xffff) + (x >> 16);
@@ -233,7 +233,7 @@ pub(crate) fn carry<B: PacketBuf>(cx: &Context<'_>, me: WorkerId, plan: &Plan, b
 
 /// Translates a packet of a session, counts it, writes its L2 header. None, and nothing changed, if its next hop is not
 /// known or it does not fit there.
-#[inline]
+#[inline(always)]
 fn pass<B: PacketBuf>(
     cx: &Context<'_>,
     session: &Session,
