@@ -9,6 +9,8 @@ use control_api::v1;
 use control_api::v1::postern_client::PosternClient;
 use server_fake::{Running, start};
 use std::fs;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tonic::transport::{Channel, Endpoint};
@@ -89,6 +91,28 @@ async fn streams_are_bounded_and_a_hang_up_makes_room() {
         assert!(patience.elapsed() < Duration::from_secs(5), "a hang-up makes no room");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test]
+async fn connections_are_bounded_and_one_that_ends_makes_room() {
+    let running = start(10);
+    let connect = || {
+        let stream = UnixStream::connect(&running.path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        stream
+    };
+    // One that was accepted says hello, or waits for ours; one that was not is at its end.
+    let is_open = |mut stream: &UnixStream| !matches!(stream.read(&mut [0; 64]), Ok(0));
+    let held: Vec<_> = (0..64).map(|_| connect()).collect();
+    assert!(!is_open(&connect()), "one too many");
+    assert!(is_open(&held[0]) && is_open(&held[63]), "the others stay");
+    drop(held);
+    let patience = Instant::now();
+    while !is_open(&connect()) {
+        assert!(patience.elapsed() < Duration::from_secs(5), "an end makes no room");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    client(&running).await.status(v1::StatusRequest {}).await.unwrap();
 }
 
 #[tokio::test]

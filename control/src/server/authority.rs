@@ -5,7 +5,7 @@ use tonic::transport::server::UdsConnectInfo;
 use tonic::{Extensions, Status};
 
 /// The user of root.
-const ROOT: u32 = 0;
+pub(super) const ROOT: u32 = 0;
 
 /// Lets root pass. `what` is what others are told that they may not do: "clear sessions".
 pub(super) fn root_only(peer: &Extensions, what: &str) -> Result<(), Box<Status>> {

@@ -11,6 +11,7 @@ mod diff;
 mod filter;
 mod follow;
 pub mod gateway;
+mod incoming;
 mod scan;
 mod service;
 mod socket;
@@ -25,6 +26,7 @@ pub use socket::StartError;
 
 use control_api::MAX_MESSAGE_BYTES;
 use control_api::v1::postern_server::PosternServer;
+use incoming::incoming;
 use service::Service;
 use socket::SocketFile;
 use std::path::Path;
@@ -34,7 +36,6 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
@@ -121,7 +122,7 @@ fn serve(
         let server = tonic::transport::Server::builder()
             .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION)
             .add_routes(routes)
-            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+            .serve_with_incoming_shutdown(incoming(listener), async move {
                 stopped(told).await;
                 health.set_not_serving::<PosternServer<Service>>().await;
             });
