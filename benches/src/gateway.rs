@@ -93,8 +93,8 @@ fn policy(shared: &Shared) -> Option<Policy> {
         name: format!("rule {n}"),
         from: zone(0),
         to: zone(1),
-        source: Vec::new(),
-        destination: Vec::new(),
+        source: Vec::new().into(),
+        destination: Vec::new().into(),
         services: vec![service],
         action: Action::Allow,
         log: false,
@@ -113,8 +113,8 @@ fn policy(shared: &Shared) -> Option<Policy> {
         source_nat: vec![SourceNat {
             from: zone(0),
             to: zone(1),
-            source: vec![],
-            destination: vec![],
+            source: Vec::new().into(),
+            destination: Vec::new().into(),
             translate: NatTarget::Interface,
         }],
         interface_nat: vec![

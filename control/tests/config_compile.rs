@@ -6,7 +6,7 @@ use control::compile::{compile_interfaces, compile_policy, restart_needed};
 use control::config::Config;
 use dataplane::key::{InterfaceId, Protocol, ZoneId};
 use dataplane::policy::{
-    Action, AlgMode, NatAddress, NatTarget, Policy, PoolAddr, Prefix, Service, Timeouts, ZoneSet,
+    Action, Addresses, AlgMode, NatAddress, NatTarget, Policy, PoolAddr, Prefix, Service, Timeouts, ZoneSet,
 };
 use std::net::Ipv4Addr;
 
@@ -44,14 +44,18 @@ fn the_policy_of_the_reference() {
     assert_eq!((rule.name.as_str(), rule.action, rule.log), ("example", Action::Allow, true));
     assert_eq!(rule.from, ZoneSet([0b001, 0, 0, 0]));
     assert_eq!(rule.to, ZoneSet([0b110, 0, 0, 0]));
-    assert_eq!(rule.source, [prefix([10, 1, 0, 0], 24), prefix([10, 9, 0, 1], 32)]);
-    assert!(rule.destination.is_empty(), "any");
+    let clients = vec![prefix([10, 1, 0, 0], 24), prefix([10, 9, 0, 1], 32)];
+    let except = vec![prefix([10, 1, 0, 99], 32)];
+    assert_eq!(rule.source, Addresses { within: clients.clone(), except });
+    assert_eq!(rule.destination, Addresses::default(), "any");
     assert_eq!(
         rule.services,
         [
             service(Protocol::Tcp, (21, 21), Ftp),
             service(Protocol::Tcp, (2121, 2121), Ftp),
             service(Protocol::Tcp, (3000, 3010), Ftp),
+            service(Protocol::Tcp, (80, 80), alg::Application::Http),
+            service(Protocol::Tcp, (443, 443), alg::Application::Https),
             service(Protocol::Udp, (6881, 6899), Unknown),
         ]
     );
@@ -60,8 +64,8 @@ fn the_policy_of_the_reference() {
     for nat in &policy.source_nat {
         assert_eq!((nat.from, nat.to), (ZoneSet([1, 0, 0, 0]), ZoneSet([2, 0, 0, 0])));
     }
-    assert_eq!(policy.source_nat[0].destination, [prefix([192, 0, 2, 0], 24)]);
-    assert_eq!(policy.source_nat[1].source, [prefix([10, 1, 0, 0], 24), prefix([10, 9, 0, 1], 32)]);
+    assert_eq!(policy.source_nat[0].destination, vec![prefix([192, 0, 2, 0], 24)].into());
+    assert_eq!(policy.source_nat[1].source, clients.into());
     let pool = |n: u8| NatAddress { addr: [203, 0, 113, n].into(), pool: PoolAddr(2 + u16::from(n)) };
     assert_eq!(policy.pools, [(0..32).map(pool).collect::<Vec<_>>()]);
     let addr = |addr: [u8; 4], pool| Some(NatAddress { addr: addr.into(), pool: PoolAddr(pool) });

@@ -80,11 +80,11 @@ fn unknown_keys_of_every_table() {
             "one of interface, address, mac",
         ),
         ("[[zone]]", "name = 'dmz'", "name"),
-        ("[[address]]", "name = 'a'\nprefixes = '10.0.0.0/8'", "one of name, prefixes"),
+        ("[[address]]", "name = 'a'\nprefixes = '10.0.0.0/8'", "one of name, prefixes, members"),
         (
             "[[service]]",
             "name = 's'\nprotocol = 'tcp'\nports = [1]",
-            "one of name, protocol, ports, application",
+            "one of name, protocol, ports, application, members",
         ),
         ("[[alg]]", "name = 'f'\nprotocol = 'ftp'", "one of name, protocol, mode, ports"),
         (
@@ -131,7 +131,10 @@ fn missing_keys_stand_at_their_table() {
         "»",
         "the file has no [[interface]]; expected at least one, with name, device, zone and addresses",
     );
-    expect("»[[rule]]\nfrom = 'any'\nto = 'any'", "[[rule]] has no \"action\"; expected one of allow, deny");
+    expect(
+        "»[[rule]]\nfrom = 'any'\nto = 'any'",
+        "[[rule]] has no \"action\"; expected one of allow, deny, reject",
+    );
     expect(
         "»[[rule]]\nfrom = 'any'\naction = 'deny'",
         "[[rule]] has no \"to\"; expected the names of zones, or \"any\"",
@@ -150,7 +153,7 @@ fn missing_keys_stand_at_their_table() {
     );
     expect(
         "»[[address]]\nname = 'a'",
-        "[[address]] has no \"prefixes\"; expected a list such as [\"10.1.0.0/16\"]",
+        "[[address]] has no \"prefixes\"; expected a list such as [\"10.1.0.0/16\"], or \"members\"",
     );
     expect(
         "»[[nat]]\ntype = 'source'\nfrom = 'trust'\nto = 'untrust'",
@@ -416,6 +419,14 @@ fn rules() {
             "destination = ['10.0.0.1', »'10.0.0.1/8']",
             "bad address \"10.0.0.1/8\"; expected no bits set after the prefix, such as 10.0.0.0/8".into(),
         ),
+        (
+            "source = ['10.0.0.0/8', »'!10.0.0.1/8']",
+            "bad address \"10.0.0.1/8\"; expected no bits set after the prefix, such as 10.0.0.0/8".into(),
+        ),
+        (
+            "source = »'!office'",
+            "unknown address \"office\"; expected a name that is defined or a literal such as 10.1.0.0/16".into(),
+        ),
         ("source = »'::/0'", "IPv6 is not available in this release; expected an IPv4 address".into()),
         ("name = »''", "bad rule name \"\"; expected 1 to 63 printable characters".into()),
     ] {
@@ -433,8 +444,8 @@ fn rules() {
         "unknown zone \"trst\"; expected one of trust, untrust (did you mean \"trust\"?)",
     );
     expect(
-        "[[rule]]\nfrom = 'any'\nto = 'any'\naction = »'reject'",
-        "action \"reject\" is not available in this release; expected one of allow, deny",
+        "[[rule]]\nfrom = 'any'\nto = 'any'\naction = »'reset'",
+        "action \"reset\" is not available in this release; expected one of allow, deny, reject",
     );
     let named = |name| rule(&format!("name = {name}"));
     expect(
@@ -569,6 +580,18 @@ fn objects_and_profiles() {
         "duplicate alg of protocol \"ftp\", first at 3:12; expected each alg of protocol once",
     );
     expect(
+        "[[address]]\nname = 'a'\nmembers = [»'b']\n[[address]]\nname = 'b'\nprefixes = '10.0.0.1'",
+        "unknown address \"b\"; expected a name that is defined (a group holds what stands above it)",
+    );
+    expect(
+        "[[service]]\nname = 's'\nprotocol = »'tcp'\nmembers = ['ssh']",
+        "\"protocol\" beside \"members\"; expected the one or the other",
+    );
+    expect(
+        "[[service]]\nname = 's'\nmembers = [»'tcp/0']",
+        "bad service \"tcp/0\"; expected tcp/PORT, udp/PORT or a range such as udp/6881-6899",
+    );
+    expect(
         "[[service]]\nname = »'ftp'\nprotocol = 'tcp'\nports = [21]",
         "service \"ftp\" is predefined; expected a name of its own",
     );
@@ -605,7 +628,7 @@ fn a_report_shows_each_line_with_a_caret_in_the_order_of_the_file() {
         "[[rule]]\nfrom = 'trust'\nto = ['any', 'ä']\nservice = 'ftpp/'\n[log]\n\tlevel = 1{INTERFACES}"
     );
     let report = Config::parse("f.toml", &text).unwrap_err().to_string();
-    let expected = r#"f.toml:1:1: [[rule]] has no "action"; expected one of allow, deny
+    let expected = r#"f.toml:1:1: [[rule]] has no "action"; expected one of allow, deny, reject
      1 | [[rule]]
        | ^^^^^^^^
 f.toml:3:7: "any" stands beside others in "to"; expected "any" alone

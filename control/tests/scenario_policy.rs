@@ -4,8 +4,11 @@
 mod scenario;
 
 use alg::Side;
+use dataplane::counters::Counter;
 use dataplane::drop_reason::DropReason;
+use dataplane::event::Event;
 use dataplane::packet::build;
+use dataplane::packet::flag::{ACK, RST, SYN};
 use dataplane::view::State;
 use scenario::*;
 use std::sync::Arc;
@@ -102,5 +105,91 @@ fn an_old_snapshot_is_freed_when_no_worker_holds_it() {
         gw.run();
         assert!(fib.upgrade().is_none());
         assert_eq!(gw.core.old_snapshots(), 0);
+    });
+}
+
+const REJECT: &str = r#"
+[[address]]
+name = "first"
+prefixes = "10.1.0.2"
+
+[[address]]
+name = "hosts"
+prefixes = "10.1.0.4"
+members = ["first"]
+
+[[service]]
+name = "alike"
+members = ["http", "udp/53", "icmp"]
+
+[[rule]]
+name = "no"
+from = "trust"
+to = "untrust"
+source = ["hosts"]
+destination = ["!198.51.100.3", "198.51.100.0/24"]
+service = "alike"
+action = "reject"
+log = true
+"#;
+
+#[test]
+fn a_rule_that_rejects_says_so() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &[SMALL, SHORT, LINKS, NAT, REJECT, ALLOW].concat());
+        let tcp = Pair::new((CLIENT, 40_000), (SERVER.addr, 80), (SERVER, 80));
+        let rst = gw.pass(INSIDE, &tcp.frame(Side::Initiator, SYN, b""), INSIDE);
+        assert_eq!((rst.source, rst.destination), ((SERVER.addr, 80), (CLIENT.addr, 40_000)));
+        assert_eq!((rst.tcp().flags, rst.tcp().seq), (RST | ACK, 0));
+        assert_eq!(rst.tcp().ack, tcp.initiator.seq.wrapping_add(1), "as a closed port would");
+        assert_eq!(rst.to_mac, CLIENT.mac);
+
+        let probes = [
+            build::udp(&CLIENT.to(SERVER.addr), 5000, 53, b"question"),
+            build::echo_request(&CLIENT.to(SERVER.addr), 7, 1, b"abc"),
+        ];
+        for frame in &probes {
+            let error = gw.pass(INSIDE, frame, INSIDE);
+            assert_eq!((error.source.0, error.destination.0), (GW_INSIDE, CLIENT.addr));
+            assert_eq!(error.icmp.map(|(kind, code, _)| (kind, code)), Some((3, 13)));
+            assert_eq!(error.payload, frame[14..], "it quotes the packet");
+        }
+        assert_eq!(gw.drops(), [("policy-deny", 3)].into());
+        assert_eq!((gw.count(Counter::Resets), gw.count(Counter::IcmpErrors)), (1, 2));
+        let denied = gw.core.records().find(|e| match e {
+            Event::Denied { rule, .. } => Some(rule.0),
+            _ => None,
+        });
+        assert_eq!(denied, [0, 0, 0]);
+
+        // Not its service, what is taken away from its destinations, not one of its group.
+        Pair::connect(&mut gw, (CLIENT, 40_001), (SERVER, 81));
+        Pair::connect(&mut gw, (CLIENT, 40_001), (SERVER2, 80));
+        Pair::connect(&mut gw, (CLIENT2, 40_001), (SERVER, 80));
+        gw.assert_balance(0);
+        gw.drain();
+    });
+}
+
+#[test]
+fn rejections_count_against_the_rate_of_errors() {
+    let limit = "[limits]\nicmp_errors_per_second = 3\n";
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &[SMALL, SHORT, limit, LINKS, NAT, REJECT, ALLOW].concat());
+        let mut answers = 0;
+        for port in 40_000..40_040 {
+            let tcp = Pair::new((CLIENT, port), (SERVER.addr, 80), (SERVER, 80));
+            let udp = build::udp(&CLIENT.to(SERVER.addr), port, 53, b"?");
+            for frame in [tcp.frame(Side::Initiator, SYN, b""), udp] {
+                gw.inject(INSIDE, &frame);
+                gw.run();
+                answers += u64::from(gw.recv(INSIDE).is_some());
+            }
+        }
+        assert_eq!(gw.dropped(DropReason::PolicyDeny), 80);
+        assert!((1..=3 * mode.workers as u64).contains(&answers), "{answers}");
+        assert_eq!(gw.count(Counter::IcmpErrorsLimited), 80 - answers);
+        assert_eq!(gw.count(Counter::Resets) + gw.count(Counter::IcmpErrors), answers);
+        gw.assert_silent();
     });
 }

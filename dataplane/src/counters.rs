@@ -53,7 +53,8 @@ counters! {
     AlgEdits = "alg-edits", "Edits that an ALG made.";
     AlgDenied = "alg-denied", "Flows that an ALG refused.";
     IcmpErrors = "icmp-errors", "ICMP errors sent.";
-    IcmpErrorsLimited = "icmp-errors-limited", "ICMP errors not sent because of the rate limit.";
+    IcmpErrorsLimited = "icmp-errors-limited", "ICMP errors and resets not sent because of the rate limit.";
+    Resets = "resets", "TCP resets sent where a rule rejects.";
     StashInserts = "stash-inserts", "Flow table inserts that had to use the stash.";
 }
 

@@ -22,6 +22,8 @@ pub enum Action {
     Allow,
     /// Drop without an answer.
     Deny,
+    /// Drop with an answer: a TCP reset, or ICMP administratively prohibited.
+    Reject,
 }
 
 /// A set of zones.
@@ -40,6 +42,21 @@ pub struct Prefix {
     pub len: u8,
 }
 
+/// A set of addresses: those within one of some prefixes, but for those within one of some others.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Addresses {
+    /// Where they are; none for anywhere.
+    pub within: Vec<Prefix>,
+    /// Where they are not, whatever `within` says.
+    pub except: Vec<Prefix>,
+}
+
+impl From<Vec<Prefix>> for Addresses {
+    fn from(within: Vec<Prefix>) -> Self {
+        Self { within, except: Vec::new() }
+    }
+}
+
 /// One service of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -51,7 +68,7 @@ pub struct Service {
     pub application: Application,
 }
 
-/// One rule. An empty list matches everything.
+/// One rule. No service matches every service.
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// Name in logs.
@@ -61,9 +78,9 @@ pub struct Rule {
     /// Zones that it goes to.
     pub to: ZoneSet,
     /// Original source.
-    pub source: Vec<Prefix>,
+    pub source: Addresses,
     /// Translated destination.
-    pub destination: Vec<Prefix>,
+    pub destination: Addresses,
     /// Services.
     pub services: Vec<Service>,
     /// What it does.
@@ -79,10 +96,10 @@ pub struct SourceNat {
     pub from: ZoneSet,
     /// Zones that it goes to.
     pub to: ZoneSet,
-    /// Original source; empty for any.
-    pub source: Vec<Prefix>,
-    /// Translated destination; empty for any.
-    pub destination: Vec<Prefix>,
+    /// Original source.
+    pub source: Addresses,
+    /// Translated destination.
+    pub destination: Addresses,
     /// Where to.
     pub translate: NatTarget,
 }

@@ -78,8 +78,8 @@ impl Gateway {
                 name: "all".to_owned(),
                 from: zone(0),
                 to: zone(1),
-                source: vec![],
-                destination: vec![],
+                source: Vec::new().into(),
+                destination: Vec::new().into(),
                 services: vec![],
                 action: Action::Allow,
                 log: false,
@@ -88,8 +88,8 @@ impl Gateway {
                 vec![SourceNat {
                     from: zone(0),
                     to: zone(1),
-                    source: vec![],
-                    destination: vec![],
+                    source: Vec::new().into(),
+                    destination: Vec::new().into(),
                     translate: NatTarget::Interface,
                 }]
             } else {

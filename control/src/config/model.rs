@@ -4,7 +4,7 @@ use super::source::Place;
 use core::net::Ipv4Addr;
 use dataplane::device::Device;
 use dataplane::key::{InterfaceId, ZoneId};
-use dataplane::policy::{Action, AlgMode, Prefix, Service, Timeouts};
+use dataplane::policy::{Action, Addresses, AlgMode, Prefix, Service, Timeouts};
 use ipnet::Ipv4Net;
 use std::path::PathBuf;
 
@@ -237,10 +237,10 @@ pub struct Rule {
     pub from: Zones,
     /// Where they go.
     pub to: Zones,
-    /// Original source; empty for any.
-    pub source: Vec<Prefix>,
-    /// Translated destination; empty for any.
-    pub destination: Vec<Prefix>,
+    /// Original source.
+    pub source: Addresses,
+    /// Translated destination.
+    pub destination: Addresses,
     /// Services; empty for any.
     pub services: Vec<Service>,
     /// What it does.
@@ -258,10 +258,10 @@ pub struct Nat {
     pub from: Zones,
     /// Where they go.
     pub to: Zones,
-    /// Original source; empty for any.
-    pub source: Vec<Prefix>,
-    /// Translated destination; empty for any.
-    pub destination: Vec<Prefix>,
+    /// Original source.
+    pub source: Addresses,
+    /// Translated destination.
+    pub destination: Addresses,
     /// What they are translated to.
     pub translate: Translate,
     /// Where it stands.

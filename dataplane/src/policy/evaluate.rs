@@ -1,8 +1,8 @@
 //! What the policy says of one new session. Reads only, allocates nothing.
 
 use super::{
-    Action, AlgMode, AlgProfiles, Decision, DestinationNat, NatAddress, NatTarget, Policy, PoolAddr, Prefix,
-    Query, Rule, RuleId, Service, SourceNat,
+    Action, Addresses, AlgMode, AlgProfiles, Decision, DestinationNat, NatAddress, NatTarget, Policy,
+    PoolAddr, Prefix, Query, Rule, RuleId, Service, SourceNat,
 };
 use crate::key::{InterfaceId, Protocol, ZoneId};
 use alg::Application;
@@ -38,8 +38,8 @@ impl Policy {
         self.source_nat.iter().find(|nat| {
             nat.from.contains(from)
                 && nat.to.contains(to)
-                && holds(&nat.source, source)
-                && holds(&nat.destination, destination)
+                && nat.source.hold(source)
+                && nat.destination.hold(destination)
         })
     }
 
@@ -130,7 +130,7 @@ impl Rule {
     /// has a name for it.
     fn matches(&self, query: &Query) -> Option<Application> {
         let zones = self.from.contains(query.from) && self.to.contains(query.to);
-        if !zones || !holds(&self.source, query.source) || !holds(&self.destination, query.destination) {
+        if !zones || !self.source.hold(query.source) || !self.destination.hold(query.destination) {
             return None;
         }
         if self.services.is_empty() {
@@ -179,9 +179,13 @@ impl AlgProfiles {
     }
 }
 
-/// Whether one of the prefixes holds the address. No prefix at all means any address.
-fn holds(prefixes: &[Prefix], addr: IpAddr) -> bool {
-    prefixes.is_empty() || prefixes.iter().any(|p| p.contains(addr))
+impl Addresses {
+    /// Whether the address is one of them.
+    #[must_use]
+    pub fn hold(&self, addr: IpAddr) -> bool {
+        let among = |prefixes: &[Prefix]| prefixes.iter().any(|p| p.contains(addr));
+        (self.within.is_empty() || among(&self.within)) && !among(&self.except)
+    }
 }
 
 #[cfg(test)]

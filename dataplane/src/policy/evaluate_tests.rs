@@ -23,8 +23,8 @@ fn rule(services: Vec<Service>) -> Rule {
         name: "r".into(),
         from: zones(&[0]),
         to: zones(&[1]),
-        source: vec![],
-        destination: vec![],
+        source: Addresses::default(),
+        destination: Addresses::default(),
         services,
         action: Action::Allow,
         log: true,
@@ -102,8 +102,8 @@ fn icmp_and_any_ignore_ports() {
 #[test]
 fn zones_and_addresses_must_match() {
     let mut only = rule(vec![]);
-    only.source = vec![Prefix::parse("10.9.0.0/16").unwrap(), Prefix::parse("10.1.0.0/24").unwrap()];
-    only.destination = vec![Prefix::parse("198.51.100.2").unwrap()];
+    only.source = vec![Prefix::parse("10.9.0.0/16").unwrap(), Prefix::parse("10.1.0.0/24").unwrap()].into();
+    only.destination = vec![Prefix::parse("198.51.100.2").unwrap()].into();
     let policy = policy(vec![only]);
     let good = query(Protocol::Tcp, 80);
     assert!(allowed(&policy, &good));
@@ -160,8 +160,8 @@ fn source_nat_is_by_zone_pair_and_interface() {
     let entry = |to: &[u16], destination: &[&str], translate| SourceNat {
         from: zones(&[0]),
         to: zones(to),
-        source: vec![Prefix::parse("10.1.0.0/24").unwrap()],
-        destination: destination.iter().map(|p| Prefix::parse(p).unwrap()).collect(),
+        source: vec![Prefix::parse("10.1.0.0/24").unwrap()].into(),
+        destination: destination.iter().map(|p| Prefix::parse(p).unwrap()).collect::<Vec<_>>().into(),
         translate,
     };
     let exception = entry(&[1, 2], &["198.51.100.9"], NatTarget::Nothing);
@@ -206,8 +206,8 @@ fn oracle(policy: &Policy, q: &Query) -> (Action, RuleId, bool) {
     for (n, rule) in policy.rules.iter().enumerate().rev() {
         let or_any = |list: &[Prefix]| if list.is_empty() { vec![any] } else { list.to_vec() };
         let mut hit = false;
-        for source in or_any(&rule.source) {
-            for destination in or_any(&rule.destination) {
+        for source in or_any(&rule.source.within) {
+            for destination in or_any(&rule.destination.within) {
                 let mut ports: Vec<(Protocol, u32, u32)> = Vec::new();
                 let whole = [Protocol::Icmp, Protocol::Tcp, Protocol::Udp].map(|p| (p, 0, 65536));
                 for s in &rule.services {
@@ -230,6 +230,8 @@ fn oracle(policy: &Policy, q: &Query) -> (Action, RuleId, bool) {
                 (0..64).any(|bit| bits & (1 << bit) != 0 && word * 64 + bit == usize::from(z.0))
             })
         };
+        let excepted = |set: &Addresses, addr| set.except.iter().any(|p| range(p).contains(&number(addr)));
+        hit &= !excepted(&rule.source, q.source) && !excepted(&rule.destination, q.destination);
         if hit && zone(rule.from, q.from) && zone(rule.to, q.to) {
             answer = (rule.action, RuleId(n as u32), rule.log);
         }
@@ -257,9 +259,10 @@ fn addr() -> impl Strategy<Value = IpAddr> {
     (0u32..8).prop_map(|low| IpAddr::V4(Ipv4Addr::from_bits(0x0a01_0000 | low)))
 }
 
-fn prefixes() -> impl Strategy<Value = Vec<Prefix>> {
-    let prefix = (addr(), 28u8..=32).prop_map(|(addr, len)| Prefix::new(addr, len).unwrap());
-    prop::collection::vec(prefix, 0..3)
+fn addresses() -> impl Strategy<Value = Addresses> {
+    let prefix = || (addr(), 28u8..=32).prop_map(|(addr, len)| Prefix::new(addr, len).unwrap());
+    let lists = (prop::collection::vec(prefix(), 0..3), prop::collection::vec(prefix(), 0..2));
+    lists.prop_map(|(within, except)| Addresses { within, except })
 }
 
 fn any_rule() -> impl Strategy<Value = Rule> {
@@ -270,7 +273,7 @@ fn any_rule() -> impl Strategy<Value = Rule> {
         application: Application::Unknown,
     });
     let services = prop::collection::vec(service, 0..3);
-    (zone_set(), zone_set(), prefixes(), prefixes(), services, any::<bool>(), any::<bool>()).prop_map(
+    (zone_set(), zone_set(), addresses(), addresses(), services, any::<bool>(), any::<bool>()).prop_map(
         |(from, to, source, destination, services, allow, log)| Rule {
             name: String::new(),
             from,

@@ -137,10 +137,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             protocol: item.key.protocol,
             dport: port,
         });
-        if decision.action == Action::Deny {
+        if decision.action != Action::Allow {
             if decision.log && self.deny_limit.take(cx.now) {
                 let generation = cx.policy.generation;
                 self.tell(cx, Event::Denied { key: item.key, to: Some(to), rule: decision.rule, generation });
+            }
+            if decision.action == Action::Reject {
+                return Ok(Admission::Fate(self.reject(cx, item)));
             }
             return Err(DropReason::PolicyDeny);
         }

@@ -1,16 +1,34 @@
-//! Answer: packets to the gateway itself. It answers echo requests; nothing else is there.
+//! Answer: packets to the gateway itself, and those that a rule rejects. It answers echo requests; nothing else is there.
 
 use crate::buf::BufPool;
+use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::key::Protocol;
 use crate::nat::ports::FIRST_PORT;
-use crate::packet::{icmp, icmp_error};
+use crate::packet::{icmp, icmp_error, reset};
 use crate::port::Port;
 use crate::stage::{Context, Fate, Item};
 use crate::worker::Local;
 use core::net::Ipv4Addr;
 
+/// RFC 1812 §5.2.7.1: communication administratively prohibited.
+const PROHIBITED: u8 = 13;
+
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
+    /// Drops a packet and tells its sender: TCP as a closed port would, anything else by ICMP. Both count against the
+    /// rate of ICMP errors.
+    pub(crate) fn reject(&mut self, cx: &Context<'_>, item: &mut Item<P::Buf>) -> Fate {
+        let gateway = cx.fib.primary(item.ingress);
+        let reason = DropReason::PolicyDeny;
+        let (buf, parsed) = (&mut item.buf, &item.parsed);
+        if parsed.protocol == Protocol::Tcp {
+            return self.error(cx, reason, Counter::Resets, gateway, |_| reset::reset_reply(buf, parsed));
+        }
+        self.error(cx, reason, Counter::IcmpErrors, gateway, |gw| {
+            icmp_error::unreachable(buf, parsed, gw, PROHIBITED)
+        })
+    }
+
     /// A packet to one of our addresses that no session or expectation claims.
     pub(crate) fn answer(&mut self, cx: &Context<'_>, item: &mut Item<P::Buf>) -> Result<Fate, DropReason> {
         if item.parsed.protocol == Protocol::Icmp {

@@ -73,7 +73,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return None;
         }
         let gateway = cx.fib.primary(item.ingress);
-        Some(self.error(cx, DropReason::TtlExceeded, gateway, |gw| {
+        Some(self.error(cx, DropReason::TtlExceeded, Counter::IcmpErrors, gateway, |gw| {
             icmp_error::time_exceeded(&mut item.buf, &item.parsed, gw)
         }))
     }
@@ -90,16 +90,17 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return None;
         }
         let gateway = cx.fib.primary(item.ingress);
-        Some(self.error(cx, DropReason::FragmentationNeeded, gateway, |gw| {
+        Some(self.error(cx, DropReason::FragmentationNeeded, Counter::IcmpErrors, gateway, |gw| {
             icmp_error::fragmentation_needed(&mut item.buf, &item.parsed, gw, mtu)
         }))
     }
 
-    /// Turns a packet into an ICMP error if there is an address to send it from and the rate allows.
-    fn error(
+    /// Turns a packet into an ICMP error, or a reset, if there is an address to send it from and the rate allows.
+    pub(crate) fn error(
         &mut self,
         cx: &Context<'_>,
         reason: DropReason,
+        counter: Counter,
         gateway: Option<Ipv4Addr>,
         build: impl FnOnce(Ipv4Addr) -> bool,
     ) -> Fate {
@@ -111,7 +112,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if !build(gateway) {
             return Fate::Drop(reason);
         }
-        self.count(cx, Counter::IcmpErrors, 1);
+        self.count(cx, counter, 1);
         Fate::Error(reason)
     }
 }

@@ -1,12 +1,13 @@
 //! What rules refer to by name: `[[zone]]`, `[[address]]`, `[[service]]`, and the profiles of `[[alg]]`.
 
+use super::rules::{self, Named};
 use crate::config::model::{AddressSet, Alg, AlgProtocol, NamedService};
 use crate::config::reader::{Names, Reader, Schema, Table};
 use crate::config::services::{self, PREDEFINED};
 use crate::config::values;
 use alg::Application;
 use dataplane::key::Protocol;
-use dataplane::policy::{AlgMode, AlgProfiles, MAX_ZONES, Service};
+use dataplane::policy::{AlgMode, AlgProfiles, MAX_ZONES, Prefix, Service};
 
 static ZONE: Schema = Schema { table: "[[zone]]", keys: &["name"], later: &[] };
 
@@ -35,27 +36,43 @@ pub(super) fn zones<'t>(reader: &mut Reader<'t>, top: &Table<'t>, interfaces: &[
     zones
 }
 
-static ADDRESS: Schema = Schema { table: "[[address]]", keys: &["name", "prefixes"], later: &[] };
+const ADDRESS_MEMBERS: &str = "the names of addresses that stand above";
+const SERVICE_MEMBERS: &str = "the names of services that stand above, or literals such as \"tcp/80\"";
+const ABOVE: &str = " (a group holds what stands above it)";
+
+static ADDRESS: Schema = Schema { table: "[[address]]", keys: &["name", "prefixes", "members"], later: &[] };
 
 pub(super) fn addresses<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<AddressSet> {
     let mut names = Names::new("address");
     let mut sets = Vec::new();
     for table in reader.items(top, "address", &ADDRESS) {
         let name = item_name(reader, &table, "address name", &mut names);
-        let prefixes = reader.strings(&table, "prefixes", values::PREFIX);
-        if table.lacks("prefixes") {
-            reader.missing(&table, "prefixes", "a list such as [\"10.1.0.0/16\"]");
+        let prefixes = reader.strings(&table, "prefixes", values::PREFIX).unwrap_or_default();
+        if table.lacks("prefixes") && table.lacks("members") {
+            reader.missing(&table, "prefixes", "a list such as [\"10.1.0.0/16\"], or \"members\"");
         }
-        let prefixes = prefixes.unwrap_or_default();
         let prefixes = prefixes.iter().filter_map(|text| values::network(reader, "prefix", text));
-        let prefixes = prefixes.map(values::prefix).collect();
+        let mut prefixes: Vec<Prefix> = prefixes.map(values::prefix).collect();
+        // A group holds sets that stand above it: so none can hold itself.
+        for member in reader.strings(&table, "members", ADDRESS_MEMBERS).unwrap_or_default() {
+            match sets.iter().find(|set: &&AddressSet| set.name == member.text) {
+                Some(set) => prefixes.extend(&set.prefixes),
+                None => {
+                    let known = sets.iter().map(|set| set.name.as_str());
+                    reader.unknown("address", &member, known, ABOVE);
+                }
+            }
+        }
         sets.push(AddressSet { name: name.to_owned(), prefixes });
     }
     sets
 }
 
-static SERVICE: Schema =
-    Schema { table: "[[service]]", keys: &["name", "protocol", "ports", "application"], later: &["timeout"] };
+static SERVICE: Schema = Schema {
+    table: "[[service]]",
+    keys: &["name", "protocol", "ports", "application", "members"],
+    later: &["timeout"],
+};
 
 const PORT_LIST: &str = "ports such as [80, \"6881-6899\"]";
 
@@ -67,6 +84,11 @@ pub(super) fn services<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Name
         if services::predefined(name).is_some() {
             let span = table.span_of("name");
             reader.conflict(&span, format!("service \"{name}\" is predefined"), "a name of its own");
+        }
+        if !table.lacks("members") {
+            let services = members(reader, &table, &named);
+            named.push(NamedService { name: name.to_owned(), services });
+            continue;
         }
         let expected = "one of tcp, udp, icmp";
         let protocol = reader.need_string(&table, "protocol", expected);
@@ -101,6 +123,20 @@ pub(super) fn services<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Name
         named.push(NamedService { name: name.to_owned(), services: entries.collect() });
     }
     named
+}
+
+/// The services of a group.
+fn members<'t>(reader: &mut Reader<'t>, table: &Table<'t>, above: &[NamedService]) -> Vec<Service> {
+    for key in ["protocol", "ports", "application"].into_iter().filter(|key| !table.lacks(key)) {
+        let what = format!("\"{key}\" beside \"members\"");
+        reader.conflict(&table.span_of(key), what, "the one or the other");
+    }
+    let named = Named { zones: &[], addresses: &[], services: above };
+    let mut services = Vec::new();
+    for member in reader.strings(table, "members", SERVICE_MEMBERS).unwrap_or_default() {
+        rules::service(reader, &member, &named, &mut services);
+    }
+    services
 }
 
 static ALG: Schema = Schema {

@@ -4,7 +4,7 @@ use crate::config::model::{AddressSet, NamedService, Rule, Zones};
 use crate::config::reader::{Names, Reader, Schema, Table, Text};
 use crate::config::services::{self, LITERAL, PREDEFINED};
 use crate::config::values;
-use dataplane::policy::{Action, Prefix, Service};
+use dataplane::policy::{Action, Addresses, Prefix, Service};
 
 /// What rules refer to.
 pub(super) struct Named<'n, 't> {
@@ -28,10 +28,10 @@ pub(super) fn rules<'t>(reader: &mut Reader<'t>, top: &Table<'t>, named: &Named<
             values::label(reader, "rule name", name);
             names.take(reader, name);
         }
-        let expected = "one of allow, deny";
+        let expected = "one of allow, deny, reject";
         let action = reader.need_string(&table, "action", expected);
-        let words = [("allow", Action::Allow), ("deny", Action::Deny)];
-        let action = action.and_then(|text| reader.word(&text, "action", &words, &["reject", "reset"]));
+        let words = [("allow", Action::Allow), ("deny", Action::Deny), ("reject", Action::Reject)];
+        let action = action.and_then(|text| reader.word(&text, "action", &words, &["reset"]));
         rules.push(Rule {
             name: name.map_or_else(|| format!("rule {}", rules.len() + 1), |n| n.text.to_owned()),
             from: zones(reader, &table, "from", named),
@@ -78,24 +78,34 @@ pub(super) fn addresses<'t>(
     table: &Table<'t>,
     key: &'static str,
     named: &Named<'_, 't>,
-) -> Vec<Prefix> {
+) -> Addresses {
     let expected = "the names of addresses, literal addresses or networks, or \"any\"";
-    let Some(texts) = reader.strings(table, key, expected) else { return Vec::new() };
+    let Some(texts) = reader.strings(table, key, expected) else { return Addresses::default() };
+    let mut set = Addresses::default();
     if is_any(reader, key, &texts) {
-        return Vec::new();
+        return set;
     }
-    let mut prefixes = Vec::new();
     for text in texts {
-        if values::is_literal_address(text.text) {
-            prefixes.extend(values::network(reader, "address", &text).map(values::prefix));
-        } else if let Some(set) = named.addresses.iter().find(|set| set.name == text.text) {
-            prefixes.extend(&set.prefixes);
-        } else {
-            let known = named.addresses.iter().map(|set| set.name.as_str());
-            reader.unknown("address", &text, known, " or a literal such as 10.1.0.0/16");
+        match text.text.strip_prefix('!') {
+            None => address(reader, &text, named, &mut set.within),
+            Some(name) => {
+                let text = Text { text: name.trim_start(), span: text.span };
+                address(reader, &text, named, &mut set.except);
+            }
         }
     }
-    prefixes
+    set
+}
+
+fn address<'t>(reader: &mut Reader<'t>, text: &Text<'t>, named: &Named<'_, 't>, found: &mut Vec<Prefix>) {
+    if values::is_literal_address(text.text) {
+        found.extend(values::network(reader, "address", text).map(values::prefix));
+    } else if let Some(set) = named.addresses.iter().find(|set| set.name == text.text) {
+        found.extend(&set.prefixes);
+    } else {
+        let known = named.addresses.iter().map(|set| set.name.as_str());
+        reader.unknown("address", text, known, " or a literal such as 10.1.0.0/16");
+    }
 }
 
 pub(super) fn services<'t>(
@@ -115,7 +125,12 @@ pub(super) fn services<'t>(
     found
 }
 
-fn service<'t>(reader: &mut Reader<'t>, text: &Text<'t>, named: &Named<'_, 't>, found: &mut Vec<Service>) {
+pub(super) fn service<'t>(
+    reader: &mut Reader<'t>,
+    text: &Text<'t>,
+    named: &Named<'_, 't>,
+    found: &mut Vec<Service>,
+) {
     if let Some(known) = named.services.iter().find(|service| service.name == text.text) {
         return found.extend(&known.services);
     }
