@@ -1,5 +1,6 @@
 //! The control socket of a running daemon: sessions cleared, a policy committed, events followed.
 
+use super::bulk::stream_arrives_both_ways;
 use super::command::{Daemon, wait_until};
 use super::gateway::{Config, Gateway};
 use super::peers::{connects, tcp_echo};
@@ -7,6 +8,10 @@ use super::reload::Conversation;
 use super::world::World;
 use serde_json::Value;
 use std::fs;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 fn parse(text: &str) -> Value {
@@ -86,6 +91,46 @@ fn a_commit_takes_over_and_a_broken_one_changes_nothing() {
         gateway.policy_generation() == generation + 2
     });
     assert!(connects(&world, 7000) && !connects(&world, 7001));
+}
+
+#[test]
+fn silent_greedy_and_vanishing_clients_disturb_nothing() {
+    let Some(world) = World::new() else { return };
+    let mut gateway = Gateway::start(&world, &Config::allowing(&["tcp/5001", "tcp/5002"]));
+    // Forty that say nothing, one that follows and never reads, and three that list, follow and vanish, all the time.
+    let silent: Vec<_> = (0..40).map(|_| UnixStream::connect(&gateway.socket).unwrap()).collect();
+    let mut deaf = gateway
+        .posternctl(&["event", "follow"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let stop = AtomicBool::new(false);
+    let lists = thread::scope(|scope| {
+        let greedy = || {
+            let mut lists = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let mut vanishing =
+                    gateway.posternctl(&["event", "follow"]).stdout(Stdio::null()).spawn().unwrap();
+                gateway.control(&["session", "list"]).expect_ok("session list");
+                let _ = vanishing.kill();
+                let _ = vanishing.wait();
+                lists += 1;
+            }
+            lists
+        };
+        let greedy: Vec<_> = (0..3).map(|_| scope.spawn(greedy)).collect();
+        stream_arrives_both_ways(&world);
+        stop.store(true, Ordering::Relaxed);
+        greedy.into_iter().map(|thread| thread.join().unwrap()).sum::<u32>()
+    });
+    assert!(lists > 0, "nobody asked anything");
+    gateway.control(&["status"]).expect_ok("status");
+    let (status, took) = gateway.stop();
+    assert!(status.success() && took < Duration::from_secs(5), "{status} after {took:?}");
+    let _ = deaf.kill();
+    let _ = deaf.wait();
+    drop(silent);
 }
 
 #[test]
