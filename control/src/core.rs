@@ -5,6 +5,7 @@ use crate::audit::Records;
 use crate::compile::Network;
 use crate::neighbors::Neighbors;
 use crate::requests::Clear;
+use crate::sweep::Sweep;
 use dataplane::event::{Event, Frame};
 use dataplane::fib::{Fib, Interface, Route};
 use dataplane::key::{Tick, WorkerId};
@@ -32,6 +33,8 @@ pub struct Core<R: Records> {
     /// Snapshots that a worker may still hold. They end here: a worker never frees memory.
     old_policies: Vec<Arc<Policy>>,
     old_fibs: Vec<Arc<Fib>>,
+    /// What a new policy does to older sessions.
+    sweep: Sweep,
     /// When the neighbour table was last looked through.
     answered: Tick,
     /// Sessions that an operator clears.
@@ -53,6 +56,7 @@ impl<R: Records> Core<R> {
             records,
             old_policies: Vec::new(),
             old_fibs: Vec::new(),
+            sweep: Sweep::default(),
             answered: Tick(0),
             clearing: None,
             shared,
@@ -73,13 +77,14 @@ impl<R: Records> Core<R> {
         self.old_policies.len() + self.old_fibs.len()
     }
 
-    /// Puts a policy in force. Sessions that the old one admitted stay.
+    /// Puts a policy in force. Sessions that older ones admitted stay or end, as it says.
     pub fn publish_policy(&mut self, policy: Policy) {
         // Reserved first: no worker gives out a port that the new policy leads elsewhere.
         for (pool, _, ports) in self.shared.registry.iter() {
             let reserved: Vec<_> = policy.reserved_ports(pool).collect();
             ports.reserve(reserved.iter().copied());
         }
+        self.sweep.begin(&policy);
         self.old_policies.push(self.shared.policy.swap(Arc::new(policy)));
     }
 
@@ -159,6 +164,9 @@ impl<R: Records> Core<R> {
         // Whoever still holds one counts; ours is the last when nobody else does.
         self.old_policies.retain(|p| Arc::strong_count(p) > 1);
         self.old_fibs.retain(|f| Arc::strong_count(f) > 1);
+        if self.old_policies.is_empty() {
+            work += self.sweep.step(&self.shared, &self.shared.policy.load());
+        }
         self.shared.epochs.quiescent(self.shared.control_reader());
         work
     }

@@ -20,3 +20,4 @@ pub mod daemon;
 pub mod neighbors;
 pub mod requests;
 pub mod server;
+pub mod sweep;

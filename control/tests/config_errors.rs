@@ -66,7 +66,7 @@ fn unknown_keys_of_every_table() {
         &format!("unknown key \"gatewy\" in the file; expected one of {file} (did you mean \"gateway\"?)"),
     );
     for (table, rest, keys) in [
-        ("[gateway]", "", "name"),
+        ("[gateway]", "", "one of name, on_commit"),
         (
             "[dataplane]",
             "",
@@ -494,6 +494,14 @@ fn nat() {
             "{bare}\n[[nat]]\ntype = 'source'\nfrom = 'trust'\nto = »'untrust'\ntranslate = 'interface'"
         ),
         "zone \"untrust\" holds interface \"outside\", which has no address; expected an address to translate to",
+    );
+}
+
+#[test]
+fn on_commit() {
+    expect(
+        "[gateway]\non_commit = »'drop'",
+        "unknown on_commit \"drop\"; expected one of keep, reevaluate, close",
     );
 }
 

@@ -9,7 +9,7 @@ use dataplane::drop_reason::DropReason;
 use dataplane::event::Event;
 use dataplane::packet::build;
 use dataplane::packet::flag::{ACK, RST, SYN};
-use dataplane::view::State;
+use dataplane::view::{CloseReason, State};
 use scenario::*;
 use std::sync::Arc;
 
@@ -191,5 +191,79 @@ fn rejections_count_against_the_rate_of_errors() {
         assert_eq!(gw.count(Counter::IcmpErrorsLimited), 80 - answers);
         assert_eq!(gw.count(Counter::Resets) + gw.count(Counter::IcmpErrors), answers);
         gw.assert_silent();
+    });
+}
+
+fn on_commit(what: &str, text: &str) -> String {
+    format!("[gateway]\non_commit = \"{what}\"\n{text}")
+}
+
+#[test]
+fn a_commit_ends_what_it_would_not_admit() {
+    let only_80 = ALLOW.replace("action", "service = \"http\"\naction");
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &standard());
+        let mut stays = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 80));
+        let ends = Pair::connect(&mut gw, (CLIENT, 40_001), (SERVER, 81));
+        gw.reload(&on_commit("reevaluate", &[SMALL, SHORT, LINKS, NAT, &only_80].concat()));
+        gw.run();
+        assert_eq!(stays.say(&mut gw, Side::Responder, "yes"), "yes");
+        gw.refuse(INSIDE, &ends.frame(Side::Initiator, ACK, b""), DropReason::TcpNoSession);
+        let closed: Vec<_> =
+            gw.core.records().closed.iter().map(|c| (c.forward.dport, c.close_reason)).collect();
+        assert_eq!(closed, [(81, CloseReason::PolicyChange)]);
+        assert_eq!(gw.sessions().len(), 1);
+        gw.reload(&on_commit("close", &standard()));
+        gw.run();
+        assert_eq!(gw.sessions().len(), 0);
+        assert_eq!(gw.core.records().closed.len(), 2);
+        Pair::connect(&mut gw, (CLIENT, 40_002), (SERVER, 80));
+        gw.run();
+        assert_eq!(gw.sessions().len(), 1, "what the new policy admits is not older");
+        gw.drain();
+    });
+}
+
+#[test]
+fn a_child_goes_with_its_parent_after_a_commit() {
+    let ftp = ALLOW.replace("action", "service = \"ftp\"\naction");
+    let none = ALLOW.replace("action", "service = \"http\"\naction");
+    each_mode(|mode| {
+        for (rules, left) in [(&ftp, 2), (&none, 0)] {
+            let mut gw = Gateway::new(mode, &standard());
+            let mut ftp = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
+            ftp.say(&mut gw, Side::Initiator, "PORT 10,1,0,2,195,81\r\n");
+            let published = gw.expectations()[0].published.port;
+            Pair::new((SERVER, 20), (GW_OUTSIDE, published), (CLIENT, 50_001)).handshake(&mut gw);
+            gw.reload(&on_commit("reevaluate", &[SMALL, SHORT, LINKS, NAT, rules].concat()));
+            gw.run();
+            assert_eq!(gw.sessions().len(), left);
+            gw.drain();
+        }
+    });
+}
+
+#[test]
+fn a_commit_ends_what_it_would_lead_elsewhere() {
+    let lead = |host: &str| {
+        let nat = format!(
+            "[[nat]]\ntype = \"destination\"\nfrom = \"untrust\"\ndestination = \"198.51.100.1\"\n\
+             service = \"tcp/8080\"\ntranslate = \"{host}:80\"\n\
+             [[rule]]\nfrom = \"untrust\"\nto = \"trust\"\naction = \"allow\"\n"
+        );
+        on_commit("reevaluate", &[&standard(), nat.as_str()].concat())
+    };
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &lead("10.1.0.2"));
+        let mut tcp = Pair::new((SERVER, 40_000), (GW_OUTSIDE, 8080), (CLIENT, 80));
+        tcp.handshake(&mut gw);
+        gw.reload(&lead("10.1.0.2"));
+        gw.run();
+        assert_eq!(tcp.say(&mut gw, Side::Responder, "still here"), "still here");
+        gw.reload(&lead("10.1.0.3"));
+        gw.run();
+        assert_eq!(gw.sessions().len(), 0);
+        Pair::new((SERVER, 40_000), (GW_OUTSIDE, 8080), (CLIENT2, 80)).handshake(&mut gw);
+        gw.drain();
     });
 }

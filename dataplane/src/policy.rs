@@ -232,6 +232,18 @@ impl Default for AlgProfiles {
     }
 }
 
+/// What becomes of the sessions that an older policy admitted. Control sees to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnCommit {
+    /// They stay.
+    #[default]
+    Keep,
+    /// Those that this policy would not admit as they are end.
+    Reevaluate,
+    /// They end.
+    Close,
+}
+
 /// The snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
@@ -255,6 +267,8 @@ pub struct Policy {
     pub timeouts: Timeouts,
     /// ALGs.
     pub alg: AlgProfiles,
+    /// What becomes of older sessions.
+    pub on_commit: OnCommit,
     /// Write a record for packets that no rule matches.
     pub log_default_deny: bool,
 }

@@ -81,6 +81,7 @@ pub fn compile_policy(
         pools,
         timeouts: config.timeouts,
         alg: alg_profiles(config),
+        on_commit: config.gateway.on_commit,
         log_default_deny: config.log.deny,
     })
 }

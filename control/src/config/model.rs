@@ -4,7 +4,7 @@ use super::source::Place;
 use core::net::Ipv4Addr;
 use dataplane::device::Device;
 use dataplane::key::{InterfaceId, ZoneId};
-use dataplane::policy::{Action, Addresses, AlgMode, Prefix, Service, Timeouts};
+use dataplane::policy::{Action, Addresses, AlgMode, OnCommit, Prefix, Service, Timeouts};
 use ipnet::Ipv4Net;
 use std::path::PathBuf;
 
@@ -64,11 +64,13 @@ impl Config {
 pub struct Gateway {
     /// What the gateway is called in logs.
     pub name: String,
+    /// What a commit does to sessions that an older policy admitted.
+    pub on_commit: OnCommit,
 }
 
 impl Default for Gateway {
     fn default() -> Self {
-        Self { name: "postern".into() }
+        Self { name: "postern".into(), on_commit: OnCommit::default() }
     }
 }
 

@@ -4,10 +4,10 @@ use crate::config::model::{Audit, Control, Dataplane, Gateway, Idle, Limits, Log
 use crate::config::reader::{Reader, Schema, Table};
 use crate::config::values;
 use core::ops::RangeInclusive;
-use dataplane::policy::Timeouts;
+use dataplane::policy::{OnCommit, Timeouts};
 use tracing::Level;
 
-static GATEWAY: Schema = Schema { table: "[gateway]", keys: &["name"], later: &[] };
+static GATEWAY: Schema = Schema { table: "[gateway]", keys: &["name", "on_commit"], later: &[] };
 
 pub(super) fn gateway<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Gateway {
     let mut gateway = Gateway::default();
@@ -15,6 +15,11 @@ pub(super) fn gateway<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Gateway {
     if let Some(name) = reader.string(&table, "name", "the gateway's name") {
         values::label(reader, "gateway name", &name);
         gateway.name = name.text.to_owned();
+    }
+    if let Some(text) = reader.string(&table, "on_commit", "one of keep, reevaluate, close") {
+        let words =
+            [("keep", OnCommit::Keep), ("reevaluate", OnCommit::Reevaluate), ("close", OnCommit::Close)];
+        gateway.on_commit = reader.word(&text, "on_commit", &words, &[]).unwrap_or_default();
     }
     gateway
 }
