@@ -55,6 +55,7 @@ counters! {
     IcmpErrors = "icmp-errors", "ICMP errors sent.";
     IcmpErrorsLimited = "icmp-errors-limited", "ICMP errors and resets not sent because of the rate limit.";
     Resets = "resets", "TCP resets sent where a rule rejects.";
+    PortsReleasedEarly = "ports-released-early", "Translated ports given back before their hold-down because the queue was full.";
     StashInserts = "stash-inserts", "Flow table inserts that had to use the stash.";
 }
 

@@ -135,6 +135,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
         if now != self.last {
             self.last = now;
             self.local.hold_down.expire(now, cx.policy.timeouts.port_hold_down, RESTING);
+            let early = self.local.hold_down.take_released_early();
+            self.local.count(&cx, Counter::PortsReleasedEarly, early);
             self.local.retry(&cx);
         }
 

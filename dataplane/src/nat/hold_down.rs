@@ -24,6 +24,7 @@ pub struct HoldDown {
     head: usize,
     len: usize,
     released_early: u64,
+    reported: u64,
     lost: u64,
 }
 
@@ -33,7 +34,7 @@ impl HoldDown {
     pub fn new(registry: Arc<Registry>, worker: WorkerId, capacity: usize) -> Self {
         let nothing = Resting { since: Tick(0), pool: PoolAddr(0), port: 0, protocol: Protocol::Tcp };
         let ring = vec![nothing; capacity.max(1)].into_boxed_slice();
-        Self { registry, worker, ring, head: 0, len: 0, released_early: 0, lost: 0 }
+        Self { registry, worker, ring, head: 0, len: 0, released_early: 0, reported: 0, lost: 0 }
     }
 
     /// How many ports rest.
@@ -52,6 +53,13 @@ impl HoldDown {
     #[must_use]
     pub const fn released_early(&self) -> u64 {
         self.released_early
+    }
+
+    /// The same since this was last asked, for the worker's counter.
+    pub(crate) const fn take_released_early(&mut self) -> u64 {
+        let new = self.released_early - self.reported;
+        self.reported = self.released_early;
+        new
     }
 
     /// How many ports turned out to be free, or another worker's, when they were given back. Anything but 0 is a
@@ -149,6 +157,7 @@ mod tests {
             hold.push(Tick(u32::from(port)), pool, Protocol::Tcp, port);
         }
         assert_eq!((hold.len(), hold.released_early()), (3, 2));
+        assert_eq!((hold.take_released_early(), hold.take_released_early()), (2, 0));
         let taken: Vec<_> = (3000..3005).filter(|p| space.is_taken(Protocol::Tcp, *p)).collect();
         assert_eq!(taken, [3002, 3003, 3004]);
         assert_eq!(hold.expire(Tick(1_000_000), HOLD, 2), 2, "the budget holds");
