@@ -2,7 +2,7 @@
 //!
 //! The dataplane keeps one of these per inspected session in a slab: it is `Copy` and owns nothing.
 
-use crate::contract::{Answer, Application, FlowContext, Gateway, Side, StreamAlg, Verdict};
+use crate::contract::{Answer, Application, Blindness, Context, Gateway, Side, StreamAlg, Verdict};
 use crate::ftp::Ftp;
 
 /// State of the stream ALG of one session.
@@ -24,7 +24,14 @@ impl Bound {
             | Application::Https
             | Application::Dns
             | Application::Ssh
-            | Application::Ping => None,
+            | Application::Ping
+            | Application::Tftp
+            | Application::TftpData
+            | Application::Sip
+            | Application::Rtp
+            | Application::Rtcp
+            | Application::Rtsp
+            | Application::T38 => None,
         }
     }
 
@@ -36,11 +43,11 @@ impl Bound {
         }
     }
 
-    /// Whether the ALG has given up reading for the rest of the flow (encrypted, or not its protocol).
+    /// Why the ALG reads nothing for the rest of the flow, if it has given up.
     #[must_use]
-    pub const fn is_blind(&self) -> bool {
+    pub const fn blindness(&self) -> Option<Blindness> {
         match self {
-            Self::Ftp(ftp) => ftp.is_blind(),
+            Self::Ftp(ftp) => ftp.blindness(),
         }
     }
 }
@@ -48,15 +55,14 @@ impl Bound {
 impl StreamAlg for Bound {
     fn inspect<G: Gateway>(
         &mut self,
-        flow: &FlowContext,
+        cx: &mut Context<'_, G>,
         from: Side,
         offset: u64,
         bytes: &[u8],
-        gateway: &mut G,
         answer: &mut Answer,
     ) -> Verdict {
         match self {
-            Self::Ftp(ftp) => ftp.inspect(flow, from, offset, bytes, gateway, answer),
+            Self::Ftp(ftp) => ftp.inspect(cx, from, offset, bytes, answer),
         }
     }
 }
@@ -70,7 +76,7 @@ mod tests {
         for application in Application::ALL {
             let bound = Bound::for_application(application);
             assert_eq!(bound.is_some(), application == Application::Ftp, "{application:?}");
-            assert!(bound.is_none_or(|b| b.application() == application && !b.is_blind()));
+            assert!(bound.is_none_or(|b| b.application() == application && b.blindness().is_none()));
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Application protocols of Postern.
 //!
 //! An ALG reads *messages*, never packets: a byte stream in order from its SYN, or one datagram. It answers with a
-//! [`Verdict`], byte-range [`Edit`]s, [`ExpectationRequest`]s and audit [`Fact`]s. It never moves a packet, keeps no
-//! clock, allocates nothing, and knows nothing of sessions, checksums or sequence numbers: `dataplane` applies what it
-//! answers in one place.
+//! [`Verdict`], byte-range [`Edit`]s, [`ExpectationRequest`]s, [`Order`]s and audit [`Fact`]s. It never moves a packet,
+//! keeps no clock, allocates nothing while it reads, and knows nothing of sessions, checksums or sequence numbers:
+//! `dataplane` applies what it answers in one place.
 //!
 //! - [`contract`]: what an ALG is given and what it may answer.
+//! - [`profile`]: what is allowed.
+//! - [`tables`]: what the ALGs of one worker remember together.
 //! - [`bound`]: the ALG of one session, whichever protocol it is.
 //! - [`ftp`]: RFC 959, RFC 2428.
 #![forbid(unsafe_code)]
@@ -14,6 +16,10 @@
 pub mod bound;
 pub mod contract;
 pub mod ftp;
+pub mod profile;
+pub mod tables;
 
 pub use bound::Bound;
 pub use contract::*;
+pub use profile::Profile;
+pub use tables::Tables;

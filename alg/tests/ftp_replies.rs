@@ -2,8 +2,8 @@
 
 mod common;
 
-use alg::{Application, Denial, Endpoint, ExpectationRequest, Side, Transport};
-use common::{Engine, end, flow};
+use alg::{Denial, Endpoint, Side, Transport};
+use common::{Engine, data, end, flow};
 
 /// The server's answer to one command behind destination NAT: what the client reads.
 fn answered(command: &str, reply: &str) -> Result<String, Denial> {
@@ -21,12 +21,12 @@ fn passive_behind_source_nat_is_expected_unedited() {
     e.client("PASV\r\n").server("227 Entering Passive Mode (203,0,113,9,195,89).\r\n");
     e.client("EPSV\r\n").server("229 Entering Extended Passive Mode (|||50010|)\r\n");
     assert_eq!(e.denial, None);
-    let expected = |port| ExpectationRequest {
-        opener: Side::Initiator,
-        transport: Transport::Tcp,
-        listener: Endpoint::new(end("203.0.113.9:1").addr, port),
-        published: Endpoint::new(end("203.0.113.9:1").addr, port),
-        application: Application::FtpData,
+    let expected = |port| {
+        data(
+            Side::Initiator,
+            Endpoint::new(end("203.0.113.9:1").addr, port),
+            Endpoint::new(end("203.0.113.9:1").addr, port),
+        )
     };
     assert_eq!(e.expectations, [expected(50009), expected(50010)]);
     assert_eq!(e.facts.len(), 2);
@@ -212,9 +212,9 @@ fn after_auth_tls_nothing_is_read() {
         for size in [1, 3, 1000] {
             let mut e = Engine::source_nat();
             e.feed_cut(Side::Initiator, auth.as_bytes(), &[size]);
-            assert!(!e.alg.is_blind());
+            assert!(e.alg.blindness().is_none());
             e.feed_cut(Side::Responder, accepted.as_bytes(), &[size]);
-            assert!(e.alg.is_blind(), "{auth:?}");
+            assert!(e.alg.blindness().is_some(), "{auth:?}");
             let secret = b"\x16\x03\x01\nPORT x\r\n\nPOR";
             e.client(secret).server(b"227 x\r\n22");
             assert_eq!((e.denial, e.held(Side::Initiator), e.held(Side::Responder)), Default::default());
@@ -238,7 +238,7 @@ fn without_an_accepted_auth_all_is_read() {
     ] {
         let mut e = Engine::source_nat();
         e.client(command).server(reply);
-        assert!(!e.alg.is_blind(), "{command:?} {reply:?}");
+        assert!(e.alg.blindness().is_none(), "{command:?} {reply:?}");
         e.client("PORT 10,1,0,2,156,64\r\n");
         assert_eq!(e.expectations.len(), 1);
     }
@@ -259,6 +259,12 @@ fn a_port_that_229_cannot_carry_is_refused() {
         ) -> Result<Endpoint, alg::PublishError> {
             Ok(Endpoint::new(end("198.51.100.77:1").addr, e.port))
         }
+        fn to_inside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
+            None
+        }
+        fn to_outside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
+            None
+        }
     }
     use alg::StreamAlg as _;
     let flow = Engine::destination_nat().gateway.flow;
@@ -267,8 +273,14 @@ fn a_port_that_229_cannot_carry_is_refused() {
         (b"PASV\r\n", b"227 (10,1,0,2,156,64)\r\n", alg::Verdict::Pass),
     ] {
         let (mut ftp, mut answer) = (alg::ftp::Ftp::default(), alg::Answer::default());
-        ftp.inspect(&flow, Side::Initiator, 0, command, &mut Elsewhere, &mut answer);
-        let verdict = ftp.inspect(&flow, Side::Responder, 0, reply, &mut Elsewhere, &mut answer);
+        let mut cx = alg::Context {
+            flow: &flow,
+            profile: &alg::Profile::default(),
+            gateway: &mut Elsewhere,
+            tables: &mut alg::Tables::new(),
+        };
+        ftp.inspect(&mut cx, Side::Initiator, 0, command, &mut answer);
+        let verdict = ftp.inspect(&mut cx, Side::Responder, 0, reply, &mut answer);
         assert_eq!(verdict, expected);
     }
 }

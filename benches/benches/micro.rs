@@ -5,7 +5,7 @@
     reason = "criterion's macros; a benchmark that cannot set up ends"
 )]
 
-use alg::{Answer, Application, Bound, Side, StreamAlg, Verdict};
+use alg::{Answer, Application, Bound, Context, Profile, Side, StreamAlg, Tables, Verdict};
 use benches::{OnePort, ftp_flow, key};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dataplane::packet::build::{self, Ends};
@@ -19,6 +19,7 @@ const SESSIONS: u32 = 1 << 20;
 fn ftp(c: &mut Criterion) {
     let mut group = c.benchmark_group("ftp");
     let flow = ftp_flow();
+    let (profile, mut tables) = (Profile::default(), Tables::new());
     let cases: [(&str, Side, &[u8]); 4] = [
         ("command-that-passes", Side::Initiator, b"RETR a-file-with-a-name.bin\r\n"),
         ("port-rewritten", Side::Initiator, b"PORT 10,1,0,2,195,80\r\n"),
@@ -33,7 +34,9 @@ fn ftp(c: &mut Criterion) {
             b.iter(|| {
                 let mut ftp = start;
                 answer.clear();
-                let verdict = ftp.inspect(&flow, from, 0, black_box(bytes), &mut OnePort, &mut answer);
+                let mut cx =
+                    Context { flow: &flow, profile: &profile, gateway: &mut OnePort, tables: &mut tables };
+                let verdict = ftp.inspect(&mut cx, from, 0, black_box(bytes), &mut answer);
                 assert!(matches!(verdict, Verdict::Pass));
                 black_box(answer.edits.len())
             });

@@ -22,6 +22,9 @@ pub fn key(n: u32) -> FlowKey {
 pub fn ftp_flow() -> FlowContext {
     let end = |a: [u8; 4], port| Endpoint::new(IpAddr::from(a), port);
     FlowContext {
+        id: 1,
+        transport: Transport::Tcp,
+        now_ms: 0,
         initiator: end([10, 1, 0, 2], 40_000),
         initiator_translated: end([198, 51, 100, 1], 20_001),
         responder: end([198, 51, 100, 2], 21),
@@ -46,6 +49,14 @@ impl Gateway for OnePort {
             Side::Initiator => Endpoint::new(IpAddr::from([198, 51, 100, 1]), 30_001),
             Side::Responder => endpoint,
         })
+    }
+
+    fn to_inside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
+        None
+    }
+
+    fn to_outside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
+        None
     }
 }
 

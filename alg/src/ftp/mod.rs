@@ -26,8 +26,8 @@ mod args;
 mod line;
 
 use crate::contract::{
-    Answer, Application, Denial, Edit, Endpoint, ExpectationRequest, Fact, FlowContext, Gateway, MAX_EXCERPT,
-    Parity, Side, StreamAlg, Transport, Verdict,
+    Answer, Application, Blindness, Context, Denial, Edit, Endpoint, ExpectationRequest, Fact, FlowContext,
+    Gateway, MAX_EXCERPT, Opener, Parity, Side, StreamAlg, Transport, Uses, Verdict,
 };
 use args::Message;
 use arrayvec::ArrayVec;
@@ -58,8 +58,8 @@ pub struct Ftp {
     epsv: u8,
     /// The client has sent AUTH.
     auth: bool,
-    /// Nothing is read any more.
-    blind: bool,
+    /// Nothing is read any more, and why.
+    blind: Option<Blindness>,
 }
 
 // One per inspected session, and sent to a peer: keep it small.
@@ -83,9 +83,9 @@ struct Call<'a, G> {
 }
 
 impl Ftp {
-    /// Whether nothing is read any more: the streams are encrypted, or were never FTP.
+    /// Why nothing is read any more: the streams are encrypted, or were never FTP.
     #[must_use]
-    pub const fn is_blind(&self) -> bool {
+    pub const fn blindness(&self) -> Option<Blindness> {
         self.blind
     }
 
@@ -187,7 +187,7 @@ impl Ftp {
         } else if is(b"AUTH") {
             self.auth = true;
         } else if HTTP_METHODS.contains(&word) {
-            self.blind = true;
+            self.blind = Some(Blindness::OtherProtocol);
         }
     }
 
@@ -206,7 +206,7 @@ impl Ftp {
             None => {}
         }
         if self.auth && &code == b"234" {
-            self.blind = true;
+            self.blind = Some(Blindness::Encrypted);
         }
     }
 
@@ -257,10 +257,15 @@ impl Ftp {
             None
         };
         let request = ExpectationRequest {
-            opener: from.other(),
+            tag: 0,
+            opener: Opener::Peer(from.other()),
             transport: Transport::Tcp,
             listener,
             published,
+            reverse: None,
+            uses: Uses::Once,
+            armed: true,
+            lifetime_ms: 0,
             application: Application::FtpData,
         };
         Ok((request, edit))
@@ -270,17 +275,16 @@ impl Ftp {
 impl StreamAlg for Ftp {
     fn inspect<G: Gateway>(
         &mut self,
-        flow: &FlowContext,
+        cx: &mut Context<'_, G>,
         from: Side,
         offset: u64,
         bytes: &[u8],
-        gateway: &mut G,
         answer: &mut Answer,
     ) -> Verdict {
-        let mut call = Call { flow, from, gateway };
+        let mut call = Call { flow: cx.flow, from, gateway: cx.gateway };
         let mut understood = 0_usize;
         // Each round reads at least one byte, or ends.
-        while !self.blind {
+        while self.blind.is_none() {
             let rest = bytes.get(understood..).unwrap_or_default();
             if rest.is_empty() {
                 break;
@@ -292,7 +296,10 @@ impl StreamAlg for Ftp {
                 Step::Refused(denial) => return Verdict::Deny(denial),
             }
         }
-        Verdict::Pass
+        match self.blind {
+            None => Verdict::Pass,
+            Some(why) => Verdict::Blind(why),
+        }
     }
 }
 
@@ -306,12 +313,12 @@ fn accepted(from: Side, offset: u64, text: &[u8], edit: Option<&Edit>) -> Fact {
             excerpt([head, &edit.with, tail])
         }
     };
-    Fact { from, offset, before: excerpt([text]), after }
+    Fact { from, offset, before: excerpt([text]), after, rule: None }
 }
 
 /// The fact of a message that is refused: nothing of it leaves.
 fn refused(from: Side, offset: u64, text: &[u8]) -> Fact {
-    Fact { from, offset, before: excerpt([text]), after: ArrayVec::new() }
+    Fact { from, offset, before: excerpt([text]), after: ArrayVec::new(), rule: None }
 }
 
 /// The parts in a row, as far as they fit.

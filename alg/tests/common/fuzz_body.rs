@@ -5,8 +5,8 @@
 
 use alg::ftp::Ftp;
 use alg::{
-    Answer, Denial, Endpoint, ExpectationRequest, Fact, FlowContext, Gateway, Parity, PublishError, Side,
-    StreamAlg, Transport, Verdict,
+    Answer, Context, Denial, Endpoint, ExpectationRequest, Fact, FlowContext, Gateway, Parity, Profile,
+    PublishError, Side, StreamAlg, Tables, Transport, Verdict,
 };
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -34,6 +34,14 @@ impl Gateway for Nat {
             Side::Responder => Ok(endpoint),
         }
     }
+
+    fn to_inside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
+        None
+    }
+
+    fn to_outside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
+        None
+    }
 }
 
 #[derive(Default)]
@@ -53,6 +61,9 @@ impl Run {
             return;
         }
         let flow = FlowContext {
+            id: 1,
+            transport: Transport::Tcp,
+            now_ms: 0,
             initiator: Endpoint::new(CLIENT, 40000),
             initiator_translated: Endpoint::new(OUTSIDE, 20001),
             responder: Endpoint::new(SERVER, 21),
@@ -62,12 +73,18 @@ impl Run {
         let (held, out) = (&mut self.held[side], &mut self.out[side]);
         held.extend_from_slice(bytes);
         let mut answer = Answer::default();
-        let verdict = self.alg.inspect(&flow, from, self.offset[side], held, &mut Nat, &mut answer);
+        let mut cx = Context {
+            flow: &flow,
+            profile: &Profile::default(),
+            gateway: &mut Nat,
+            tables: &mut Tables::new(),
+        };
+        let verdict = self.alg.inspect(&mut cx, from, self.offset[side], held, &mut answer);
         self.facts.extend(answer.facts);
         let understood = match verdict {
-            Verdict::Pass => held.len(),
-            Verdict::Hold { understood } => understood,
-            Verdict::Deny(denial) => {
+            Verdict::Pass | Verdict::Blind(_) => held.len(),
+            Verdict::Hold { understood } | Verdict::More { understood } => understood,
+            Verdict::Refuse(denial) | Verdict::Deny(denial) => {
                 self.denial = Some(denial);
                 return;
             }

@@ -7,8 +7,8 @@ pub mod fuzz_body;
 
 use alg::ftp::Ftp;
 use alg::{
-    Answer, Denial, Endpoint, ExpectationRequest, Fact, FlowContext, Gateway, Parity, PublishError, Side,
-    StreamAlg, Transport, Verdict,
+    Answer, Application, Context, Denial, Endpoint, ExpectationRequest, Fact, FlowContext, Gateway, Opener,
+    Parity, Profile, PublishError, Side, StreamAlg, Tables, Transport, Uses, Verdict,
 };
 use std::net::IpAddr;
 
@@ -48,6 +48,14 @@ impl Gateway for TestGateway {
             Some(error) => Err(error),
             None => Ok(Endpoint::new(self.flow.seen(side).addr, self.port(side, endpoint.port))),
         }
+    }
+
+    fn to_inside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
+        None
+    }
+
+    fn to_outside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
+        None
     }
 }
 
@@ -121,15 +129,20 @@ impl Engine {
         stream.held.extend_from_slice(bytes.as_ref());
         let mut answer = Answer::default();
         let flow = self.gateway.flow;
-        let verdict =
-            self.alg.inspect(&flow, from, stream.offset, &stream.held, &mut self.gateway, &mut answer);
+        let mut cx = Context {
+            flow: &flow,
+            profile: &Profile::default(),
+            gateway: &mut self.gateway,
+            tables: &mut Tables::new(),
+        };
+        let verdict = self.alg.inspect(&mut cx, from, stream.offset, &stream.held, &mut answer);
         let understood = match verdict {
-            Verdict::Pass => stream.held.len(),
-            Verdict::Hold { understood } => {
+            Verdict::Pass | Verdict::Blind(_) => stream.held.len(),
+            Verdict::Hold { understood } | Verdict::More { understood } => {
                 assert!(understood < stream.held.len(), "Hold holds something");
                 understood
             }
-            Verdict::Deny(denial) => {
+            Verdict::Refuse(denial) | Verdict::Deny(denial) => {
                 self.denial = Some(denial);
                 self.facts.extend(answer.facts);
                 return self;
@@ -179,6 +192,9 @@ pub fn flow(client: &str, client_seen: &str, server: &str, server_seen: &str) ->
     let end = |addr: &str, port| Endpoint::new(addr.parse::<IpAddr>().unwrap(), port);
     let client_port = if client == client_seen { 40000 } else { 20001 };
     FlowContext {
+        id: 1,
+        transport: Transport::Tcp,
+        now_ms: 0,
         initiator: end(client, 40000),
         initiator_translated: end(client_seen, client_port),
         responder: end(server, 21),
@@ -190,4 +206,20 @@ pub fn flow(client: &str, client_seen: &str, server: &str, server_seen: &str) ->
 pub fn end(text: &str) -> Endpoint {
     let at: std::net::SocketAddr = text.parse().unwrap();
     Endpoint::new(at.ip(), at.port())
+}
+
+/// The pinhole of a data connection.
+pub fn data(opener: Side, listener: Endpoint, published: Endpoint) -> ExpectationRequest {
+    ExpectationRequest {
+        tag: 0,
+        opener: Opener::Peer(opener),
+        transport: Transport::Tcp,
+        listener,
+        published,
+        reverse: None,
+        uses: Uses::Once,
+        armed: true,
+        lifetime_ms: 0,
+        application: Application::FtpData,
+    }
 }

@@ -120,7 +120,14 @@ impl Policy {
             | Application::Https
             | Application::Dns
             | Application::Ssh
-            | Application::Ping => false,
+            | Application::Ping
+            | Application::Tftp
+            | Application::TftpData
+            | Application::Sip
+            | Application::Rtp
+            | Application::Rtcp
+            | Application::Rtsp
+            | Application::T38 => false,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::stream::engine::Payload;
 use crate::stream::{Engine, Outcome, Segment};
 use crate::view::{CloseReason, State};
 use crate::worker::Local;
-use alg::{Answer, Denial};
+use alg::{Answer, Denial, Profile, Tables};
 
 /// The slab of ALG states of one worker.
 pub(crate) struct Algs {
@@ -63,6 +63,8 @@ const fn opening(state: State) -> bool {
 pub(crate) struct Scratch {
     pub(crate) answer: Answer,
     payload: Payload,
+    profile: Profile,
+    tables: Tables,
 }
 
 /// The edited message fits neither the buffer nor the MTU.
@@ -111,8 +113,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             fin: parsed.has(flag::FIN),
             payload: item.buf.bytes().get(parsed.payload_range()).unwrap_or(&[]),
         };
-        let Scratch { answer, payload } = &mut *self.scratch;
-        let outcome = engine.read(&endpoints(hit), &segment, &mut publisher, answer, payload);
+        let Scratch { answer, payload, profile, tables } = &mut *self.scratch;
+        let mut call = alg::Context { flow: &endpoints(cx, hit), profile, gateway: &mut publisher, tables };
+        let outcome = engine.read(&mut call, &segment, answer, payload);
         let mut reserved = publisher.reserved;
         let seq = match outcome {
             Outcome::Pass { seq } => seq,

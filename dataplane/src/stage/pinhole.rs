@@ -16,7 +16,7 @@ use crate::table::{Direction, Unique};
 use crate::view::State;
 use crate::worker::{Local, binding_id, binding_ref};
 use alg::{
-    Endpoint, ExpectationRequest, FlowContext, Gateway, MAX_EXPECTATIONS, Parity, PublishError, Side,
+    Endpoint, ExpectationRequest, FlowContext, Gateway, MAX_EXPECTATIONS, Opener, Parity, PublishError, Side,
     Transport,
 };
 use arrayvec::ArrayVec;
@@ -31,10 +31,16 @@ pub(crate) const fn side(direction: Direction) -> Side {
 }
 
 /// A session's endpoints as an ALG is told of them.
-pub(crate) fn endpoints(hit: &Hit<'_>) -> FlowContext {
+pub(crate) fn endpoints(cx: &Context<'_>, hit: &Hit<'_>) -> FlowContext {
     let forward = hit.session.key(Direction::Forward);
     let reverse = hit.session.key(Direction::Reverse);
     FlowContext {
+        id: u64::from(hit.id.index) << 32 | u64::from(hit.id.version),
+        transport: match forward.protocol {
+            Protocol::Udp => Transport::Udp,
+            _ => Transport::Tcp,
+        },
+        now_ms: cx.now.0,
         initiator: Endpoint::new(forward.source(), forward.sport),
         initiator_translated: Endpoint::new(reverse.destination(), reverse.dport),
         responder: Endpoint::new(reverse.source(), reverse.sport),
@@ -68,7 +74,7 @@ impl<'a> Publisher<'a> {
             registry: &cx.shared.registry,
             policy: cx.policy,
             initiator: binding.map(|b| NatAddress { addr: b.outside_addr, pool: b.outside_pool }),
-            responder: called(hit),
+            responder: called(&endpoints(cx, hit)),
             scope: hit.session.key(Direction::Forward).scope,
             reserved: Reserved::new(),
             bindings,
@@ -87,8 +93,7 @@ impl<'a> Publisher<'a> {
 }
 
 /// The address by which the initiator calls the responder, if it is translated.
-fn called(hit: &Hit<'_>) -> Option<Ipv4Addr> {
-    let flow = endpoints(hit);
+fn called(flow: &FlowContext) -> Option<Ipv4Addr> {
     match flow.responder_translated.addr {
         IpAddr::V4(called) if flow.responder.addr != IpAddr::V4(called) => Some(called),
         _ => None,
@@ -142,6 +147,14 @@ impl Gateway for Publisher<'_> {
         }
         Ok(Endpoint::new(IpAddr::V4(published.addr), published.port))
     }
+
+    fn to_inside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
+        None
+    }
+
+    fn to_outside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
+        None
+    }
 }
 
 const fn protocol(transport: Transport) -> Protocol {
@@ -190,13 +203,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         request: &ExpectationRequest,
         reserved: &mut Reserved,
     ) -> Result<Option<Ref>, Unique> {
-        let flow = endpoints(hit);
+        let flow = endpoints(cx, hit);
         let scopes = [Direction::Forward, Direction::Reverse].map(|d| hit.session.key(d).scope);
-        let (opener_scope, listener_scope) = match request.opener {
+        let (opener_scope, listener_scope) = match request.opener.side() {
             Side::Initiator => (scopes[0], scopes[1]),
             Side::Responder => (scopes[1], scopes[0]),
         };
-        let opener = flow.own(request.opener).addr;
+        let opener = flow.own(request.opener.side()).addr;
         let (IpAddr::V4(source), IpAddr::V4(destination)) = (opener, request.published.addr) else {
             return Err(Unique::Full);
         };
@@ -220,12 +233,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 cx.shared.expectations.expire(id);
             }
         }
-        let opener_nat = match request.opener {
+        let opener_nat = match request.opener.side() {
             Side::Initiator => {
                 let binding = hit.session.binding().and_then(|b| self.bindings.get(binding_id(b)));
                 binding.map(|b| NatAddress { addr: b.outside_addr, pool: b.outside_pool })
             }
-            Side::Responder => match called(hit) {
+            Side::Responder => match called(&flow) {
                 None => None,
                 Some(addr) => {
                     let pool = cx.shared.registry.find(addr).ok_or(Unique::Full)?;
@@ -242,7 +255,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             listener: request.listener,
             listener_scope,
             opener_nat,
-            keeps_port: request.opener == Side::Responder,
+            keeps_port: request.opener == Opener::Peer(Side::Responder),
             parent: hit.id,
             rule: hit.session.rule(),
             policy_generation: hit.session.policy_generation(),

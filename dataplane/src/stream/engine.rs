@@ -1,11 +1,14 @@
 //! What is fed to the ALG, and what becomes of each segment.
 
 use crate::stream::shift::{Applied, Kept, Shift};
-use alg::{Answer, Bound, Denial, FlowContext, Gateway, MAX_EDITS, Side, StreamAlg, Verdict};
+use alg::{Answer, Bound, Context, Denial, Gateway, Side, StreamAlg, Verdict};
 use arrayvec::ArrayVec;
 
 /// Longest payload that an edited segment may have, in bytes.
 pub const MAX_PAYLOAD: usize = 2048;
+
+/// How many edits there must be room for before a segment is read. One with more is refused.
+const EDITS_OF_A_SEGMENT: usize = 8;
 
 /// A payload under construction.
 pub type Payload = ArrayVec<u8, MAX_PAYLOAD>;
@@ -153,9 +156,8 @@ impl Engine {
     /// is the caller's to release.
     pub fn read<G: Gateway>(
         &mut self,
-        flow: &FlowContext,
+        cx: &mut Context<'_, G>,
         segment: &Segment<'_>,
-        gateway: &mut G,
         answer: &mut Answer,
         out: &mut Payload,
     ) -> Outcome {
@@ -179,7 +181,7 @@ impl Engine {
         }
         if end > half.next && !segment.payload.is_empty() {
             let before = (self.alg, half.clone());
-            let refused = self.feed(flow, segment, offset, end, gateway, answer);
+            let refused = self.feed(cx, segment, offset, end, answer);
             let outcome = match refused {
                 None => self.emit(segment, offset, out),
                 Some(outcome) => outcome,
@@ -196,26 +198,26 @@ impl Engine {
     /// Gives the ALG the bytes from the first unread one on. Answers why the segment cannot go on, if it cannot.
     fn feed<G: Gateway>(
         &mut self,
-        flow: &FlowContext,
+        cx: &mut Context<'_, G>,
         segment: &Segment<'_>,
         offset: i64,
         end: i64,
-        gateway: &mut G,
         answer: &mut Answer,
     ) -> Option<Outcome> {
         let half = &mut self.halves[at(segment.from)];
-        if half.shift.room() < MAX_EDITS {
+        if half.shift.room() < EDITS_OF_A_SEGMENT {
             return Some(Outcome::EditsFull);
         }
         let start = half.next;
         let news = usize::try_from(start - offset).ok().and_then(|skip| segment.payload.get(skip..));
         let Some(news) = news else { return Some(Outcome::OutOfOrder) };
         let position = u64::try_from(start).unwrap_or(0);
-        match self.alg.inspect(flow, segment.from, position, news, gateway, answer) {
-            Verdict::Pass => {}
+        match self.alg.inspect(cx, segment.from, position, news, answer) {
+            Verdict::Pass | Verdict::Blind(_) => {}
             // Holding is for the next engine; this one must not let half a message pass unedited.
             Verdict::Hold { .. } => return Some(Outcome::Deny(Denial::SplitMessage)),
-            Verdict::Deny(denial) => return Some(Outcome::Deny(denial)),
+            Verdict::More { .. } => return Some(Outcome::Deny(Denial::TooMany)),
+            Verdict::Refuse(denial) | Verdict::Deny(denial) => return Some(Outcome::Deny(denial)),
         }
         half.next = end;
         for edit in &answer.edits {

@@ -1,7 +1,7 @@
 //! Scripted exchanges with the FTP ALG and a gateway that publishes every port as itself plus 10,000.
 
 use super::*;
-use alg::{Application, Endpoint, Parity, PublishError, Transport};
+use alg::{Application, Endpoint, FlowContext, Parity, Profile, PublishError, Tables, Transport};
 use core::net::{IpAddr, Ipv4Addr};
 
 struct Plus10000;
@@ -20,6 +20,14 @@ impl Gateway for Plus10000 {
             Side::Responder => endpoint,
         })
     }
+
+    fn to_inside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
+        None
+    }
+
+    fn to_outside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
+        None
+    }
 }
 
 const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
@@ -28,6 +36,9 @@ fn flow() -> FlowContext {
     let client = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 2));
     let server = Endpoint::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2)), 21);
     FlowContext {
+        id: 1,
+        transport: Transport::Tcp,
+        now_ms: 0,
         initiator: Endpoint::new(client, 40_000),
         initiator_translated: Endpoint::new(OUTSIDE, 40_000),
         responder: server,
@@ -51,6 +62,16 @@ impl Run {
         Self { engine, answer: Answer::default(), payload: Payload::new() }
     }
 
+    fn read(&mut self, segment: &Segment<'_>) -> Outcome {
+        let mut cx = Context {
+            flow: &flow(),
+            profile: &Profile::default(),
+            gateway: &mut Plus10000,
+            tables: &mut Tables::new(),
+        };
+        self.engine.read(&mut cx, segment, &mut self.answer, &mut self.payload)
+    }
+
     /// Sends `payload` of the client at `offset`; gives the outcome and what leaves.
     fn client(&mut self, offset: u32, payload: &[u8]) -> (Outcome, Vec<u8>) {
         let segment = Segment {
@@ -60,8 +81,7 @@ impl Run {
             fin: false,
             payload,
         };
-        let outcome =
-            self.engine.read(&flow(), &segment, &mut Plus10000, &mut self.answer, &mut self.payload);
+        let outcome = self.read(&segment);
         let left = match outcome {
             Outcome::Pass { .. } => payload.to_vec(),
             Outcome::Replace { .. } => self.payload.to_vec(),
@@ -170,7 +190,7 @@ fn a_fin_does_not_overtake_the_rest_of_an_edit() {
     let mut r = Run::new();
     r.client(0, PORT);
     let segment = Segment { from: Side::Initiator, seq: seq(0), syn: false, fin: true, payload: &PORT[..10] };
-    let outcome = r.engine.read(&flow(), &segment, &mut Plus10000, &mut r.answer, &mut r.payload);
+    let outcome = r.read(&segment);
     assert_eq!(outcome, Outcome::OutOfOrder);
 }
 
@@ -192,7 +212,7 @@ fn the_acknowledgement_behind_a_fin_passes() {
     let end = u32::try_from(PORT.len()).unwrap();
     let mut send = |seq, fin, payload: &[u8]| {
         let segment = Segment { from: Side::Initiator, seq, syn: false, fin, payload };
-        run.engine.read(&flow(), &segment, &mut Plus10000, &mut run.answer, &mut run.payload)
+        run.read(&segment)
     };
     assert_eq!(send(seq(end), true, b""), Outcome::Pass { seq: seq(end + 4) });
     // The FIN has taken one number. Without this the peer would repeat its own FIN until it gives up.

@@ -1,0 +1,278 @@
+//! What an ALG may answer.
+
+use crate::contract::{Application, Endpoint, Side, Transport};
+use arrayvec::ArrayVec;
+use core::net::IpAddr;
+
+/// Longest replacement of one [`Edit`], in bytes. An EPRT with two full IPv6 texts fits.
+pub const MAX_REPLACEMENT: usize = 96;
+/// Most edits that one call may answer.
+pub const MAX_EDITS: usize = 64;
+/// Most expectations that one call may ask for.
+pub const MAX_EXPECTATIONS: usize = 16;
+/// Most orders that one call may give.
+pub const MAX_ORDERS: usize = 32;
+/// Most audit facts that one call may state.
+pub const MAX_FACTS: usize = 16;
+/// Longest excerpt of a message that an audit fact carries, in bytes.
+pub const MAX_EXCERPT: usize = 96;
+/// Longest reply of the gateway's own, in bytes.
+pub const MAX_REPLY: usize = 1024;
+
+/// Replaces `len` bytes at `start` of the bytes of this call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// First replaced byte, counted from the start of the call's bytes.
+    pub start: usize,
+    /// How many bytes are replaced.
+    pub len: usize,
+    /// What stands there instead.
+    pub with: ArrayVec<u8, MAX_REPLACEMENT>,
+}
+
+/// Who may open a child. Its source port may be any unless it is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Opener {
+    /// That end of the parent.
+    Peer(Side),
+    /// Another host on that end's side (a media server), as on its own wire.
+    Host(Side, IpAddr),
+    /// Any host of that end's zone.
+    AnyHost(Side),
+    /// One endpoint on that end's side, as on its own wire.
+    Exact(Side, Endpoint),
+}
+
+impl Opener {
+    /// On which side of the parent the opener is; the listener is on the other.
+    #[must_use]
+    pub const fn side(self) -> Side {
+        match self {
+            Self::Peer(side) | Self::Host(side, _) | Self::AnyHost(side) | Self::Exact(side, _) => side,
+        }
+    }
+}
+
+/// How often a pinhole may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Uses {
+    /// The first child closes it.
+    Once,
+    /// Any number of children, until it expires.
+    Many,
+}
+
+/// Asks for a pinhole: `opener` may open a child to the listener on the other side.
+///
+/// A request whose tag the flow has used before replaces that pinhole: the newest request counts, except that a
+/// child that was opened through the old one lives on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpectationRequest {
+    /// The ALG's own name of it, unique in its flow.
+    pub tag: u32,
+    /// Who opens the child.
+    pub opener: Opener,
+    /// Transport of the child.
+    pub transport: Transport,
+    /// Where the other side listens, as on its own wire.
+    pub listener: Endpoint,
+    /// The same as the opener addresses it ([`crate::Gateway::publish`]'s answer).
+    pub published: Endpoint,
+    /// The listener may open the child as well, by sending from [`Self::listener`] to this endpoint (as the listener
+    /// addresses it): media flow from whoever speaks first. It leaves as [`Self::published`]. One child in all.
+    pub reverse: Option<Endpoint>,
+    /// How often.
+    pub uses: Uses,
+    /// False: it waits for [`Order::Activate`], and lets nothing through before.
+    pub armed: bool,
+    /// How long it waits for its child, in milliseconds; 0 for the profile's default.
+    pub lifetime_ms: u32,
+    /// What the child is.
+    pub application: Application,
+}
+
+/// What is to become of a pinhole of the flow, or of the flow itself. Unknown tags are ignored: what they named may
+/// have expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Arm a pinhole that was opened with [`ExpectationRequest::armed`] false. Its lifetime begins anew.
+    Activate {
+        /// Which.
+        tag: u32,
+    },
+    /// Close a pinhole, and the children that came through it if `children` is true.
+    Close {
+        /// Which.
+        tag: u32,
+        /// Its children too.
+        children: bool,
+    },
+    /// The pinhole lives so long from now.
+    Lifetime {
+        /// Which.
+        tag: u32,
+        /// Milliseconds.
+        ms: u32,
+    },
+    /// The flow itself is not idle for so long from now (a SIP registration).
+    KeepSession {
+        /// Milliseconds.
+        ms: u32,
+    },
+}
+
+/// Why an ALG refused bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[repr(u8)]
+pub enum Denial {
+    /// The message names an address that is not the sender's own (bounce, RFC 2577 §3).
+    ThirdPartyAddress = 0,
+    /// The message names a port below 1024 (RFC 2577 §3), or one of the profile's forbidden ports.
+    PrivilegedPort = 1,
+    /// The message is of the protocol but its argument cannot be read.
+    Malformed = 2,
+    /// The bytes end inside a message that may need an edit, and the engine cannot hold them.
+    SplitMessage = 3,
+    /// The gateway could not publish a port.
+    NoResources = 4,
+    /// One message needs more edits or expectations than the contract carries.
+    TooMany = 5,
+    /// A message came from the wrong end (command or reply spoofing).
+    WrongSide = 6,
+    /// A rule of the command policy.
+    Policy = 7,
+    /// A message that the protocol does not allow at this point (a command before the last one's reply).
+    OutOfSequence = 8,
+    /// A message or a line is longer than the profile allows.
+    TooLong = 9,
+    /// A limit of the profile (calls, registrations, rate).
+    Limit = 10,
+    /// A method or form that the profile does not let through.
+    Unsupported = 11,
+}
+
+impl Denial {
+    /// Every denial, in the order of its number.
+    pub const ALL: [Self; 12] = [
+        Self::ThirdPartyAddress,
+        Self::PrivilegedPort,
+        Self::Malformed,
+        Self::SplitMessage,
+        Self::NoResources,
+        Self::TooMany,
+        Self::WrongSide,
+        Self::Policy,
+        Self::OutOfSequence,
+        Self::TooLong,
+        Self::Limit,
+        Self::Unsupported,
+    ];
+
+    /// The name in logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ThirdPartyAddress => "third-party-address",
+            Self::PrivilegedPort => "privileged-port",
+            Self::Malformed => "malformed",
+            Self::SplitMessage => "split-message",
+            Self::NoResources => "no-resources",
+            Self::TooMany => "too-many",
+            Self::WrongSide => "wrong-side",
+            Self::Policy => "policy",
+            Self::OutOfSequence => "out-of-sequence",
+            Self::TooLong => "too-long",
+            Self::Limit => "limit",
+            Self::Unsupported => "unsupported",
+        }
+    }
+}
+
+/// Why a flow cannot be read any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[repr(u8)]
+pub enum Blindness {
+    /// It is encrypted from here on (`alg-blind`).
+    Encrypted = 0,
+    /// It was never this protocol (`alg-protocol-confusion`).
+    OtherProtocol = 1,
+}
+
+impl Blindness {
+    /// The name in events and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Encrypted => "encrypted",
+            Self::OtherProtocol => "other-protocol",
+        }
+    }
+}
+
+/// Something that the audit log should know: a message, as it came and as it left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// Who sent the message.
+    pub from: Side,
+    /// Offset of the message in its stream, in bytes from the SYN; 0 for a datagram.
+    pub offset: u64,
+    /// The message as it came, cut to [`MAX_EXCERPT`].
+    pub before: ArrayVec<u8, MAX_EXCERPT>,
+    /// The message as it left; equal to `before` when nothing was edited, empty when it was refused.
+    pub after: ArrayVec<u8, MAX_EXCERPT>,
+    /// The rule of the command policy that decided, if one did, by its place in the profile.
+    pub rule: Option<u16>,
+}
+
+/// What becomes of the bytes of one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All bytes are understood and go on, with the edits.
+    Pass,
+    /// Bytes before `understood` go on, with the edits; the rest is an unfinished message that may still need an
+    /// edit. The engine calls again with the bytes from `understood` on, when there are more.
+    Hold {
+        /// How many bytes of this call are understood.
+        understood: usize,
+    },
+    /// As [`Self::Hold`], but the answer is full rather than the message unfinished: the engine applies the answer
+    /// and calls again at once with the bytes from `understood` on, which is at least 1.
+    More {
+        /// How many bytes of this call are understood.
+        understood: usize,
+    },
+    /// All bytes go on, with the edits, and the flow is not read any more, in either direction.
+    Blind(Blindness),
+    /// Datagrams only: this message does not go on, and the session lives. [`Answer::reply`] goes back to the sender
+    /// if it is not empty. (A stream refuses a message by an edit to nothing, and by the reply.)
+    Refuse(Denial),
+    /// The flow is refused.
+    Deny(Denial),
+}
+
+/// Everything that a call answers besides its verdict. The engine owns it and clears it before each call.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// Edits, ascending, not overlapping.
+    pub edits: ArrayVec<Edit, MAX_EDITS>,
+    /// Pinholes to open.
+    pub expectations: ArrayVec<ExpectationRequest, MAX_EXPECTATIONS>,
+    /// What becomes of older ones, after [`Self::expectations`] are open.
+    pub orders: ArrayVec<Order, MAX_ORDERS>,
+    /// For the audit log.
+    pub facts: ArrayVec<Fact, MAX_FACTS>,
+    /// Bytes to the sender, as if its peer had sent them. In a stream they stand before the first byte of the peer's
+    /// that is not understood yet: an ALG asks for it only where that is the start of a message.
+    pub reply: ArrayVec<u8, MAX_REPLY>,
+}
+
+impl Answer {
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.edits.clear();
+        self.expectations.clear();
+        self.orders.clear();
+        self.facts.clear();
+        self.reply.clear();
+    }
+}

@@ -1,0 +1,77 @@
+//! The contract between a protocol and the gateway: what an ALG is given, and what it may answer.
+//!
+//! All types are plain data of fixed size: a protocol's state can be copied, kept in a slab, and sent to a peer.
+//!
+//! - `flow`: the session whose bytes are read, and the moment.
+//! - `gateway`: what an ALG may ask while it reads.
+//! - `answer`: verdict, edits, pinholes, orders, facts.
+//! - `application`: the names of what Postern knows.
+
+mod answer;
+mod application;
+mod flow;
+mod gateway;
+
+pub use answer::*;
+pub use application::*;
+pub use flow::*;
+pub use gateway::*;
+
+use crate::{Profile, Tables};
+
+/// What one call may use besides the bytes.
+pub struct Context<'a, G> {
+    /// The session, and the moment.
+    pub flow: &'a FlowContext,
+    /// What is allowed here.
+    pub profile: &'a Profile,
+    /// The gateway.
+    pub gateway: &'a mut G,
+    /// What all ALGs of this worker remember together.
+    pub tables: &'a mut Tables,
+}
+
+/// The seam of the stream engine: a protocol over two byte streams.
+///
+/// The engine feeds each direction's bytes in order, each byte once understood exactly once, from offset 0 (the byte
+/// after the SYN). How the stream was cut into segments must not change what the protocol answers in total. A flow
+/// whose SYN was not seen is never given to an ALG.
+///
+/// The state moves with what is understood and no further: bytes that are held leave no trace in it. After
+/// [`Verdict::Deny`] the state means nothing.
+pub trait StreamAlg {
+    /// Reads `bytes`, which stand at `offset` of the stream from `from`. `answer` comes cleared.
+    fn inspect<G: Gateway>(
+        &mut self,
+        cx: &mut Context<'_, G>,
+        from: Side,
+        offset: u64,
+        bytes: &[u8],
+        answer: &mut Answer,
+    ) -> Verdict;
+}
+
+/// The seam of the datagram engine: a protocol whose message is one datagram.
+///
+/// A fragmented datagram is reassembled before. It never answers [`Verdict::Hold`] or [`Verdict::More`].
+pub trait DatagramAlg {
+    /// Reads the payload of one datagram from `from`. `answer` comes cleared. Edits may make the datagram longer.
+    fn inspect<G: Gateway>(
+        &mut self,
+        cx: &mut Context<'_, G>,
+        from: Side,
+        payload: &[u8],
+        answer: &mut Answer,
+    ) -> Verdict;
+}
+
+/// What the first bytes of a flow say about its protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// They are this protocol's and no other's.
+    Certain,
+    /// Too few to tell, or other protocols begin like this too.
+    Unsure,
+    /// They are not this protocol's.
+    NotMine,
+}

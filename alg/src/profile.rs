@@ -1,0 +1,57 @@
+//! What is allowed: the settings of one ALG profile, compiled, never changed once in use.
+
+use arrayvec::ArrayVec;
+
+/// Lowest port that a child may be sent to unless the profile says otherwise (RFC 2577 §3).
+pub const FIRST_UNPRIVILEGED: u16 = 1024;
+
+/// Most ranges of forbidden ports.
+pub const MAX_FORBIDDEN: usize = 16;
+
+/// One profile, for every protocol. The modes `off`, `monitor` and `inspect` are the dataplane's matter: an ALG reads
+/// the same in all of them.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// What the protocol's standard demands is demanded, instead of what implementations get away with.
+    pub strict: bool,
+    /// A message may name an address that is not its sender's own. Nothing is rewritten or opened for such an address.
+    pub third_party: bool,
+    /// Lowest port that a pinhole may lead to.
+    pub lowest_port: u16,
+    /// Ports that no pinhole may lead to, as first and last (remote desktops, proxies).
+    pub forbidden_ports: ArrayVec<(u16, u16), MAX_FORBIDDEN>,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            strict: false,
+            third_party: false,
+            lowest_port: FIRST_UNPRIVILEGED,
+            forbidden_ports: ArrayVec::new(),
+        }
+    }
+}
+
+impl Profile {
+    /// Whether a pinhole may lead to this port.
+    #[must_use]
+    pub fn allows_port(&self, port: u16) -> bool {
+        port >= self.lowest_port
+            && !self.forbidden_ports.iter().any(|&(first, last)| (first..=last).contains(&port))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports() {
+        let mut profile = Profile::default();
+        assert!(!profile.allows_port(1023) && profile.allows_port(1024) && profile.allows_port(65535));
+        profile.forbidden_ports.push((3389, 3390));
+        assert!(profile.allows_port(3388) && !profile.allows_port(3389) && !profile.allows_port(3390));
+        assert!(profile.allows_port(3391));
+    }
+}
