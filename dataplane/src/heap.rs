@@ -10,12 +10,11 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam::queue::ArrayQueue;
 use std::sync::Arc;
 
-/// Bytes of one buffer.
-const ROOM: usize = HEADROOM + DATA_ROOM;
-
 struct Shared {
     live: AtomicUsize,
     capacity: usize,
+    /// Bytes of one buffer.
+    room: usize,
     free: ArrayQueue<Box<[u8]>>,
 }
 
@@ -24,11 +23,18 @@ struct Shared {
 pub struct HeapPool(Arc<Shared>);
 
 impl HeapPool {
-    /// A pool of `capacity` buffers.
+    /// A pool of `capacity` buffers, each as large as a NIC's.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
+        Self::with_data_room(capacity, DATA_ROOM)
+    }
+
+    /// A pool of `capacity` buffers with `data_room` bytes each behind their headroom.
+    #[must_use]
+    pub fn with_data_room(capacity: usize, data_room: usize) -> Self {
         let free = ArrayQueue::new(capacity.max(1));
-        Self(Arc::new(Shared { live: AtomicUsize::new(0), capacity, free }))
+        let room = HEADROOM.saturating_add(data_room);
+        Self(Arc::new(Shared { live: AtomicUsize::new(0), capacity, room, free }))
     }
 
     /// Buffers that are out.
@@ -68,16 +74,16 @@ impl BufPool for HeapPool {
         let shared = &self.0;
         let below = |n: usize| (n < shared.capacity).then_some(n + 1);
         shared.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).ok()?;
-        let data = shared.free.pop().unwrap_or_else(|| vec![0; ROOM].into_boxed_slice());
+        let data = shared.free.pop().unwrap_or_else(|| vec![0; shared.room].into_boxed_slice());
         Some(HeapBuf { data, start: HEADROOM, len: 0, pool: Arc::clone(shared) })
     }
 }
 
 /// A packet on the heap. Dropping it gives it back to its pool.
 pub struct HeapBuf {
-    /// Always [`ROOM`] bytes, but while it is dropped.
+    /// As many bytes as its pool's buffers have, but while it is dropped.
     data: Box<[u8]>,
-    /// `start + len <= ROOM`.
+    /// `start + len <= data.len()`.
     start: usize,
     len: usize,
     pool: Arc<Shared>,
@@ -111,7 +117,7 @@ impl PacketBuf for HeapBuf {
     }
 
     fn tailroom(&self) -> usize {
-        ROOM - self.start - self.len
+        self.data.len().saturating_sub(self.start + self.len)
     }
 
     fn prepend(&mut self, n: usize) -> bool {
@@ -244,6 +250,8 @@ impl HeapWire {
 mod tests {
     use super::*;
 
+    const ROOM: usize = HEADROOM + DATA_ROOM;
+
     #[test]
     fn pool_is_bounded_counts_and_recycles() {
         let mut pool = HeapPool::new(2);
@@ -261,6 +269,9 @@ mod tests {
         assert!(pool.copy_of(&[0; DATA_ROOM + 1]).is_none());
         assert_eq!(pool.live(), 0);
         assert!(HeapPool::new(0).alloc().is_none());
+        let mut large = HeapPool::with_data_room(1, 70_000);
+        assert!(large.copy_of(&[0; 70_001]).is_none());
+        assert_eq!(large.copy_of(&[5; 70_000]).unwrap().bytes(), &[5; 70_000]);
     }
 
     #[test]

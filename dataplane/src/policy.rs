@@ -271,6 +271,9 @@ pub struct Policy {
     pub on_commit: OnCommit,
     /// Write a record for packets that no rule matches.
     pub log_default_deny: bool,
+    /// A TCP segment without a session may be from the middle of a connection whose beginning nobody here saw, and opens
+    /// a session if a rule allows it. Off in a gateway: a connection begins with its SYN.
+    pub tcp_pick_up: bool,
 }
 
 /// Number of a rule in [`Policy::rules`], or [`RuleId::NONE`] (default deny, or a child without one).

@@ -3,10 +3,12 @@
 mod network;
 mod policy;
 mod reload;
+mod setup;
 
 pub use network::{Network, compile_interfaces};
 pub use policy::compile_policy;
 pub use reload::restart_needed;
+pub use setup::compile_setup;
 
 #[cfg(doc)]
 use crate::config::Config;

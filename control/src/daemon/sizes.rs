@@ -1,9 +1,8 @@
-//! From the configuration's sizes to those of the dataplane and of DPDK. Pure.
+//! From the configuration's sizes to those of DPDK. Pure.
 
 use crate::config::{Config, Idle};
 use dataplane::buf::DATA_ROOM;
 use dataplane::dpdk::{EalConfig, LogLevel, Memory, needed_mbufs};
-use dataplane::shared::Setup;
 use tracing::Level;
 
 /// Descriptors of a queue, each way.
@@ -12,25 +11,6 @@ pub const DESCRIPTORS: u16 = 1_024;
 const BUFFER_OVERHEAD: u64 = 128 + 128 + 64;
 /// Megabytes for DPDK's own books, rings and ports.
 const DPDK_MB: u64 = 96;
-
-/// The dataplane's sizes, for `workers` workers.
-pub fn setup(config: &Config, workers: usize, seed: [u64; 4]) -> Setup {
-    let sizes = &config.dataplane;
-    // A worker has its own; the configuration says how many there are together.
-    let share = |all: u32| all.div_ceil(u32::try_from(workers).unwrap_or(u32::MAX).max(1));
-    Setup {
-        workers,
-        sessions: sizes.sessions,
-        expectations: sizes.expectations,
-        alg_sessions: share(sizes.alg_sessions),
-        bindings: share(sizes.bindings),
-        events: usize::try_from(sizes.events).unwrap_or(usize::MAX),
-        icmp_errors_per_second: config.limits.icmp_errors_per_second,
-        deny_events_per_second: config.limits.deny_events_per_second,
-        misroute: sizes.misroute,
-        seed,
-    }
-}
 
 /// Packet buffers for all ports, queues and workers.
 pub fn mbufs(config: &Config, workers: usize) -> u32 {
@@ -89,14 +69,6 @@ mod tests {
              [[interface]]\nname = \"b\"\ndevice = \"{b}\"\nzone = \"y\"\naddresses = [\"10.0.1.1/24\"]\n"
         );
         Config::parse("test", &text).unwrap()
-    }
-
-    #[test]
-    fn workers_share_what_each_has_of_its_own() {
-        let config = config("alg_sessions = 1001\nbindings = 2000", ["af_packet:a", "af_packet:b"]);
-        let setup = setup(&config, 2, [0; 4]);
-        assert_eq!((setup.alg_sessions, setup.bindings), (501, 1000));
-        assert_eq!(setup.sessions, config.dataplane.sessions);
     }
 
     #[test]

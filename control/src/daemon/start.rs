@@ -10,7 +10,7 @@ use super::reload::{self, InForce, Running};
 use super::signals::Signals;
 use super::{devices, say, sizes, watch};
 use crate::audit::{Followers, Names, WallClock};
-use crate::compile::{compile_interfaces, compile_policy};
+use crate::compile::{compile_interfaces, compile_policy, compile_setup};
 use crate::core::Core;
 use crate::neighbors::Neighbors;
 use crate::requests;
@@ -49,7 +49,7 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
     // What can be known before DPDK takes the devices. Nothing of another daemon is touched.
     nobody_listens(&config.control.socket)?;
     let clock = Clock::start();
-    let shared = Shared::new(sizes::setup(&config, cores.len(), seed()?))?;
+    let shared = Shared::new(compile_setup(&config, cores.len(), seed()?))?;
     let registry = Arc::clone(&shared.registry);
     let policy = compile_policy(&config, FIRST, &mut |addr| registry.register(addr))?;
     let names = Arc::new(Names::of(&policy));

@@ -173,6 +173,14 @@ impl<R: Records> Gateway<R> {
         self.core.publish_policy(policy);
     }
 
+    /// Publishes the policy again, with a change that no configuration can make.
+    pub fn adjust_policy(&mut self, change: impl FnOnce(&mut Policy)) {
+        let mut policy = Policy::clone(&self.shared.policy.load());
+        change(&mut policy);
+        self.core.publish_policy(policy);
+        self.run();
+    }
+
     /// The worker that a packet with this key should go to.
     fn owner_of(&self, key: &FlowKey) -> WorkerId {
         let (table, arena) = (&self.shared.table, &self.shared.arena);

@@ -104,7 +104,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if let Some(fate) = self.check_ttl(cx, item) {
             return Ok(Admission::Fate(fate));
         }
-        let state = opens(&item.parsed)?;
+        let state = match opens(&item.parsed) {
+            Err(DropReason::TcpNoSession) if cx.policy.tcp_pick_up && destination.is_none() => {
+                return self.pick_up(cx, item);
+            }
+            opened => opened?,
+        };
         if cx.fib.is_local(item.parsed.src) {
             return Err(DropReason::Ipv4SourceInvalid);
         }
@@ -172,7 +177,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     }
 
     /// An earlier packet of this burst may have made the session.
-    fn look_again<'a>(
+    pub(super) fn look_again<'a>(
         &self,
         cx: &Context<'a>,
         item: &mut Item<P::Buf>,
@@ -301,7 +306,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         Ok(())
     }
 
-    fn publish<'a>(&mut self, cx: &Context<'a>, init: &Init) -> Result<Hit<'a>, DropReason> {
+    pub(super) fn publish<'a>(&mut self, cx: &Context<'a>, init: &Init) -> Result<Hit<'a>, DropReason> {
         let (arena, table) = (&cx.shared.arena, &cx.shared.table);
         let index = arena.alloc(&mut self.magazine).ok_or(DropReason::SessionTableFull)?;
         let Some(session) = arena.get(index) else { return Err(DropReason::SessionTableFull) };
