@@ -6,3 +6,15 @@
 pub use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(postern_loom)]
 pub use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+
+/// A full barrier right after a compare-and-swap that has succeeded.
+///
+/// On x86-64 that was a locked instruction, which is one already: no later load passes it (Intel SDM vol. 3A §9.2.3.9). Only
+/// the compiler must be held; a fence of its own would cost as much again.
+#[inline(always)]
+pub fn fence_after_swap() {
+    #[cfg(all(target_arch = "x86_64", not(postern_loom)))]
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(any(not(target_arch = "x86_64"), postern_loom))]
+    fence(Ordering::SeqCst);
+}
