@@ -4,21 +4,18 @@
 //! binding lives while someone counts on it: sessions, and expectations that were published on it. Its port then rests
 //! in hold-down. Read and written on session misses only, by one worker only.
 //!
-//! Nothing grows after the start: entries are a slab, the index is made for twice as many, so that it never has to
-//! allocate again (it may tidy itself up in place).
+//! Nothing grows after the start: entries are a slab, a cache line each, and the index has room for all of them.
 
-use crate::key::{Protocol, Tick, WorkerId};
+use crate::key::{Addrs, FlowKey, Protocol, Tick, WorkerId, ZoneId};
 use crate::nat::hold_down::HoldDown;
+use crate::nat::index::Index;
 use crate::nat::ports::{FIRST_PORT, PortHint, PortSpace};
 use crate::nat::registry::Registry;
 use crate::policy::{NatAddress, PoolAddr};
+use crate::table::HashKey;
 use alg::Parity;
 use arrayvec::ArrayVec;
-use core::hash::BuildHasher;
 use core::net::{IpAddr, Ipv4Addr};
-use foldhash::SharedSeed;
-use foldhash::quality::SeedableRandomState;
-use hashbrown::HashTable;
 
 /// Longest run of consecutive ports that one [`Bindings::publish`] may ask for.
 pub const MAX_PUBLISH: u16 = 8;
@@ -98,7 +95,12 @@ pub struct Published {
     pub ids: ArrayVec<BindingId, { MAX_PUBLISH as usize }>,
 }
 
+/// The hash of a [`BindingKey`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BindingHash(u64);
+
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 struct Slot {
     /// Counts the bindings that ended here.
     version: u32,
@@ -108,14 +110,16 @@ struct Slot {
     binding: Option<Binding>,
 }
 
+const _: () = assert!(size_of::<Slot>() == 64);
+
 /// The bindings of one worker.
 pub struct Bindings {
     worker: WorkerId,
     slots: Box<[Slot]>,
     free: u32,
     len: usize,
-    index: HashTable<u32>,
-    hasher: SeedableRandomState,
+    index: Index,
+    secret: HashKey,
 }
 
 const END: u32 = u32::MAX;
@@ -125,7 +129,7 @@ impl Bindings {
     /// choose collisions.
     #[must_use]
     pub fn new(worker: WorkerId, capacity: u32, seed: u64) -> Self {
-        let capacity = capacity.min(END - 1);
+        let capacity = capacity.min(1 << 30);
         let slots = (1..=capacity).map(|next| Slot {
             version: 0,
             next_free: if next == capacity { END } else { next },
@@ -136,8 +140,14 @@ impl Bindings {
             slots: slots.collect(),
             free: if capacity == 0 { END } else { 0 },
             len: 0,
-            index: HashTable::with_capacity(2 * capacity as usize),
-            hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_random()),
+            index: Index::new(capacity as usize),
+            // Four words out of one, each depending on all of it (the finisher of splitmix64).
+            secret: HashKey::new([1u64, 2, 3, 4].map(|n| {
+                let z = seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                z ^ (z >> 31)
+            })),
         }
     }
 
@@ -169,8 +179,45 @@ impl Bindings {
     /// The binding of an inside endpoint, if it has one. Takes no reference.
     #[must_use]
     pub fn find(&self, key: &BindingKey) -> Option<BindingId> {
-        let index = *self.index.find(self.hasher.hash_one(key), |i| self.holds(*i, key))?;
+        self.find_hashed(self.hash(key), key)
+    }
+
+    /// The same with the key's hash.
+    #[must_use]
+    #[inline]
+    pub fn find_hashed(&self, hash: BindingHash, key: &BindingKey) -> Option<BindingId> {
+        let index = self.index.find(hash.0, |i| self.holds(i, key))?;
         Some(BindingId { index, version: self.slots.get(index as usize)?.version })
+    }
+
+    /// The hash of a key. Brings near where its search begins.
+    #[must_use]
+    #[inline]
+    pub fn approach(&self, key: &BindingKey) -> BindingHash {
+        let hash = self.hash(key);
+        self.index.prefetch(hash.0);
+        hash
+    }
+
+    /// Brings near the binding that a search of this hash will look at first.
+    #[inline]
+    pub fn approach_slot(&self, hash: BindingHash) {
+        if let Some(slot) = self.index.find(hash.0, |_| true).and_then(|i| self.slots.get(i as usize)) {
+            crate::prefetch(slot);
+        }
+    }
+
+    #[inline]
+    fn hash(&self, key: &BindingKey) -> BindingHash {
+        let addrs = match key.addr {
+            IpAddr::V4(a) => Addrs::V4(a.to_bits(), u32::from(key.pool.0)),
+            #[expect(clippy::cast_possible_truncation, reason = "two halves")]
+            IpAddr::V6(a) => {
+                Addrs::V6([(a.to_bits() >> 64) as u64, a.to_bits() as u64], [0, u64::from(key.pool.0)])
+            }
+        };
+        let key = FlowKey { addrs, sport: key.port, dport: 0, protocol: key.protocol, scope: ZoneId(0) };
+        BindingHash(self.secret.hash(&key).0)
     }
 
     /// The binding of `inside`, made if there is none, with one reference for the caller. The translated port is the
@@ -375,18 +422,12 @@ impl Bindings {
         });
         let id = BindingId { index, version: slot.version };
         self.len += 1;
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(hasher.hash_one(inside), index, |i| {
-            // Every index in the table is that of a live slot; a wrong answer would only mean a miss.
-            slots.get(*i as usize).and_then(|s| s.binding).map_or(0, |b| hasher.hash_one(b.inside))
-        });
+        self.index.insert(self.hash(&inside).0, index);
         Some(id)
     }
 
     fn remove(&mut self, id: BindingId, key: &BindingKey) {
-        if let Ok(entry) = self.index.find_entry(self.hasher.hash_one(key), |i| *i == id.index) {
-            entry.remove();
-        }
+        self.index.remove(self.hash(key).0, id.index);
         if let Some(slot) = self.slots.get_mut(id.index as usize) {
             slot.binding = None;
             slot.version = slot.version.wrapping_add(1);

@@ -163,12 +163,10 @@ fn a_run_grows_beside_what_is_there_or_not_at_all() {
     assert_eq!((b.ports().in_use(TCP), b.bindings.len()), before);
 }
 
-/// A full table that changes all the time: the index tidies itself up, and never grows.
+/// A full table that changes all the time: the index keeps those that live and no others.
 #[test]
-fn the_index_keeps_its_size() {
+fn the_index_keeps_up() {
     let mut b = bench(1, 1000);
-    let size = b.bindings.index.num_buckets();
-    assert!(b.bindings.index.capacity() >= 2000);
     let mut held = std::collections::VecDeque::new();
     for n in 0..50_000u32 {
         let inside = (IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n)), 7000);
@@ -179,9 +177,8 @@ fn the_index_keeps_its_size() {
         }
     }
     assert_eq!(b.bindings.len(), 999);
-    assert_eq!(b.bindings.index.num_buckets(), size);
     assert_eq!(b.bindings.index.len(), 999);
-    assert!(held.iter().all(|id| b.bindings.get(*id).is_some()));
+    assert!(held.iter().all(|id| b.bindings.find(&b.bindings.get(*id).unwrap().inside) == Some(*id)));
     assert_eq!((b.hold.lost(), b.hold.len()), (0, 4096));
 }
 

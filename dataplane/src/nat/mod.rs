@@ -12,10 +12,11 @@
 
 pub mod bindings;
 pub mod hold_down;
+mod index;
 pub mod ports;
 pub mod registry;
 
-pub use bindings::{BindError, Binding, BindingId, BindingKey, Bindings, Published};
+pub use bindings::{BindError, Binding, BindingHash, BindingId, BindingKey, Bindings, Published};
 pub use hold_down::HoldDown;
 pub use ports::{PortHint, PortSpace};
 pub use registry::Registry;
