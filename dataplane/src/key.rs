@@ -118,6 +118,14 @@ impl FlowKey {
         };
         Self { addrs, sport: self.dport, dport: self.sport, protocol: self.protocol, scope }
     }
+
+    /// Puts another IPv4 destination in. An IPv6 key stays as it is.
+    pub fn set_destination(&mut self, addr: Ipv4Addr, port: u16) {
+        if let Addrs::V4(source, _) = self.addrs {
+            self.addrs = Addrs::V4(source, addr.to_bits());
+            self.dport = port;
+        }
+    }
 }
 
 fn v6(half: [u64; 2]) -> Ipv6Addr {

@@ -12,13 +12,14 @@ use crate::packet::limit::TokenBucket;
 use crate::policy::Policy;
 use crate::port::{BURST, Burst, Port};
 use crate::rng::Rng;
-use crate::session::Magazine;
 use crate::session::record::FLAG_ALG;
+use crate::session::{Magazine, Marks};
 use crate::shared::{Command, Shared};
 use crate::stage::admit::Admission;
-use crate::stage::forward::{Carried, Plan};
+use crate::stage::forward::{Carried, Plan, Way};
 use crate::stage::inspect::{self, Algs, Scratch};
 use crate::stage::lookup::{self, Owner};
+use crate::stage::open::Opening;
 use crate::stage::queue::Queue;
 use crate::stage::{Context, Fate, Item, forward, rewrite, route, track};
 use crate::table::Direction;
@@ -67,6 +68,7 @@ pub struct Local<P: Port, A: BufPool<Buf = P::Buf>> {
     pool: A,
     tx: Vec<Burst<P::Buf>>,
     pub(crate) magazine: Magazine,
+    pub(crate) marks: Marks,
     pub(crate) bindings: Bindings,
     pub(crate) hold_down: HoldDown,
     pub(crate) algs: Algs,
@@ -91,6 +93,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             ports,
             pool,
             magazine: Magazine::default(),
+            marks: Marks::default(),
             bindings: Bindings::new(id, setup.bindings, rng.draw()),
             hold_down: HoldDown::new(Arc::clone(&shared.registry), id, setup.bindings as usize),
             algs: Algs::new(setup.alg_sessions),
@@ -163,15 +166,19 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             let bytes: usize = self.burst.iter().map(|b| b.bytes().len()).sum();
             self.local.count(&cx, Counter::RxPackets, received as u64);
             self.local.count(&cx, Counter::RxBytes, bytes as u64);
-            plan(&cx, ingress, &self.burst, &mut self.plans);
+            let first = plan(&cx, ingress, &self.burst, &mut self.plans);
             let (burst, plans) = (&mut self.burst, &self.plans);
             if shared.setup.misroute {
                 self.local.misroute(&cx, &self.grid, ingress, burst, plans);
+            } else if first {
+                let openings = self.local.survey(&cx, plans.get(..burst.len()).unwrap_or(&[]));
+                self.local.travel(&cx, &self.grid, ingress, burst, plans, &openings);
             } else {
-                self.local.travel(&cx, &self.grid, ingress, burst, plans);
+                self.local.travel(&cx, &self.grid, ingress, burst, plans, &[]);
             }
         }
         self.local.flush(&cx);
+        shared.arena.send_marks(&mut self.local.marks);
         shared.epochs.quiescent(reader);
         work
     }
@@ -198,19 +205,25 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
     }
 }
 
-/// Plans a received burst. On an interface that the FIB does not know, everything goes the long way.
-fn plan<B: PacketBuf>(cx: &Context<'_>, ingress: InterfaceId, burst: &Burst<B>, plans: &mut forward::Plans) {
+/// Plans a received burst. On an interface that the FIB does not know, everything goes the long way. Answers whether some
+/// packets are perhaps the first of their flows.
+fn plan<B: PacketBuf>(
+    cx: &Context<'_>,
+    ingress: InterfaceId,
+    burst: &Burst<B>,
+    plans: &mut forward::Plans,
+) -> bool {
     let Some(interface) = cx.fib.interface(ingress) else {
         *plans = [Plan::default(); BURST];
-        return;
+        return false;
     };
     let frames = burst.iter().map(|b| if b.is_linear() { b.bytes() } else { &[] });
-    forward::plan(cx.shared, frames, interface.mac, interface.zone, plans);
+    forward::plan(cx.shared, frames, interface.mac, interface.zone, plans)
 }
 
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
-    /// Takes a received burst through the journey: the straight line where it will do, the long way where not, each
-    /// packet at its place.
+    /// Takes a received burst through the journey: a straight line where one will do, the long way where not, each
+    /// packet at its place. `openings` are what is known of first packets.
     fn travel(
         &mut self,
         cx: &Context<'_>,
@@ -218,10 +231,20 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         ingress: InterfaceId,
         burst: &mut Burst<P::Buf>,
         plans: &forward::Plans,
+        mut openings: &[Opening<'_>],
     ) {
         let mut forwarded = 0;
-        for (mut buf, plan) in burst.drain(..).zip(plans) {
-            match forward::carry(cx, self.id, plan, &mut buf) {
+        for (number, (mut buf, plan)) in burst.drain(..).zip(plans).enumerate() {
+            let mut carried = Carried::LongWay;
+            if plan.way == Way::Known {
+                carried = forward::carry(cx, self.id, plan, &mut buf);
+            } else if let [opening, rest @ ..] = openings
+                && opening.number == number
+            {
+                openings = rest;
+                carried = self.begin(cx, plan, opening, &mut buf);
+            }
+            match carried {
                 Carried::To(egress) => {
                     forwarded += 1;
                     self.transmit(cx, egress, buf);
@@ -229,6 +252,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 Carried::Owner(to) => {
                     self.hand_off(cx, grid, to, Parcel { buf, plan: *plan, ingress, hops: 0 });
                 }
+                Carried::Drop(reason) => self.drop(cx, reason, 1),
                 Carried::LongWay => self.long_way(cx, grid, ingress, 0, buf),
             }
         }
@@ -237,12 +261,20 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
 
     /// Takes a packet that another worker handed over through the journey.
     fn arrive(&mut self, cx: &Context<'_>, grid: &Grid<P::Buf>, mut parcel: Parcel<P::Buf>) {
-        match forward::carry(cx, self.id, &parcel.plan, &mut parcel.buf) {
+        let carried = match parcel.plan.way {
+            Way::First => match self.survey_one(cx, &parcel.plan) {
+                Some(opening) => self.begin(cx, &parcel.plan, &opening, &mut parcel.buf),
+                None => Carried::LongWay,
+            },
+            _ => forward::carry(cx, self.id, &parcel.plan, &mut parcel.buf),
+        };
+        match carried {
             Carried::To(egress) => {
                 self.count(cx, Counter::Forwarded, 1);
                 self.transmit(cx, egress, parcel.buf);
             }
             Carried::Owner(to) => self.hand_off(cx, grid, to, parcel),
+            Carried::Drop(reason) => self.drop(cx, reason, 1),
             Carried::LongWay => self.long_way(cx, grid, parcel.ingress, parcel.hops, parcel.buf),
         }
     }

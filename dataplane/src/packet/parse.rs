@@ -238,7 +238,7 @@ fn ipv4(body: &[u8]) -> Result<Parsed, DropReason> {
 /// RFC 1812 §5.3.7, §4.2.3.1: neither "this network" (0/8), loopback (127/8), multicast (224/4), reserved nor the
 /// limited broadcast (240/4).
 #[inline]
-const fn is_host(addr: u32) -> bool {
+pub(crate) const fn is_host(addr: u32) -> bool {
     let net = (addr >> 24) as u8;
     net != 0 && net != 127 && net < 224
 }
@@ -292,7 +292,7 @@ fn tcp(p: &mut Parsed, segment: &[u8]) -> Result<(), DropReason> {
 
 /// RFC 9293 §3.5, §3.10.7.4: after the SYN every segment but a reset carries ACK; SYN goes with neither FIN nor RST.
 #[inline]
-const fn flags_are_sane(flags: u8) -> bool {
+pub(crate) const fn flags_are_sane(flags: u8) -> bool {
     let syn = flags & flag::SYN != 0;
     let bad_syn = syn && flags & (flag::FIN | flag::RST) != 0;
     !bad_syn && flags & (flag::SYN | flag::RST | flag::ACK) != 0

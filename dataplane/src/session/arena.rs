@@ -38,6 +38,14 @@ pub struct Magazine {
     free: ArrayVec<u32, { CHUNK * 2 }>,
 }
 
+/// Marks of one word that a worker has noted and not set yet. Indices come in chunks of a word each: one write tells of many
+/// births.
+#[derive(Debug, Default)]
+pub struct Marks {
+    number: usize,
+    bits: u64,
+}
+
 impl Arena {
     /// An arena for `capacity` sessions and `workers` workers. Each worker's magazine may hold two chunks back, so
     /// there are as many records more: the capacity is always to be had.
@@ -145,13 +153,45 @@ impl Arena {
         self.free.len() * CHUNK
     }
 
+    /// Brings the records near that the next `count` calls of [`Self::alloc`] will give, as far as the magazine has them.
+    pub fn prefetch(&self, magazine: &Magazine, count: usize) {
+        for index in magazine.free.iter().rev().take(count) {
+            if let Some(session) = self.get(*index) {
+                session.prefetch_whole();
+            }
+        }
+    }
+
     /// Tells control to look at this session.
     pub fn mark(&self, index: u32) {
+        self.mark_all(index as usize / 64, 1 << (index % 64));
+    }
+
+    /// The same later: whoever notes a mark calls [`Self::send_marks`] before it rests.
+    #[inline]
+    pub fn note_mark(&self, pending: &mut Marks, index: u32) {
         let number = index as usize / 64;
+        if number != pending.number {
+            self.send_marks(pending);
+            pending.number = number;
+        }
+        pending.bits |= 1 << (index % 64);
+    }
+
+    /// Sets the marks that were noted.
+    #[inline]
+    pub fn send_marks(&self, pending: &mut Marks) {
+        let bits = core::mem::take(&mut pending.bits);
+        if bits != 0 {
+            self.mark_all(pending.number, bits);
+        }
+    }
+
+    fn mark_all(&self, number: usize, bits: u64) {
         let Some(word) = self.marks.get(number) else { return };
         // Whoever sets the first mark of a word says so in the summary, after it. Control takes them in the other order,
         // so that a mark that it does not find yet is one whose summary is still to come.
-        if word.fetch_or(1 << (index % 64), Ordering::AcqRel) == 0
+        if word.fetch_or(bits, Ordering::AcqRel) == 0
             && let Some(summary) = self.summary.get(number / 64)
         {
             summary.fetch_or(1 << (number % 64), Ordering::AcqRel);
@@ -235,5 +275,20 @@ mod tests {
         assert_eq!(arena.take_marks(0), 0);
         assert_eq!(arena.take_marks(1), 0b1100_0000);
         assert_eq!(arena.take_marks(1), 0);
+    }
+
+    #[test]
+    fn noted_marks_are_set_when_they_are_sent_or_another_word_begins() {
+        let arena = Arena::new(256, 1).unwrap();
+        let mut pending = Marks::default();
+        arena.note_mark(&mut pending, 3);
+        arena.note_mark(&mut pending, 5);
+        assert_eq!(arena.take_marks(0), 0);
+        arena.note_mark(&mut pending, 64);
+        assert_eq!((arena.take_marks(0), arena.take_marks(1)), (0b10_1000, 0));
+        arena.send_marks(&mut pending);
+        arena.send_marks(&mut pending);
+        assert_eq!((arena.take_marks(0), arena.take_marks(1)), (0, 1));
+        assert_eq!(arena.take_summary(0), 0b11);
     }
 }

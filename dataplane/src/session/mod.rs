@@ -9,5 +9,5 @@
 pub mod arena;
 pub mod record;
 
-pub use arena::{Arena, Magazine};
+pub use arena::{Arena, Magazine, Marks};
 pub use record::{Init, Session};

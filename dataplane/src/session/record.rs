@@ -221,6 +221,13 @@ impl Session {
         (line.addrs.load(Ordering::Relaxed), line.l4.load(Ordering::Relaxed))
     }
 
+    /// Brings near what opening, closing and freeing an IPv4 session touch: its first and its last line.
+    #[inline]
+    pub fn prefetch_whole(&self) {
+        crate::prefetch(&self.version);
+        crate::prefetch(&self.created);
+    }
+
     /// The key of a direction.
     #[expect(clippy::cast_possible_truncation, reason = "the fields of the packed words")]
     pub fn key(&self, direction: Direction) -> FlowKey {

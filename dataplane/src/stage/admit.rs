@@ -9,15 +9,15 @@ use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
 use crate::expect;
 use crate::key::{Addrs, Protocol};
-use crate::nat::BindError;
 use crate::nat::ports::FIRST_PORT;
+use crate::nat::{BindError, BindingId, BindingKey};
 use crate::packet::{Parsed, flag, icmp};
 use crate::policy::{Action, NatAddress, Query};
 use crate::port::Port;
 use crate::session::Init;
 use crate::stage::{Context, Fate, Hit, Item, lookup, route};
 use crate::stream::Engine;
-use crate::table::{Direction, Entry, Placed, Unique};
+use crate::table::{Direction, Entry, Hash, Placed, Unique};
 use crate::view::State;
 use crate::worker::Local;
 use alg::Bound;
@@ -29,6 +29,16 @@ pub(crate) enum Admission<'a> {
     Session(Hit<'a>),
     /// It goes another way.
     Fate(Fate),
+}
+
+/// What opening a session takes.
+pub(crate) struct Reserve<'p> {
+    /// Addresses that the initiator may be translated to; none if it is not translated.
+    pub(crate) nat: &'p [NatAddress],
+    /// The initiator's binding, as far as it is known.
+    pub(crate) binding: Option<BindingId>,
+    /// Hash of the initiator's key.
+    pub(crate) hash: Hash,
 }
 
 /// Only a lone SYN opens TCP, only a request opens an echo.
@@ -55,7 +65,10 @@ fn keeps_port<B>(cx: &Context<'_>, item: &Item<B>, expected: &expect::Init) -> b
 
 /// Which of `len` addresses of a pool an inside address is paired with: always the same one (RFC 4787 REQ-2), at every
 /// worker.
-fn paired_with(inside: IpAddr, len: usize) -> usize {
+pub(crate) fn paired_with(inside: IpAddr, len: usize) -> usize {
+    if len <= 1 {
+        return 0;
+    }
     let bits = match inside {
         IpAddr::V4(addr) => u64::from(addr.to_bits()),
         IpAddr::V6(addr) => {
@@ -173,7 +186,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             alg_slot: None,
             log: decision.log,
         };
-        self.open(cx, init, nat).map(Admission::Session)
+        self.open(cx, init, &Reserve { nat, binding: None, hash: item.hash }).map(Admission::Session)
     }
 
     /// An earlier packet of this burst may have made the session.
@@ -245,7 +258,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return Err(DropReason::ExpectationGone);
         }
         parent.add_child();
-        match self.open(cx, init, nat.as_slice()) {
+        match self.open(cx, init, &Reserve { nat: nat.as_slice(), binding: None, hash: item.hash }) {
             Ok(hit) => {
                 self.count(cx, Counter::ExpectationsHit, 1);
                 self.tell(
@@ -265,14 +278,14 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     }
 
     /// Reserves what a session needs, writes it, publishes both keys. What was reserved is given back if it fails.
-    fn open<'a>(
+    pub(crate) fn open<'a>(
         &mut self,
         cx: &Context<'a>,
         mut init: Init,
-        nat: &[NatAddress],
+        reserve: &Reserve<'_>,
     ) -> Result<Hit<'a>, DropReason> {
-        let reserved = self.reserve(cx, &mut init, nat);
-        let opened = reserved.and_then(|()| self.publish(cx, &init));
+        let reserved = self.reserve(cx, &mut init, reserve);
+        let opened = reserved.and_then(|()| self.publish(cx, &init, reserve.hash));
         if opened.is_err() {
             if let Some(binding) = init.binding {
                 self.cancel_binding(cx, binding);
@@ -284,20 +297,15 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         opened
     }
 
-    fn reserve(&mut self, cx: &Context<'_>, init: &mut Init, nat: &[NatAddress]) -> Result<(), DropReason> {
-        let inside = (init.forward.source(), init.forward.sport);
-        let (before, after) = nat.split_at_checked(paired_with(inside.0, nat.len())).unwrap_or_default();
-        if let Some(paired) = after.first() {
-            let addresses = after.iter().chain(before);
-            let spaces = addresses.filter_map(|a| Some((*a, cx.shared.registry.get(a.pool)?)));
-            let (protocol, random) = (init.forward.protocol, self.rng.draw());
-            let id = self.bindings.get_or_create_of(protocol, inside, paired.pool, spaces, random)?;
+    fn reserve(&mut self, cx: &Context<'_>, init: &mut Init, want: &Reserve<'_>) -> Result<(), DropReason> {
+        if !want.nat.is_empty() {
+            let id = match want.binding.filter(|id| self.bindings.retain(*id)) {
+                Some(id) => id,
+                None => self.bind(cx, init, want.nat)?,
+            };
             init.binding = Some(crate::worker::binding_ref(id));
             let binding = self.bindings.get(id).ok_or(DropReason::NatBindingsFull)?;
-            if let Addrs::V4(source, _) = init.reverse.addrs {
-                init.reverse.addrs = Addrs::V4(source, binding.outside_addr.to_bits());
-                init.reverse.dport = binding.outside_port;
-            }
+            init.reverse.set_destination(binding.outside_addr, binding.outside_port);
         }
         let inspected = init.forward.protocol == Protocol::Tcp && cx.policy.alg_for(init.application);
         if inspected && let Some(bound) = Bound::for_application(init.application) {
@@ -306,7 +314,28 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         Ok(())
     }
 
-    pub(super) fn publish<'a>(&mut self, cx: &Context<'a>, init: &Init) -> Result<Hit<'a>, DropReason> {
+    /// The binding of the initiator, made if there is none. One reference is the caller's.
+    fn bind(&mut self, cx: &Context<'_>, init: &Init, nat: &[NatAddress]) -> Result<BindingId, DropReason> {
+        let (protocol, inside) = (init.forward.protocol, (init.forward.source(), init.forward.sport));
+        let (before, after) = nat.split_at_checked(paired_with(inside.0, nat.len())).unwrap_or_default();
+        let paired = after.first().ok_or(DropReason::NatPortsExhausted)?.pool;
+        let key = BindingKey { protocol, addr: inside.0, port: inside.1, pool: paired };
+        if let Some(id) = self.bindings.find(&key) {
+            self.bindings.retain(id);
+            return Ok(id);
+        }
+        let addresses = after.iter().chain(before);
+        let spaces = addresses.filter_map(|a| Some((*a, cx.shared.registry.get(a.pool)?)));
+        let random = self.rng.draw();
+        Ok(self.bindings.get_or_create_of(protocol, inside, paired, spaces, random)?)
+    }
+
+    pub(super) fn publish<'a>(
+        &mut self,
+        cx: &Context<'a>,
+        init: &Init,
+        forward: Hash,
+    ) -> Result<Hit<'a>, DropReason> {
         let (arena, table) = (&cx.shared.arena, &cx.shared.table);
         let index = arena.alloc(&mut self.magazine).ok_or(DropReason::SessionTableFull)?;
         let Some(session) = arena.get(index) else { return Err(DropReason::SessionTableFull) };
@@ -314,18 +343,22 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let mut stashed = 0;
         let mut published = None;
         let mut failed = None;
-        for (direction, key) in [(Direction::Forward, &init.forward), (Direction::Reverse, &init.reverse)] {
+        let ways = [
+            (Direction::Forward, &init.forward, forward),
+            (Direction::Reverse, &init.reverse, table.hash(&init.reverse)),
+        ];
+        for (direction, key, hash) in ways {
             let entry = entry(index, direction, version);
             let same = |other: Entry| {
                 arena
                     .get(other.index)
                     .is_some_and(|s| s.matches(other.direction, key) && s.state() != State::Closed)
             };
-            match table.insert_unique(table.hash(key), entry, same) {
+            match table.insert_unique(hash, entry, same) {
                 Ok(placed) => {
                     stashed += u64::from(placed == Placed::Stash);
                     if direction == Direction::Forward {
-                        published = Some((table.hash(key), entry));
+                        published = Some((hash, entry));
                     }
                 }
                 Err(unique) => {
@@ -346,7 +379,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             arena.release(&mut self.magazine, index);
             return Err(reason);
         }
-        arena.mark(index);
+        arena.note_mark(&mut self.marks, index);
         self.count(cx, Counter::SessionsOpened, 1);
         if stashed > 0 {
             self.count(cx, Counter::StashInserts, stashed);

@@ -1,33 +1,49 @@
 //! Forward: the whole journey of the common packet in one straight line.
 //!
-//! A packet of an established, uninspected IPv4 TCP or UDP session that this worker owns, with plain headers and a known
-//! next hop, needs of every stage only one answer each. This stage gives all of them from the packet's first 54 bytes
+//! A packet of an uninspected IPv4 TCP or UDP session that this worker owns, with plain headers and a known next hop,
+//! needs of every stage only one answer each. This stage gives all of them from the packet's first 54 bytes
 //! and the session's first cache line, a burst at a time:
 //!
 //! 1. *read*: header words, the hash, prefetch of the first bucket;
 //! 2. *seek*: the tag in the first bucket, then in the second; prefetch of the session;
-//! 3. *carry*: compare the key, check that nothing changes, translate, count, write the L2 header.
+//! 3. *carry*: compare the key, find the next state, translate, count, write the L2 header.
+//!
+//! A packet whose tag is in neither bucket is a flow's first: [`crate::stage::open`] has a straight line for those.
 //!
 //! Whatever is not so goes the long way ([`crate::worker::Local::journey`]) at its place in the burst, so that packets of
 //! one flow are never reordered. Both ways must give the same packet; a property test compares them.
 
 use crate::buf::PacketBuf;
-use crate::key::{InterfaceId, WorkerId, ZoneId};
-use crate::packet::{ETHERNET_LEN, ETHERTYPE_IPV4, IPV4_LEN, TCP_LEN, UDP_LEN, flag};
+use crate::drop_reason::DropReason;
+use crate::event::Ref;
+use crate::key::{Addrs, FlowKey, InterfaceId, Protocol, WorkerId, ZoneId};
+use crate::packet::{ETHERNET_LEN, ETHERTYPE_IPV4, IPV4_LEN, TCP_LEN, UDP_LEN};
 use crate::port::BURST;
 use crate::session::Session;
 use crate::session::record::{FLAG_ALG, STATE_MASK};
 use crate::shared::Shared;
-use crate::stage::Context;
+use crate::stage::track::{self, Move};
+use crate::stage::{Context, Hit};
 use crate::table::{Direction, Entry, Hash, Seek};
-use crate::view::State;
 
 /// Bytes of the headers that are read: Ethernet, IPv4 without options, TCP without options.
 const HEADERS: usize = ETHERNET_LEN + IPV4_LEN + TCP_LEN;
 /// Version 4, five words of header.
 const PLAIN_IPV4: u8 = 0x45;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+const TCP: u8 = Protocol::Tcp as u8;
+const UDP: u8 = Protocol::Udp as u8;
+
+/// Which way a packet takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Nothing is known: the long way.
+    #[default]
+    Long,
+    /// To the session that its tag led to.
+    Known,
+    /// No session has its tag: perhaps it begins one.
+    First,
+}
 
 /// What is known of one packet: its key, and which session its tag led to. The default knows nothing and means the long
 /// way.
@@ -39,10 +55,40 @@ pub struct Plan {
     index: u32,
     version: u16,
     direction: u8,
-    /// TCP, UDP, or 0: the long way.
-    protocol: u8,
+    pub(crate) way: Way,
+    /// What the packet is to its session's state.
+    what: Move,
     /// The tag may stand in the second bucket.
     second: bool,
+}
+
+impl Plan {
+    /// The packet's key.
+    #[expect(clippy::cast_possible_truncation, reason = "the fields of the packed words")]
+    pub(crate) fn key(&self) -> FlowKey {
+        FlowKey {
+            addrs: Addrs::V4((self.addrs >> 32) as u32, self.addrs as u32),
+            sport: self.l4 as u16,
+            dport: (self.l4 >> 16) as u16,
+            protocol: if self.is_tcp() { Protocol::Tcp } else { Protocol::Udp },
+            scope: ZoneId((self.l4 >> 48) as u16),
+        }
+    }
+
+    /// Its hash in the flow table.
+    pub(crate) const fn hash(&self) -> Hash {
+        Hash(self.hash)
+    }
+
+    /// What it is to its session's state.
+    pub(crate) const fn what(&self) -> Move {
+        self.what
+    }
+
+    #[inline]
+    const fn is_tcp(&self) -> bool {
+        (self.l4 >> 32) as u8 == TCP
+    }
 }
 
 /// The plans of a burst.
@@ -88,12 +134,13 @@ fn read(frame: &[u8], mac: u64, scope: ZoneId) -> Option<Plan> {
         && fold(header) == 0xffff
         && h[22] > 1
         && ip_len + ETHERNET_LEN <= frame.len();
+    let mut what = Move::Datagram;
     let l4_plain = match protocol {
         UDP => ip_len >= IPV4_LEN + UDP_LEN && usize::from(word16(h, 38)) == ip_len - IPV4_LEN,
         TCP => {
-            let flags = h[47] & (flag::SYN | flag::FIN | flag::RST | flag::ACK);
+            what = Move::of_segment(h[47]);
             let offset = usize::from(h[46] >> 4) * 4;
-            flags == flag::ACK && offset >= TCP_LEN && IPV4_LEN + offset <= ip_len
+            offset >= TCP_LEN && IPV4_LEN + offset <= ip_len
         }
         _ => false,
     };
@@ -103,23 +150,24 @@ fn read(frame: &[u8], mac: u64, scope: ZoneId) -> Option<Plan> {
     let addrs = u64::from_be_bytes([h[26], h[27], h[28], h[29], h[30], h[31], h[32], h[33]]);
     let ports = u32::from_be_bytes([h[34], h[35], h[36], h[37]]).rotate_left(16);
     let l4 = u64::from(ports) | u64::from(protocol) << 32 | 4 << 40 | u64::from(scope.0) << 48;
-    Some(Plan { addrs, l4, protocol, ..Plan::default() })
+    Some(Plan { addrs, l4, what, way: Way::Known, ..Plan::default() })
 }
 
-/// Plans a burst: reads, hashes, and brings near what carrying will touch.
+/// Plans a burst: reads, hashes, and brings near what carrying will touch. Answers whether some packets are perhaps the
+/// first of their flows.
 pub(crate) fn plan<'a>(
     shared: &Shared,
     frames: impl Iterator<Item = &'a [u8]>,
     mac: [u8; 6],
     scope: ZoneId,
     plans: &mut Plans,
-) {
+) -> bool {
     let [a, b, c, d, e, f] = mac;
     let mac = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
     let mut count = 0;
     for (frame, plan) in frames.zip(plans.iter_mut()) {
         *plan = read(frame, mac, scope).unwrap_or_default();
-        if plan.protocol != 0 {
+        if plan.way != Way::Long {
             let hash = shared.table.hash_words(plan.addrs, plan.l4);
             shared.table.prefetch(hash);
             plan.hash = hash.0;
@@ -128,24 +176,28 @@ pub(crate) fn plan<'a>(
     }
     let plans = plans.get_mut(..count).unwrap_or(&mut []);
     let mut later = false;
-    for plan in plans.iter_mut().filter(|p| p.protocol != 0) {
-        match shared.table.seek_first(Hash(plan.hash)) {
+    for plan in plans.iter_mut().filter(|p| p.way != Way::Long) {
+        match shared.table.seek_first(plan.hash()) {
             Seek::Found(entry) => found(shared, plan, entry),
             Seek::Elsewhere => {
                 plan.second = true;
                 later = true;
-                shared.table.prefetch_second(Hash(plan.hash));
+                shared.table.prefetch_second(plan.hash());
             }
         }
     }
+    let mut first = false;
     if later {
+        let nowhere = if shared.table.is_stashing() { Way::Long } else { Way::First };
         for plan in plans.iter_mut().filter(|p| p.second) {
-            match shared.table.seek_second(Hash(plan.hash)) {
+            match shared.table.seek_second(plan.hash()) {
                 Seek::Found(entry) => found(shared, plan, entry),
-                Seek::Elsewhere => plan.protocol = 0,
+                Seek::Elsewhere => plan.way = nowhere,
             }
+            first |= plan.way == Way::First;
         }
     }
+    first
 }
 
 #[inline]
@@ -159,7 +211,7 @@ fn found(shared: &Shared, plan: &mut Plan, entry: Entry) {
 /// Brings near the session that the plan leads to.
 #[inline]
 pub(crate) fn prefetch(shared: &Shared, plan: &Plan) {
-    if plan.protocol != 0
+    if plan.way == Way::Known
         && let Some(session) = shared.arena.get(plan.index)
     {
         crate::prefetch(session);
@@ -175,40 +227,14 @@ pub(crate) enum Carried {
     Owner(WorkerId),
     /// Nothing changed: it must go the long way.
     LongWay,
-}
-
-/// Whether a packet with only ACK (and PSH, URG) set, or a datagram, leaves the session's state as it is.
-const fn is_steady(state: State, direction: Direction) -> bool {
-    match state {
-        State::TcpEstablished
-        | State::TcpFinInitiator
-        | State::TcpFinResponder
-        | State::TcpTimeWait
-        | State::UdpStream => true,
-        State::UdpNew => matches!(direction, Direction::Forward),
-        _ => false,
-    }
-}
-
-/// The same as bits by the state's number, per direction.
-const STEADY: [u16; 2] = [steady_bits(Direction::Forward), steady_bits(Direction::Reverse)];
-
-const fn steady_bits(direction: Direction) -> u16 {
-    let mut bits = 0;
-    let mut number = 0;
-    while number < State::ALL.len() {
-        if is_steady(State::ALL[number], direction) {
-            bits |= 1 << number;
-        }
-        number += 1;
-    }
-    bits
+    /// It is dropped.
+    Drop(DropReason),
 }
 
 /// Carries one planned packet to its egress, if the plan still holds and the session is this worker's.
 #[inline]
 pub(crate) fn carry<B: PacketBuf>(cx: &Context<'_>, me: WorkerId, plan: &Plan, buf: &mut B) -> Carried {
-    if plan.protocol == 0 {
+    if plan.way != Way::Known {
         return Carried::LongWay;
     }
     let direction = if plan.direction == 0 { Direction::Forward } else { Direction::Reverse };
@@ -222,23 +248,30 @@ pub(crate) fn carry<B: PacketBuf>(cx: &Context<'_>, me: WorkerId, plan: &Plan, b
         return Carried::Owner(owner);
     }
     let now = session.state_and_flags();
-    if now & FLAG_ALG != 0 || STEADY[direction as usize & 1] >> (now & STATE_MASK) & 1 == 0 {
+    if now & FLAG_ALG != 0 {
         return Carried::LongWay;
     }
-    match pass(cx, session, direction, plan.protocol, buf) {
-        Some(interface) => Carried::To(interface),
-        None => Carried::LongWay,
+    let next = plan.what.leads_to(direction, now & STATE_MASK);
+    if next == track::NOWHERE {
+        // It is dropped, or begins anew.
+        return Carried::LongWay;
     }
+    let Some(interface) = pass(cx, session, direction, plan.is_tcp(), buf) else { return Carried::LongWay };
+    if next != now & STATE_MASK {
+        let id = Ref { index: plan.index, version: session.version() };
+        track::settle_number(cx, &Hit { session, id, direction }, next);
+    }
+    Carried::To(interface)
 }
 
 /// Translates a packet of a session, counts it, writes its L2 header. None, and nothing changed, if its next hop is not
 /// known or it does not fit there.
 #[inline(always)]
-fn pass<B: PacketBuf>(
+pub(crate) fn pass<B: PacketBuf>(
     cx: &Context<'_>,
     session: &Session,
     direction: Direction,
-    protocol: u8,
+    is_tcp: bool,
     buf: &mut B,
 ) -> Option<InterfaceId> {
     let hop = cx.fib.hop(session.adjacency(direction, cx.fib.topology())?)?;
@@ -267,7 +300,7 @@ fn pass<B: PacketBuf>(
     let ip_sum = u16::from_le_bytes([h[24], h[25]]);
     let ip_sum = !fold(u64::from(!ip_sum) + moved + 0xfffe);
     h[24..26].copy_from_slice(&ip_sum.to_le_bytes());
-    if protocol == TCP {
+    if is_tcp {
         let sum = u16::from_le_bytes([h[50], h[51]]);
         let sum = !fold(u64::from(!sum) + moved + ports_moved);
         h[50..52].copy_from_slice(&sum.to_le_bytes());

@@ -5,6 +5,7 @@ pub mod answer;
 pub mod forward;
 pub mod inspect;
 pub mod lookup;
+pub mod open;
 pub mod pick_up;
 pub mod pinhole;
 pub mod queue;

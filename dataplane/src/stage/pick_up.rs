@@ -93,7 +93,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 alg_slot: None,
                 log: decision.log,
             };
-            let hit = self.publish(cx, &init)?;
+            let hit = self.publish(cx, &init, cx.shared.table.hash(&forward))?;
             return Ok(Admission::Session(Hit { direction: *sender, ..hit }));
         }
         let Some((key, to, decision)) = refused else { return Err(DropReason::TcpNoSession) };

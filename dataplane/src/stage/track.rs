@@ -112,6 +112,93 @@ pub(crate) fn tcp_next(state: State, direction: Direction, flags: u8) -> Option<
     sides.get(direction as usize)?.get(kind(flags) as usize).copied().flatten()
 }
 
+/// What a packet is to a session's state, for [`crate::stage::forward`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Move {
+    /// TCP, by [`Kind`].
+    Syn = Kind::Syn as u8,
+    /// Likewise.
+    SynAck = Kind::SynAck as u8,
+    /// Likewise.
+    Ack = Kind::Ack as u8,
+    /// Likewise.
+    Fin = Kind::Fin as u8,
+    /// Likewise.
+    Rst = Kind::Rst as u8,
+    /// A datagram of UDP.
+    Datagram,
+    /// A segment with flags that nothing fits.
+    #[default]
+    Odd,
+}
+
+/// No state: the packet does not fit.
+pub(crate) const NOWHERE: u8 = u8::MAX;
+/// Numbers that a state's four bits can have.
+const NUMBERS: usize = 16;
+/// How many moves there are.
+const MOVES: usize = Move::Odd as usize + 1;
+
+/// Number of the next state, by move, direction and number of the state: the same as [`track`] says.
+static NEXT: [[[u8; NUMBERS]; 2]; MOVES] = {
+    let mut next = [[[NOWHERE; NUMBERS]; 2]; MOVES];
+    let mut state = 0;
+    while state < TCP.len() {
+        let mut side = 0;
+        while side < 2 {
+            let mut kind = 0;
+            while kind < 5 {
+                if let Some(to) = TCP[state][side][kind] {
+                    next[kind][side][state] = to as u8;
+                }
+                kind += 1;
+            }
+            side += 1;
+        }
+        state += 1;
+    }
+    let datagram = &mut next[Move::Datagram as usize];
+    datagram[Direction::Forward as usize][S::UdpNew as usize] = S::UdpNew as u8;
+    datagram[Direction::Forward as usize][S::UdpStream as usize] = S::UdpStream as u8;
+    datagram[Direction::Reverse as usize][S::UdpNew as usize] = S::UdpStream as u8;
+    datagram[Direction::Reverse as usize][S::UdpStream as usize] = S::UdpStream as u8;
+    next
+};
+
+/// The move of a segment, by the flags FIN, SYN, RST, PSH and ACK.
+static MOVE: [Move; 32] = {
+    let mut moves = [Move::Odd; 32];
+    let mut flags = 0;
+    while flags < moves.len() {
+        if crate::packet::parse::flags_are_sane(flags as u8) {
+            moves[flags] = match kind(flags as u8) {
+                Kind::Syn => Move::Syn,
+                Kind::SynAck => Move::SynAck,
+                Kind::Ack => Move::Ack,
+                Kind::Fin => Move::Fin,
+                Kind::Rst => Move::Rst,
+            };
+        }
+        flags += 1;
+    }
+    moves
+};
+
+impl Move {
+    /// Of a TCP segment with these flags.
+    #[inline(always)]
+    pub(crate) fn of_segment(flags: u8) -> Self {
+        MOVE[usize::from(flags) % MOVE.len()]
+    }
+
+    /// Number of the state after it, or [`NOWHERE`].
+    #[inline(always)]
+    pub(crate) fn leads_to(self, direction: Direction, state: u8) -> u8 {
+        NEXT[self as usize][direction as usize & 1][usize::from(state) % NUMBERS]
+    }
+}
+
 /// States in which a session waits for less long than in the one before.
 const fn shortens(state: State) -> bool {
     matches!(state, S::TcpFinInitiator | S::TcpFinResponder | S::TcpTimeWait | S::TcpReset)
@@ -126,6 +213,14 @@ pub(crate) fn track<B>(hit: &Hit<'_>, item: &Item<B>) -> Result<State, DropReaso
         }
         Protocol::Udp if hit.direction == Direction::Reverse => Ok(State::UdpStream),
         Protocol::Udp | Protocol::Icmp => Ok(state),
+    }
+}
+
+/// The same as [`settle`] with what [`Move::leads_to`] has found.
+#[cold]
+pub(crate) fn settle_number(cx: &Context<'_>, hit: &Hit<'_>, next: u8) {
+    if let Some(next) = State::from_number(next) {
+        settle(cx, hit, next);
     }
 }
 
@@ -183,6 +278,23 @@ mod tests {
         assert_eq!(run(&[(Reverse, SYN | ACK), (Forward, ACK), (Reverse, SYN)]), None);
         assert_eq!(run(&[(Forward, RST), (Forward, ACK)]), None, "nothing but resets after a reset");
         assert_eq!(run(&[(Forward, RST), (Reverse, RST | ACK)]), Some(State::TcpReset));
+    }
+
+    #[test]
+    fn moves_lead_where_the_table_says() {
+        for state in State::ALL {
+            for direction in [Forward, Reverse] {
+                for flags in 0..=u8::MAX {
+                    let sane = crate::packet::parse::flags_are_sane(flags);
+                    let expected = tcp_next(*state, direction, flags).filter(|_| sane);
+                    let found = Move::of_segment(flags).leads_to(direction, *state as u8);
+                    assert_eq!(State::from_number(found), expected, "{state:?} {direction:?} {flags:#x}");
+                }
+            }
+        }
+        assert_eq!(Move::Datagram.leads_to(Reverse, State::UdpNew as u8), State::UdpStream as u8);
+        assert_eq!(Move::Datagram.leads_to(Forward, State::TcpEstablished as u8), NOWHERE);
+        assert_eq!(Move::Datagram.leads_to(Forward, State::Closed as u8), NOWHERE);
     }
 
     #[test]

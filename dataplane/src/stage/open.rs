@@ -1,0 +1,177 @@
+//! Open: the straight line of a flow's first packet.
+//!
+//! A datagram or a SYN whose tag is nowhere in the table, that policy allows, that no expectation, no destination NAT and
+//! no ALG has to do with, and whose next hop is known. What decides over it is looked up for all of a burst's first
+//! packets before any of them is opened, so that the cache lines that opening touches (binding, record, both buckets of
+//! the answer's key) are on their way together.
+//!
+//! Whatever is not so goes the long way ([`crate::stage::admit`]) at its place in the burst. Both ways reserve, write and
+//! publish with the same functions, and must give the same packet and the same session; a property test compares them.
+
+use crate::buf::BufPool;
+use crate::fib::AdjacencyId;
+use crate::key::{FlowKey, Protocol, WorkerId, ZoneId};
+use crate::nat::{BindingHash, BindingId, BindingKey};
+use crate::packet::parse::is_host;
+use crate::policy::{Action, Decision, NatAddress, Query};
+use crate::port::{BURST, Port};
+use crate::session::Init;
+use crate::stage::admit::{Reserve, paired_with};
+use crate::stage::forward::{Carried, Plan, Way, pass};
+use crate::stage::track::Move;
+use crate::stage::{Context, route};
+use crate::table::Direction;
+use crate::view::State;
+use crate::worker::Local;
+use arrayvec::ArrayVec;
+use core::net::{IpAddr, Ipv4Addr};
+
+/// What was found out about a first packet.
+#[derive(Clone, Copy)]
+pub(crate) struct Opening<'a> {
+    /// Which of the burst it is.
+    pub(crate) number: usize,
+    key: FlowKey,
+    /// Egress zone.
+    to: ZoneId,
+    adjacency: AdjacencyId,
+    decision: Decision,
+    /// Addresses of its translation; none if it is not translated.
+    nat: &'a [NatAddress],
+    home: WorkerId,
+    hash: Option<(BindingKey, BindingHash)>,
+    binding: Option<BindingId>,
+}
+
+/// The openings of a burst, in its order.
+pub(crate) type Openings<'a> = ArrayVec<Opening<'a>, BURST>;
+
+impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
+    /// Finds out what it can about the first packets of a burst, and brings near what opening them will touch.
+    pub(crate) fn survey<'a>(&self, cx: &Context<'a>, plans: &[Plan]) -> Openings<'a> {
+        let mut openings = Openings::new();
+        for (number, plan) in plans.iter().enumerate().filter(|(_, plan)| plan.way == Way::First) {
+            if let Some(mut opening) = self.look_into(cx, number, plan) {
+                if let Some((key, hash)) = &mut opening.hash {
+                    *hash = self.bindings.approach(key);
+                }
+                // There are as many as packets at most.
+                let _ = openings.try_push(opening);
+            }
+        }
+        cx.shared.arena.prefetch(&self.magazine, openings.len());
+        for opening in &openings {
+            if let Some((_, hash)) = opening.hash {
+                self.bindings.approach_slot(hash);
+            }
+        }
+        for opening in &mut openings {
+            let mut answer = opening.key.reversed(opening.to);
+            if let Some((key, hash)) = &opening.hash {
+                opening.binding = self.bindings.find_hashed(*hash, key);
+                let Some(binding) = opening.binding.and_then(|id| self.bindings.get(id)) else { continue };
+                answer.set_destination(binding.outside_addr, binding.outside_port);
+            }
+            let hash = cx.shared.table.hash(&answer);
+            cx.shared.table.prefetch(hash);
+            cx.shared.table.prefetch_second(hash);
+        }
+        openings
+    }
+
+    /// The same of one packet alone.
+    pub(crate) fn survey_one<'a>(&self, cx: &Context<'a>, plan: &Plan) -> Option<Opening<'a>> {
+        let mut opening = self.look_into(cx, 0, plan)?;
+        if let Some((key, _)) = &opening.hash {
+            opening.binding = self.bindings.find(key);
+        }
+        Some(opening)
+    }
+
+    /// Whether a first packet may take the straight line, and what decides over it. Changes nothing.
+    #[inline]
+    fn look_into<'a>(&self, cx: &Context<'a>, number: usize, plan: &Plan) -> Option<Opening<'a>> {
+        let key = plan.key();
+        let crate::key::Addrs::V4(source, destination) = key.addrs else { return None };
+        let plain = matches!(plan.what(), Move::Syn | Move::Datagram)
+            && key.sport != 0
+            && key.dport != 0
+            && is_host(source)
+            && is_host(destination);
+        let called = Ipv4Addr::from_bits(destination);
+        if !plain || cx.policy.is_translated(called) || cx.fib.is_local(source) {
+            return None;
+        }
+        let hop = route::next_hop(cx, destination).ok()?;
+        let adjacency = cx.fib.adjacency_for(hop.interface, hop.next_hop)?;
+        let to = cx.fib.interface(hop.interface)?.zone;
+        let (from, inside) = (key.scope, key.source());
+        let nat = cx.policy.source_addresses((from, to), inside, IpAddr::V4(called), hop.interface)?;
+        let home = if nat.is_empty() {
+            cx.shared.home.of_tuple(&key)
+        } else {
+            cx.shared.home.of_endpoint(inside, key.sport)
+        };
+        let decision = cx.policy.evaluate(&Query {
+            from,
+            to,
+            source: inside,
+            destination: IpAddr::V4(called),
+            protocol: key.protocol,
+            dport: key.dport,
+        });
+        let inspected = key.protocol == Protocol::Tcp && cx.policy.alg_for(decision.application);
+        if decision.action != Action::Allow || inspected {
+            return None;
+        }
+        let hash = nat.get(paired_with(inside, nat.len())).map(|paired| {
+            let key = BindingKey { protocol: key.protocol, addr: inside, port: key.sport, pool: paired.pool };
+            (key, BindingHash::default())
+        });
+        Some(Opening { number, key, to, adjacency, decision, nat, home, hash, binding: None })
+    }
+
+    /// Opens a session for a planned packet and carries the packet to its egress.
+    pub(crate) fn begin(
+        &mut self,
+        cx: &Context<'_>,
+        plan: &Plan,
+        opening: &Opening<'_>,
+        buf: &mut P::Buf,
+    ) -> Carried {
+        // What has come since the survey: an earlier packet of this burst may have opened the session, or the expectation
+        // that this one meets.
+        if cx.shared.expectations.find(&opening.key).is_some() || cx.shared.table.may_hold(plan.hash()) {
+            return Carried::LongWay;
+        }
+        if opening.home != self.id {
+            return Carried::Owner(opening.home);
+        }
+        let init = Init {
+            owner: self.id,
+            state: if plan.what() == Move::Syn { State::TcpSynSent } else { State::UdpNew },
+            forward: opening.key,
+            // Source NAT puts the translated initiator in when the port is known.
+            reverse: opening.key.reversed(opening.to),
+            application: opening.decision.application,
+            rule: opening.decision.rule,
+            policy_generation: cx.policy.generation,
+            created: cx.now,
+            parent: None,
+            binding: None,
+            alg_slot: None,
+            log: opening.decision.log,
+        };
+        let reserve = Reserve { nat: opening.nat, binding: opening.binding, hash: plan.hash() };
+        let hit = match self.open(cx, init, &reserve) {
+            Ok(hit) => hit,
+            Err(reason) => return Carried::Drop(reason),
+        };
+        hit.session.set_adjacency(Direction::Forward, cx.fib.topology(), opening.adjacency);
+        match pass(cx, hit.session, Direction::Forward, plan.what() == Move::Syn, buf) {
+            Some(interface) => Carried::To(interface),
+            // It does not fit its egress: the long way says so.
+            None => Carried::LongWay,
+        }
+    }
+}
