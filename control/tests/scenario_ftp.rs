@@ -105,7 +105,7 @@ fn active_mode() {
             assert!(gw.port_is_taken(GW_OUTSIDE, Protocol::Tcp, outside));
             let expectation = gw.expectations()[0].clone();
             assert_eq!(expectation.parent, parent.id);
-            assert_eq!(expectation.opener, SERVER.addr);
+            assert_eq!(expectation.opener.addr, SERVER.addr);
             assert_eq!(expectation.published.addr, GW_OUTSIDE);
             assert_eq!(expectation.listener.to_string(), format!("{}:{DATA}", CLIENT.addr));
             ftp.say(&mut gw, Side::Responder, "200 PORT command successful.\r\n");

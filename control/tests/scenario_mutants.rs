@@ -86,7 +86,7 @@ fn valid(known: &Known, noise: &mut XorShift) -> (usize, Vec<u8>) {
             // The child that is expected.
             let expected = &known.expectations[noise.below(known.expectations.len())];
             let IpAddr::V4(published) = expected.published.addr else { unreachable!() };
-            let from = if expected.opener == SERVER.addr { SERVER } else { CLIENT };
+            let from = if expected.opener.addr == SERVER.addr { SERVER } else { CLIENT };
             let header =
                 build::Tcp { sport: 20, dport: expected.published.port, flags: SYN, ..Default::default() };
             return (from.interface, build::tcp(&from.to(published), &header, b""));

@@ -1,10 +1,9 @@
 //! Consistent copies of sessions and expectations, for listings and records.
 
 use crate::event::Ref;
-use crate::key::{FlowKey, Tick, WorkerId};
+use crate::key::{FlowKey, Protocol, Tick, WorkerId};
 use crate::policy::RuleId;
 use alg::{Application, Endpoint};
-use core::net::IpAddr;
 
 macro_rules! named {
     ($(#[$meta:meta])* $name:ident { $($variant:ident = $text:literal, $doc:literal;)* }) => {
@@ -58,6 +57,7 @@ named! {
         Reset = "reset", "TCP: an end reset it.";
         Timeout = "timeout", "No packet for as long as its state allows.";
         AlgDenied = "alg-denied", "Its ALG refused a message.";
+        ParentClosed = "parent-closed", "The control session ended it.";
         PolicyChange = "policy-change", "A newer policy does not admit it.";
         Admin = "admin", "An operator cleared it.";
         Shutdown = "shutdown", "The gateway stopped.";
@@ -112,6 +112,35 @@ named! {
         Armed = "armed", "May be met.";
         Claimed = "claimed", "A child has met it.";
         Expired = "expired", "Nothing met it in time, or its parent ended.";
+        Inactive = "inactive", "Waits for the reply that activates it; lets nothing through.";
+    }
+}
+
+named! {
+    /// Who may open the child of an expectation. The order is that of lookups.
+    ExpectationClass {
+        Exact = "exact", "One endpoint.";
+        AnyPort = "any-port", "One address, from any port.";
+        AnyHost = "any-host", "Any host of the opener's zone.";
+        PortRange = "port-range", "One address, from any port, to any of a range of ports.";
+    }
+}
+
+impl ExpectationView {
+    /// Who may open the child, for listings and records: an endpoint, an address, or `any`.
+    #[must_use]
+    pub fn opener_text(&self) -> String {
+        opener_text(self.class, self.opener)
+    }
+}
+
+/// Who may open a child, as text.
+#[must_use]
+pub fn opener_text(class: ExpectationClass, opener: Endpoint) -> String {
+    match class {
+        ExpectationClass::Exact => opener.to_string(),
+        ExpectationClass::AnyPort | ExpectationClass::PortRange => opener.addr.to_string(),
+        ExpectationClass::AnyHost => "any".to_owned(),
     }
 }
 
@@ -126,14 +155,34 @@ pub struct ExpectationView {
     pub owner: WorkerId,
     /// The session that opened it.
     pub parent: Ref,
-    /// Address that may open the child, from any port.
-    pub opener: IpAddr,
-    /// Where the opener sends to.
+    /// Who may be the child's opener.
+    pub class: ExpectationClass,
+    /// The endpoint that may open the child; zeros where the class allows any.
+    pub opener: Endpoint,
+    /// Where the opener sends to; of a range its first port.
     pub published: Endpoint,
+    /// Of a range its last port, else 0.
+    pub last_port: u16,
     /// Where that leads.
     pub listener: Endpoint,
+    /// Where the listener may send to as well, if either end may open the child.
+    pub reverse: Option<Endpoint>,
+    /// The child's protocol.
+    pub protocol: Protocol,
     /// What the child will be.
     pub application: Application,
+    /// The ALG's name of it, unique in its parent.
+    pub tag: u32,
+    /// It may be met more than once.
+    pub many: bool,
+    /// How often it was met.
+    pub uses: u32,
+    /// Children that live.
+    pub children: u32,
+    /// The last of them.
+    pub child: Option<Ref>,
+    /// Its children are to end.
+    pub closing: bool,
     /// When it expires.
     pub expires: Tick,
 }

@@ -570,6 +570,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if let Some(slot) = session.alg_slot() {
             self.algs.free(slot);
         }
+        if let Some(expectation) = session.expectation() {
+            cx.shared.expectations.child_ended(expectation);
+        }
         if let Some(parent) = session.parent().and_then(|p| cx.shared.arena.resolve_open(p)) {
             parent.remove_child();
         }
@@ -581,7 +584,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     fn free_expectation(&mut self, cx: &Context<'_>, id: Ref) {
         let Some(expectation) = cx.shared.expectations.resolve(id) else { return };
         let init = expectation.init();
-        if init.owner != self.id || expectation.state() == crate::view::ExpectationState::Armed {
+        if init.owner != self.id || !expectation.is_over() {
             return;
         }
         if expectation.state() == crate::view::ExpectationState::Expired {

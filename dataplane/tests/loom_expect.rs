@@ -4,7 +4,9 @@
 //! - armed before the slot is in place: a child meets what is then refused, and control's end leaves a slot behind;
 //! - the claim word without the version: a claim of the old one takes the new one;
 //! - decided by a load and a store: two winners;
-//! - the winner leaves the slot, or a refused one stays counted: `assert_gone`;
+//! - the winner leaves a slot, or a refused one stays counted: `assert_gone`;
+//! - an activation by a store instead of a compare-and-swap: it revives what control has ended;
+//! - a child that is not counted in the claim word itself: the record is free under it;
 //! - no fence in `Expectation::write`: `a_view_is_of_one_expectation`.
 #![cfg(postern_loom)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a model fails")]
@@ -14,11 +16,11 @@ mod loom_common;
 use alg::{Application, Endpoint};
 use core::net::{IpAddr, Ipv4Addr};
 use dataplane::event::Ref;
-use dataplane::expect::{Expectations, Init};
+use dataplane::expect::{Expectations, Init, Met, Reverse};
 use dataplane::key::{FlowKey, Protocol, Tick, WorkerId, ZoneId};
 use dataplane::policy::RuleId;
 use dataplane::table::{HashKey, Unique};
-use dataplane::view::ExpectationState;
+use dataplane::view::{ExpectationClass, ExpectationState};
 use loom::thread;
 use loom_common::{A, Arc, Witness, explore, sample};
 
@@ -31,6 +33,12 @@ fn init(port: u16, owner: WorkerId, parent: u32) -> Init {
     Init {
         owner,
         by_home: false,
+        class: ExpectationClass::AnyPort,
+        last_port: 0,
+        reverse: None,
+        many: false,
+        armed: true,
+        tag: 0,
         key: FlowKey::v4(
             Protocol::Tcp,
             ZoneId(2),
@@ -57,7 +65,11 @@ fn child(port: u16) -> FlowKey {
 
 /// As `admit`: a packet of the child comes. Whose expectation it has met.
 fn meet(e: &Expectations, port: u16) -> Option<u32> {
-    let (id, record) = e.find(&child(port))?;
+    meet_by(e, port, &child(port))
+}
+
+fn meet_by(e: &Expectations, port: u16, key: &FlowKey) -> Option<u32> {
+    let Met { id, record, .. } = e.find(key)?;
     let init = record.init();
     e.claim(id).then(|| {
         assert_eq!(init.listener.port, port, "another expectation's listener");
@@ -122,7 +134,7 @@ fn a_child_and_control_come_while_it_is_opened() {
         let (met, ended) = (met.join().unwrap(), ended.join().unwrap());
         assert!(!(met && ended), "two winners");
         if !met && !ended {
-            assert_eq!(e.find(&child(7)).map(|(id, _)| id), Some(id));
+            assert_eq!(e.find(&child(7)).map(|m| m.id), Some(id));
             assert!(e.claim(id));
         }
         MET_AT_ONCE.saw_if(met);
@@ -197,7 +209,7 @@ fn a_claim_of_the_old_one_never_takes_the_new_one() {
         assert_ne!(claimed, ended, "exactly one may have the old one");
         if let Some(new) = new {
             assert_eq!(e.published(), 1);
-            assert_eq!(e.find(&child(8)).map(|(id, _)| id), Some(new));
+            assert_eq!(e.find(&child(8)).map(|m| m.id), Some(new));
             assert!(e.claim(new), "the new one was taken under the old one's name");
         }
         OLD_MET.saw_if(claimed);
@@ -232,4 +244,109 @@ fn a_view_is_of_one_expectation() {
         reader.join().unwrap();
     });
     COPIED.assert();
+}
+
+static BY_OPENER: Witness = Witness::new("the opener comes first");
+static BY_LISTENER: Witness = Witness::new("the listener comes first");
+static UNMET: Witness = Witness::new("control comes before both");
+
+/// Media: both ends send at once, and control ends it.
+#[test]
+fn both_ends_of_a_pair_and_control_want_it() {
+    explore(|| {
+        let e = expectations(2);
+        let seen = Endpoint::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2)), 30_000);
+        let pair = Init { reverse: Some(Reverse { seen, real: seen }), ..init(7, A, 1) };
+        let listeners = FlowKey::v4(
+            Protocol::Tcp,
+            ZoneId(1),
+            (Ipv4Addr::new(10, 1, 0, 2), 7),
+            (Ipv4Addr::new(198, 51, 100, 2), 30_000),
+        );
+        let id = e.open(0, &pair).unwrap();
+        let ends = [child(7), listeners].map(|key| {
+            let e = Arc::clone(&e);
+            thread::spawn(move || meet_by(&e, 7, &key).is_some())
+        });
+        let expired = e.expire(id);
+        let [opener, listener] = ends.map(|end| end.join().unwrap());
+        assert_eq!(
+            [opener, listener, expired].iter().filter(|won| **won).count(),
+            1,
+            "exactly one may have it"
+        );
+        BY_OPENER.saw_if(opener);
+        BY_LISTENER.saw_if(listener);
+        UNMET.saw_if(expired);
+        assert!(e.find(&child(7)).is_none() && e.find(&listeners).is_none(), "a slot was left behind");
+        assert_gone(&e, 7, 1);
+    });
+    BY_OPENER.assert();
+    BY_LISTENER.assert();
+    UNMET.assert();
+}
+
+static MET_AFTER_ACTIVATION: Witness = Witness::new("a child comes after the activation");
+static TOO_EARLY: Witness = Witness::new("a child comes before it");
+static ENDED_INACTIVE: Witness = Witness::new("control ends it before it");
+
+#[test]
+fn it_is_activated_while_a_child_and_control_come() {
+    explore(|| {
+        let e = expectations(2);
+        let id = e.open(0, &Init { armed: false, ..init(7, A, 1) }).unwrap();
+        let met = {
+            let e = Arc::clone(&e);
+            thread::spawn(move || meet(&e, 7).is_some())
+        };
+        let ended = {
+            let e = Arc::clone(&e);
+            thread::spawn(move || e.expire(id))
+        };
+        let activated = e.activate(id);
+        let (met, ended) = (met.join().unwrap(), ended.join().unwrap());
+        assert!(!(met && ended), "two winners");
+        assert!(activated || !met, "a child has met what was never activated");
+        assert!(activated || ended, "neither activated nor ended");
+        if !met && !ended {
+            assert!(e.claim(id), "it was activated and cannot be met");
+        }
+        MET_AFTER_ACTIVATION.saw_if(met);
+        TOO_EARLY.saw_if(activated && !met && !ended);
+        ENDED_INACTIVE.saw_if(!activated);
+        assert_gone(&e, 7, 1);
+    });
+    MET_AFTER_ACTIVATION.assert();
+    TOO_EARLY.assert();
+    ENDED_INACTIVE.assert();
+}
+
+static KEPT: Witness = Witness::new("a child keeps an ended one");
+static REFUSED: Witness = Witness::new("a child comes too late");
+
+/// One of many uses: control ends it, and frees its record only if no child has it.
+#[test]
+fn a_child_keeps_the_record_that_control_ends() {
+    explore(|| {
+        let e = expectations(2);
+        let id = e.open(0, &Init { many: true, ..init(7, A, 1) }).unwrap();
+        let met = {
+            let e = Arc::clone(&e);
+            thread::spawn(move || meet(&e, 7).is_some())
+        };
+        assert!(e.expire(id), "a child does not end one of many uses");
+        // What control sees now it may free once the child has passed a grace period: the join stands for it.
+        let met = met.join().unwrap();
+        assert_eq!(e.get(0).unwrap().is_over(), !met, "free under a child, or kept by nobody");
+        assert_eq!(e.view(0).unwrap().children, u32::from(met));
+        KEPT.saw_if(met);
+        REFUSED.saw_if(!met);
+        if met {
+            e.child_ended(0);
+        }
+        assert!(e.get(0).unwrap().is_over());
+        assert_gone(&e, 7, 1);
+    });
+    KEPT.assert();
+    REFUSED.assert();
 }

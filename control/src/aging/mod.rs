@@ -12,9 +12,10 @@ use dataplane::event::Ref;
 use dataplane::key::{Tick, WorkerId};
 use dataplane::memory::NoMemory;
 use dataplane::policy::Timeouts;
+use dataplane::session::Session;
 use dataplane::shared::{Command, Shared};
-use dataplane::view::{CloseReason, ExpectationState, State};
-use std::collections::VecDeque;
+use dataplane::view::{CloseReason, ExpectationState, ExpectationView, State};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use wheel::Wheel;
 
@@ -25,6 +26,8 @@ const NEVER: u32 = u32::MAX;
 const AGAIN: u32 = 1_000;
 /// How often expectations are looked at, in milliseconds.
 const EXPECTATIONS_EVERY: u32 = 100;
+/// Most expectations that one turn looks at.
+const EXPECTATIONS_AT_ONCE: u32 = 16_384;
 
 /// A vector of `len` copies, or the sentence that says that there is no memory.
 fn filled<T: Clone>(what: &'static str, len: usize, value: T) -> Result<Vec<T>, NoMemory> {
@@ -68,6 +71,10 @@ pub struct Ager {
     ending: Vec<u32>,
     retired_expectations: VecDeque<Retired>,
     expectations_at: Tick,
+    /// The first expectation to look at next.
+    next_expectation: u32,
+    /// Expectations whose end was recorded and whose children still live.
+    ended: HashSet<Ref>,
 }
 
 impl Ager {
@@ -85,6 +92,8 @@ impl Ager {
             ending: filled("ageing of expectations", shared.expectations.capacity() as usize, 0)?,
             retired_expectations: VecDeque::new(),
             expectations_at: Tick(0),
+            next_expectation: 0,
+            ended: HashSet::new(),
             shared,
         })
     }
@@ -104,7 +113,7 @@ impl Ager {
             }
             work += 1;
         }
-        if now.since(self.expectations_at) >= EXPECTATIONS_EVERY {
+        if self.next_expectation != 0 || now.since(self.expectations_at) >= EXPECTATIONS_EVERY {
             self.expectations_at = now;
             work += self.end_expectations(now, records);
         }
@@ -182,42 +191,84 @@ impl Ager {
         self.shared.lane(owner).is_some_and(|lane| lane.commands.push(command).is_ok())
     }
 
-    /// Ends expectations whose time is over or whose parent is gone, and retires those that were met.
+    /// Ends expectations whose time is over or whose parent is gone, and retires those that nothing needs any more. One
+    /// slice of them: a million are not looked at in one turn.
     fn end_expectations(&mut self, now: Tick, records: &mut impl Records) -> usize {
         let mut work = 0;
-        for index in 0..self.shared.expectations.capacity() {
+        let capacity = self.shared.expectations.capacity();
+        let first = self.next_expectation;
+        let end = capacity.min(first.saturating_add(EXPECTATIONS_AT_ONCE));
+        self.next_expectation = if end == capacity { 0 } else { end };
+        for index in first..end {
             let Some(view) = self.shared.expectations.view(index) else { continue };
-            let Some(ending) = self.ending.get_mut(index as usize) else { continue };
-            if *ending == view.id.version {
+            if self.ending.get(index as usize) == Some(&view.id.version) {
                 continue;
             }
             let over = match view.state {
                 ExpectationState::Free => false,
-                ExpectationState::Claimed => true,
-                ExpectationState::Expired => {
-                    // A worker ended it, to make room for another.
-                    records.expectation_expired(&view);
-                    true
+                ExpectationState::Claimed => {
+                    self.end_children(&view);
+                    view.children == 0
                 }
-                ExpectationState::Armed => {
+                ExpectationState::Expired => {
+                    if self.ended.insert(view.id) {
+                        // A worker ended it, to make room for another or at its ALG's word.
+                        records.expectation_expired(&view);
+                    }
+                    self.end_children(&view);
+                    view.children == 0
+                }
+                ExpectationState::Armed | ExpectationState::Inactive => {
                     let parent = self.shared.arena.resolve(view.parent);
                     let orphan = parent.is_none_or(|p| p.state() == State::Closed);
                     let late = now == view.expires || now.since(view.expires) > 0;
                     let expired = (orphan || late) && self.shared.expectations.expire(view.id);
                     if expired {
                         records.expectation_expired(&view);
+                        self.ended.insert(view.id);
                     }
-                    expired
+                    expired && view.children == 0
                 }
             };
             if over {
                 work += 1;
-                *ending = view.id.version;
+                if let Some(ending) = self.ending.get_mut(index as usize) {
+                    *ending = view.id.version;
+                }
+                self.ended.remove(&view.id);
                 let epoch = self.shared.epochs.now();
                 self.retired_expectations.push_back(Retired { epoch, owner: view.owner, id: view.id });
             }
         }
         work
+    }
+
+    /// Asks the owners of an expectation's children to end them, if their parent's ALG wants it. Asked at every look until
+    /// they have.
+    fn end_children(&self, view: &ExpectationView) {
+        if !view.closing || view.children == 0 {
+            return;
+        }
+        let ask = |session: Ref, owner: WorkerId| {
+            let reason = CloseReason::ParentClosed;
+            self.ask(owner, Command::Unlink { session, reason, only_if_last_seen: None });
+        };
+        let is_child = |session: &Session| session.expectation() == Some(view.id.index);
+        if view.children == 1
+            && let Some(child) = view.child
+            && let Some(session) = self.shared.arena.resolve_open(child)
+            && is_child(session)
+        {
+            ask(child, session.owner());
+            return;
+        }
+        for index in 0..self.shared.arena.records() {
+            let Some(session) = self.shared.arena.get(index) else { continue };
+            let id = Ref { index, version: session.version() };
+            if self.shared.arena.resolve_open(id).is_some_and(is_child) {
+                ask(id, session.owner());
+            }
+        }
     }
 
     /// Tells owners to free what has had its grace period.
@@ -256,7 +307,7 @@ impl Ager {
         self.take_marks(now, timeouts, records);
         for index in 0..self.shared.expectations.capacity() {
             let Some(view) = self.shared.expectations.view(index) else { continue };
-            if view.state == ExpectationState::Armed && self.shared.expectations.expire(view.id) {
+            if self.shared.expectations.expire(view.id) {
                 records.expectation_expired(&view);
             }
         }

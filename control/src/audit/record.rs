@@ -292,7 +292,7 @@ impl<'a> Record<'a> {
             id: id(view.id),
             parent: id(view.parent),
             application: view.application.name(),
-            opener: view.opener.to_string(),
+            opener: view.opener_text(),
             published: view.published.to_string(),
             listener: view.listener.to_string(),
             worker: view.owner.0,

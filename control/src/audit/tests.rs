@@ -6,7 +6,7 @@ use dataplane::drop_reason::DropReason;
 use dataplane::event::{Event, Ref};
 use dataplane::key::{FlowKey, InterfaceId, Protocol, ZoneId};
 use dataplane::policy::RuleId;
-use dataplane::view::{CloseReason, ExpectationState, State};
+use dataplane::view::{CloseReason, ExpectationClass, ExpectationState, State};
 use serde_json::{Value, json};
 use std::fs;
 use std::net::Ipv4Addr;
@@ -191,7 +191,17 @@ fn the_life_of_an_expectation() {
         state: ExpectationState::Expired,
         owner: WorkerId(1),
         parent: PARENT,
-        opener: SERVER.into(),
+        class: ExpectationClass::AnyPort,
+        opener: Endpoint::new(SERVER.into(), 0),
+        last_port: 0,
+        reverse: None,
+        protocol: Protocol::Tcp,
+        tag: 1,
+        many: false,
+        uses: 0,
+        children: 0,
+        child: None,
+        closing: false,
         published,
         listener,
         application: Application::FtpData,

@@ -126,11 +126,19 @@ pub(super) fn expectation(view: &ExpectationView, now: Tick) -> v1::Expectation 
         state: view.state.name().to_owned(),
         worker: view.owner.0.into(),
         parent: id(view.parent),
-        opener: view.opener.to_string(),
+        opener: view.opener_text(),
         published: endpoint(view.published),
         listener: endpoint(view.listener),
         application: view.application.name().to_owned(),
         expires_in_ms: view.expires.since(now).into(),
+        class: view.class.name().to_owned(),
+        tag: view.tag,
+        one_shot: !view.many,
+        uses: view.uses,
+        children: view.children,
+        protocol: view.protocol.name().to_owned(),
+        last_port: view.last_port.into(),
+        reverse: view.reverse.and_then(endpoint),
     }
 }
 

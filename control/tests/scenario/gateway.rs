@@ -190,7 +190,7 @@ impl<R: Records> Gateway<R> {
         if let Some(session) = found.and_then(|entry| arena.get(entry.index)) {
             return session.owner();
         }
-        if let Some(expected) = self.shared.expectations.find(key).map(|(_, e)| e.init())
+        if let Some(expected) = self.shared.expectations.find(key).map(|met| met.record.init())
             && !expected.by_home
         {
             return expected.owner;

@@ -14,7 +14,7 @@ use control::server::{
 use dataplane::event::Ref;
 use dataplane::key::{FlowKey, Protocol, Tick, WorkerId, ZoneId};
 use dataplane::policy::RuleId;
-use dataplane::view::{CloseReason, ExpectationState, ExpectationView, SessionView, State};
+use dataplane::view::{CloseReason, ExpectationClass, ExpectationState, ExpectationView, SessionView, State};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -194,7 +194,17 @@ impl Gateway for Fake {
             state: ExpectationState::Armed,
             owner: WorkerId(1),
             parent: Ref { index: FTP, version: 7 },
-            opener: IpAddr::V4(server_of(FTP)),
+            class: ExpectationClass::AnyPort,
+            opener: Endpoint::new(IpAddr::V4(server_of(FTP)), 0),
+            last_port: 0,
+            reverse: None,
+            protocol: Protocol::Tcp,
+            tag: 1,
+            many: false,
+            uses: 0,
+            children: 0,
+            child: None,
+            closing: false,
             published: Endpoint::new(Ipv4Addr::new(198, 51, 100, 1).into(), 20_002),
             listener: Endpoint::new(Ipv4Addr::new(10, 1, 0, 2).into(), 40_001),
             application: Application::FtpData,

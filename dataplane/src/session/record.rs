@@ -72,9 +72,11 @@ pub struct Session {
     cold_flags: AtomicU8,
     /// State before it was closed.
     last_state: AtomicU8,
+    /// Room for window tracking, with `window`: windows and shifts of both sides.
     reserved: [AtomicU8; 2],
-    /// Room for window tracking: highest sequence number and window of each side.
-    window: [AtomicU32; 4],
+    window: [AtomicU32; 3],
+    /// Index of the expectation that it came through, plus 1; 0 for none. It keeps that record.
+    expectation: AtomicU32,
 }
 
 // SAFETY: atomics and nothing else. All zero is version 0: not in use.
@@ -111,6 +113,8 @@ pub struct Init {
     pub created: Tick,
     /// Its parent.
     pub parent: Option<Ref>,
+    /// Index of the expectation that it came through, on which it counts as a child.
+    pub expectation: Option<u32>,
     /// The binding whose reference it holds (index, version).
     pub binding: Option<Ref>,
     /// The slot of its ALG's state.
@@ -334,6 +338,7 @@ impl Session {
         self.parent_index.store(parent.index, Ordering::Relaxed);
         self.parent_version.store(parent.version, Ordering::Relaxed);
         self.alg_slot.store(init.alg_slot.unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.expectation.store(init.expectation.map_or(0, |e| e.wrapping_add(1)), Ordering::Relaxed);
         self.children.store(0, Ordering::Relaxed);
         self.application.store(init.application as u8, Ordering::Relaxed);
         self.close_reason.store(CloseReason::None as u8, Ordering::Relaxed);
@@ -384,6 +389,11 @@ impl Session {
             index: self.parent_index.load(Ordering::Relaxed),
             version: self.parent_version.load(Ordering::Relaxed),
         })
+    }
+
+    /// Index of the expectation that it came through.
+    pub fn expectation(&self) -> Option<u32> {
+        self.expectation.load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// The slot of its ALG's state.
@@ -487,6 +497,7 @@ mod tests {
             policy_generation: 9,
             created: Tick(100),
             parent: None,
+            expectation: None,
             binding: Some(Ref { index: 5, version: 3 }),
             alg_slot: Some(4),
             log: true,

@@ -7,9 +7,7 @@ use crate::buf::BufPool;
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
-use crate::expect;
 use crate::key::{Addrs, Protocol};
-use crate::nat::ports::FIRST_PORT;
 use crate::nat::{BindError, BindingId, BindingKey};
 use crate::packet::{Parsed, flag, icmp};
 use crate::policy::{Action, NatAddress, Query};
@@ -42,7 +40,7 @@ pub(crate) struct Reserve<'p> {
 }
 
 /// Only a lone SYN opens TCP, only a request opens an echo.
-fn opens(parsed: &Parsed) -> Result<State, DropReason> {
+pub(crate) fn opens(parsed: &Parsed) -> Result<State, DropReason> {
     match parsed.protocol {
         Protocol::Tcp if parsed.tcp_flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN => {
             Ok(State::TcpSynSent)
@@ -52,15 +50,6 @@ fn opens(parsed: &Parsed) -> Result<State, DropReason> {
         Protocol::Icmp if parsed.icmp_type == icmp::ECHO_REQUEST => Ok(State::IcmpEcho),
         Protocol::Icmp => Err(DropReason::IcmpNoSession),
     }
-}
-
-/// Whether the opener of a child is seen at its own port, without a binding: no other can be given that port, because it
-/// is below 1024, or because destination NAT leads to the opener there.
-fn keeps_port<B>(cx: &Context<'_>, item: &Item<B>, expected: &expect::Init) -> bool {
-    let Some(opener) = expected.opener_nat.filter(|_| expected.keeps_port) else { return false };
-    let (protocol, port) = (item.key.protocol, item.key.sport);
-    let leads = || cx.policy.destination_nat(expected.listener_scope, opener.addr, protocol, port);
-    port < FIRST_PORT || leads().is_some_and(|(host, to)| IpAddr::V4(host) == item.key.source() && to == port)
 }
 
 /// Which of `len` addresses of a pool an inside address is paired with: always the same one (RFC 4787 REQ-2), at every
@@ -101,9 +90,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         item: &mut Item<P::Buf>,
     ) -> Result<Admission<'a>, DropReason> {
         if item.parsed.protocol != Protocol::Icmp
-            && let Some((id, expectation)) = cx.shared.expectations.find(&item.key)
+            && let Some(met) = cx.shared.expectations.find(&item.key)
         {
-            return self.admit_child(cx, item, id, &expectation.init());
+            return self.admit_child(cx, item, &met);
         }
         let called = Ipv4Addr::from_bits(item.parsed.dst);
         let destination =
@@ -182,6 +171,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             policy_generation: cx.policy.generation,
             created: cx.now,
             parent: None,
+            expectation: None,
             binding: None,
             alg_slot: None,
             log: decision.log,
@@ -190,7 +180,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     }
 
     /// An earlier packet of this burst may have made the session.
-    pub(super) fn look_again<'a>(
+    pub(crate) fn look_again<'a>(
         &self,
         cx: &Context<'a>,
         item: &mut Item<P::Buf>,
@@ -203,77 +193,6 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             lookup::Owner::Mine(hit) => Ok(Some(Admission::Session(hit))),
             lookup::Owner::Other(owner) => Ok(Some(Admission::Fate(Fate::HandOff(owner)))),
             lookup::Owner::Nobody => Err(DropReason::SessionClosed),
-        }
-    }
-
-    /// A packet that an expectation waits for.
-    fn admit_child<'a>(
-        &mut self,
-        cx: &Context<'a>,
-        item: &mut Item<P::Buf>,
-        id: Ref,
-        expected: &expect::Init,
-    ) -> Result<Admission<'a>, DropReason> {
-        let keeps_port = keeps_port(cx, item, expected);
-        let nat = expected.opener_nat.filter(|_| !keeps_port);
-        let owner = match (expected.by_home, nat) {
-            (false, _) => expected.owner,
-            (true, Some(_)) => cx.shared.home.of_endpoint(item.key.source(), item.key.sport),
-            (true, None) => cx.shared.home.of_tuple(&item.key),
-        };
-        if owner != self.id {
-            return Ok(Admission::Fate(Fate::HandOff(owner)));
-        }
-        let state = opens(&item.parsed)?;
-        let parent = cx.shared.arena.resolve_open(expected.parent).ok_or(DropReason::ExpectationGone)?;
-        let mut reverse = item.key.reversed(expected.listener_scope);
-        if let (Addrs::V4(_, opener), IpAddr::V4(listener)) = (reverse.addrs, expected.listener.addr) {
-            reverse.addrs = Addrs::V4(listener.to_bits(), opener);
-            reverse.sport = expected.listener.port;
-        }
-        if let (true, Some(opener), Addrs::V4(listener, _)) = (keeps_port, expected.opener_nat, reverse.addrs)
-        {
-            reverse.addrs = Addrs::V4(listener, opener.addr.to_bits());
-        }
-        // The child keeps the published port as long as it lives; the expectation gives its own reference back.
-        let published = expected.binding.filter(|b| nat.is_none() && self.retain_binding(*b));
-        let init = Init {
-            owner: self.id,
-            state,
-            forward: item.key,
-            reverse,
-            application: expected.application,
-            rule: expected.rule,
-            policy_generation: expected.policy_generation,
-            created: cx.now,
-            parent: Some(expected.parent),
-            binding: published,
-            alg_slot: None,
-            log: expected.log,
-        };
-        if !cx.shared.expectations.claim(id) {
-            if let Some(binding) = published {
-                self.cancel_binding(cx, binding);
-            }
-            return Err(DropReason::ExpectationGone);
-        }
-        parent.add_child();
-        match self.open(cx, init, &Reserve { nat: nat.as_slice(), binding: None, hash: item.hash }) {
-            Ok(hit) => {
-                self.count(cx, Counter::ExpectationsHit, 1);
-                self.tell(
-                    cx,
-                    Event::ExpectationHit { expectation: id, parent: expected.parent, child: hit.id },
-                );
-                Ok(Admission::Session(hit))
-            }
-            Err(reason) => {
-                parent.remove_child();
-                // The pinhole is used up all the same: whoever reads the records must see its end.
-                self.count(cx, Counter::ExpectationsRefused, 1);
-                self.tell(cx, Event::ExpectationRefused { parent: expected.parent, reason });
-                Err(reason)
-            }
         }
     }
 

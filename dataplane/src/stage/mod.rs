@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod answer;
+pub mod child;
 pub mod forward;
 pub mod inspect;
 pub mod lookup;

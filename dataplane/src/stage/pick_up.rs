@@ -89,6 +89,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 policy_generation: cx.policy.generation,
                 created: cx.now,
                 parent: None,
+                expectation: None,
                 binding: None,
                 alg_slot: None,
                 log: decision.log,

@@ -4,7 +4,7 @@ use crate::buf::BufPool;
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
-use crate::expect;
+use crate::expect::{self, Met};
 use crate::key::{FlowKey, Protocol, ZoneId};
 use crate::nat::{BindingId, Bindings, Registry};
 use crate::policy::{NatAddress, Policy};
@@ -13,7 +13,7 @@ use crate::rng::Rng;
 use crate::session::Session;
 use crate::stage::{Context, Hit};
 use crate::table::{Direction, Unique};
-use crate::view::State;
+use crate::view::{ExpectationClass, State};
 use crate::worker::{Local, binding_id, binding_ref};
 use alg::{
     Endpoint, ExpectationRequest, FlowContext, Gateway, MAX_EXPECTATIONS, Opener, Parity, PublishError, Side,
@@ -220,8 +220,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             (destination, request.published.port),
         );
         let expires = cx.now.plus(cx.policy.timeouts.expectation);
-        if let Some((id, armed)) = cx.shared.expectations.find(&key) {
-            let armed = armed.init();
+        if let Some(Met { id, record, .. }) = cx.shared.expectations.find(&key) {
+            let armed = record.init();
             if armed.parent == hit.id && armed.listener == request.listener {
                 // The same request again (a client that repeats its command) keeps the pinhole that it has.
                 cx.shared.expectations.extend(id, expires);
@@ -251,9 +251,15 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let init = expect::Init {
             owner: self.id,
             by_home: binding.is_none(),
+            class: ExpectationClass::AnyPort,
             key,
+            last_port: 0,
             listener: request.listener,
             listener_scope,
+            reverse: None,
+            many: false,
+            armed: true,
+            tag: 0,
             opener_nat,
             keeps_port: request.opener == Opener::Peer(Side::Responder),
             parent: hit.id,

@@ -106,6 +106,7 @@ pub fn init(owner: WorkerId, n: u16) -> Init {
         created: Tick(u32::from(n)),
         parent: None,
         binding: Some(Ref { index: u32::from(n), version: 1 }),
+        expectation: None,
         alg_slot: None,
         log: false,
     }

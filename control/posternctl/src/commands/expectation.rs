@@ -20,6 +20,16 @@ pub(super) struct Expectation {
     listener: String,
     expires_in_ms: u64,
     worker: u32,
+    class: String,
+    protocol: String,
+    tag: u32,
+    one_shot: bool,
+    uses: u32,
+    children: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_port: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reverse: Option<String>,
 }
 
 pub(crate) async fn list(
@@ -49,11 +59,14 @@ pub(crate) async fn list(
     Ok(Outcome::Done)
 }
 
-const COLUMNS: [(&str, Align); 9] = [
+const COLUMNS: [(&str, Align); 12] = [
     ("ID", Align::Left),
     ("PARENT", Align::Left),
     ("STATE", Align::Left),
     ("APPLICATION", Align::Left),
+    ("CLASS", Align::Left),
+    ("TAG", Align::Right),
+    ("USES", Align::Right),
     ("OPENER", Align::Left),
     ("PUBLISHED", Align::Left),
     ("LISTENER", Align::Left),
@@ -61,14 +74,20 @@ const COLUMNS: [(&str, Align); 9] = [
     ("WORKER", Align::Right),
 ];
 
-fn row(e: Expectation) -> [String; 9] {
+fn row(e: Expectation) -> [String; 12] {
     [
         e.id,
         e.parent,
         e.state,
         e.application,
+        e.class,
+        e.tag.to_string(),
+        if e.one_shot { format!("{}/1", e.uses) } else { e.uses.to_string() },
         e.opener,
-        e.published,
+        match e.last_port {
+            Some(last) => format!("{}-{last}", e.published),
+            None => e.published,
+        },
         e.listener,
         text::duration(e.expires_in_ms),
         e.worker.to_string(),
@@ -87,6 +106,14 @@ impl From<v1::Expectation> for Expectation {
         Self {
             published: endpoint(e.published.as_ref()),
             listener: endpoint(e.listener.as_ref()),
+            reverse: e.reverse.as_ref().map(|to| endpoint(Some(to))),
+            last_port: (e.last_port != 0).then_some(e.last_port),
+            class: e.class,
+            protocol: e.protocol,
+            tag: e.tag,
+            one_shot: e.one_shot,
+            uses: e.uses,
+            children: e.children,
             id: e.id,
             parent: e.parent,
             state: e.state,

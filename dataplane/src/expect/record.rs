@@ -1,0 +1,417 @@
+//! The layout of an expectation: three cache lines, touched on misses only.
+
+use crate::event::Ref;
+use crate::key::{Addrs, FlowKey, Protocol, Tick, WorkerId, ZoneId};
+use crate::memory::Zeroed;
+use crate::policy::{NatAddress, PoolAddr, RuleId};
+use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use crate::table::{Direction, l4_word};
+use crate::view::{ExpectationClass, ExpectationState, ExpectationView};
+use alg::{Application, Endpoint};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+const FLAG_LOG: u8 = 1;
+const FLAG_BINDING: u8 = 2;
+const FLAG_BY_HOME: u8 = 4;
+const FLAG_TRANSLATE_OPENER: u8 = 8;
+const FLAG_KEEPS_PORT: u8 = 16;
+const FLAG_MANY: u8 = 32;
+const FLAG_REVERSE: u8 = 64;
+
+/// One expectation.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Expectation {
+    pub(super) version: AtomicU32,
+    pub(super) expires: AtomicU32,
+    /// State, live children and the version that they are of: see [`Claim`].
+    pub(super) claim: AtomicU64,
+    l4: AtomicU64,
+    addrs: [AtomicU64; 4],
+    listener: [AtomicU64; 2],
+    seen: [AtomicU64; 2],
+    real: [AtomicU64; 2],
+    rule: AtomicU32,
+    policy_generation: AtomicU32,
+    parent_index: AtomicU32,
+    parent_version: AtomicU32,
+    binding_index: AtomicU32,
+    binding_version: AtomicU32,
+    opener_addr: AtomicU32,
+    tag: AtomicU32,
+    uses: AtomicU32,
+    child_index: AtomicU32,
+    child_version: AtomicU32,
+    opener_pool: AtomicU16,
+    listener_port: AtomicU16,
+    listener_scope: AtomicU16,
+    seen_port: AtomicU16,
+    real_port: AtomicU16,
+    last_port: AtomicU16,
+    owner: AtomicU8,
+    application: AtomicU8,
+    flags: AtomicU8,
+    class: AtomicU8,
+    /// Not 0: its children are to end.
+    closing: AtomicU8,
+}
+
+// SAFETY: atomics and nothing else. All zero is version 0: not in use.
+unsafe impl Zeroed for Expectation {}
+
+#[cfg(not(postern_loom))]
+const _: () = assert!(size_of::<Expectation>() == 192);
+
+/// The listener may speak first: it sends from its endpoint to that of the opener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reverse {
+    /// The opener's endpoint, as the listener addresses it.
+    pub seen: Endpoint,
+    /// The same, as on the opener's own wire.
+    pub real: Endpoint,
+}
+
+/// What a new expectation is made of.
+#[derive(Clone, Debug)]
+pub struct Init {
+    /// Who frees it; with [`Self::by_home`] false also who admits the child.
+    pub owner: WorkerId,
+    /// The child belongs to the home of its tuple instead (no published port decides).
+    pub by_home: bool,
+    /// Who may be the child's opener.
+    pub class: ExpectationClass,
+    /// The child's packets from the opener as they arrive; 0 where the class allows any. The destination is the published
+    /// endpoint.
+    pub key: FlowKey,
+    /// Of [`ExpectationClass::PortRange`]: the last port. The first one is the listener's, and the key's is 0.
+    pub last_port: u16,
+    /// Where they lead, on the listener's own wire.
+    pub listener: Endpoint,
+    /// The listener's zone.
+    pub listener_scope: ZoneId,
+    /// The listener may open the child as well.
+    pub reverse: Option<Reverse>,
+    /// What the child's opener is translated to: what its side of the parent is.
+    pub opener_nat: Option<NatAddress>,
+    /// The opener is seen at its own port where no other can have it: a server of active FTP calls from port 20.
+    pub keeps_port: bool,
+    /// Any number of children instead of one.
+    pub many: bool,
+    /// It may be met; false: it waits for [`super::Expectations::activate`].
+    pub armed: bool,
+    /// The ALG's name of it, unique in its parent.
+    pub tag: u32,
+    /// The session that opened it.
+    pub parent: Ref,
+    /// Inherited rule.
+    pub rule: RuleId,
+    /// Inherited policy generation.
+    pub policy_generation: u32,
+    /// Inherited logging.
+    pub log: bool,
+    /// What the child is.
+    pub application: Application,
+    /// The binding whose reference it holds, for itself and its children.
+    pub binding: Option<Ref>,
+    /// When it expires.
+    pub expires: Tick,
+}
+
+impl Init {
+    /// The key under which the table has it, in a direction.
+    pub(super) fn key_of(&self, direction: Direction) -> Option<FlowKey> {
+        match direction {
+            Direction::Forward => Some(self.key),
+            Direction::Reverse => {
+                let Reverse { seen, .. } = self.reverse?;
+                let (IpAddr::V4(from), IpAddr::V4(to)) = (self.listener.addr, seen.addr) else { return None };
+                let (source, destination) = ((from, self.listener.port), (to, seen.port));
+                Some(FlowKey::v4(self.key.protocol, self.listener_scope, source, destination))
+            }
+        }
+    }
+}
+
+/// IPv4 addresses stand in the low half of the last word, with the family in the key's l4 word.
+fn split(addr: IpAddr) -> [u64; 2] {
+    match addr {
+        IpAddr::V4(a) => [0, u64::from(a.to_bits())],
+        IpAddr::V6(a) => halves(a.to_bits()),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "two halves")]
+const fn halves(bits: u128) -> [u64; 2] {
+    [(bits >> 64) as u64, bits as u64]
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "IPv4 stands in the low half")]
+fn join(words: &[AtomicU64; 2], v6: bool) -> IpAddr {
+    let [high, low] = [0, 1].map(|i: usize| words[i].load(Ordering::Relaxed));
+    if v6 {
+        IpAddr::V6(Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)))
+    } else {
+        IpAddr::V4(Ipv4Addr::from_bits(low as u32))
+    }
+}
+
+fn store(words: &[AtomicU64; 2], addr: IpAddr) {
+    for (cell, w) in words.iter().zip(split(addr)) {
+        cell.store(w, Ordering::Relaxed);
+    }
+}
+
+fn address_words(key: &FlowKey) -> [u64; 4] {
+    match key.addrs {
+        Addrs::V4(s, d) => [0, u64::from(s), 0, u64::from(d)],
+        Addrs::V6(s, d) => [s[0], s[1], d[0], d[1]],
+    }
+}
+
+/// The claim word: version, live children, state. One compare-and-swap decides who has the expectation and how many
+/// children keep its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) version: u32,
+    pub(super) children: u32,
+    pub(super) state: ExpectationState,
+}
+
+const CHILDREN: u64 = 0x00ff_ffff;
+
+impl Claim {
+    pub(super) const fn word(self) -> u64 {
+        (self.version as u64) << 32 | (self.children as u64 & CHILDREN) << 8 | self.state as u64
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the fields of the word")]
+    pub(super) fn of(word: u64) -> Self {
+        Self {
+            version: (word >> 32) as u32,
+            children: (word >> 8 & CHILDREN) as u32,
+            // Only states are ever stored.
+            state: ExpectationState::from_number(word as u8).unwrap_or(ExpectationState::Free),
+        }
+    }
+}
+
+impl Expectation {
+    pub(super) fn is(&self, version: u32) -> bool {
+        version & 1 == 1 && self.version.load(Ordering::Acquire) == version
+    }
+
+    pub(super) fn claim(&self) -> Claim {
+        Claim::of(self.claim.load(Ordering::Acquire))
+    }
+
+    /// Whether it has this key, with its wildcards, in a direction. A range has the first of its ports in the listener.
+    pub(super) fn matches(&self, direction: Direction, key: &FlowKey) -> bool {
+        match direction {
+            Direction::Forward => {
+                self.l4.load(Ordering::Relaxed) == l4_word(key)
+                    && self
+                        .addrs
+                        .iter()
+                        .zip(address_words(key))
+                        .all(|(mine, w)| mine.load(Ordering::Relaxed) == w)
+            }
+            Direction::Reverse => self.init().key_of(Direction::Reverse).is_some_and(|mine| mine == *key),
+        }
+    }
+
+    /// Whether a port lies in its range.
+    pub(super) fn covers(&self, port: u16) -> bool {
+        (self.listener_port.load(Ordering::Relaxed)..=self.last_port.load(Ordering::Relaxed)).contains(&port)
+    }
+
+    /// Whether its range and another's have a port in common.
+    pub(super) fn overlaps(&self, other: &Init) -> bool {
+        self.listener_port.load(Ordering::Relaxed) <= other.last_port
+            && other.listener.port <= self.last_port.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn class(&self) -> ExpectationClass {
+        let number = self.class.load(Ordering::Relaxed);
+        ExpectationClass::from_number(number).unwrap_or(ExpectationClass::Exact)
+    }
+
+    pub(super) fn many(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & FLAG_MANY != 0
+    }
+
+    /// The state.
+    pub fn state(&self) -> ExpectationState {
+        self.claim().state
+    }
+
+    /// Whether it was met or has ended, and none of its children lives: nothing needs the record any more.
+    pub fn is_over(&self) -> bool {
+        let claim = self.claim();
+        claim.children == 0 && matches!(claim.state, ExpectationState::Claimed | ExpectationState::Expired)
+    }
+
+    /// Who owns it.
+    pub fn owner(&self) -> WorkerId {
+        WorkerId(self.owner.load(Ordering::Relaxed))
+    }
+
+    /// Notes the child that came through, after [`super::Expectations::claim`].
+    pub fn note_child(&self, child: Ref) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+        self.child_index.store(child.index, Ordering::Relaxed);
+        self.child_version.store(child.version, Ordering::Release);
+    }
+
+    /// Asks control to end the children. The parent's owner only.
+    pub fn close_children(&self) {
+        self.closing.store(1, Ordering::Release);
+    }
+
+    /// What it was opened with, but for the activation.
+    #[expect(clippy::cast_possible_truncation, reason = "the fields of the packed words")]
+    pub fn init(&self) -> Init {
+        let flags = self.flags.load(Ordering::Relaxed);
+        let l4 = self.l4.load(Ordering::Relaxed);
+        let v6 = (l4 >> 40) as u8 == 6;
+        let words = [0, 1, 2, 3].map(|i: usize| self.addrs[i].load(Ordering::Relaxed));
+        let addrs = if v6 {
+            Addrs::V6([words[0], words[1]], [words[2], words[3]])
+        } else {
+            Addrs::V4(words[1] as u32, words[3] as u32)
+        };
+        Init {
+            owner: self.owner(),
+            by_home: flags & FLAG_BY_HOME != 0,
+            class: self.class(),
+            key: FlowKey {
+                addrs,
+                sport: l4 as u16,
+                dport: (l4 >> 16) as u16,
+                protocol: Protocol::from_number((l4 >> 32) as u8).unwrap_or(Protocol::Udp),
+                scope: ZoneId((l4 >> 48) as u16),
+            },
+            last_port: self.last_port.load(Ordering::Relaxed),
+            listener: Endpoint::new(join(&self.listener, v6), self.listener_port.load(Ordering::Relaxed)),
+            listener_scope: ZoneId(self.listener_scope.load(Ordering::Relaxed)),
+            reverse: (flags & FLAG_REVERSE != 0).then(|| Reverse {
+                seen: Endpoint::new(join(&self.seen, v6), self.seen_port.load(Ordering::Relaxed)),
+                real: Endpoint::new(join(&self.real, v6), self.real_port.load(Ordering::Relaxed)),
+            }),
+            opener_nat: (flags & FLAG_TRANSLATE_OPENER != 0).then(|| NatAddress {
+                addr: Ipv4Addr::from_bits(self.opener_addr.load(Ordering::Relaxed)),
+                pool: PoolAddr(self.opener_pool.load(Ordering::Relaxed)),
+            }),
+            keeps_port: flags & FLAG_KEEPS_PORT != 0,
+            many: flags & FLAG_MANY != 0,
+            armed: self.state() != ExpectationState::Inactive,
+            tag: self.tag.load(Ordering::Relaxed),
+            parent: Ref {
+                index: self.parent_index.load(Ordering::Relaxed),
+                version: self.parent_version.load(Ordering::Relaxed),
+            },
+            rule: RuleId(self.rule.load(Ordering::Relaxed)),
+            policy_generation: self.policy_generation.load(Ordering::Relaxed),
+            log: flags & FLAG_LOG != 0,
+            application: Application::from_number(self.application.load(Ordering::Relaxed)),
+            binding: (flags & FLAG_BINDING != 0).then(|| Ref {
+                index: self.binding_index.load(Ordering::Relaxed),
+                version: self.binding_version.load(Ordering::Relaxed),
+            }),
+            expires: Tick(self.expires.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Writes a whole new record, to be met by nobody yet; answers its version. Owner of the free index only.
+    pub(super) fn write(&self, init: &Init) -> u32 {
+        // Who sees any of what follows sees the even version before it: pairs with the fence in `view`.
+        fence(Ordering::Release);
+        self.l4.store(l4_word(&init.key), Ordering::Relaxed);
+        for (cell, w) in self.addrs.iter().zip(address_words(&init.key)) {
+            cell.store(w, Ordering::Relaxed);
+        }
+        store(&self.listener, init.listener.addr);
+        self.listener_port.store(init.listener.port, Ordering::Relaxed);
+        self.last_port.store(init.last_port, Ordering::Relaxed);
+        self.listener_scope.store(init.listener_scope.0, Ordering::Relaxed);
+        if let Some(Reverse { seen, real }) = init.reverse {
+            store(&self.seen, seen.addr);
+            self.seen_port.store(seen.port, Ordering::Relaxed);
+            store(&self.real, real.addr);
+            self.real_port.store(real.port, Ordering::Relaxed);
+        }
+        self.expires.store(init.expires.0, Ordering::Relaxed);
+        self.rule.store(init.rule.0, Ordering::Relaxed);
+        self.policy_generation.store(init.policy_generation, Ordering::Relaxed);
+        self.parent_index.store(init.parent.index, Ordering::Relaxed);
+        self.parent_version.store(init.parent.version, Ordering::Relaxed);
+        let none = Ref { index: 0, version: 0 };
+        let binding = init.binding.unwrap_or(none);
+        self.binding_index.store(binding.index, Ordering::Relaxed);
+        self.binding_version.store(binding.version, Ordering::Relaxed);
+        let opener = init.opener_nat.unwrap_or(NatAddress { addr: Ipv4Addr::UNSPECIFIED, pool: PoolAddr(0) });
+        self.opener_addr.store(opener.addr.to_bits(), Ordering::Relaxed);
+        self.opener_pool.store(opener.pool.0, Ordering::Relaxed);
+        self.owner.store(init.owner.0, Ordering::Relaxed);
+        self.application.store(init.application as u8, Ordering::Relaxed);
+        self.class.store(init.class as u8, Ordering::Relaxed);
+        self.tag.store(init.tag, Ordering::Relaxed);
+        self.uses.store(0, Ordering::Relaxed);
+        self.child_index.store(none.index, Ordering::Relaxed);
+        self.child_version.store(none.version, Ordering::Relaxed);
+        self.closing.store(0, Ordering::Relaxed);
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        let flags = flag(init.log, FLAG_LOG)
+            | flag(init.binding.is_some(), FLAG_BINDING)
+            | flag(init.by_home, FLAG_BY_HOME)
+            | flag(init.opener_nat.is_some(), FLAG_TRANSLATE_OPENER)
+            | flag(init.keeps_port, FLAG_KEEPS_PORT)
+            | flag(init.many, FLAG_MANY)
+            | flag(init.reverse.is_some(), FLAG_REVERSE);
+        self.flags.store(flags, Ordering::Relaxed);
+        let version = self.version.load(Ordering::Relaxed).wrapping_add(1);
+        let free = Claim { version, children: 0, state: ExpectationState::Free };
+        self.claim.store(free.word(), Ordering::Relaxed);
+        self.version.store(version, Ordering::Release);
+        version
+    }
+
+    /// A consistent copy, or none if the record is free, is only being opened, or changed hands meanwhile.
+    pub(super) fn view(&self, index: u32) -> Option<ExpectationView> {
+        let version = self.version.load(Ordering::Acquire);
+        let claim = self.claim();
+        if version & 1 == 0 || claim.state == ExpectationState::Free {
+            return None;
+        }
+        let init = self.init();
+        let child = Ref {
+            version: self.child_version.load(Ordering::Acquire),
+            index: self.child_index.load(Ordering::Relaxed),
+        };
+        let view = ExpectationView {
+            id: Ref { index, version },
+            state: claim.state,
+            owner: init.owner,
+            parent: init.parent,
+            class: init.class,
+            opener: Endpoint::new(init.key.source(), init.key.sport),
+            published: Endpoint::new(
+                init.key.destination(),
+                if init.class == ExpectationClass::PortRange { init.listener.port } else { init.key.dport },
+            ),
+            last_port: init.last_port,
+            listener: init.listener,
+            reverse: init.reverse.map(|r| r.seen),
+            protocol: init.key.protocol,
+            application: init.application,
+            tag: init.tag,
+            many: init.many,
+            uses: self.uses.load(Ordering::Relaxed),
+            children: claim.children,
+            child: (child.version != 0).then_some(child),
+            closing: self.closing.load(Ordering::Acquire) != 0,
+            expires: init.expires,
+        };
+        fence(Ordering::Acquire);
+        (self.version.load(Ordering::Relaxed) == version).then_some(view)
+    }
+}

@@ -1,0 +1,228 @@
+use super::*;
+use crate::event::Ref;
+use crate::key::{Protocol, ZoneId};
+use crate::policy::RuleId;
+use alg::{Application, Endpoint};
+use core::net::{IpAddr, Ipv4Addr};
+use std::collections::HashSet;
+
+const OPENER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+const PUBLISHED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const LISTENER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
+
+fn expectations() -> Expectations {
+    Expectations::new(16, 2, HashKey::new([1, 2, 3, 4])).unwrap()
+}
+
+fn init(port: u16) -> Init {
+    Init {
+        owner: WorkerId(1),
+        by_home: false,
+        class: ExpectationClass::AnyPort,
+        key: FlowKey::v4(Protocol::Udp, ZoneId(2), (OPENER, 0), (PUBLISHED, port)),
+        last_port: 0,
+        listener: Endpoint::new(IpAddr::V4(LISTENER), 5000),
+        listener_scope: ZoneId(1),
+        reverse: None,
+        opener_nat: None,
+        keeps_port: false,
+        many: false,
+        armed: true,
+        tag: 7,
+        parent: Ref { index: 3, version: 5 },
+        rule: RuleId(1),
+        policy_generation: 2,
+        log: true,
+        application: Application::FtpData,
+        binding: Some(Ref { index: 9, version: 7 }),
+        expires: Tick(120_000),
+    }
+}
+
+/// The opener's packet.
+fn child(port: u16) -> FlowKey {
+    FlowKey { sport: 20, ..init(port).key }
+}
+
+fn met(e: &Expectations, key: &FlowKey) -> Option<Ref> {
+    e.find(key).map(|m| m.id)
+}
+
+#[test]
+fn met_from_any_port_of_the_opener_and_only_once() {
+    let e = expectations();
+    let id = e.open(8, &init(20_001)).unwrap();
+    assert_eq!(met(&e, &child(20_001)), Some(id));
+    assert_eq!(met(&e, &FlowKey { dport: 20_002, ..child(20_001) }), None);
+    assert_eq!(met(&e, &FlowKey { scope: ZoneId(1), ..child(20_001) }), None);
+    assert_eq!(met(&e, &FlowKey { protocol: Protocol::Tcp, ..child(20_001) }), None);
+    assert!(e.claim(id) && !e.claim(id) && !e.expire(id));
+    assert_eq!(met(&e, &child(20_001)), None);
+    assert_eq!(e.published(), 0);
+    let view = e.view(8).unwrap();
+    assert_eq!((view.state, view.children), (ExpectationState::Claimed, 1));
+    assert!(!e.get(8).unwrap().is_over(), "its child keeps it");
+    e.child_ended(8);
+    assert!(e.get(8).unwrap().is_over());
+    e.free(id);
+    assert!(e.view(8).is_none() && !e.claim(id));
+}
+
+#[test]
+fn each_class_admits_whom_it_names_and_nobody_else() {
+    let exact = Init {
+        class: ExpectationClass::Exact,
+        key: FlowKey { sport: 30_000, ..init(20_001).key },
+        ..init(20_001)
+    };
+    let host = Init {
+        class: ExpectationClass::AnyHost,
+        key: FlowKey::v4(Protocol::Udp, ZoneId(2), (Ipv4Addr::UNSPECIFIED, 0), (PUBLISHED, 20_003)),
+        ..init(20_003)
+    };
+    let other = Ipv4Addr::new(203, 0, 113, 9);
+    let e = expectations();
+    let [one, two, three] =
+        [e.open(8, &exact), e.open(9, &init(20_002)), e.open(10, &host)].map(Result::unwrap);
+    let from = |source: (Ipv4Addr, u16), port| {
+        met(&e, &FlowKey::v4(Protocol::Udp, ZoneId(2), source, (PUBLISHED, port)))
+    };
+    assert_eq!((from((OPENER, 30_000), 20_001), from((OPENER, 30_001), 20_001)), (Some(one), None));
+    assert_eq!((from((OPENER, 30_001), 20_002), from((other, 30_001), 20_002)), (Some(two), None));
+    assert_eq!((from((OPENER, 1), 20_003), from((other, 2), 20_003)), (Some(three), Some(three)));
+    assert_eq!(from((other, 2), 20_004), None);
+}
+
+#[test]
+fn the_narrowest_class_comes_first() {
+    let e = expectations();
+    let wide = Init {
+        class: ExpectationClass::AnyHost,
+        key: FlowKey::v4(Protocol::Udp, ZoneId(2), (Ipv4Addr::UNSPECIFIED, 0), (PUBLISHED, 20_001)),
+        ..init(20_001)
+    };
+    let wide = e.open(8, &wide).unwrap();
+    let narrow = e.open(9, &init(20_001)).unwrap();
+    assert_eq!(met(&e, &child(20_001)), Some(narrow));
+    assert!(e.claim(narrow));
+    assert_eq!(met(&e, &child(20_001)), Some(wide));
+}
+
+#[test]
+fn a_range_admits_its_ports_and_ranges_do_not_overlap() {
+    let range = |first: u16, last: u16| Init {
+        class: ExpectationClass::PortRange,
+        key: FlowKey { dport: 0, ..init(0).key },
+        listener: Endpoint::new(IpAddr::V4(LISTENER), first),
+        last_port: last,
+        many: true,
+        ..init(0)
+    };
+    let e = expectations();
+    let id = e.open(8, &range(50_000, 50_099)).unwrap();
+    assert_eq!(e.open(9, &range(50_099, 50_200)), Err(Unique::Taken));
+    let next = e.open(9, &range(50_100, 50_200)).unwrap();
+    let to = |port| met(&e, &child(port));
+    assert_eq!((to(49_999), to(50_000), to(50_099)), (None, Some(id), Some(id)));
+    assert_eq!((to(50_100), to(50_200), to(50_201)), (Some(next), Some(next), None));
+    assert!(e.claim(id) && e.claim(id), "a range is used many times");
+    assert_eq!((to(50_001), e.view(8).unwrap().children), (Some(id), 2));
+    assert!(e.expire(id) && !e.claim(id));
+    assert_eq!(to(50_001), None);
+    assert!(!e.get(8).unwrap().is_over());
+}
+
+#[test]
+fn either_end_opens_a_pair_and_only_one_of_them() {
+    let seen = Endpoint::new(IpAddr::V4(OPENER), 30_000);
+    let pair = Init { reverse: Some(Reverse { seen, real: seen }), ..init(20_001) };
+    let listeners = FlowKey::v4(Protocol::Udp, ZoneId(1), (LISTENER, 5000), (OPENER, 30_000));
+    for by_listener in [false, true] {
+        let e = expectations();
+        let id = e.open(8, &pair).unwrap();
+        assert_eq!(e.open(9, &Init { key: init(20_002).key, ..pair.clone() }), Err(Unique::Taken));
+        assert_eq!(e.published(), 1, "the refused one left nothing");
+        let (first, second) =
+            if by_listener { (listeners, child(20_001)) } else { (child(20_001), listeners) };
+        let direction = if by_listener { Direction::Reverse } else { Direction::Forward };
+        assert_eq!(e.find(&first).map(|m| (m.id, m.direction)), Some((id, direction)));
+        assert_eq!(met(&e, &second), Some(id));
+        assert_eq!(met(&e, &FlowKey { dport: 30_001, ..listeners }), None);
+        assert!(e.claim(id));
+        assert_eq!((met(&e, &first), met(&e, &second), e.table.live()), (None, None, 0));
+    }
+}
+
+#[test]
+fn an_inactive_one_lets_nothing_through_until_it_is_activated() {
+    let e = expectations();
+    let id = e.open(8, &Init { armed: false, ..init(20_001) }).unwrap();
+    assert_eq!(met(&e, &child(20_001)), None);
+    assert!(!e.claim(id));
+    assert_eq!(e.open(9, &init(20_001)), Err(Unique::Taken), "its place is taken all the same");
+    assert!(e.activate(id) && !e.activate(id));
+    assert_eq!(met(&e, &child(20_001)), Some(id));
+    assert!(e.claim(id) && !e.activate(id));
+    let unmet = e.open(9, &Init { armed: false, ..init(20_002) }).unwrap();
+    assert!(e.expire(unmet) && !e.activate(unmet));
+}
+
+#[test]
+fn a_view_is_what_was_opened() {
+    let seen = Endpoint::new(IpAddr::V4(OPENER), 30_000);
+    let e = expectations();
+    let id = e.open(9, &Init { reverse: Some(Reverse { seen, real: seen }), ..init(20_001) }).unwrap();
+    let v = e.view(9).unwrap();
+    assert_eq!(v.opener, Endpoint::new(IpAddr::V4(OPENER), 0));
+    assert_eq!(v.published.to_string(), "198.51.100.1:20001");
+    assert_eq!((v.listener, v.reverse), (init(1).listener, Some(seen)));
+    assert_eq!((v.parent, v.expires, v.tag), (init(1).parent, init(1).expires, 7));
+    assert_eq!((v.class, v.uses, v.child), (ExpectationClass::AnyPort, 0, None));
+    assert!(e.claim(id));
+    e.get(9).unwrap().note_child(Ref { index: 4, version: 1 });
+    let v = e.view(9).unwrap();
+    assert_eq!((v.uses, v.child), (1, Some(Ref { index: 4, version: 1 })));
+}
+
+#[test]
+fn two_for_the_same_child_cannot_be_armed() {
+    let e = expectations();
+    let first = e.open(8, &init(20_001)).unwrap();
+    assert_eq!(e.open(9, &init(20_001)), Err(Unique::Taken));
+    assert!(e.view(9).is_none());
+    assert!(e.expire(first));
+    assert!(e.open(9, &init(20_001)).is_ok());
+}
+
+#[test]
+fn shares_do_not_overlap() {
+    let e = expectations();
+    assert_eq!((e.share_of(WorkerId(0)), e.share_of(WorkerId(1))), (0..8, 8..16));
+}
+
+/// A million: all are found, nothing else is, none needs the stash, and the memory is what the guide says.
+#[test]
+fn a_million_fit_their_memory() {
+    let n = 1_000_000;
+    let e = Expectations::new(n, 1, HashKey::new([1, 2, 3, 4])).unwrap();
+    assert!(e.bytes() / n as usize <= 224, "{} bytes each", e.bytes() / n as usize);
+    let at = |i: u32| {
+        let published = (Ipv4Addr::from_bits(0xc633_6400 + i / 50_000), 1024 + (i % 50_000) as u16);
+        let seen = Endpoint::new(IpAddr::V4(Ipv4Addr::from_bits(0xcb00_7100 + i / 50_000)), published.1);
+        Init {
+            key: FlowKey::v4(Protocol::Udp, ZoneId(2), (OPENER, 0), published),
+            reverse: Some(Reverse { seen, real: seen }),
+            ..init(0)
+        }
+    };
+    for i in 0..n {
+        e.open(i, &at(i)).unwrap();
+    }
+    assert_eq!((e.published(), e.table.live()), (n, 2 * n as usize));
+    let sample: HashSet<u32> = (0..n).step_by(997).collect();
+    for i in sample {
+        let key = FlowKey { sport: 9, ..at(i).key };
+        assert_eq!(met(&e, &key).map(|r| r.index), Some(i));
+        assert_eq!(met(&e, &FlowKey { dport: 1023, ..key }), None);
+    }
+}

@@ -1,0 +1,165 @@
+//! Child: the packet that an expectation waits for becomes a session of its own.
+//!
+//! Either end's packet may be the first. Both ends' packets lead to the same worker, so that of two that come at once the
+//! second finds the session that the first has made.
+
+use crate::buf::BufPool;
+use crate::counters::Counter;
+use crate::drop_reason::DropReason;
+use crate::event::Event;
+use crate::expect::{self, Met, Reverse};
+use crate::key::{Addrs, WorkerId};
+use crate::nat::BindingKey;
+use crate::nat::ports::FIRST_PORT;
+use crate::policy::NatAddress;
+use crate::port::Port;
+use crate::session::Init;
+use crate::stage::admit::{Admission, Reserve, opens};
+use crate::stage::{Context, Fate, Item};
+use crate::table::Direction;
+use crate::worker::{Local, binding_ref};
+use core::net::IpAddr;
+
+/// Whether the opener of a child is seen at its own port, without a binding: no other can be given that port, because it
+/// is below 1024, or because destination NAT leads to the opener there.
+fn keeps_port<B>(cx: &Context<'_>, item: &Item<B>, expected: &expect::Init) -> bool {
+    let Some(opener) = expected.opener_nat.filter(|_| expected.keeps_port) else { return false };
+    let (protocol, port) = (item.key.protocol, item.key.sport);
+    let leads = || cx.policy.destination_nat(expected.listener_scope, opener.addr, protocol, port);
+    port < FIRST_PORT || leads().is_some_and(|(host, to)| IpAddr::V4(host) == item.key.source() && to == port)
+}
+
+/// Who admits a child: the owner of its published port, or else its home, whichever end sends.
+fn owner<B>(
+    cx: &Context<'_>,
+    item: &Item<B>,
+    expected: &expect::Init,
+    translated: bool,
+    met: Direction,
+) -> WorkerId {
+    if !expected.by_home {
+        return expected.owner;
+    }
+    let opener = match (met, expected.reverse) {
+        (Direction::Reverse, Some(reverse)) => (reverse.real.addr, reverse.real.port),
+        _ => (item.key.source(), item.key.sport),
+    };
+    if translated {
+        cx.shared.home.of_endpoint(opener.0, opener.1)
+    } else {
+        cx.shared.home.of_tuple(&item.key)
+    }
+}
+
+impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
+    /// A packet that an expectation waits for.
+    pub(crate) fn admit_child<'a>(
+        &mut self,
+        cx: &Context<'a>,
+        item: &mut Item<P::Buf>,
+        met: &Met<'_>,
+    ) -> Result<Admission<'a>, DropReason> {
+        let (id, expected) = (met.id, met.record.init());
+        let keeps_port = keeps_port(cx, item, &expected);
+        let nat = expected.opener_nat.filter(|_| !keeps_port);
+        let owner = owner(cx, item, &expected, nat.is_some(), met.direction);
+        if owner != self.id {
+            return Ok(Admission::Fate(Fate::HandOff(owner)));
+        }
+        let state = opens(&item.parsed)?;
+        let parent = cx.shared.arena.resolve_open(expected.parent).ok_or(DropReason::ExpectationGone)?;
+        let (reverse, nat) = match (met.direction, expected.reverse) {
+            (Direction::Reverse, Some(to)) => (answer_to_listener(item, &expected, to)?, None),
+            _ => (answer_to_opener(item, &expected, keeps_port), nat),
+        };
+        let mut init = Init {
+            owner: self.id,
+            state,
+            forward: item.key,
+            reverse,
+            application: expected.application,
+            rule: expected.rule,
+            policy_generation: expected.policy_generation,
+            created: cx.now,
+            parent: Some(expected.parent),
+            // The record holds the published port for as long as the child lives.
+            expectation: Some(id.index),
+            binding: None,
+            alg_slot: None,
+            log: expected.log,
+        };
+        if !cx.shared.expectations.claim(id) {
+            // Another packet was first; this one may belong to what it has made.
+            return self.look_again(cx, item)?.ok_or(DropReason::ExpectationGone);
+        }
+        if met.direction == Direction::Reverse {
+            init.binding = self.binding_of_listener(&expected);
+        }
+        parent.add_child();
+        match self.open(cx, init, &Reserve { nat: nat.as_slice(), binding: None, hash: item.hash }) {
+            Ok(hit) => {
+                met.record.note_child(hit.id);
+                self.count(cx, Counter::ExpectationsHit, 1);
+                self.tell(
+                    cx,
+                    Event::ExpectationHit { expectation: id, parent: expected.parent, child: hit.id },
+                );
+                Ok(Admission::Session(hit))
+            }
+            Err(reason) => {
+                parent.remove_child();
+                cx.shared.expectations.child_ended(id.index);
+                // A one-shot is used up all the same: whoever reads the records must see its end.
+                self.count(cx, Counter::ExpectationsRefused, 1);
+                self.tell(cx, Event::ExpectationRefused { parent: expected.parent, reason });
+                Err(reason)
+            }
+        }
+    }
+
+    /// One more reference of the translation that the listener's side of the child stands on, when the listener opens it:
+    /// the opener's, if the listener addresses a translation of it, else the listener's own.
+    fn binding_of_listener(&mut self, expected: &expect::Init) -> Option<crate::event::Ref> {
+        let opener = expected.reverse.zip(expected.opener_nat).and_then(|(Reverse { real, .. }, nat)| {
+            let (protocol, pool) = (expected.key.protocol, nat.pool);
+            self.bindings
+                .find(&BindingKey { protocol, addr: real.addr, port: real.port, pool })
+                .map(binding_ref)
+        });
+        opener.or(expected.binding).filter(|binding| self.retain_binding(*binding))
+    }
+}
+
+/// The key of what the listener answers to an opener's first packet, before the opener's own translation.
+fn answer_to_opener<B>(item: &Item<B>, expected: &expect::Init, keeps_port: bool) -> crate::key::FlowKey {
+    let mut reverse = item.key.reversed(expected.listener_scope);
+    if let (Addrs::V4(_, opener), IpAddr::V4(listener)) = (reverse.addrs, expected.listener.addr) {
+        reverse.addrs = Addrs::V4(listener.to_bits(), opener);
+        // A range keeps the port.
+        if expected.last_port == 0 {
+            reverse.sport = expected.listener.port;
+        }
+    }
+    if let (true, Some(NatAddress { addr, .. }), Addrs::V4(listener, _)) =
+        (keeps_port, expected.opener_nat, reverse.addrs)
+    {
+        reverse.addrs = Addrs::V4(listener, addr.to_bits());
+    }
+    reverse
+}
+
+/// The key of what the opener answers to the listener's first packet: it comes to the published endpoint.
+fn answer_to_listener<B>(
+    item: &Item<B>,
+    expected: &expect::Init,
+    to: Reverse,
+) -> Result<crate::key::FlowKey, DropReason> {
+    let mut reverse = item.key.reversed(expected.key.scope);
+    let (IpAddr::V4(opener), IpAddr::V4(published)) = (to.real.addr, expected.key.destination()) else {
+        return Err(DropReason::EthTypeUnsupported);
+    };
+    reverse.addrs = Addrs::V4(opener.to_bits(), published.to_bits());
+    reverse.sport = to.real.port;
+    reverse.dport = expected.key.dport;
+    Ok(reverse)
+}
