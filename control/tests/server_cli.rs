@@ -100,8 +100,8 @@ ID   PARENT  PROTO  STATE        FROM   SOURCE          TRANSLATED TO       TO  
 fn expectations() {
     let running = start(10);
     let expected = "\
-ID   PARENT  STATE  APPLICATION  OPENER     PUBLISHED           LISTENER        EXPIRES IN  WORKER
-3.2  4.7     armed  ftp-data     203.0.0.4  198.51.100.1:20002  10.1.0.2:40001        29 s       1
+ID   PARENT  STATE  APPLICATION  CLASS     TAG  USES  OPENER     PUBLISHED           LISTENER        EXPIRES IN  WORKER
+3.2  4.7     armed  ftp-data     any-port    1   0/1  203.0.0.4  198.51.100.1:20002  10.1.0.2:40001        29 s       1
 ";
     assert_eq!(table(&running.path, &["expectation", "list"]), expected);
     assert_eq!(
@@ -109,6 +109,7 @@ ID   PARENT  STATE  APPLICATION  OPENER     PUBLISHED           LISTENER        
         json!([{
             "id": "3.2", "parent": "4.7", "state": "armed", "application": "ftp-data", "opener": "203.0.0.4",
             "published": "198.51.100.1:20002", "listener": "10.1.0.2:40001", "expires_in_ms": 29_000, "worker": 1,
+            "class": "any-port", "protocol": "tcp", "tag": 1, "one_shot": true, "uses": 0, "children": 0,
         }])
     );
 }
@@ -198,8 +199,8 @@ sent         10 packets, 1.5 kB
 received     20 packets, 2.5 MB
 worker       1
 
-ID   PARENT  STATE  APPLICATION  OPENER     PUBLISHED           LISTENER        EXPIRES IN  WORKER
-3.2  4.7     armed  ftp-data     203.0.0.4  198.51.100.1:20002  10.1.0.2:40001        29 s       1
+ID   PARENT  STATE  APPLICATION  CLASS     TAG  USES  OPENER     PUBLISHED           LISTENER        EXPIRES IN  WORKER
+3.2  4.7     armed  ftp-data     any-port    1   0/1  203.0.0.4  198.51.100.1:20002  10.1.0.2:40001        29 s       1
 ";
     assert_eq!(table(&running.path, &["session", "show", "4.7"]), expected);
     let shown = json(&running.path, &["session", "show", "4.7"]);

@@ -120,7 +120,7 @@ impl Default for Dataplane {
         Self {
             workers: Vec::new(),
             sessions: 262_144,
-            expectations: 16_384,
+            expectations: 65_536,
             alg_sessions: 16_384,
             bindings: 262_144,
             events: 8_192,
