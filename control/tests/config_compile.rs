@@ -199,7 +199,7 @@ fn what_is_fixed_at_start_needs_a_restart() {
         [
             "dataplane.workers changes from [] to [1]",
             "dataplane.sessions changes from 262144 to 5000",
-            "dataplane.expectations changes from 16384 to 5000",
+            "dataplane.expectations changes from 65536 to 5000",
             "dataplane.alg_sessions changes from 16384 to 5000",
             "dataplane.bindings changes from 262144 to 5000",
         ]
