@@ -2,12 +2,18 @@
 //!
 //! Rules see the original source and the translated destination.
 //!
-//! Here are the snapshot's types; `evaluate` reads it for one session, `prefix` and `zone_set` are its small parts.
+//! Here are the snapshot's types; `evaluate` reads it for one session, `compiled` does so faster, by way of `classify` and
+//! `partition`; `prefix` and `zone_set` are its small parts.
 
+mod classify;
+mod compiled;
 mod evaluate;
+mod partition;
 mod prefix;
 mod zone_set;
 
+pub use classify::{MAX_BYTES as MAX_COMPILED_BYTES, TooLarge};
+pub use compiled::{Compiled, Memo, Verdict};
 pub use prefix::PrefixError;
 
 use crate::key::{Protocol, ZoneId};
@@ -274,6 +280,8 @@ pub struct Policy {
     /// A TCP segment without a session may be from the middle of a connection whose beginning nobody here saw, and opens
     /// a session if a rule allows it. Off in a gateway: a connection begins with its SYN.
     pub tcp_pick_up: bool,
+    /// What [`Policy::compile`] has made of the lists above.
+    pub compiled: Compiled,
 }
 
 /// Number of a rule in [`Policy::rules`], or [`RuleId::NONE`] (default deny, or a child without one).

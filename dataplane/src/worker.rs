@@ -9,7 +9,7 @@ use crate::handoff::{Grid, Parcel};
 use crate::key::{InterfaceId, Tick, WorkerId};
 use crate::nat::{BindingId, Bindings, HoldDown};
 use crate::packet::limit::TokenBucket;
-use crate::policy::Policy;
+use crate::policy::{Memo, Policy};
 use crate::port::{BURST, Burst, Port};
 use crate::rng::Rng;
 use crate::session::record::FLAG_ALG;
@@ -69,6 +69,7 @@ pub struct Local<P: Port, A: BufPool<Buf = P::Buf>> {
     tx: Vec<Burst<P::Buf>>,
     pub(crate) magazine: Magazine,
     pub(crate) marks: Marks,
+    pub(crate) memo: Memo,
     pub(crate) bindings: Bindings,
     pub(crate) hold_down: HoldDown,
     pub(crate) algs: Algs,
@@ -94,6 +95,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             pool,
             magazine: Magazine::default(),
             marks: Marks::default(),
+            memo: Memo::default(),
             bindings: Bindings::new(id, setup.bindings, rng.draw()),
             hold_down: HoldDown::new(Arc::clone(&shared.registry), id, setup.bindings as usize),
             algs: Algs::new(setup.alg_sessions),

@@ -3,14 +3,15 @@
 use crate::config::{AlgProtocol, Config, ConfigError, Place, Problem, Report, Translate, Zones};
 use core::net::Ipv4Addr;
 use dataplane::policy::{
-    AlgProfiles, DestinationNat, NatAddress, NatTarget, Policy, PoolAddr, Rule, SourceNat, ZoneSet,
+    AlgProfiles, Compiled, DestinationNat, NatAddress, NatTarget, Policy, PoolAddr, Rule, SourceNat,
+    TooLarge, ZoneSet,
 };
 
 /// Compiles the policy. `nat_address` gives each translated address its place in the gateway's registry of port
 /// spaces (the same address, the same place), or none if the registry is full.
 ///
 /// # Errors
-/// The registry is full.
+/// The registry is full, or the rules would take too much memory.
 pub fn compile_policy(
     config: &Config,
     generation: u32,
@@ -70,7 +71,7 @@ pub fn compile_policy(
     let mut translated: Vec<_> = config.translated().collect();
     translated.sort_unstable();
     translated.dedup();
-    Ok(Policy {
+    let mut policy = Policy {
         generation,
         zones: config.zones.clone(),
         interface_nat,
@@ -84,6 +85,21 @@ pub fn compile_policy(
         on_commit: config.gateway.on_commit,
         log_default_deny: config.log.deny,
         tcp_pick_up: false,
+        compiled: Compiled::default(),
+    };
+    policy.compile().map_err(|error| too_large(config, &error))?;
+    Ok(policy)
+}
+
+fn too_large(config: &Config, error: &TooLarge) -> Report {
+    Report::from(ConfigError {
+        file: config.file.clone(),
+        place: None,
+        problem: Problem::Conflict {
+            what: format!("the policy is too large: {error}"),
+            expected: "fewer rules, or rules whose addresses and ports overlap less".into(),
+        },
+        excerpt: None,
     })
 }
 

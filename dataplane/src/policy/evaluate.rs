@@ -1,8 +1,8 @@
 //! What the policy says of one new session. Reads only, allocates nothing.
 
 use super::{
-    Action, Addresses, AlgMode, AlgProfiles, Decision, DestinationNat, NatAddress, NatTarget, Policy,
-    PoolAddr, Prefix, Query, Rule, RuleId, Service, SourceNat,
+    Addresses, AlgMode, AlgProfiles, Decision, DestinationNat, NatAddress, Policy, PoolAddr, Prefix, Query,
+    Rule, Service, SourceNat,
 };
 use crate::key::{InterfaceId, Protocol, ZoneId};
 use alg::Application;
@@ -12,18 +12,15 @@ impl Policy {
     /// The first rule that matches decides. If none does: denied, under no rule's name.
     #[must_use]
     pub fn evaluate(&self, query: &Query) -> Decision {
-        for (number, rule) in (0..).map(RuleId).zip(&self.rules) {
-            if let Some(named) = rule.matches(query) {
-                let application = self.alg.recognise(named, query);
-                return Decision { action: rule.action, rule: number, application, log: rule.log };
-            }
-        }
-        Decision {
-            action: Action::Deny,
-            rule: RuleId::NONE,
-            application: self.alg.recognise(Application::Unknown, query),
-            log: self.log_default_deny,
-        }
+        self.compiled_decision(query).unwrap_or_else(|| self.evaluate_one_by_one(query))
+    }
+
+    /// The same without the compiled form.
+    #[must_use]
+    pub fn evaluate_one_by_one(&self, query: &Query) -> Decision {
+        let first = |(number, rule): (usize, &'_ Rule)| rule.matches(query).map(|named| (number, named));
+        let first = self.rules.iter().enumerate().find_map(first);
+        self.word_of(first.and_then(|(number, named)| Some((number, self.rules.get(number)?, named))), query)
     }
 
     /// Source NAT of a session: the first entry that matches.
@@ -35,11 +32,16 @@ impl Policy {
         source: IpAddr,
         destination: IpAddr,
     ) -> Option<&SourceNat> {
+        let query = Query { from, to, source, destination, protocol: Protocol::Udp, dport: 0 };
+        self.compiled_source_nat(&query).unwrap_or_else(|| self.source_nat_one_by_one(&query))
+    }
+
+    pub(super) fn source_nat_one_by_one(&self, query: &Query) -> Option<&SourceNat> {
         self.source_nat.iter().find(|nat| {
-            nat.from.contains(from)
-                && nat.to.contains(to)
-                && nat.source.hold(source)
-                && nat.destination.hold(destination)
+            nat.from.contains(query.from)
+                && nat.to.contains(query.to)
+                && nat.source.hold(query.source)
+                && nat.destination.hold(query.destination)
         })
     }
 
@@ -53,16 +55,7 @@ impl Policy {
         destination: IpAddr,
         egress: InterfaceId,
     ) -> Option<&[NatAddress]> {
-        match self.source_nat(from, to, source, destination).map(|nat| nat.translate) {
-            None | Some(NatTarget::Nothing) => Some(&[]),
-            Some(NatTarget::Interface) => {
-                let address = self.interface_nat.get(usize::from(egress.0))?.as_ref()?;
-                Some(core::slice::from_ref(address))
-            }
-            Some(NatTarget::Pool(pool)) => {
-                self.pools.get(usize::from(pool)).map(Vec::as_slice).filter(|pool| !pool.is_empty())
-            }
-        }
+        self.addresses_of(self.source_nat(from, to, source, destination), egress)
     }
 
     /// Where destination NAT sends a packet that comes from a zone to this address and port (0 for ICMP): the first
@@ -79,9 +72,22 @@ impl Policy {
         if !self.is_translated(addr) {
             return None;
         }
-        let nat = self.destination_nat.iter().find(|nat| nat.matches(from, addr, protocol, port))?;
+        let nat = match self.compiled_destination_nat(from, addr, protocol, port) {
+            Some(number) => self.destination_nat.get(number?)?,
+            None => self.destination_nat_one_by_one(from, addr, protocol, port)?,
+        };
         let to = nat.port.filter(|_| protocol != Protocol::Icmp).unwrap_or(port);
         Some((nat.addr, to))
+    }
+
+    pub(super) fn destination_nat_one_by_one(
+        &self,
+        from: ZoneId,
+        addr: Ipv4Addr,
+        protocol: Protocol,
+        port: u16,
+    ) -> Option<&DestinationNat> {
+        self.destination_nat.iter().find(|nat| nat.matches(from, addr, protocol, port))
     }
 
     /// Whether an address is the gateway's for translation: nothing to it is forwarded as it is.
@@ -135,7 +141,7 @@ impl Policy {
 impl Rule {
     /// Whether the rule matches, and then what its services call the session: the first service that matches and
     /// has a name for it.
-    fn matches(&self, query: &Query) -> Option<Application> {
+    pub(super) fn matches(&self, query: &Query) -> Option<Application> {
         let zones = self.from.contains(query.from) && self.to.contains(query.to);
         if !zones || !self.source.hold(query.source) || !self.destination.hold(query.destination) {
             return None;
@@ -175,7 +181,7 @@ impl DestinationNat {
 
 impl AlgProfiles {
     /// What a session is taken for that its rule calls `named`.
-    fn recognise(&self, named: Application, query: &Query) -> Application {
+    pub(super) fn recognise(&self, named: Application, query: &Query) -> Application {
         match (named, query.protocol) {
             (Application::Unknown, Protocol::Tcp) if self.ftp_ports.contains(&query.dport) => {
                 Application::Ftp

@@ -1,6 +1,6 @@
 //! Tests of the evaluation.
 
-use super::super::{NatTarget, PoolAddr, ZoneSet};
+use super::super::{Action, NatTarget, PoolAddr, RuleId, ZoneSet};
 use super::*;
 use core::net::Ipv4Addr;
 use proptest::prelude::*;

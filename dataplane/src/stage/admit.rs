@@ -119,9 +119,17 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let hop = route::next_hop(cx, host.to_bits())?;
         let to = cx.fib.interface(hop.interface).ok_or(DropReason::TxNoPort)?.zone;
         let from = item.key.scope;
-        let nat = cx
-            .policy
-            .source_addresses((from, to), item.key.source(), IpAddr::V4(host), hop.interface)
+        let query = Query {
+            from,
+            to,
+            source: item.key.source(),
+            destination: IpAddr::V4(host),
+            protocol: item.key.protocol,
+            dport: port,
+        };
+        let verdict = cx.policy.decide(&mut self.memo, &query);
+        let nat = verdict
+            .source_addresses(cx.policy, hop.interface)
             // A translation that has no address to translate to admits nothing.
             .ok_or(DropReason::NatPortsExhausted)?;
         let home = if nat.is_empty() {
@@ -136,14 +144,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return Ok(admission);
         }
 
-        let decision = cx.policy.evaluate(&Query {
-            from,
-            to,
-            source: item.key.source(),
-            destination: IpAddr::V4(host),
-            protocol: item.key.protocol,
-            dport: port,
-        });
+        let decision = verdict.decision;
         if decision.action != Action::Allow {
             if decision.log && self.deny_limit.take(cx.now) {
                 let generation = cx.policy.generation;

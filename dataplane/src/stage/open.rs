@@ -48,7 +48,7 @@ pub(crate) type Openings<'a> = ArrayVec<Opening<'a>, BURST>;
 
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// Finds out what it can about the first packets of a burst, and brings near what opening them will touch.
-    pub(crate) fn survey<'a>(&self, cx: &Context<'a>, plans: &[Plan]) -> Openings<'a> {
+    pub(crate) fn survey<'a>(&mut self, cx: &Context<'a>, plans: &[Plan]) -> Openings<'a> {
         let mut openings = Openings::new();
         for (number, plan) in plans.iter().enumerate().filter(|(_, plan)| plan.way == Way::First) {
             if let Some(mut opening) = self.look_into(cx, number, plan) {
@@ -80,7 +80,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     }
 
     /// The same of one packet alone.
-    pub(crate) fn survey_one<'a>(&self, cx: &Context<'a>, plan: &Plan) -> Option<Opening<'a>> {
+    pub(crate) fn survey_one<'a>(&mut self, cx: &Context<'a>, plan: &Plan) -> Option<Opening<'a>> {
         let mut opening = self.look_into(cx, 0, plan)?;
         if let Some((key, _)) = &opening.hash {
             opening.binding = self.bindings.find(key);
@@ -90,7 +90,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
 
     /// Whether a first packet may take the straight line, and what decides over it. Changes nothing.
     #[inline]
-    fn look_into<'a>(&self, cx: &Context<'a>, number: usize, plan: &Plan) -> Option<Opening<'a>> {
+    fn look_into<'a>(&mut self, cx: &Context<'a>, number: usize, plan: &Plan) -> Option<Opening<'a>> {
         let key = plan.key();
         let crate::key::Addrs::V4(source, destination) = key.addrs else { return None };
         let plain = matches!(plan.what(), Move::Syn | Move::Datagram)
@@ -106,20 +106,24 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let adjacency = cx.fib.adjacency_for(hop.interface, hop.next_hop)?;
         let to = cx.fib.interface(hop.interface)?.zone;
         let (from, inside) = (key.scope, key.source());
-        let nat = cx.policy.source_addresses((from, to), inside, IpAddr::V4(called), hop.interface)?;
+        let verdict = cx.policy.decide(
+            &mut self.memo,
+            &Query {
+                from,
+                to,
+                source: inside,
+                destination: IpAddr::V4(called),
+                protocol: key.protocol,
+                dport: key.dport,
+            },
+        );
+        let decision = verdict.decision;
+        let nat = verdict.source_addresses(cx.policy, hop.interface)?;
         let home = if nat.is_empty() {
             cx.shared.home.of_tuple(&key)
         } else {
             cx.shared.home.of_endpoint(inside, key.sport)
         };
-        let decision = cx.policy.evaluate(&Query {
-            from,
-            to,
-            source: inside,
-            destination: IpAddr::V4(called),
-            protocol: key.protocol,
-            dport: key.dport,
-        });
         let inspected = key.protocol == Protocol::Tcp && cx.policy.alg_for(decision.application);
         if decision.action != Action::Allow || inspected {
             return None;
