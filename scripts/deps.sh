@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 # Building, then what the tests and the demo drive the gateway with.
 packages=(
     build-essential pkg-config libdpdk-dev clang libclang-dev
-    iproute2 iputils-ping ethtool procps util-linux valgrind
+    iproute2 iputils-ping traceroute ethtool procps util-linux valgrind
     vsftpd curl lftp netcat-openbsd socat tcpdump
 )
 
@@ -53,7 +53,7 @@ debian_packages() {
 # On other distributions: name what is missing, by what it is for.
 other_distribution() {
     local missing=() c
-    for c in cc clang pkg-config ip ping ethtool vsftpd curl lftp nc socat tcpdump setpriv sysctl; do
+    for c in cc clang pkg-config ip ping traceroute ethtool vsftpd curl lftp nc socat tcpdump setpriv sysctl; do
         command -v "$c" >/dev/null || [ -x "/usr/sbin/$c" ] || missing+=("$c")
     done
     if command -v pkg-config >/dev/null && ! pkg-config --exists libdpdk; then

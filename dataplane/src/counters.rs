@@ -54,6 +54,7 @@ counters! {
     AlgDenied = "alg-denied", "Flows that an ALG refused.";
     IcmpErrors = "icmp-errors", "ICMP errors sent.";
     IcmpErrorsLimited = "icmp-errors-limited", "ICMP errors and resets not sent because of the rate limit.";
+    IcmpErrorsRelated = "icmp-errors-related", "ICMP errors about sessions, translated and passed on.";
     Resets = "resets", "TCP resets sent where a rule rejects.";
     PortsReleasedEarly = "ports-released-early", "Translated ports given back before their hold-down because the queue was full.";
     StashInserts = "stash-inserts", "Flow table inserts that had to use the stash.";

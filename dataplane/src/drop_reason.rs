@@ -55,7 +55,12 @@ drop_reasons! {
     UdpPortZero = "udp-port-zero", "UDP port 0.";
     IcmpTruncated = "icmp-truncated", "Shorter than its ICMP header.";
     IcmpChecksum = "icmp-checksum", "Wrong ICMP checksum.";
-    IcmpTypeUnsupported = "icmp-type-unsupported", "Neither echo nor echo reply.";
+    IcmpTypeUnsupported = "icmp-type-unsupported", "ICMP that is neither an echo nor an error about another packet.";
+    IcmpSourceQuench = "icmp-source-quench", "ICMP source quench, which nobody may send any more.";
+    IcmpErrorTruncated = "icmp-error-truncated", "An ICMP error that quotes less than a header and eight bytes.";
+    IcmpErrorQuote = "icmp-error-quote", "An ICMP error whose quoted header is wrong, or of a packet that can have no session.";
+    IcmpErrorAddressee = "icmp-error-addressee", "An ICMP error to another host than the sender of the packet that it quotes.";
+    IcmpErrorNoSession = "icmp-error-no-session", "An ICMP error about a packet of no session.";
     TtlExceeded = "ttl-exceeded", "TTL ran out here; an ICMP time exceeded was sent if the rate allowed.";
     FragmentationNeeded = "fragmentation-needed", "Larger than the egress MTU; an ICMP fragmentation needed was sent if the rate allowed.";
     NoRoute = "no-route", "No route to the destination.";

@@ -325,6 +325,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
 
     /// The journey of one packet, from its lookup to its L2 header: the order of the stages.
     fn journey(&mut self, cx: &Context<'_>, item: &mut Item<P::Buf>) -> Result<Fate, DropReason> {
+        if item.parsed.is_icmp_error() {
+            return self.relate(cx, item);
+        }
         let mut owner = lookup::owner(cx, self.id, item);
         if let Owner::Mine(hit) = &owner
             && lookup::reopens(hit, item)

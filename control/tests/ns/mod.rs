@@ -21,6 +21,7 @@ mod control;
 mod ftp;
 mod kernel;
 mod lifecycle;
+mod path;
 mod ping;
 mod reload;
 mod unprivileged;

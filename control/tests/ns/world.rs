@@ -17,6 +17,9 @@ pub const OUTSIDE: &str = "198.51.100.1";
 /// The server's address.
 pub const SERVER: &str = "198.51.100.2";
 
+/// The address of the host behind the server.
+pub const FAR: &str = "203.0.113.9";
+
 /// One world at a time: names are the process's, and two cores carry one daemon.
 static ONE: Mutex<()> = Mutex::new(());
 
@@ -29,6 +32,8 @@ pub enum Place {
     Gateway,
     /// The server's.
     Server,
+    /// A host behind the server, where [`World::beyond`] made one.
+    Far,
 }
 
 /// Three namespaces, two cables and a folder for files.
@@ -74,6 +79,22 @@ impl World {
         ip(&format!("-n {server} addr add {SERVER}/24 dev eth0"));
     }
 
+    /// Makes the server a router too, to a host behind it over a link of that MTU. It knows no way back to the client.
+    pub fn beyond(&self, mtu: u16) {
+        let (server, far) = (name(Place::Server), name(Place::Far));
+        ip(&format!("netns add {far}"));
+        self.sysctl(&far, "net.ipv6.conf.all.disable_ipv6=1");
+        self.sysctl(&far, "net.ipv6.conf.default.disable_ipv6=1");
+        ip(&format!("-n {far} link set lo up"));
+        cable(&far, &server, "far0");
+        for (namespace, interface, address) in [(&far, "eth0", FAR), (&server, "far0", "203.0.113.1")] {
+            ip(&format!("-n {namespace} link set {interface} mtu {mtu}"));
+            ip(&format!("-n {namespace} addr add {address}/24 dev {interface}"));
+        }
+        ip(&format!("-n {far} route add default via 203.0.113.1"));
+        self.set(Place::Server, "net.ipv4.ip_forward=1");
+    }
+
     /// A command in a place; it dies with this test.
     pub fn command(&self, place: Place, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");
@@ -107,7 +128,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for place in [Place::Client, Place::Gateway, Place::Server] {
+        for place in [Place::Client, Place::Gateway, Place::Server, Place::Far] {
             remove(&name(place));
         }
     }
@@ -124,6 +145,7 @@ pub fn name(place: Place) -> String {
         Place::Client => 'c',
         Place::Gateway => 'g',
         Place::Server => 's',
+        Place::Far => 'f',
     };
     format!("pgw-{}-{end}", std::process::id())
 }

@@ -199,11 +199,16 @@ impl<R: Records> Gateway<R> {
     }
 
     fn queue_of(&self, interface: usize, frame: &[u8]) -> usize {
-        let Parse::Ip(parsed) = parse(frame, gateway_mac(interface)) else { return 0 };
         let fib = self.shared.fib.load();
-        let key = parsed.key(fib.interface(InterfaceId(interface as u16)).unwrap().zone);
+        let zone = fib.interface(InterfaceId(interface as u16)).unwrap().zone;
+        let (arrives, key) = match parse(frame, gateway_mac(interface)) {
+            Parse::Ip(parsed) => (parsed.key(zone), parsed.key(zone)),
+            // A NIC sees the outer addresses alone.
+            Parse::Error(parsed, quoted) => (parsed.key(zone), quoted.answer_key(zone)),
+            Parse::Arp | Parse::Drop(_) => return 0,
+        };
         match self.mode.steering {
-            Steering::Rss => usize::from(self.shared.home.of_tuple(&key).0),
+            Steering::Rss => usize::from(self.shared.home.of_tuple(&arrives).0),
             Steering::Wrong => (usize::from(self.owner_of(&key).0) + 1) % self.mode.workers,
         }
     }

@@ -6,8 +6,8 @@ use core::net::Ipv4Addr;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
-    Icmpv4Packet, Icmpv4Repr, IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket, TcpSeqNumber,
-    UdpPacket, UdpRepr,
+    Icmpv4Message, Icmpv4Packet, Icmpv4Repr, IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket,
+    TcpSeqNumber, UdpPacket, UdpRepr,
 };
 
 /// Who sends a frame to whom.
@@ -169,6 +169,21 @@ pub fn echo_request(ends: &Ends, ident: u16, seq_no: u16, data: &[u8]) -> Vec<u8
 #[must_use]
 pub fn echo_reply(ends: &Ends, ident: u16, seq_no: u16, data: &[u8]) -> Vec<u8> {
     icmp(ends, &Icmpv4Repr::EchoReply { ident, seq_no, data })
+}
+
+/// An ICMP error in its frame: type, code, the four bytes behind the checksum, and what it quotes.
+#[must_use]
+pub fn icmp_error(ends: &Ends, kind: u8, code: u8, rest: u32, quote: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; ICMP_LEN];
+    out.extend_from_slice(quote);
+    for (to, from) in out.iter_mut().skip(4).zip(rest.to_be_bytes()) {
+        *to = from;
+    }
+    let mut packet = Icmpv4Packet::new_unchecked(&mut out[..]);
+    packet.set_msg_type(Icmpv4Message::from(kind));
+    packet.set_msg_code(code);
+    packet.fill_checksum();
+    ipv4(ends, 1, &[], &out)
 }
 
 fn icmp(ends: &Ends, repr: &Icmpv4Repr<'_>) -> Vec<u8> {

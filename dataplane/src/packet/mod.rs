@@ -10,10 +10,12 @@ mod field;
 pub mod icmp_error;
 pub mod limit;
 pub mod parse;
+pub mod quote;
 pub mod reset;
 pub mod rewrite;
 
 pub use parse::{Parse, Parsed, parse};
+pub use quote::Quoted;
 
 /// Bytes of an Ethernet II header.
 pub const ETHERNET_LEN: usize = 14;
@@ -56,10 +58,14 @@ pub mod icmp {
     pub const ECHO_REPLY: u8 = 0;
     /// Destination unreachable.
     pub const UNREACHABLE: u8 = 3;
+    /// Source quench. Nobody sends it any more (RFC 6633).
+    pub const SOURCE_QUENCH: u8 = 4;
     /// Echo request.
     pub const ECHO_REQUEST: u8 = 8;
     /// Time exceeded.
     pub const TIME_EXCEEDED: u8 = 11;
+    /// Parameter problem.
+    pub const PARAMETER_PROBLEM: u8 = 12;
 }
 
 #[cfg(test)]

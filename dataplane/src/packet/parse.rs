@@ -1,7 +1,7 @@
 //! Parse: headers once, to offsets and the fields that the later stages ask for.
 //!
 //! The checks stand in the order of the RFCs, one [`DropReason`] each: Ethernet II, then IPv4 (RFC 791, RFC 1812 §5.2.2,
-//! §5.3.7, §4.2.2.6), then TCP (RFC 9293 §3.1), UDP (RFC 768) or ICMP echo (RFC 792). What parses is well formed: every
+//! §5.3.7, §4.2.2.6), then TCP (RFC 9293 §3.1), UDP (RFC 768) or ICMP (RFC 792). What parses is well formed: every
 //! offset of [`Parsed`] lies in the frame, and no header reaches beyond the IP total length.
 //!
 //! Not checked here, for want of knowledge: that the source is not one of our own addresses, that the destination is
@@ -9,7 +9,7 @@
 //! through; inspection verifies them first).
 
 use super::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ICMP_LEN, IPV4_LEN, TCP_LEN, UDP_LEN};
-use super::{checksum, flag, icmp};
+use super::{Quoted, checksum, flag, icmp};
 use crate::drop_reason::DropReason;
 use crate::key::{Addrs, FlowKey, Protocol, ZoneId};
 use core::ops::Range;
@@ -38,7 +38,7 @@ pub struct Parsed {
     pub l3: u16,
     /// Offset of the transport header.
     pub l4: u16,
-    /// Offset of the transport payload (ICMP: of what follows the 8 bytes of the echo header).
+    /// Offset of the transport payload (ICMP: of what follows the first 8 bytes).
     pub payload: u16,
     /// Bytes of transport payload. UDP: as its length field says.
     pub payload_len: u16,
@@ -70,6 +70,13 @@ impl Parsed {
             protocol: self.protocol,
             scope,
         }
+    }
+
+    /// True for an ICMP error: a message about another packet, which no error ever answers.
+    #[inline]
+    #[must_use]
+    pub const fn is_icmp_error(&self) -> bool {
+        matches!(self.icmp_type, icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM)
     }
 
     /// Bytes from the Ethernet header to the end of the IP packet: the frame without its padding.
@@ -131,6 +138,8 @@ impl Parsed {
 pub enum Parse {
     /// An IPv4 packet.
     Ip(Parsed),
+    /// An ICMP error, and the packet that it is about.
+    Error(Parsed, Quoted),
     /// ARP for IPv4 over Ethernet: for the control core.
     Arp,
     /// Neither.
@@ -159,7 +168,13 @@ fn ethernet(frame: &[u8], our_mac: [u8; 6]) -> Result<Parse, DropReason> {
     match u16::from_be_bytes([t0, t1]) {
         // RFC 1812 §5.3.4: a router does not forward what came as a link-layer broadcast.
         ETHERTYPE_IPV4 if group => Err(DropReason::EthMulticast),
-        ETHERTYPE_IPV4 => ipv4(body).map(Parse::Ip),
+        ETHERTYPE_IPV4 => {
+            let parsed = ipv4(body)?;
+            if parsed.is_icmp_error() {
+                return Ok(Parse::Error(parsed, Quoted::read(frame, &parsed)?));
+            }
+            Ok(Parse::Ip(parsed))
+        }
         ETHERTYPE_ARP => arp(body),
         _ => Err(DropReason::EthTypeUnsupported),
     }
@@ -230,7 +245,7 @@ fn ipv4(body: &[u8]) -> Result<Parsed, DropReason> {
     match protocol {
         Protocol::Tcp => tcp(&mut p, segment)?,
         Protocol::Udp => udp(&mut p, segment)?,
-        Protocol::Icmp => icmp_echo(&mut p, segment)?,
+        Protocol::Icmp => icmp_message(&mut p, segment)?,
     }
     Ok(p)
 }
@@ -316,13 +331,17 @@ fn udp(p: &mut Parsed, segment: &[u8]) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// RFC 792: echo and echo reply, code 0. The identifier stands where the asking end's port would.
-fn icmp_echo(p: &mut Parsed, message: &[u8]) -> Result<(), DropReason> {
+/// RFC 792: echo and echo reply, whose identifier stands where the asking end's port would, and errors.
+fn icmp_message(p: &mut Parsed, message: &[u8]) -> Result<(), DropReason> {
     let Some(h) = message.first_chunk::<ICMP_LEN>() else { return Err(DropReason::IcmpTruncated) };
     let id = u16::from_be_bytes([h[4], h[5]]);
     match (h[0], h[1]) {
         (icmp::ECHO_REQUEST, 0) => p.sport = id,
         (icmp::ECHO_REPLY, 0) => p.dport = id,
+        // Codes: RFC 792, RFC 1122 §3.2.2.1, RFC 1812 §5.2.7.1; RFC 1122 §3.2.2.5.
+        (icmp::UNREACHABLE, 0..=15) | (icmp::TIME_EXCEEDED, 0 | 1) | (icmp::PARAMETER_PROBLEM, 0..=2) => {}
+        // RFC 6633 §4: routers and firewalls drop it.
+        (icmp::SOURCE_QUENCH, _) => return Err(DropReason::IcmpSourceQuench),
         _ => return Err(DropReason::IcmpTypeUnsupported),
     }
     if !checksum::is_valid(message) {

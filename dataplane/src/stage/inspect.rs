@@ -88,6 +88,14 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         engine.acknowledge(from, parsed.ack)
     }
 
+    /// A sequence number that left the gateway toward the session's end `to`, as the other end wrote it. None if the
+    /// session's streams were never edited.
+    pub(crate) fn original_seq(&mut self, hit: &Hit<'_>, to: Direction, seq: u32) -> Option<u32> {
+        let engine = hit.session.alg_slot().and_then(|slot| self.algs.get_mut(slot))?;
+        // It moves as the acknowledgements of that end do: both count the stream as it left.
+        engine.moves_acks_of(side(to)).then(|| engine.translate_ack(side(to), seq))
+    }
+
     /// Feeds a packet to the session's ALG and applies what it answers. `ack` is what [`Self::translate_ack_of`] said.
     pub(crate) fn inspect(
         &mut self,

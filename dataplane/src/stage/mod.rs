@@ -11,6 +11,7 @@ pub mod pick_up;
 pub mod pinhole;
 pub mod queue;
 pub mod receive;
+pub mod relate;
 pub mod rewrite;
 pub mod route;
 pub mod track;
@@ -33,7 +34,7 @@ pub struct Item<B> {
     pub ingress: InterfaceId,
     /// Its headers.
     pub parsed: Parsed,
-    /// Its key.
+    /// Its key. Of an ICMP error: that of the packets that answer the one it is about.
     pub key: FlowKey,
     /// The flow table's hash of its key.
     pub hash: Hash,

@@ -27,21 +27,26 @@ impl<P: Port, A: crate::buf::BufPool<Buf = P::Buf>> Local<P, A> {
             self.drop(cx, DropReason::NotLinear, 1);
             return None;
         }
-        match parse(buf.bytes(), interface.mac) {
-            Parse::Drop(reason) => self.drop(cx, reason, 1),
-            Parse::Arp => self.punt(cx, ingress, &buf),
-            Parse::Ip(parsed) => {
-                // What the frame has behind the IP packet is padding: it must not travel on.
-                let padding = buf.bytes().len().saturating_sub(parsed.frame_len());
-                if buf.trim_back(padding) {
-                    let key = parsed.key(interface.zone);
-                    let hash = cx.shared.table.hash(&key);
-                    return Some(Item { buf, ingress, parsed, key, hash, target: None, hops });
-                }
-                self.drop(cx, DropReason::Ipv4TotalLength, 1);
+        let (parsed, key) = match parse(buf.bytes(), interface.mac) {
+            Parse::Drop(reason) => {
+                self.drop(cx, reason, 1);
+                return None;
             }
+            Parse::Arp => {
+                self.punt(cx, ingress, &buf);
+                return None;
+            }
+            Parse::Ip(parsed) => (parsed, parsed.key(interface.zone)),
+            Parse::Error(parsed, quoted) => (parsed, quoted.answer_key(interface.zone)),
+        };
+        // What the frame has behind the IP packet is padding: it must not travel on.
+        let padding = buf.bytes().len().saturating_sub(parsed.frame_len());
+        if !buf.trim_back(padding) {
+            self.drop(cx, DropReason::Ipv4TotalLength, 1);
+            return None;
         }
-        None
+        let hash = cx.shared.table.hash(&key);
+        Some(Item { buf, ingress, parsed, key, hash, target: None, hops })
     }
 
     fn punt(&mut self, cx: &Context<'_>, interface: InterfaceId, buf: &P::Buf) {
