@@ -5,8 +5,10 @@
 use control::compile::{compile_interfaces, compile_policy, restart_needed};
 use control::config::Config;
 use dataplane::key::{InterfaceId, Protocol, ZoneId};
+use dataplane::packet::IpOptions;
 use dataplane::policy::{
-    Action, Addresses, AlgMode, NatAddress, NatTarget, Policy, PoolAddr, Prefix, Service, Timeouts, ZoneSet,
+    Action, Addresses, AlgMode, ClosedPorts, NatAddress, NatTarget, Policy, PoolAddr, Prefix, Service,
+    Timeouts, ZoneSet, ZoneSettings,
 };
 use std::net::Ipv4Addr;
 
@@ -87,6 +89,22 @@ fn the_policy_of_the_reference() {
 fn any_covers_every_zone() {
     let text = MINIMAL.replace("from = \"trust\"", "from = \"any\"");
     assert_eq!(compile(&parse(&text)).rules[0].from, ZoneSet([u64::MAX; 4]));
+}
+
+#[test]
+fn what_a_zone_says_of_itself() {
+    let text = format!(
+        "{MINIMAL}[[zone]]\nname = \"untrust\"\nip_options = [\"timestamp\", \"router-alert\"]\n\
+         unreachables = false\n[[zone]]\nname = \"trust\"\nclosed_ports = \"reject\"\nip_options = \"any\"\n"
+    );
+    let policy = compile(&parse(&text));
+    let [trust, untrust] = [policy.zone(ZoneId(0)), policy.zone(ZoneId(1))];
+    assert_eq!((trust.closed_ports, trust.unreachables), (ClosedPorts::Reject, true));
+    assert_eq!((untrust.closed_ports, untrust.unreachables), (ClosedPorts::Drop, false));
+    assert!(trust.ip_options.contain(IpOptions::ANY));
+    assert!(untrust.ip_options.contain(IpOptions::TIMESTAMP.with(IpOptions::ROUTER_ALERT)));
+    assert!(!untrust.ip_options.contain(IpOptions::RECORD_ROUTE));
+    assert_eq!(policy.zone(ZoneId(99)), ZoneSettings::default(), "a zone that nobody knows");
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn unknown_keys_of_every_table() {
             "interface = 'outside'\naddress = '198.51.100.2'\nmac = '02:00:00:00:00:01'",
             "one of interface, address, mac",
         ),
-        ("[[zone]]", "name = 'dmz'", "name"),
+        ("[[zone]]", "name = 'dmz'", "one of name, ip_options, unreachables, closed_ports"),
         ("[[address]]", "name = 'a'\nprefixes = '10.0.0.0/8'", "one of name, prefixes, members"),
         (
             "[[service]]",

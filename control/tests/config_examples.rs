@@ -4,7 +4,7 @@
 
 use control::config::{Audit, Config, Dataplane, Limits, check};
 use dataplane::device::Device;
-use dataplane::policy::{AlgMode, Timeouts};
+use dataplane::policy::{AlgMode, Timeouts, ZoneSettings};
 use std::path::PathBuf;
 
 fn examples() -> PathBuf {
@@ -40,6 +40,7 @@ fn the_reference_states_the_defaults() {
     assert_eq!(dataplane, minimal.dataplane);
     assert_eq!((reference.limits, minimal.limits), (Limits::default(), Limits::default()));
     assert_eq!((reference.timeouts, minimal.timeouts), (Timeouts::default(), Timeouts::default()));
+    assert!(reference.zone_settings.iter().all(|settings| *settings == ZoneSettings::default()));
     assert_eq!(reference.gateway, minimal.gateway);
     assert_eq!(reference.log, minimal.log);
     assert_eq!(reference.control, minimal.control);

@@ -50,7 +50,8 @@ fn malformed() -> Vec<(Vec<u8>, DropReason)> {
         (vec![0; 13], EthTruncated),
         (with(udp(), 5, &[9]), EthNotForUs),
         (with(udp(), 12, &[0x86, 0xdd]), EthTypeUnsupported),
-        (with(udp(), 0, &[0xff; 6]), EthMulticast),
+        (with(udp(), 0, &[0xff; 6]), EthBroadcast),
+        (with(udp(), 0, &[1, 0, 0x5e, 0, 0, 5]), EthMulticast),
         (with(build::arp_request(CLIENT.mac, CLIENT.addr, GW_INSIDE), 14, &[0, 6]), ArpInvalid),
         (build::arp_request(CLIENT.mac, CLIENT.addr, GW_INSIDE)[..41].to_vec(), ArpInvalid),
         (udp()[..33].to_vec(), Ipv4Truncated),
@@ -59,12 +60,22 @@ fn malformed() -> Vec<(Vec<u8>, DropReason)> {
         (header(udp(), |h| h[2..4].copy_from_slice(&1000_u16.to_be_bytes())), Ipv4TotalLength),
         (header(udp(), |h| h[2..4].copy_from_slice(&19_u16.to_be_bytes())), Ipv4TotalLength),
         (with(udp(), 24, &[0xde, 0xad]), Ipv4Checksum),
-        (build::ipv4(&ends, 17, &[131, 3, 4], b""), Ipv4Options),
+        (build::ipv4(&ends, 17, &[7, 2], b""), Ipv4Options),
+        (build::ipv4(&ends, 17, &[131, 3, 4], b""), Ipv4SourceRoute),
+        (build::ipv4(&ends, 17, &[137, 3, 4], b""), Ipv4SourceRoute),
+        (build::ipv4(&ends, 17, &[148, 4, 0, 0], &udp()[34..]), Ipv4OptionsDenied),
         (header(udp(), |h| h[6..8].copy_from_slice(&[0x20, 0])), Ipv4Fragment),
         (header(udp(), |h| h[6..8].copy_from_slice(&[0, 9])), Ipv4Fragment),
-        (from(Ipv4Addr::LOCALHOST), Ipv4SourceInvalid),
-        (from(GW_OUTSIDE), Ipv4SourceInvalid),
-        (to(Ipv4Addr::new(224, 0, 0, 5)), Ipv4DestinationInvalid),
+        (from(Ipv4Addr::LOCALHOST), Ipv4Loopback),
+        (to(Ipv4Addr::LOCALHOST), Ipv4Loopback),
+        (to(Ipv4Addr::new(0, 1, 2, 3)), Ipv4ThisNetwork),
+        (to(Ipv4Addr::new(240, 0, 0, 1)), Ipv4Reserved),
+        (from(Ipv4Addr::new(10, 1, 0, 255)), Ipv4SourceInvalid),
+        (from(GW_OUTSIDE), Ipv4SourceOurs),
+        (to(Ipv4Addr::new(224, 0, 0, 5)), Ipv4Multicast),
+        (to(Ipv4Addr::BROADCAST), Ipv4Broadcast),
+        (to(Ipv4Addr::new(10, 1, 0, 255)), Ipv4DirectedBroadcast),
+        (to(Ipv4Addr::new(198, 51, 100, 0)), Ipv4DirectedBroadcast),
         (ip(47, b"GRE"), ProtocolUnsupported),
         (ip(6, &[0; 19]), TcpTruncated),
         (with(tcp(SYN), 46, &[0x40]), TcpHeaderLength),
@@ -81,7 +92,6 @@ fn malformed() -> Vec<(Vec<u8>, DropReason)> {
         (ip(1, &[8, 0, 0]), IcmpTruncated),
         (with(ping(), 36, &[0xde, 0xad]), IcmpChecksum),
         (ip(1, &[13, 0, 0, 0, 0, 0, 0, 0]), IcmpTypeUnsupported),
-        (to(Ipv4Addr::new(10, 1, 0, 255)), NoRoute),
         (build::udp(&CLIENT.to(GW_INSIDE), 5000, 53, b""), LocalUnsupported),
         (tcp(ACK), TcpNoSession),
         (build::echo_reply(&ends, 1, 1, b"x"), IcmpNoSession),
@@ -258,7 +268,16 @@ fn shut_down() -> Drops {
     assert_eq!(gw.drops(), [("shutdown", 5)].into());
     gw.assert_balance(0);
     assert_eq!(gw.pool.live(), 0);
-    reasons(&gw)
+    let drops = reasons(&gw);
+
+    // So is what waits for its neighbour.
+    let mut gw = Gateway::new(MODES[0], &standard());
+    gw.inject(INSIDE, &build::udp(&CLIENT.to(STRANGER.addr), 5000, 53, b"?"));
+    gw.run();
+    gw.workers.remove(0).shut_down();
+    assert_eq!(gw.drops(), [("shutdown", 1)].into());
+    gw.assert_balance(0);
+    drops
 }
 
 #[test]
@@ -417,6 +436,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("ttl-exceeded", "scenario_gateway::time_runs_out"),
     ("fragmentation-needed", "scenario_gateway::fragmentation_needed"),
     ("neighbor-pending", "scenario_gateway::packets_wait_for_their_neighbour"),
+    ("no-route", "scenario_unreachable::there_is_no_route"),
     ("neighbor-unresolved", "scenario_gateway::a_neighbour_that_does_not_answer"),
     ("policy-deny", "scenario_flows::rules_in_their_order_and_default_deny"),
     ("tcp-state-invalid", "scenario_flows::what_no_tcp_session_admits"),

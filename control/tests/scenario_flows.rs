@@ -506,10 +506,23 @@ fn padding_does_not_travel_on() {
 fn sources_that_no_packet_may_have() {
     each_mode(|mode| {
         let mut gw = Gateway::new(mode, &standard());
-        for addr in [GW_OUTSIDE, Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST, Ipv4Addr::new(224, 0, 0, 1)] {
+        for (addr, reason) in [
+            (GW_OUTSIDE, DropReason::Ipv4SourceOurs),
+            (GW_INSIDE, DropReason::Ipv4SourceOurs),
+            (Ipv4Addr::LOCALHOST, DropReason::Ipv4Loopback),
+            (Ipv4Addr::new(0, 0, 0, 1), DropReason::Ipv4ThisNetwork),
+            (Ipv4Addr::new(250, 0, 0, 1), DropReason::Ipv4Reserved),
+            (Ipv4Addr::BROADCAST, DropReason::Ipv4SourceInvalid),
+            (Ipv4Addr::new(224, 0, 0, 1), DropReason::Ipv4SourceInvalid),
+            (Ipv4Addr::new(198, 51, 100, 255), DropReason::Ipv4SourceInvalid),
+            (Ipv4Addr::new(10, 1, 0, 0), DropReason::Ipv4SourceInvalid),
+        ] {
             let forged = Host { addr, ..CLIENT };
-            let frame = build::udp(&forged.to(SERVER.addr), 5000, 53, b"?");
-            gw.refuse(INSIDE, &frame, DropReason::Ipv4SourceInvalid);
+            // Whoever is called: a host further on, or the gateway, whose answer would go to everybody.
+            for to in [SERVER.addr, GW_INSIDE] {
+                gw.refuse(INSIDE, &build::udp(&forged.to(to), 5000, 53, b"?"), reason);
+                gw.refuse(INSIDE, &build::echo_request(&forged.to(to), 1, 1, b"?"), reason);
+            }
         }
         gw.assert_balance(0);
     });

@@ -280,7 +280,7 @@ fn what_is_wrong_or_about_nothing() {
             (about(&changed(19, 3)), DropReason::IcmpErrorNoSession),
             (
                 build::icmp_error(&Host { addr: GW_INSIDE, ..SERVER }.to(GW_OUTSIDE), 3, 1, 0, &good),
-                DropReason::Ipv4SourceInvalid,
+                DropReason::Ipv4SourceOurs,
             ),
             (build::icmp_error(&ends, 4, 0, 0, &good), DropReason::IcmpSourceQuench),
             (build::icmp_error(&ends, 5, 1, SERVER.addr.to_bits(), &good), DropReason::IcmpTypeUnsupported),

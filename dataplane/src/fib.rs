@@ -72,6 +72,8 @@ pub enum Lookup {
         /// Neighbour to resolve.
         next_hop: Ipv4Addr,
     },
+    /// It is the broadcast or the network address of a connected network.
+    Broadcast,
     /// No route.
     None,
 }
@@ -242,13 +244,14 @@ impl Fib {
         Self { routes: Arc::clone(&self.routes), adjacencies, hops }
     }
 
-    /// Where `dst` goes (host order): longest prefix first. Broadcast and network addresses of connected networks go
-    /// nowhere (RFC 1812 §5.3.5; but for /31, RFC 3021).
+    /// Where `dst` goes (host order): longest prefix first. Broadcast and network addresses of connected networks lead
+    /// to no host (RFC 1812 §5.3.5; but for /31, RFC 3021).
     #[inline]
     #[must_use]
     pub fn lookup(&self, dst: u32) -> Lookup {
         match self.routes.trie.get(dst) {
             Target::None => Lookup::None,
+            Target::Broadcast => Lookup::Broadcast,
             Target::Local(interface) => Lookup::Local(interface),
             Target::Connected(interface) => Lookup::Forward { interface, next_hop: Ipv4Addr::from_bits(dst) },
             Target::Via(interface, next_hop) => Lookup::Forward { interface, next_hop },
@@ -331,6 +334,7 @@ fn hops(interfaces: &[Interface], adjacencies: &AdjacencyTable) -> Vec<Hop> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     None,
+    Broadcast,
     Local(InterfaceId),
     Connected(InterfaceId),
     Via(InterfaceId, Ipv4Addr),
@@ -370,8 +374,8 @@ fn entries(interfaces: &[Interface], routes: &[Route]) -> Vec<Entry> {
     }
     for &(_, addr, len) in &addresses {
         if len < 31 {
-            out.push((addr & mask(len), 32, Target::None));
-            out.push((addr | !mask(len), 32, Target::None));
+            out.push((addr & mask(len), 32, Target::Broadcast));
+            out.push((addr | !mask(len), 32, Target::Broadcast));
         }
     }
     for &(id, addr, _) in &addresses {
@@ -495,8 +499,8 @@ mod tests {
         );
         assert_eq!(fib.lookup(ip("10.1.0.1")), Lookup::Local(InterfaceId(0)));
         assert_eq!(fib.lookup(ip("10.1.0.77")), forward(0, "10.1.0.77"));
-        assert_eq!(fib.lookup(ip("10.1.0.255")), Lookup::None);
-        assert_eq!(fib.lookup(ip("10.1.0.0")), Lookup::None);
+        assert_eq!(fib.lookup(ip("10.1.0.255")), Lookup::Broadcast);
+        assert_eq!(fib.lookup(ip("10.1.0.0")), Lookup::Broadcast);
         assert_eq!(fib.lookup(ip("10.2.0.0")), forward(0, "10.2.0.0"));
         assert_eq!(fib.lookup(ip("10.2.0.1")), Lookup::Local(InterfaceId(0)));
         assert_eq!(fib.lookup(ip("10.9.1.1")), forward(1, "198.51.100.3"));

@@ -17,6 +17,7 @@ pub use compiled::{Compiled, Memo, Verdict};
 pub use prefix::PrefixError;
 
 use crate::key::{Protocol, ZoneId};
+use crate::packet::IpOptions;
 use crate::view::State;
 use alg::Application;
 use core::net::{IpAddr, Ipv4Addr};
@@ -238,6 +239,33 @@ impl Default for AlgProfiles {
     }
 }
 
+/// What the gateway tells hosts of a zone, and takes from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneSettings {
+    /// Kinds of IP options that pass.
+    pub ip_options: IpOptions,
+    /// Whether they are told that a network or a host cannot be reached.
+    pub unreachables: bool,
+    /// Whether they are told that nothing listens at an address of the gateway: by a reset or a port unreachable.
+    pub closed_ports: ClosedPorts,
+}
+
+impl Default for ZoneSettings {
+    fn default() -> Self {
+        Self { ip_options: IpOptions::NONE, unreachables: true, closed_ports: ClosedPorts::Drop }
+    }
+}
+
+/// What the gateway answers where nothing of its own listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ClosedPorts {
+    /// Nothing.
+    #[default]
+    Drop,
+    /// As a host would: a TCP reset, an ICMP port unreachable.
+    Reject,
+}
+
 /// What becomes of the sessions that an older policy admitted. Control sees to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnCommit {
@@ -257,6 +285,8 @@ pub struct Policy {
     pub generation: u32,
     /// Zone names by [`ZoneId`].
     pub zones: Vec<String>,
+    /// What differs from the defaults by zone, by [`ZoneId`].
+    pub zone_settings: Vec<ZoneSettings>,
     /// Rules, first match wins; no match denies.
     pub rules: Vec<Rule>,
     /// Source NAT, first match wins.

@@ -8,6 +8,7 @@ use crate::fib::Fib;
 use crate::handoff::{Grid, Parcel};
 use crate::key::{InterfaceId, Tick, WorkerId};
 use crate::nat::{BindingId, Bindings, HoldDown};
+use crate::packet::icmp_error;
 use crate::packet::limit::TokenBucket;
 use crate::policy::{Memo, Policy};
 use crate::port::{BURST, Burst, Port};
@@ -20,8 +21,8 @@ use crate::stage::forward::{Carried, Plan, Way};
 use crate::stage::inspect::{self, Algs, Scratch};
 use crate::stage::lookup::{self, Owner};
 use crate::stage::open::Opening;
-use crate::stage::queue::Queue;
-use crate::stage::{Context, Fate, Item, forward, rewrite, route, track};
+use crate::stage::queue::{Queue, Waiting};
+use crate::stage::{Context, Fate, Item, Original, forward, rewrite, route, track};
 use crate::table::Direction;
 use crate::view::{CloseReason, State};
 use arc_swap::{ArcSwap, Cache};
@@ -199,7 +200,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
                 lost += 1;
             }
         }
-        lost += self.local.queue.retry(self.last, |_| true);
+        lost += self.local.queue.len();
         if let Some(lane) = self.shared.lane(self.local.id) {
             lane.counters.drop(DropReason::Shutdown, lost as u64);
         }
@@ -306,7 +307,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 let Item { buf, ingress, hops, .. } = item;
                 self.hand_off(cx, grid, to, Parcel { buf, plan: Plan::default(), ingress, hops });
             }
-            Ok(Fate::Wait { interface, next_hop }) => self.wait(cx, interface, next_hop, &item),
+            Ok(Fate::Wait { interface, next_hop }) => self.wait(cx, interface, next_hop, item),
             Ok(Fate::Answer) => {
                 self.count(cx, Counter::Local, 1);
                 self.transmit(cx, item.ingress, item.buf);
@@ -347,9 +348,15 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if let Some(fate) = self.check_ttl(cx, item) {
             return Ok(fate);
         }
-        let hop = route::of_session(cx, &hit)?;
+        let hop = match self.route(cx, &hit, item) {
+            Ok(hop) => hop,
+            Err(fate) => return Ok(fate),
+        };
         if let Some(fate) = self.check_mtu(cx, hop.interface, item) {
             return Ok(fate);
+        }
+        if hop.mac.is_none() {
+            item.original = Original::of(item);
         }
         let bytes = u32::from(item.parsed.ip_len);
         let state;
@@ -417,9 +424,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         cx: &Context<'_>,
         interface: InterfaceId,
         next_hop: core::net::Ipv4Addr,
-        item: &Item<P::Buf>,
+        item: Item<P::Buf>,
     ) {
-        if self.queue.push(cx.now, interface, next_hop, item.buf.bytes()) {
+        if self.queue.push(cx.now, interface, next_hop, item.buf.bytes(), item.original) {
             self.count(cx, Counter::Queued, 1);
             self.tell(cx, Event::NeighborNeeded { interface, next_hop });
         } else {
@@ -434,10 +441,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
         // Taken out, so that the queue can be walked while packets are sent.
         let mut queue = core::mem::replace(&mut self.queue, Queue::hollow());
-        let given_up = queue.retry(cx.now, |waiting| {
+        let given_up = queue.retry(cx.now, |waiting, late| {
             let Some(adjacency) =
                 cx.fib.adjacency_for(waiting.interface, waiting.next_hop).and_then(|id| cx.fib.adjacency(id))
             else {
+                if late {
+                    self.give_up(cx, waiting);
+                }
                 return false;
             };
             let hop = crate::stage::NextHop {
@@ -459,6 +469,17 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         self.queue = queue;
         if given_up > 0 {
             self.drop(cx, DropReason::NeighborUnresolved, given_up);
+        }
+    }
+
+    /// Tells the sender of a packet that its next hop does not answer (RFC 1812 §5.2.7.1, RFC 1122 §2.3.2.2).
+    fn give_up(&mut self, cx: &Context<'_>, waiting: &Waiting) {
+        let Some(Original { ingress, zone, parsed, head }) = &waiting.original else { return };
+        let Some(mut buf) = self.copy_of(cx, head) else { return };
+        let reason = DropReason::NeighborUnresolved;
+        let fate = self.unreachable(cx, reason, icmp_error::HOST, (*ingress, *zone), (&mut buf, parsed));
+        if matches!(fate, Fate::Error(_)) {
+            self.transmit(cx, *ingress, buf);
         }
     }
 

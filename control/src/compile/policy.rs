@@ -74,6 +74,7 @@ pub fn compile_policy(
     let mut policy = Policy {
         generation,
         zones: config.zones.clone(),
+        zone_settings: config.zone_settings.clone(),
         interface_nat,
         destination_nat,
         translated,

@@ -4,7 +4,7 @@ use super::source::Place;
 use core::net::Ipv4Addr;
 use dataplane::device::Device;
 use dataplane::key::{InterfaceId, ZoneId};
-use dataplane::policy::{Action, Addresses, AlgMode, OnCommit, Prefix, Service, Timeouts};
+use dataplane::policy::{Action, Addresses, AlgMode, OnCommit, Prefix, Service, Timeouts, ZoneSettings};
 use ipnet::Ipv4Net;
 use std::path::PathBuf;
 
@@ -26,6 +26,8 @@ pub struct Config {
     /// Zone names by [`ZoneId`]: those of interfaces in their order, then those that are only declared. A reload
     /// cannot change interfaces, so the zone that a session came from keeps its number.
     pub zones: Vec<String>,
+    /// What `[[zone]]` says, by [`ZoneId`].
+    pub zone_settings: Vec<ZoneSettings>,
     /// `[[address]]`.
     pub addresses: Vec<AddressSet>,
     /// `[[service]]`; predefined ones are not among them.

@@ -79,7 +79,8 @@ impl World {
         ip(&format!("-n {server} addr add {SERVER}/24 dev eth0"));
     }
 
-    /// Makes the server a router too, to a host behind it over a link of that MTU. It knows no way back to the client.
+    /// Makes the server a router too, to a host behind it. The router's way there has that MTU; the host does not know
+    /// it, nor a way back to the client.
     pub fn beyond(&self, mtu: u16) {
         let (server, far) = (name(Place::Server), name(Place::Far));
         ip(&format!("netns add {far}"));
@@ -87,10 +88,9 @@ impl World {
         self.sysctl(&far, "net.ipv6.conf.default.disable_ipv6=1");
         ip(&format!("-n {far} link set lo up"));
         cable(&far, &server, "far0");
-        for (namespace, interface, address) in [(&far, "eth0", FAR), (&server, "far0", "203.0.113.1")] {
-            ip(&format!("-n {namespace} link set {interface} mtu {mtu}"));
-            ip(&format!("-n {namespace} addr add {address}/24 dev {interface}"));
-        }
+        ip(&format!("-n {far} addr add {FAR}/24 dev eth0"));
+        ip(&format!("-n {server} addr add 203.0.113.1/24 dev far0"));
+        ip(&format!("-n {server} link set far0 mtu {mtu}"));
         ip(&format!("-n {far} route add default via 203.0.113.1"));
         self.set(Place::Server, "net.ipv4.ip_forward=1");
     }

@@ -181,6 +181,11 @@ impl<R: Records> Gateway<R> {
         self.run();
     }
 
+    /// Publishes other routes and neighbours, as a reload does.
+    pub fn reroute(&mut self, text: &str) {
+        self.core.publish_network(&compile_interfaces(&parse_config(text), &[]));
+    }
+
     /// The worker that a packet with this key should go to.
     fn owner_of(&self, key: &FlowKey) -> WorkerId {
         let (table, arena) = (&self.shared.table, &self.shared.arena);

@@ -11,6 +11,15 @@ use crate::buf::PacketBuf;
 use crate::key::Protocol;
 use core::net::Ipv4Addr;
 
+/// "Net unreachable" (RFC 792).
+pub const NET: u8 = 0;
+/// "Host unreachable" (RFC 792).
+pub const HOST: u8 = 1;
+/// "Port unreachable" (RFC 792).
+pub const PORT: u8 = 3;
+/// "Communication administratively prohibited" (RFC 1812 §5.2.7.1).
+pub const PROHIBITED: u8 = 13;
+
 /// Largest ICMP error, in bytes of IP (RFC 1812 §4.3.2.3).
 pub const MAX_ERROR: usize = 576;
 /// What an error has before its quotation.
@@ -35,7 +44,7 @@ pub fn fragmentation_needed<B: PacketBuf>(buf: &mut B, p: &Parsed, gateway: Ipv4
 }
 
 /// Turns the packet into "destination unreachable" (type 3) with a code of RFC 792 or RFC 1812 §5.2.7.1. False, and
-/// nothing changed, if no error may be sent about it.
+/// nothing changed, if no error may be sent about it. The frame may hold the start of the packet alone.
 #[must_use]
 pub fn unreachable<B: PacketBuf>(buf: &mut B, p: &Parsed, gateway: Ipv4Addr, code: u8) -> bool {
     error(buf, p, gateway, icmp::UNREACHABLE, code, 0).is_some()
@@ -62,13 +71,14 @@ fn error<B: PacketBuf>(
     rest: u32,
 ) -> Option<()> {
     let frame = buf.bytes();
-    if !may_answer(frame, p) || usize::from(p.l3) != ETHERNET_LEN || frame.len() < p.frame_len() {
+    if !may_answer(frame, p) || usize::from(p.l3) != ETHERNET_LEN {
         return None;
     }
     let (ours, theirs) = (bytes::<6>(frame, 0)?, bytes::<6>(frame, 6)?);
     let (ethertype, sender) = (get16(frame, 12)?, get32(frame, usize::from(p.l3) + 12)?);
-    let quote = usize::from(p.ip_len).min(MAX_ERROR - GROWTH);
-    let excess = frame.len() - ETHERNET_LEN - quote;
+    let there = frame.len().checked_sub(ETHERNET_LEN)?;
+    let quote = usize::from(p.ip_len).min(MAX_ERROR - GROWTH).min(there);
+    let excess = there - quote;
     if !buf.prepend(GROWTH) || !buf.trim_back(excess) {
         return None;
     }

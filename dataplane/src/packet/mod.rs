@@ -8,12 +8,14 @@ pub mod build;
 pub mod checksum;
 mod field;
 pub mod icmp_error;
+pub mod ip_options;
 pub mod limit;
 pub mod parse;
 pub mod quote;
 pub mod reset;
 pub mod rewrite;
 
+pub use ip_options::IpOptions;
 pub use parse::{Parse, Parsed, parse};
 pub use quote::Quoted;
 

@@ -9,7 +9,7 @@
 //! through; inspection verifies them first).
 
 use super::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ICMP_LEN, IPV4_LEN, TCP_LEN, UDP_LEN};
-use super::{Quoted, checksum, flag, icmp};
+use super::{IpOptions, Quoted, checksum, flag, icmp};
 use crate::drop_reason::DropReason;
 use crate::key::{Addrs, FlowKey, Protocol, ZoneId};
 use core::ops::Range;
@@ -52,8 +52,8 @@ pub struct Parsed {
     pub tcp_flags: u8,
     /// ICMP: the type, see [`icmp`].
     pub icmp_type: u8,
-    /// The IP header has options.
-    pub has_options: bool,
+    /// Options of the IP header.
+    pub options: IpOptions,
     /// Don't fragment.
     pub df: bool,
 }
@@ -167,6 +167,7 @@ fn ethernet(frame: &[u8], our_mac: [u8; 6]) -> Result<Parse, DropReason> {
     }
     match u16::from_be_bytes([t0, t1]) {
         // RFC 1812 §5.3.4: a router does not forward what came as a link-layer broadcast.
+        ETHERTYPE_IPV4 if [d0, d1, d2, d3, d4, d5] == [0xFF; 6] => Err(DropReason::EthBroadcast),
         ETHERTYPE_IPV4 if group => Err(DropReason::EthMulticast),
         ETHERTYPE_IPV4 => {
             let parsed = ipv4(body)?;
@@ -206,15 +207,10 @@ fn ipv4(body: &[u8]) -> Result<Parsed, DropReason> {
     let Some(segment) = body.get(header_len..usize::from(ip_len)) else {
         return Err(DropReason::Ipv4TotalLength);
     };
-    options(header.get(IPV4_LEN..).unwrap_or(&[]))?;
+    let options = IpOptions::read(header.get(IPV4_LEN..).unwrap_or(&[]))?;
     let src = u32::from_be_bytes([h[12], h[13], h[14], h[15]]);
     let dst = u32::from_be_bytes([h[16], h[17], h[18], h[19]]);
-    if !is_host(src) {
-        return Err(DropReason::Ipv4SourceInvalid);
-    }
-    if !is_host(dst) {
-        return Err(DropReason::Ipv4DestinationInvalid);
-    }
+    addresses(src, dst)?;
     let fragment = u16::from_be_bytes([h[6], h[7]]);
     if fragment & 0x3FFF != 0 {
         return Err(DropReason::Ipv4Fragment);
@@ -239,7 +235,7 @@ fn ipv4(body: &[u8]) -> Result<Parsed, DropReason> {
         ttl: h[8],
         tcp_flags: 0,
         icmp_type: 0,
-        has_options: header_len > IPV4_LEN,
+        options,
         df: fragment & 0x4000 != 0,
     };
     match protocol {
@@ -258,22 +254,22 @@ pub(crate) const fn is_host(addr: u32) -> bool {
     net != 0 && net != 127 && net < 224
 }
 
-/// RFC 791 §3.1: the options end with the header or at End of Option List, and each fits. Source routes are refused
-/// (RFC 7126 §4.3, §4.4: a source route goes around policy); the others pass untouched.
-fn options(mut rest: &[u8]) -> Result<(), DropReason> {
-    const END: u8 = 0;
-    const NOP: u8 = 1;
-    const LOOSE_SOURCE_ROUTE: u8 = 131;
-    const STRICT_SOURCE_ROUTE: u8 = 137;
-    // Every turn takes a byte or more of at most 40.
-    loop {
-        rest = match *rest {
-            [] | [END, ..] => return Ok(()),
-            [NOP, ref tail @ ..] => tail,
-            [LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE, ..] => return Err(DropReason::Ipv4Options),
-            [_, len @ 2..=u8::MAX, ..] => rest.get(usize::from(len)..).ok_or(DropReason::Ipv4Options)?,
-            _ => return Err(DropReason::Ipv4Options),
-        };
+/// RFC 1812 §5.3.7, §4.2.3.1: "this network", loopback and the reserved addresses are no host's; multicasts and the
+/// limited broadcast are not routed here, and nothing comes from them.
+fn addresses(src: u32, dst: u32) -> Result<(), DropReason> {
+    for addr in [src, dst] {
+        match addr >> 24 {
+            0 => return Err(DropReason::Ipv4ThisNetwork),
+            127 => return Err(DropReason::Ipv4Loopback),
+            240.. if addr != u32::MAX => return Err(DropReason::Ipv4Reserved),
+            _ => {}
+        }
+    }
+    match (src >> 24, dst >> 24) {
+        (224.., _) => Err(DropReason::Ipv4SourceInvalid),
+        (_, 224..=239) => Err(DropReason::Ipv4Multicast),
+        (_, 240..) => Err(DropReason::Ipv4Broadcast),
+        _ => Ok(()),
     }
 }
 

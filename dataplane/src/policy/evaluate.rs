@@ -2,7 +2,7 @@
 
 use super::{
     Addresses, AlgMode, AlgProfiles, Decision, DestinationNat, NatAddress, Policy, PoolAddr, Prefix, Query,
-    Rule, Service, SourceNat,
+    Rule, Service, SourceNat, ZoneSettings,
 };
 use crate::key::{InterfaceId, Protocol, ZoneId};
 use alg::Application;
@@ -21,6 +21,12 @@ impl Policy {
         let first = |(number, rule): (usize, &'_ Rule)| rule.matches(query).map(|named| (number, named));
         let first = self.rules.iter().enumerate().find_map(first);
         self.word_of(first.and_then(|(number, named)| Some((number, self.rules.get(number)?, named))), query)
+    }
+
+    /// What holds for a zone.
+    #[must_use]
+    pub fn zone(&self, zone: ZoneId) -> ZoneSettings {
+        self.zone_settings.get(usize::from(zone.0)).copied().unwrap_or_default()
     }
 
     /// Source NAT of a session: the first entry that matches.

@@ -7,6 +7,7 @@ use crate::buf::BufPool;
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
+use crate::fib::Lookup;
 use crate::key::{Addrs, Protocol};
 use crate::nat::{BindError, BindingId, BindingKey};
 use crate::packet::{Parsed, flag, icmp};
@@ -94,10 +95,17 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         {
             return self.admit_child(cx, item, &met);
         }
+        route::check_source(cx, item.parsed.src)?;
         let called = Ipv4Addr::from_bits(item.parsed.dst);
         let destination =
             cx.policy.destination_nat(item.key.scope, called, item.key.protocol, item.key.dport);
-        if destination.is_none() && (cx.fib.is_local(item.parsed.dst) || cx.policy.is_translated(called)) {
+        let there = cx.fib.lookup(item.parsed.dst);
+        // Before anything may answer it (RFC 1122 §3.2.2).
+        if there == Lookup::Broadcast {
+            return Err(DropReason::Ipv4DirectedBroadcast);
+        }
+        let is_local = matches!(there, Lookup::Local(_));
+        if destination.is_none() && (is_local || cx.policy.is_translated(called)) {
             if let Some(admission) = self.look_again(cx, item)? {
                 return Ok(admission);
             }
@@ -112,11 +120,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             }
             opened => opened?,
         };
-        if cx.fib.is_local(item.parsed.src) {
-            return Err(DropReason::Ipv4SourceInvalid);
-        }
         let (host, port) = destination.unwrap_or((called, item.key.dport));
-        let hop = route::next_hop(cx, host.to_bits())?;
+        let hop = match route::next_hop(cx, host.to_bits()) {
+            Ok(hop) => hop,
+            Err(reason) => return Ok(Admission::Fate(self.no_route(cx, reason, item))),
+        };
         let to = cx.fib.interface(hop.interface).ok_or(DropReason::TxNoPort)?.zone;
         let from = item.key.scope;
         let query = Query {

@@ -6,26 +6,33 @@ use crate::drop_reason::DropReason;
 use crate::key::Protocol;
 use crate::nat::ports::FIRST_PORT;
 use crate::packet::{icmp, icmp_error, reset};
+use crate::policy::ClosedPorts;
 use crate::port::Port;
 use crate::stage::{Context, Fate, Item};
 use crate::worker::Local;
 use core::net::Ipv4Addr;
 
-/// RFC 1812 §5.2.7.1: communication administratively prohibited.
-const PROHIBITED: u8 = 13;
-
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// Drops a packet and tells its sender: TCP as a closed port would, anything else by ICMP. Both count against the
     /// rate of ICMP errors.
     pub(crate) fn reject(&mut self, cx: &Context<'_>, item: &mut Item<P::Buf>) -> Fate {
+        self.tell_sender(cx, DropReason::PolicyDeny, icmp_error::PROHIBITED, item)
+    }
+
+    fn tell_sender(
+        &mut self,
+        cx: &Context<'_>,
+        reason: DropReason,
+        code: u8,
+        item: &mut Item<P::Buf>,
+    ) -> Fate {
         let gateway = cx.fib.primary(item.ingress);
-        let reason = DropReason::PolicyDeny;
         let (buf, parsed) = (&mut item.buf, &item.parsed);
         if parsed.protocol == Protocol::Tcp {
             return self.error(cx, reason, Counter::Resets, gateway, |_| reset::reset_reply(buf, parsed));
         }
         self.error(cx, reason, Counter::IcmpErrors, gateway, |gw| {
-            icmp_error::unreachable(buf, parsed, gw, PROHIBITED)
+            icmp_error::unreachable(buf, parsed, gw, code)
         })
     }
 
@@ -47,6 +54,15 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             || item.parsed.dport >= FIRST_PORT
                 && (cx.policy.is_translated(dst)
                     || cx.policy.interface_nat.iter().flatten().any(|n| n.addr == dst));
-        Err(if translated { DropReason::NatNoSession } else { DropReason::LocalUnsupported })
+        if translated {
+            // Somebody may be about to open a session there from inside (RFC 5382 REQ-4): no answer.
+            return Err(DropReason::NatNoSession);
+        }
+        match cx.policy.zone(item.key.scope).closed_ports {
+            ClosedPorts::Drop => Err(DropReason::LocalUnsupported),
+            ClosedPorts::Reject => {
+                Ok(self.tell_sender(cx, DropReason::LocalUnsupported, icmp_error::PORT, item))
+            }
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::stage::pinhole::{Publisher, endpoints, release, side};
 use crate::stage::{Context, Fate, Hit, Item, NextHop, rewrite, route};
 use crate::stream::engine::Payload;
 use crate::stream::{Engine, Outcome, Segment};
+use crate::table::Direction;
 use crate::view::{CloseReason, State};
 use crate::worker::Local;
 use alg::{Answer, Denial, Profile, Tables};

@@ -16,14 +16,16 @@ pub mod rewrite;
 pub mod route;
 pub mod track;
 
+use crate::buf::PacketBuf;
 use crate::event::Ref;
 use crate::fib::Fib;
-use crate::key::{FlowKey, InterfaceId, Tick, WorkerId};
+use crate::key::{FlowKey, InterfaceId, Tick, WorkerId, ZoneId};
 use crate::packet::Parsed;
 use crate::policy::Policy;
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::table::{Direction, Hash};
+use arrayvec::ArrayVec;
 use core::net::Ipv4Addr;
 
 /// A packet and what is known of it.
@@ -42,6 +44,36 @@ pub struct Item<B> {
     pub target: Option<(Ref, Direction)>,
     /// How often it was handed on.
     pub hops: u8,
+    /// How it arrived, if it will wait for its next hop.
+    pub original: Option<Original>,
+}
+
+/// What is kept of a packet as it arrived: enough to tell its sender that it could not be delivered.
+#[derive(Clone, Debug)]
+pub struct Original {
+    /// Where it came in.
+    pub ingress: InterfaceId,
+    /// The zone that it came from.
+    pub zone: ZoneId,
+    /// Its headers.
+    pub parsed: Parsed,
+    /// The start of its frame.
+    pub head: ArrayVec<u8, MOST_KEPT>,
+}
+
+/// Bytes that are kept of a packet that waits: Ethernet, the longest IPv4 header, and more than the eight bytes behind
+/// it that an ICMP error must quote (RFC 792).
+pub const MOST_KEPT: usize = 128;
+
+impl Original {
+    /// Of a packet that nothing was changed in yet. None for an ICMP error, about which nobody is told.
+    pub(crate) fn of<B: PacketBuf>(item: &Item<B>) -> Option<Self> {
+        let frame = item.buf.bytes();
+        let mut head = ArrayVec::new();
+        head.try_extend_from_slice(frame.get(..MOST_KEPT).unwrap_or(frame)).ok()?;
+        let keep = !item.parsed.is_icmp_error();
+        keep.then(|| Self { ingress: item.ingress, zone: item.key.scope, parsed: item.parsed, head })
+    }
 }
 
 /// What a stage may look at.

@@ -99,7 +99,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             && is_host(source)
             && is_host(destination);
         let called = Ipv4Addr::from_bits(destination);
-        if !plain || cx.policy.is_translated(called) || cx.fib.is_local(source) {
+        if !plain || cx.policy.is_translated(called) || route::check_source(cx, source).is_err() {
             return None;
         }
         let hop = route::next_hop(cx, destination).ok()?;

@@ -43,10 +43,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if item.parsed.has(flag::RST) {
             return Err(DropReason::TcpNoSession);
         }
-        if cx.fib.is_local(item.parsed.src) {
-            return Err(DropReason::Ipv4SourceInvalid);
-        }
-        let hop = route::next_hop(cx, item.parsed.dst)?;
+        let hop = match route::next_hop(cx, item.parsed.dst) {
+            Ok(hop) => hop,
+            Err(reason) => return Ok(Admission::Fate(self.no_route(cx, reason, item))),
+        };
         let egress = cx.fib.interface(hop.interface).ok_or(DropReason::TxNoPort)?.zone;
         // Without translation both directions of a tuple have the same home.
         let home = cx.shared.home.of_tuple(&item.key);

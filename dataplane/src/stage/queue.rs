@@ -4,6 +4,7 @@
 //! neighbour, and gives up after a while.
 
 use crate::key::{InterfaceId, Tick};
+use crate::stage::Original;
 use arrayvec::ArrayVec;
 use core::net::Ipv4Addr;
 
@@ -25,6 +26,8 @@ pub(crate) struct Waiting {
     since: Tick,
     /// The frame, rewritten but for its L2 header.
     pub(crate) frame: ArrayVec<u8, MAX_FRAME>,
+    /// How it arrived, to tell its sender if it cannot be delivered.
+    pub(crate) original: Option<Original>,
 }
 
 /// The slots of one worker.
@@ -54,6 +57,7 @@ impl Queue {
         interface: InterfaceId,
         next_hop: Ipv4Addr,
         frame: &[u8],
+        original: Option<Original>,
     ) -> bool {
         let same = |w: &&Waiting| w.interface == interface && w.next_hop == next_hop;
         if self.slots.iter().flatten().filter(same).count() >= PER_NEXT_HOP {
@@ -64,28 +68,31 @@ impl Queue {
         if copy.try_extend_from_slice(frame).is_err() {
             return false;
         }
-        *slot = Some(Waiting { interface, next_hop, since: now, frame: copy });
+        *slot = Some(Waiting { interface, next_hop, since: now, frame: copy, original });
         self.used += 1;
         true
     }
 
-    /// Gives each waiting packet to `ready`, which says whether it is done with it; takes out what is done and what has
-    /// waited too long. Answers how many gave up.
-    pub(crate) fn retry(&mut self, now: Tick, mut ready: impl FnMut(&Waiting) -> bool) -> usize {
+    /// Gives each waiting packet to `step`, with whether it has waited too long; `step` says whether it is done with it.
+    /// Takes out what is done and what is late. Answers how many were late and not done.
+    pub(crate) fn retry(&mut self, now: Tick, mut step: impl FnMut(&Waiting, bool) -> bool) -> usize {
         let mut given_up = 0;
         for slot in &mut self.slots {
             let Some(waiting) = slot else { continue };
             let late = now.since(waiting.since) >= PATIENCE;
-            if ready(waiting) {
+            let done = step(waiting, late);
+            if done || late {
                 *slot = None;
                 self.used -= 1;
-            } else if late {
-                *slot = None;
-                self.used -= 1;
-                given_up += 1;
+                given_up += usize::from(!done);
             }
         }
         given_up
+    }
+
+    /// How many wait.
+    pub(crate) const fn len(&self) -> usize {
+        self.used
     }
 }
 
@@ -100,14 +107,14 @@ mod tests {
         for n in 0..20 {
             for _ in 0..PER_NEXT_HOP {
                 let fits = q.used < SLOTS;
-                assert_eq!(q.push(Tick(5), InterfaceId(0), hop(n), b"frame"), fits);
+                assert_eq!(q.push(Tick(5), InterfaceId(0), hop(n), b"frame", None), fits);
             }
-            assert!(!q.push(Tick(5), InterfaceId(0), hop(n), b"frame"));
+            assert!(!q.push(Tick(5), InterfaceId(0), hop(n), b"frame", None));
         }
-        assert_eq!(q.retry(Tick(6), |w| w.next_hop == hop(3)), 0);
+        assert_eq!(q.retry(Tick(6), |w, _| w.next_hop == hop(3)), 0);
         assert_eq!(q.used, SLOTS - PER_NEXT_HOP);
-        assert!(!q.push(Tick(6), InterfaceId(0), hop(3), &[0; MAX_FRAME + 1]), "too long");
-        assert_eq!(q.retry(Tick(5 + PATIENCE), |_| false), SLOTS - PER_NEXT_HOP);
+        assert!(!q.push(Tick(6), InterfaceId(0), hop(3), &[0; MAX_FRAME + 1], None), "too long");
+        assert_eq!(q.retry(Tick(5 + PATIENCE), |_, late| !late), SLOTS - PER_NEXT_HOP);
         assert!(q.is_empty());
     }
 }

@@ -39,6 +39,10 @@ impl<P: Port, A: crate::buf::BufPool<Buf = P::Buf>> Local<P, A> {
             Parse::Ip(parsed) => (parsed, parsed.key(interface.zone)),
             Parse::Error(parsed, quoted) => (parsed, quoted.answer_key(interface.zone)),
         };
+        if !cx.policy.zone(interface.zone).ip_options.contain(parsed.options) {
+            self.drop(cx, DropReason::Ipv4OptionsDenied, 1);
+            return None;
+        }
         // What the frame has behind the IP packet is padding: it must not travel on.
         let padding = buf.bytes().len().saturating_sub(parsed.frame_len());
         if !buf.trim_back(padding) {
@@ -46,7 +50,7 @@ impl<P: Port, A: crate::buf::BufPool<Buf = P::Buf>> Local<P, A> {
             return None;
         }
         let hash = cx.shared.table.hash(&key);
-        Some(Item { buf, ingress, parsed, key, hash, target: None, hops })
+        Some(Item { buf, ingress, parsed, key, hash, target: None, hops, original: None })
     }
 
     fn punt(&mut self, cx: &Context<'_>, interface: InterfaceId, buf: &P::Buf) {

@@ -23,9 +23,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             lookup::Owner::Other(worker) => return Ok(Fate::HandOff(worker)),
             lookup::Owner::Nobody => return Err(DropReason::IcmpErrorNoSession),
         };
-        if cx.fib.is_local(item.parsed.src) {
-            return Err(DropReason::Ipv4SourceInvalid);
-        }
+        route::check_source(cx, item.parsed.src)?;
         // No error answers an error (RFC 1122 §3.2.2).
         if item.parsed.ttl <= 1 {
             return Err(DropReason::TtlExceeded);

@@ -7,8 +7,8 @@ use crate::buf::{BufPool, PacketBuf};
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::fib::Lookup;
-use crate::key::{Addrs, InterfaceId};
-use crate::packet::icmp_error;
+use crate::key::{Addrs, InterfaceId, ZoneId};
+use crate::packet::{Parsed, icmp_error};
 use crate::port::Port;
 use crate::stage::{Context, Fate, Hit, Item, NextHop};
 use crate::worker::Local;
@@ -26,7 +26,17 @@ pub(crate) fn next_hop(cx: &Context<'_>, destination: u32) -> Result<NextHop, Dr
             Ok(NextHop { interface, next_hop, mac })
         }
         Lookup::Local(_) => Err(DropReason::LocalUnsupported),
+        Lookup::Broadcast => Err(DropReason::Ipv4DirectedBroadcast),
         Lookup::None => Err(DropReason::NoRoute),
+    }
+}
+
+/// Nothing comes from the gateway's own addresses, nor from broadcast addresses of its networks (RFC 1812 §5.3.7).
+pub(crate) fn check_source(cx: &Context<'_>, source: u32) -> Result<(), DropReason> {
+    match cx.fib.lookup(source) {
+        Lookup::Local(_) => Err(DropReason::Ipv4SourceOurs),
+        Lookup::Broadcast => Err(DropReason::Ipv4SourceInvalid),
+        Lookup::Forward { .. } | Lookup::None => Ok(()),
     }
 }
 
@@ -93,6 +103,43 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         Some(self.error(cx, DropReason::FragmentationNeeded, Counter::IcmpErrors, gateway, |gw| {
             icmp_error::fragmentation_needed(&mut item.buf, &item.parsed, gw, mtu)
         }))
+    }
+
+    /// Drops a packet that cannot be delivered, and says so to its sender where its zone wants that: "destination
+    /// unreachable" with a code of RFC 792 (RFC 1812 §5.2.7.1).
+    pub(crate) fn unreachable(
+        &mut self,
+        cx: &Context<'_>,
+        reason: DropReason,
+        code: u8,
+        (ingress, zone): (InterfaceId, ZoneId),
+        (buf, parsed): (&mut P::Buf, &Parsed),
+    ) -> Fate {
+        let gateway = cx.fib.primary(ingress).filter(|_| cx.policy.zone(zone).unreachables);
+        self.error(cx, reason, Counter::IcmpErrors, gateway, |gw| {
+            icmp_error::unreachable(buf, parsed, gw, code)
+        })
+    }
+
+    /// The next hop of a session's packet; where its route is gone, its sender is told.
+    pub(crate) fn route(
+        &mut self,
+        cx: &Context<'_>,
+        hit: &Hit<'_>,
+        item: &mut Item<P::Buf>,
+    ) -> Result<NextHop, Fate> {
+        of_session(cx, hit).map_err(|reason| self.no_route(cx, reason, item))
+    }
+
+    /// What becomes of a packet without a next hop.
+    pub(crate) fn no_route(&mut self, cx: &Context<'_>, reason: DropReason, item: &mut Item<P::Buf>) -> Fate {
+        match reason {
+            DropReason::NoRoute => {
+                let from = (item.ingress, item.key.scope);
+                self.unreachable(cx, reason, icmp_error::NET, from, (&mut item.buf, &item.parsed))
+            }
+            reason => Fate::Drop(reason),
+        }
     }
 
     /// Turns a packet into an ICMP error, or a reset, if there is an address to send it from and the rate allows.

@@ -48,7 +48,8 @@ pub(super) fn read(source: Source<'_>) -> Result<Config, Report> {
     let top = reader.open(&FILE, root.get_ref(), 0..0);
 
     let interfaces = network::tables(&mut reader, &top);
-    let zones = objects::zones(&mut reader, &top, &interfaces);
+    let objects::Zones { names: zones, settings: zone_settings } =
+        objects::zones(&mut reader, &top, &interfaces);
     let network = network::read(&mut reader, &top, &interfaces, &zones);
     let addresses = objects::addresses(&mut reader, &top);
     let services = objects::services(&mut reader, &top);
@@ -64,6 +65,7 @@ pub(super) fn read(source: Source<'_>) -> Result<Config, Report> {
         routes: network.routes,
         neighbors: network.neighbors,
         zones: zones.into_iter().map(str::to_owned).collect(),
+        zone_settings,
         addresses,
         services,
         algs,

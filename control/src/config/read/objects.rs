@@ -7,33 +7,80 @@ use crate::config::services::{self, PREDEFINED};
 use crate::config::values;
 use alg::Application;
 use dataplane::key::Protocol;
-use dataplane::policy::{AlgMode, AlgProfiles, MAX_ZONES, Prefix, Service};
+use dataplane::packet::IpOptions;
+use dataplane::policy::{AlgMode, AlgProfiles, ClosedPorts, MAX_ZONES, Prefix, Service, ZoneSettings};
 
-static ZONE: Schema = Schema { table: "[[zone]]", keys: &["name"], later: &[] };
+static ZONE: Schema =
+    Schema { table: "[[zone]]", keys: &["name", "ip_options", "unreachables", "closed_ports"], later: &[] };
+
+/// Zones by number: names, and what differs from the defaults.
+#[derive(Default)]
+pub(super) struct Zones<'t> {
+    pub(super) names: Vec<&'t str>,
+    pub(super) settings: Vec<ZoneSettings>,
+}
+
+impl<'t> Zones<'t> {
+    /// The zone of this name; a new one if there is none.
+    fn take(&mut self, name: &'t str) -> Option<&mut ZoneSettings> {
+        let number = self.names.iter().position(|known| *known == name).unwrap_or_else(|| {
+            self.names.push(name);
+            self.settings.push(ZoneSettings::default());
+            self.names.len() - 1
+        });
+        self.settings.get_mut(number)
+    }
+}
 
 /// All zones: those of interfaces in their order, then those that are only declared.
-pub(super) fn zones<'t>(reader: &mut Reader<'t>, top: &Table<'t>, interfaces: &[Table<'t>]) -> Vec<&'t str> {
-    let mut zones: Vec<&'t str> = Vec::new();
+pub(super) fn zones<'t>(reader: &mut Reader<'t>, top: &Table<'t>, interfaces: &[Table<'t>]) -> Zones<'t> {
+    let mut zones = Zones::default();
     // The interfaces' own pass, later, notes what is wrong with their zones.
-    for name in interfaces.iter().take(MAX_ZONES).filter_map(|table| table.peek("zone")) {
-        if !zones.contains(&name) {
-            zones.push(name);
+    for name in interfaces.iter().filter_map(|table| table.peek("zone")) {
+        if zones.names.len() < MAX_ZONES || zones.names.contains(&name) {
+            zones.take(name);
         }
     }
     let mut names = Names::new("zone");
     for table in reader.items(top, "zone", &ZONE) {
+        let settings = zone_settings(reader, &table);
         let Some(name) = reader.need_string(&table, "name", "the zone's name") else { continue };
         values::name(reader, "zone name", &name);
         names.take(reader, &name);
-        if !zones.contains(&name.text) {
-            zones.push(name.text);
+        if let Some(place) = zones.take(name.text) {
+            *place = settings;
         }
-        if zones.len() > MAX_ZONES {
+        if zones.names.len() > MAX_ZONES {
             reader.conflict(&name.span, "one zone too many".into(), format!("at most {MAX_ZONES}"));
             break;
         }
     }
     zones
+}
+
+const IP_OPTIONS: [(&str, IpOptions); 7] = [
+    ("none", IpOptions::NONE),
+    ("record-route", IpOptions::RECORD_ROUTE),
+    ("timestamp", IpOptions::TIMESTAMP),
+    ("router-alert", IpOptions::ROUTER_ALERT),
+    ("security", IpOptions::SECURITY),
+    ("other", IpOptions::OTHER),
+    ("any", IpOptions::ANY),
+];
+
+fn zone_settings<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> ZoneSettings {
+    let mut settings = ZoneSettings::default();
+    let expected = "the kinds that pass, such as \"record-route\"";
+    for text in reader.strings(table, "ip_options", expected).unwrap_or_default() {
+        let kind = reader.word(&text, "IP option", &IP_OPTIONS, &[]).unwrap_or_default();
+        settings.ip_options = settings.ip_options.with(kind);
+    }
+    settings.unreachables = reader.boolean(table, "unreachables").unwrap_or(settings.unreachables);
+    if let Some(text) = reader.string(table, "closed_ports", "one of drop, reject") {
+        let words = [("drop", ClosedPorts::Drop), ("reject", ClosedPorts::Reject)];
+        settings.closed_ports = reader.word(&text, "closed_ports", &words, &[]).unwrap_or_default();
+    }
+    settings
 }
 
 const ADDRESS_MEMBERS: &str = "the names of addresses that stand above";

@@ -1,5 +1,6 @@
 use super::*;
 use crate::key::{FlowKey, Protocol, ZoneId};
+use crate::packet::IpOptions;
 use crate::packet::build::{self, Tcp};
 use crate::packet::flag::{ACK, ECE, FIN, PSH, RST, SYN, URG};
 use proptest::prelude::*;
@@ -26,7 +27,7 @@ fn tcp_fields() {
     assert_eq!(p.key(ZoneId(3)), key(Protocol::Tcp, 4000, 21));
     assert_eq!((p.seq, p.ack, p.tcp_flags, p.window), (0xDEAD_BEEF, 7, PSH | ACK, 99));
     assert_eq!(&f[p.payload_range()], b"USER x\r\n");
-    assert_eq!((p.l3, p.l4, p.ttl, p.df, p.has_options), (14, 34, 64, true, false));
+    assert_eq!((p.l3, p.l4, p.ttl, p.df, p.options), (14, 34, 64, true, IpOptions::NONE));
     assert_eq!((p.frame_len(), p.ip_len), (f.len() - 6, (f.len() - 20) as u16));
     assert_eq!(p.segment(), 34..f.len() - 6);
     assert!(p.l4_checksum_is_valid(&f) && p.has(ACK) && !p.has(ACK | SYN));
@@ -63,7 +64,7 @@ fn ethernet_rules() {
     assert_eq!(dropped(&f[..13]), DropReason::EthTruncated);
     let mac = |mac: [u8; 6], f: &[u8]| [&mac[..], &f[6..]].concat();
     assert_eq!(dropped(&mac(THEIRS, &f)), DropReason::EthNotForUs);
-    assert_eq!(dropped(&mac([0xFF; 6], &f)), DropReason::EthMulticast);
+    assert_eq!(dropped(&mac([0xFF; 6], &f)), DropReason::EthBroadcast);
     assert_eq!(dropped(&mac([1, 0, 0x5E, 0, 0, 1], &f)), DropReason::EthMulticast);
     for t in [0x86DDu16, 0x8100, 46, 1500] {
         let other = [&f[..12], &t.to_be_bytes(), &f[14..]].concat();
@@ -93,24 +94,26 @@ fn ipv4_rules() {
     let mut bad = f.clone();
     bad[24] ^= 1;
     assert_eq!(dropped(&bad), DropReason::Ipv4Checksum);
-    for (addr, invalid) in [
-        ([0, 0, 0, 0], true),
-        ([0, 1, 2, 3], true),
-        ([127, 0, 0, 1], true),
-        ([224, 0, 0, 1], true),
-        ([239, 1, 1, 1], true),
-        ([240, 0, 0, 1], true),
-        ([255, 255, 255, 255], true),
-        ([1, 0, 0, 1], false),
-        ([223, 255, 255, 254], false),
+    for (addr, from, to) in [
+        ([0, 0, 0, 0], Some(DropReason::Ipv4ThisNetwork), Some(DropReason::Ipv4ThisNetwork)),
+        ([0, 1, 2, 3], Some(DropReason::Ipv4ThisNetwork), Some(DropReason::Ipv4ThisNetwork)),
+        ([127, 0, 0, 1], Some(DropReason::Ipv4Loopback), Some(DropReason::Ipv4Loopback)),
+        ([224, 0, 0, 1], Some(DropReason::Ipv4SourceInvalid), Some(DropReason::Ipv4Multicast)),
+        ([239, 1, 1, 1], Some(DropReason::Ipv4SourceInvalid), Some(DropReason::Ipv4Multicast)),
+        ([240, 0, 0, 1], Some(DropReason::Ipv4Reserved), Some(DropReason::Ipv4Reserved)),
+        ([255, 255, 255, 254], Some(DropReason::Ipv4Reserved), Some(DropReason::Ipv4Reserved)),
+        ([255, 255, 255, 255], Some(DropReason::Ipv4SourceInvalid), Some(DropReason::Ipv4Broadcast)),
+        ([1, 0, 0, 1], None, None),
+        ([223, 255, 255, 254], None, None),
     ] {
-        let from = changed(&f, |ip| ip[12..16].copy_from_slice(&addr));
-        let to = changed(&f, |ip| ip[16..20].copy_from_slice(&addr));
-        let is = |frame: &[u8], r| {
-            assert_eq!(matches!(parse(frame, OURS), Parse::Drop(d) if d == r), invalid, "{addr:?}")
-        };
-        is(&from, DropReason::Ipv4SourceInvalid);
-        is(&to, DropReason::Ipv4DestinationInvalid);
+        for (at, expected) in [(12, from), (16, to)] {
+            let frame = changed(&f, |ip| ip[at..at + 4].copy_from_slice(&addr));
+            let got = match parse(&frame, OURS) {
+                Parse::Drop(reason) => Some(reason),
+                _ => None,
+            };
+            assert_eq!(got, expected, "{addr:?} at {at}");
+        }
     }
     assert_eq!(dropped(&changed(&f, |ip| ip[6] = 0x20)), DropReason::Ipv4Fragment);
     assert_eq!(dropped(&changed(&f, |ip| ip[7] = 1)), DropReason::Ipv4Fragment);
@@ -121,21 +124,34 @@ fn ipv4_rules() {
 #[test]
 fn ipv4_options() {
     let with = |options: &[u8]| build::ipv4(&ends(), 17, options, &[0, 1, 0, 2, 0, 8, 0, 0]);
-    for good in
-        [&[1, 1, 1, 1][..], &[0, 9, 9, 9], &[7, 7, 4, 0, 0, 0, 0], &[148, 4, 0, 0], &[1, 68, 5, 5, 0, 1, 1]]
-    {
+    for (good, kinds) in [
+        (&[1, 1, 1, 1][..], IpOptions::NONE),
+        (&[0, 9, 9, 9], IpOptions::NONE),
+        (&[7, 7, 4, 0, 0, 0, 0], IpOptions::RECORD_ROUTE),
+        (&[148, 4, 0, 0], IpOptions::ROUTER_ALERT),
+        (&[1, 68, 5, 5, 0, 1, 1], IpOptions::TIMESTAMP),
+        (&[134, 6, 0, 0, 0, 1], IpOptions::SECURITY),
+        (&[94, 3, 0], IpOptions::OTHER),
+        (&[148, 4, 0, 0, 7, 3, 4, 1], IpOptions::ROUTER_ALERT.with(IpOptions::RECORD_ROUTE)),
+    ] {
         let p = ok(&with(good));
-        assert!(p.has_options, "{good:?}");
+        assert_eq!(p.options, kinds, "{good:?}");
         assert_eq!((p.sport, p.dport), (1, 2));
         assert_eq!(usize::from(p.l4), 34 + good.len().next_multiple_of(4));
     }
+    for bad in [&[131, 7, 4, 1, 2, 3, 4][..], &[1, 137, 7, 4, 1, 2, 3, 4], &[1, 1, 131, 2]] {
+        assert_eq!(dropped(&with(bad)), DropReason::Ipv4SourceRoute, "{bad:?}");
+    }
     for bad in [
-        &[131, 7, 4, 1, 2, 3, 4][..],
-        &[1, 137, 7, 4, 1, 2, 3, 4],
-        &[7, 0, 0, 0],
+        &[7, 0, 0, 0][..],
         &[7, 1, 0, 0],
         &[7, 5, 4, 0],
         &[1, 1, 1, 7],
+        &[7, 2, 1, 1],
+        &[7, 3, 3, 1],
+        &[68, 4, 4, 0],
+        &[68, 3, 5, 1],
+        &[148, 3, 0, 1],
     ] {
         assert_eq!(dropped(&with(bad)), DropReason::Ipv4Options, "{bad:?}");
     }
