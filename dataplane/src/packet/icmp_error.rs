@@ -78,6 +78,11 @@ fn error<B: PacketBuf>(
     let (ethertype, sender) = (get16(frame, 12)?, get32(frame, usize::from(p.l3) + 12)?);
     let there = frame.len().checked_sub(ETHERNET_LEN)?;
     let quote = usize::from(p.ip_len).min(MAX_ERROR - GROWTH).min(there);
+    // RFC 792: the header and eight bytes, or all that there is.
+    let least = usize::from(p.l4 - p.l3) + 8;
+    if quote < least.min(usize::from(p.ip_len)) {
+        return None;
+    }
     let excess = there - quote;
     if !buf.prepend(GROWTH) || !buf.trim_back(excess) {
         return None;

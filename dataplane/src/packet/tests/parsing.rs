@@ -211,11 +211,14 @@ fn udp_rules() {
 fn icmp_rules() {
     let f = build::echo_request(&ends(), 1, 2, b"01");
     assert_eq!(dropped(&changed(&f, |ip| ip[3] = 27)), DropReason::IcmpTruncated);
-    for (at, value) in [(34, 3), (34, 13), (35, 1)] {
+    for (at, value) in [(34, 5), (34, 13), (35, 1)] {
         let mut f = f.clone();
         f[at] = value;
         assert_eq!(dropped(&f), DropReason::IcmpTypeUnsupported);
     }
+    let mut quench = f.clone();
+    quench[34] = 4;
+    assert_eq!(dropped(&quench), DropReason::IcmpSourceQuench);
     let mut f = f;
     f[42] ^= 1;
     assert_eq!(dropped(&f), DropReason::IcmpChecksum);
