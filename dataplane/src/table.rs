@@ -31,10 +31,11 @@ const DIRECTION_BIT: u64 = 1 << 30;
 const LIVE_BIT: u64 = 1 << 31;
 
 /// Which of a session's two keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Direction {
     /// Packets of the initiator.
+    #[default]
     Forward = 0,
     /// Packets of the responder.
     Reverse = 1,
@@ -405,7 +406,7 @@ impl FlowTable {
 /// What one bucket knows of a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seek {
-    /// An entry has the tag. Its key must still be compared.
+    /// An entry had the tag. What it leads to must be compared.
     Found(Entry),
     /// None has.
     Elsewhere,
@@ -417,10 +418,11 @@ fn seek(bucket: &Bucket, hash: Hash) -> Seek {
     if tagged == 0 {
         return Seek::Elsewhere;
     }
-    // A slot that was cleared meanwhile is as good as none.
-    bucket
-        .tagged(tagged.trailing_zeros(), hash.tag())
-        .map_or(Seek::Elsewhere, |value| Seek::Found(Entry::decode(value)))
+    // Whoever follows it compares the key, so the tag need not be compared again.
+    match bucket.value(tagged.trailing_zeros()) {
+        0 => Seek::Elsewhere,
+        value => Seek::Found(Entry::decode(value)),
+    }
 }
 
 /// Why a unique insert failed.

@@ -241,6 +241,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             let mut carried = Carried::LongWay;
             if plan.way == Way::Known {
                 carried = forward::carry(cx, self.id, plan, &mut buf);
+                // Nearly always: without the detour of a match.
+                if let Carried::To(egress) = carried {
+                    forwarded += 1;
+                    self.transmit(cx, egress, buf);
+                    continue;
+                }
             } else if let [opening, rest @ ..] = openings
                 && opening.number == number
             {
@@ -269,7 +275,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 Some(opening) => self.begin(cx, &parcel.plan, &opening, &mut parcel.buf),
                 None => Carried::LongWay,
             },
-            _ => forward::carry(cx, self.id, &parcel.plan, &mut parcel.buf),
+            Way::Known => forward::carry(cx, self.id, &parcel.plan, &mut parcel.buf),
+            Way::Long => Carried::LongWay,
         };
         match carried {
             Carried::To(egress) => {
@@ -524,12 +531,17 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
         let packets = burst.len();
         let mut lengths = [0; BURST];
+        let mut bytes = 0;
         for (length, buf) in lengths.iter_mut().zip(burst.iter()) {
             *length = buf.bytes().len() as u64;
+            bytes += *length;
         }
         let sent = port.tx_burst(burst);
+        if sent < packets {
+            bytes = lengths.iter().take(sent).sum();
+        }
         self.count(cx, Counter::TxPackets, sent as u64);
-        self.count(cx, Counter::TxBytes, lengths.iter().take(sent).sum());
+        self.count(cx, Counter::TxBytes, bytes);
         self.drop(cx, DropReason::TxFull, packets.saturating_sub(sent));
     }
 

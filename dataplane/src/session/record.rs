@@ -124,7 +124,7 @@ pub struct Init {
 }
 
 /// Adds to a single-writer counter of 32 + 16 bits. The high half is touched once in 4 billion.
-#[inline]
+#[inline(always)]
 fn bump(low: &AtomicU32, high: &AtomicU16, n: u32) {
     let (sum, carry) = low.load(Ordering::Relaxed).overflowing_add(n);
     if carry {
@@ -268,7 +268,7 @@ impl Session {
     }
 
     /// Counts a packet and stamps the session. Owner only.
-    #[inline]
+    #[inline(always)]
     pub fn touch(&self, direction: Direction, bytes: u32, now: Tick) {
         let d = at(direction);
         bump(&self.packets[d], &self.packets_high[d], 1);

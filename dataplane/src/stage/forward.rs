@@ -28,8 +28,11 @@ use crate::table::{Direction, Entry, Hash, Seek};
 
 /// Bytes of the headers that are read: Ethernet, IPv4 without options, TCP without options.
 const HEADERS: usize = ETHERNET_LEN + IPV4_LEN + TCP_LEN;
-/// Version 4, five words of header.
-const PLAIN_IPV4: u8 = 0x45;
+/// `EtherType` IPv4, then version 4 with five words of header, as they stand in a frame.
+const PLAIN_IPV4: u32 = {
+    let [a, b] = ETHERTYPE_IPV4.to_be_bytes();
+    u32::from_le_bytes([a, b, 0x45, 0])
+};
 const TCP: u8 = Protocol::Tcp as u8;
 const UDP: u8 = Protocol::Udp as u8;
 
@@ -54,7 +57,7 @@ pub struct Plan {
     hash: u64,
     index: u32,
     version: u16,
-    direction: u8,
+    direction: Direction,
     pub(crate) way: Way,
     /// What the packet is to its session's state.
     what: Move,
@@ -94,49 +97,80 @@ impl Plan {
 /// The plans of a burst.
 pub(crate) type Plans = [Plan; BURST];
 
-fn word16(h: &[u8; HEADERS], at: usize) -> u16 {
-    u16::from_be_bytes([h[at], h[at + 1]])
+/// Eight bytes of the headers as they stand in memory. One load: byte by byte the compiler would not always find that out.
+#[inline(always)]
+fn le64(h: &[u8; HEADERS], at: usize) -> u64 {
+    h.get(at..).and_then(|tail| tail.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// Four bytes likewise.
+#[inline(always)]
+fn le32(h: &[u8; HEADERS], at: usize) -> u32 {
+    h.get(at..).and_then(|tail| tail.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+/// Whether a one's complement sum of 16-bit words, not folded, is all ones (RFC 1071 §1): whether it is a multiple of
+/// 65,535, by one multiplication with that number's inverse modulo 2^64 (Granlund and Montgomery, "Division by invariant
+/// integers using multiplication", §9). The sum must not be 0.
+#[inline(always)]
+const fn is_all_ones(sum: u64) -> bool {
+    const DIVISOR: u64 = 0xffff;
+    // Newton's iteration: each step doubles the number of right bits, of which an odd number is its own inverse to three.
+    const INVERSE: u64 = {
+        let mut inverse = DIVISOR;
+        let mut step = 0;
+        while step < 5 {
+            inverse = inverse.wrapping_mul(2u64.wrapping_sub(DIVISOR.wrapping_mul(inverse)));
+            step += 1;
+        }
+        inverse
+    };
+    sum.wrapping_mul(INVERSE) <= u64::MAX / DIVISOR
 }
 
 /// Sum of the 16-bit words of a 64-bit word, modulo 65,535, not folded. Byte order does not matter to such sums
 /// (RFC 1071 §2).
-#[inline]
+#[inline(always)]
 const fn words(x: u64) -> u64 {
     (x & 0xffff_ffff) + (x >> 32)
 }
 
-/// Folds a sum of a few of these to 16 bits. It must be below 2^40.
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "folded to 16 bits")]
+/// Folds a sum of a few of these to 16 bits. It must be below 2^48.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "folded to 32 and 16 bits")]
 const fn fold(x: u64) -> u16 {
-    let x = (x & 0xffff) + (x >> 16);
-    let x = (x & 0xffff) + (x >> 16);
-    let x = (x & 0xffff) + (x >> 16);
-    x as u16
+    // Both halves of the rotated sum are the folded one; the high half has had the carry of the low one.
+    let (x, carry) = (x as u32).overflowing_add((x >> 32) as u32);
+    let x = x + carry as u32;
+    (x.wrapping_add(x.rotate_left(16)) >> 16) as u16
 }
 
 /// Reads the headers of a packet. None if they are not plain: the long way finds out what they are.
-#[inline]
+#[inline(always)]
 fn read(frame: &[u8], mac: u64, scope: ZoneId) -> Option<Plan> {
     let h: &[u8; HEADERS] = frame.first_chunk()?;
-    let destination = u64::from_be_bytes([0, 0, h[0], h[1], h[2], h[3], h[4], h[5]]);
-    let ip_len = usize::from(word16(h, 16));
-    let protocol = h[23];
-    // Only "don't fragment" may be set.
-    let whole = word16(h, 20) & !0x4000 == 0;
-    let header = words(u64::from_le_bytes([h[14], h[15], h[16], h[17], h[18], h[19], h[20], h[21]]))
-        + words(u64::from_le_bytes([h[22], h[23], h[24], h[25], h[26], h[27], h[28], h[29]]))
-        + u64::from(u32::from_le_bytes([h[30], h[31], h[32], h[33]]));
-    let plain = destination == mac
-        && word16(h, 12) == ETHERTYPE_IPV4
-        && h[14] == PLAIN_IPV4
-        && whole
-        && fold(header) == 0xffff
-        && h[22] > 1
+    // The IPv4 header in words: from the version to the fragment offset, from the TTL to the first half of the destination,
+    // and the other half.
+    let (first, second, third) = (le64(h, 14), le64(h, 22), le32(h, 30));
+    let ip_len = usize::from(((first >> 16) as u16).swap_bytes());
+    let protocol = (second >> 8) as u8;
+    // 2^64 is 1 modulo 65,535: a carry counts as one.
+    let (sum, carry) = first.overflowing_add(second);
+    let header = words(sum) + u64::from(third) + u64::from(carry);
+    let plain = le64(h, 0) << 16 == mac
+        // EtherType, version and header length.
+        && le32(h, 12) & 0x00ff_ffff == PLAIN_IPV4
+        // Only "don't fragment" may be set.
+        && first >> 48 & !0x40 == 0
+        && is_all_ones(header)
+        && (second & 0xff) > 1
         && ip_len + ETHERNET_LEN <= frame.len();
     let mut what = Move::Datagram;
     let l4_plain = match protocol {
-        UDP => ip_len >= IPV4_LEN + UDP_LEN && usize::from(word16(h, 38)) == ip_len - IPV4_LEN,
+        UDP => {
+            ip_len >= IPV4_LEN + UDP_LEN
+                && usize::from(u16::from_be_bytes([h[38], h[39]])) == ip_len - IPV4_LEN
+        }
         TCP => {
             what = Move::of_segment(h[47]);
             let offset = usize::from(h[46] >> 4) * 4;
@@ -147,8 +181,8 @@ fn read(frame: &[u8], mac: u64, scope: ZoneId) -> Option<Plan> {
     if !(plain && l4_plain) {
         return None;
     }
-    let addrs = u64::from_be_bytes([h[26], h[27], h[28], h[29], h[30], h[31], h[32], h[33]]);
-    let ports = u32::from_be_bytes([h[34], h[35], h[36], h[37]]).rotate_left(16);
+    let addrs = le64(h, 26).swap_bytes();
+    let ports = le32(h, 34).swap_bytes().rotate_left(16);
     let l4 = u64::from(ports) | u64::from(protocol) << 32 | 4 << 40 | u64::from(scope.0) << 48;
     Some(Plan { addrs, l4, what, way: Way::Known, ..Plan::default() })
 }
@@ -163,7 +197,7 @@ pub(crate) fn plan<'a>(
     plans: &mut Plans,
 ) -> bool {
     let [a, b, c, d, e, f] = mac;
-    let mac = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+    let mac = u64::from_le_bytes([0, 0, a, b, c, d, e, f]);
     let mut count = 0;
     for (frame, plan) in frames.zip(plans.iter_mut()) {
         *plan = read(frame, mac, scope).unwrap_or_default();
@@ -200,12 +234,14 @@ pub(crate) fn plan<'a>(
     first
 }
 
-#[inline]
+#[inline(always)]
 fn found(shared: &Shared, plan: &mut Plan, entry: Entry) {
     plan.index = entry.index;
     plan.version = entry.version;
-    plan.direction = entry.direction as u8;
-    prefetch(shared, plan);
+    plan.direction = entry.direction;
+    if let Some(session) = shared.arena.get(entry.index) {
+        crate::prefetch(session);
+    }
 }
 
 /// Brings near the session that the plan leads to.
@@ -231,13 +267,11 @@ pub(crate) enum Carried {
     Drop(DropReason),
 }
 
-/// Carries one planned packet to its egress, if the plan still holds and the session is this worker's.
-#[inline]
+/// Carries one packet to its egress, whose plan leads to a session, if the plan still holds and the session is this
+/// worker's.
+#[inline(always)]
 pub(crate) fn carry<B: PacketBuf>(cx: &Context<'_>, me: WorkerId, plan: &Plan, buf: &mut B) -> Carried {
-    if plan.way != Way::Known {
-        return Carried::LongWay;
-    }
-    let direction = if plan.direction == 0 { Direction::Forward } else { Direction::Reverse };
+    let direction = plan.direction;
     let Some(session) = cx.shared.arena.get(plan.index) else { return Carried::LongWay };
     #[expect(clippy::cast_possible_truncation, reason = "the slot keeps the low half")]
     if session.key_words(direction) != (plan.addrs, plan.l4) || session.version() as u16 != plan.version {
@@ -287,8 +321,7 @@ pub(crate) fn pass<B: PacketBuf>(
     let addrs = answer_addrs.rotate_left(32).to_be_bytes();
     #[expect(clippy::cast_possible_truncation, reason = "the ports are the low half")]
     let ports = (answer_l4 as u32).to_be_bytes();
-    let old_addrs = u64::from_le_bytes([h[26], h[27], h[28], h[29], h[30], h[31], h[32], h[33]]);
-    let old_ports = u32::from_le_bytes([h[34], h[35], h[36], h[37]]);
+    let (old_addrs, old_ports) = (le64(h, 26), le32(h, 34));
     // RFC 1624 eqn. 3: ~(~HC + ~m + m'), on all words at once.
     let moved = words(u64::from_le_bytes(addrs)) + words(!old_addrs);
     let ports_moved = u64::from(u32::from_le_bytes(ports)) + u64::from(!old_ports);
@@ -323,4 +356,28 @@ pub(crate) fn pass<B: PacketBuf>(
     }
     session.touch(direction, u32::from(ip_len), cx.now);
     Some(hop.interface)
+}
+
+#[cfg(all(test, not(postern_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn sums_fold_to_their_remainder(sum in prop_oneof![1..1u64 << 48, (1..1u64 << 32).prop_map(|n| n * 0xffff)]) {
+            prop_assert_eq!(u64::from(fold(sum)) % 0xffff, sum % 0xffff);
+            prop_assert_ne!(fold(sum), 0, "no sum but 0 folds to 0");
+            prop_assert_eq!(is_all_ones(sum), fold(sum) == 0xffff);
+        }
+    }
+
+    #[test]
+    fn sums_at_their_edges() {
+        assert_eq!(fold(0), 0);
+        for sum in [1, 0xfffe, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_0000_0000, (1 << 48) - 1] {
+            let remainder = u16::try_from(sum % 0xffff).unwrap();
+            assert_eq!(fold(sum), if remainder == 0 { 0xffff } else { remainder }, "{sum:#x}");
+        }
+    }
 }

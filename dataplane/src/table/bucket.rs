@@ -91,10 +91,16 @@ impl Bucket {
         Look { tagged: bits & 0xff, free: bits >> 8 }
     }
 
+    /// The slot's value; 0 if it is free now.
+    #[inline(always)]
+    pub(super) fn value(&self, number: u32) -> u64 {
+        self.slots.get(number as usize).map_or(0, |slot| slot.load(Ordering::Acquire))
+    }
+
     /// The slot's value, if it has the tag now.
     #[inline(always)]
     pub(super) fn tagged(&self, number: u32, tag: u16) -> Option<u64> {
-        let value = self.slots.get(number as usize)?.load(Ordering::Acquire);
+        let value = self.value(number);
         (value >> 48 == u64::from(tag)).then_some(value)
     }
 
