@@ -45,16 +45,17 @@ test-dpdk: ## DPDK ports without a NIC, one process a test
 test-ns: ## Real clients and servers in network namespaces (root)
 	@scripts/test.sh ns
 
-bench: bench-parts bench-worker ## All benchmarks but the comparison with others
+bench: deps ## Every benchmark but the comparison with others, and which goals are met (BENCH_ARGS=--quick: a few minutes)
+	@CARGO_TARGET_DIR="$(TARGET)" benches/bench.sh $(BENCH_ARGS)
 
-bench-parts: deps ## Micro-benchmarks, and the whole journey of one burst
-	$(CARGO) bench --locked -p benches
+bench-parts: deps ## Micro-benchmarks; the flow table beside librte_hash and hashbrown
+	@CARGO_TARGET_DIR="$(TARGET)" benches/bench.sh --parts $(BENCH_ARGS)
 
-bench-worker: deps ## Cycles per packet of a worker, packets and sessions per second (BENCH_ARGS="--help" says more)
+bench-worker: deps ## Cycles per packet, new sessions, latency, handoff, two cores (BENCH_ARGS="--help" says more)
 	@CARGO_TARGET_DIR="$(TARGET)" benches/throughput.sh $(BENCH_ARGS)
 
-bench-peers: deps ## A worker beside dpdk-testpmd on the same core, interleaved (root; package dpdk)
-	@CARGO_TARGET_DIR="$(TARGET)" benches/peers.sh
+bench-peers: deps ## Beside testpmd, OVS-DPDK, the kernel and VPP, interleaved (root; installs the peers' packages)
+	@CARGO_TARGET_DIR="$(TARGET)" benches/peers.sh $(BENCH_ARGS)
 
 bench-gate: deps ## Instructions per packet under callgrind, against benches/gate.tsv
 	@CARGO_TARGET_DIR="$(TARGET)" benches/gate.sh

@@ -1,6 +1,7 @@
 //! What the benchmarks share: flows that look like traffic, and a gateway that publishes ports without keeping any.
 
 pub mod gateway;
+pub mod plot;
 #[cfg(target_arch = "x86_64")]
 pub mod rig;
 

@@ -13,8 +13,9 @@ use std::{
 const OLDEST: &str = "22.11";
 
 /// The libraries whose symbols we use; `rte_log` left the EAL in 23.11. The PMDs are plug-ins that the EAL loads by
-/// itself.
-const LIBS: [&str; 6] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal", "rte_log"];
+/// itself. `rte_hash` is what benchmarks compare with: what does not call it is not linked to it.
+const LIBS: [&str; 7] =
+    ["rte_hash", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal", "rte_log"];
 
 /// Functions that the wrappers call. Inline ones are in the shim, under `postern_`.
 const FUNCTIONS: &[&str] = &[
@@ -39,6 +40,12 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_stats_get",
     "rte_eth_tx_queue_setup",
     "rte_get_tsc_hz",
+    "rte_hash_add_key_data",
+    "rte_hash_create",
+    "rte_hash_del_key",
+    "rte_hash_free",
+    "rte_hash_free_key_with_position",
+    "rte_hash_lookup_bulk_data",
     "rte_mempool_avail_count",
     "rte_mempool_free",
     "rte_pktmbuf_free_bulk",
@@ -48,10 +55,18 @@ const FUNCTIONS: &[&str] = &[
     "rte_thread_unregister",
 ];
 
-const TYPES: &[&str] =
-    &["rte_eth_conf", "rte_eth_dev_info", "rte_eth_stats", "rte_ether_addr", "rte_mbuf", "rte_mempool"];
+const TYPES: &[&str] = &[
+    "rte_eth_conf",
+    "rte_eth_dev_info",
+    "rte_eth_stats",
+    "rte_ether_addr",
+    "rte_hash_parameters",
+    "rte_mbuf",
+    "rte_mempool",
+];
 
-const CONSTANTS: &[&str] = &["POSTERN_.*", "RTE_LOG_(ERR|WARNING|NOTICE|INFO|DEBUG)", "RTE_MAX_LCORE"];
+const CONSTANTS: &[&str] =
+    &["POSTERN_.*", "RTE_HASH_EXTRA_FLAGS_.*", "RTE_LOG_(ERR|WARNING|NOTICE|INFO|DEBUG)", "RTE_MAX_LCORE"];
 
 /// Types that we only point at, or that bindgen cannot lay out (packed headers with bit-fields).
 const OPAQUE: &[&str] = &[

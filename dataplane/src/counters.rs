@@ -77,6 +77,9 @@ impl Default for WorkerCounters {
     }
 }
 
+// Workers' counters stand side by side: none ends in a line that another begins in.
+const _: () = assert!(size_of::<WorkerCounters>().is_multiple_of(128));
+
 /// Adds without a locked instruction: there is one writer.
 fn add(cell: &AtomicU64, n: u64) {
     cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);

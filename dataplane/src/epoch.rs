@@ -77,6 +77,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_readers_write_at_every_poll_shares_no_cache_line() {
+        let e = Epochs::new(3);
+        let at = |i: usize| core::ptr::from_ref(&*e.readers[i]) as usize;
+        assert!((0..3).all(|i| at(i) % 64 == 0) && at(1) - at(0) >= 64 && at(2) - at(1) >= 64);
+    }
+
+    #[test]
     fn a_busy_reader_holds_the_grace_period_and_a_sleeping_one_does_not() {
         let e = Epochs::new(2);
         e.online(0);

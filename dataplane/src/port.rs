@@ -18,4 +18,6 @@ pub trait Port {
     /// Sends the burst in order. Consumes all of it: what the device refuses is freed. Returns how many were sent;
     /// the caller counts the difference.
     fn tx_burst(&mut self, burst: &mut Burst<Self::Buf>) -> usize;
+    /// What it received last has been planned: headers read, sessions found. For ports that measure; others do nothing.
+    fn planned(&mut self) {}
 }

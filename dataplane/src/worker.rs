@@ -166,10 +166,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             }
             work += received;
             let ingress = InterfaceId(u16::try_from(number).unwrap_or(u16::MAX));
+            let first = plan(&cx, ingress, &self.burst, &mut self.plans);
+            port.planned();
             let bytes: usize = self.burst.iter().map(|b| b.bytes().len()).sum();
             self.local.count(&cx, Counter::RxPackets, received as u64);
             self.local.count(&cx, Counter::RxBytes, bytes as u64);
-            let first = plan(&cx, ingress, &self.burst, &mut self.plans);
             let (burst, plans) = (&mut self.burst, &self.plans);
             if shared.setup.misroute {
                 self.local.misroute(&cx, &self.grid, ingress, burst, plans);

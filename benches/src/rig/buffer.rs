@@ -3,6 +3,7 @@
 //! The ports take from and give back to one [`Stock`], last in first out, without an atomic. What the gateway drops
 //! comes back through a lock-free queue.
 
+use crate::rig::pace::Times;
 use core::mem;
 use core::ptr::NonNull;
 use crossbeam::queue::ArrayQueue;
@@ -26,6 +27,7 @@ struct Head {
     /// `start + len <= ROOM`.
     start: u16,
     len: u16,
+    times: Times,
 }
 
 const _: () = assert!(size_of::<Head>() == LINE);
@@ -65,6 +67,17 @@ impl Packet {
     fn room(&self) -> *mut u8 {
         // SAFETY: ROOM bytes follow the head's line, in the same buffer (Stock::new).
         unsafe { self.0.as_ptr().cast::<u8>().add(LINE) }
+    }
+
+    /// Notes when it came.
+    pub fn set_times(&mut self, times: Times) {
+        self.head_mut().times = times;
+    }
+
+    /// When it came, if that was noted.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        self.head().times
     }
 
     /// Makes the packet `len` bytes long, at the usual headroom. The bytes are those that were there.
@@ -145,7 +158,8 @@ impl PacketBuf for Packet {
     }
 }
 
-/// The free buffers.
+/// The free buffers. Aligned, as the station that they belong to.
+#[repr(align(128))]
 pub struct Stock {
     free: Vec<NonNull<Head>>,
     home: &'static Home,
@@ -170,7 +184,7 @@ impl Stock {
                 // SAFETY: the region has count * STRIDE bytes; it is page-aligned, so every STRIDE is line-aligned.
                 let at = unsafe { base.add(n * STRIDE) }.cast::<Head>();
                 // SAFETY: as above; nobody else has the address.
-                unsafe { at.write(Head { home, start: HEADROOM as u16, len: 0 }) };
+                unsafe { at.write(Head { home, start: HEADROOM as u16, len: 0, times: Times::default() }) };
                 NonNull::new(at)
             })
             .collect();
@@ -188,11 +202,13 @@ impl Stock {
         self.free.pop().map(Packet)
     }
 
-    /// Takes a packet back.
+    /// Takes a packet back. One of another stock goes home by itself.
     #[inline]
     pub fn give(&mut self, packet: Packet) {
-        self.free.push(packet.0);
-        mem::forget(packet);
+        if core::ptr::eq(packet.head().home, self.home) {
+            self.free.push(packet.0);
+            mem::forget(packet);
+        }
     }
 
     /// Buffers that somebody has.
@@ -239,6 +255,15 @@ mod tests {
         // Kept until they are counted: a packet that is dropped could be taken again.
         let again: Vec<_> = std::iter::from_fn(|| stock.take()).collect();
         assert_eq!(again.len(), 4);
+    }
+
+    #[test]
+    fn a_packet_of_another_stock_goes_home() {
+        let (mut mine, mut other) = (Stock::new(1).unwrap(), Stock::new(1).unwrap());
+        let packet = mine.take().unwrap();
+        other.give(packet);
+        assert_eq!((mine.out(), other.out()), (0, 0));
+        assert!(mine.take().is_some());
     }
 
     #[test]

@@ -1,28 +1,22 @@
 //! The gateway under test: one worker and its control core in one thread, from a configuration text, with traffic
 //! behind its ports.
 
-use crate::rig::buffer::{SharedStock, Stock};
-use crate::rig::frame::{Kind, mac};
-use crate::rig::meter::{Histogram, Run};
+use crate::rig::frame::Kind;
+use crate::rig::meter::Run;
+use crate::rig::pace::Pace;
 use crate::rig::probe;
-use crate::rig::wire::{Plan, RigPort, Wire};
-use control::audit::Records;
-use control::compile::{compile_interfaces, compile_policy};
-use control::config::{Config, Report};
+use crate::rig::spec::{Built, Count, RigError, Spec};
+use crate::rig::station::Station;
+use crate::rig::wire::{Plan, Wire};
 use control::core::Core;
-use control::neighbors::Neighbors;
 use dataplane::counters::Counter;
 use dataplane::drop_reason::DropReason;
-use dataplane::event::Stamped;
 use dataplane::handoff::Grid;
 use dataplane::key::{Protocol, Tick, WorkerId};
-use dataplane::memory::{Backing, NoMemory};
-use dataplane::shared::{Setup, SetupError, Shared};
+use dataplane::memory::Backing;
+use dataplane::shared::Shared;
 use dataplane::table::Direction;
-use dataplane::view::{ExpectationView, SessionView};
-use dataplane::worker::Worker;
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -30,138 +24,6 @@ use std::sync::Arc;
 const BUFFERS: usize = 1024;
 /// Flows between the segments of a handshake: sessions cool down as they would in a round trip.
 const WINDOW: u32 = 4096;
-/// Polls a virtual millisecond where time is counted in polls.
-const POLLS_PER_TICK: u64 = 100;
-
-/// The rig cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum RigError {
-    /// Its configuration is wrong.
-    #[error("the rig's configuration: {0}")]
-    Config(#[from] Report),
-    /// The gateway could not be set up.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// No memory.
-    #[error(transparent)]
-    Memory(#[from] NoMemory),
-}
-
-/// What is to be built.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spec {
-    /// UDP or TCP.
-    pub protocol: Protocol,
-    /// Sessions that fit.
-    pub sessions: u32,
-    /// Rules that do not match, before the one that does.
-    pub rules: u32,
-    /// ALGs: all on, or all off.
-    pub algs: bool,
-    /// Seconds after which new UDP sessions and established TCP sessions end; none for the defaults.
-    pub timeout: Option<u32>,
-}
-
-impl Spec {
-    /// The configuration text.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut text = format!(
-            r#"
-[dataplane]
-sessions = {}
-bindings = {}
-[[interface]]
-name = "inside"
-device = "ring:0"
-zone = "trust"
-addresses = ["10.0.0.1/24"]
-mac = "{}"
-[[interface]]
-name = "outside"
-device = "ring:1"
-zone = "untrust"
-addresses = ["198.51.100.1/24"]
-mac = "{}"
-[[route]]
-to = "10.1.0.0/16"
-via = "10.0.0.2"
-[[route]]
-to = "0.0.0.0/0"
-via = "198.51.100.2"
-[[neighbor]]
-interface = "inside"
-address = "10.0.0.2"
-mac = "{}"
-[[neighbor]]
-interface = "outside"
-address = "198.51.100.2"
-mac = "{}"
-[[nat]]
-type = "source"
-from = "trust"
-to = "untrust"
-translate = "interface"
-[log]
-audit = "off"
-"#,
-            self.sessions,
-            65_536,
-            mac_text(mac::GATEWAY_INSIDE),
-            mac_text(mac::GATEWAY_OUTSIDE),
-            mac_text(mac::INSIDE),
-            mac_text(mac::OUTSIDE),
-        );
-        if !self.algs {
-            text.push_str("[[alg]]\nname = \"ftp\"\nprotocol = \"ftp\"\nmode = \"off\"\n");
-        }
-        if let Some(seconds) = self.timeout {
-            let _ = write!(text, "[timeouts]\nudp_new = {seconds}\ntcp_established = {seconds}\n");
-        }
-        for n in 0..self.rules {
-            // Every other one has the right zones and the wrong service, the others the wrong source.
-            let (source, service) = match n % 2 {
-                0 => (format!("10.{}.{}.0/24", 2 + n / 256, n % 256), "any".to_owned()),
-                _ => ("10.1.0.0/16".to_owned(), format!("tcp/{}", 10_000 + n)),
-            };
-            let _ = write!(
-                text,
-                "[[rule]]\nfrom = \"trust\"\nto = \"untrust\"\nsource = \"{source}\"\nservice = \"{service}\"\naction = \"deny\"\n"
-            );
-        }
-        text.push_str(
-            "[[rule]]\nfrom = \"trust\"\nto = \"untrust\"\nsource = \"10.1.0.0/16\"\naction = \"allow\"\n",
-        );
-        text
-    }
-}
-
-fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|b| format!("{b:02x}")).join(":")
-}
-
-/// Counts records and writes none.
-#[derive(Debug, Default)]
-pub struct Count {
-    /// Sessions that control saw open.
-    pub opened: u64,
-    /// Sessions that control saw close.
-    pub closed: u64,
-}
-
-impl Records for Count {
-    fn session_opened(&mut self, _: &SessionView) {
-        self.opened += 1;
-    }
-
-    fn session_closed(&mut self, _: &SessionView) {
-        self.closed += 1;
-    }
-
-    fn expectation_expired(&mut self, _: &ExpectationView) {}
-
-    fn event(&mut self, _: WorkerId, _: &Stamped) {}
-}
 
 /// How time goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,8 +36,7 @@ pub enum Time {
 
 /// The gateway, its traffic and its meters.
 pub struct Rig {
-    worker: Worker<RigPort, SharedStock>,
-    wire: Rc<RefCell<Wire>>,
+    station: Station,
     core: Core<Count>,
     shared: Arc<Shared>,
     protocol: Protocol,
@@ -185,7 +46,8 @@ pub struct Rig {
     control: bool,
     /// Sum of cycles that the control core took.
     control_cycles: u64,
-    polls: u64,
+    /// Run under callgrind: polls are collected and not timed.
+    collects: bool,
     per_ms: u64,
     /// Where the present way of counting time began: its own count, and the moment.
     start: u64,
@@ -198,29 +60,12 @@ impl Rig {
     /// # Errors
     /// See [`RigError`].
     pub fn new(spec: &Spec, frequency: f64) -> Result<Self, RigError> {
-        let config = Config::parse("rig", &spec.text())?;
-        let setup = Setup {
-            sessions: config.dataplane.sessions,
-            bindings: config.dataplane.bindings,
-            ..Setup::default()
-        };
-        let shared = Shared::new(setup)?;
-        let network = compile_interfaces(&config, &[]);
-        let registry = Arc::clone(&shared.registry);
-        let policy = compile_policy(&config, 1, &mut |address| registry.register(address))?;
-        let neighbors = Neighbors::new(network.interfaces.clone(), &network.neighbors);
-        let mut core = Core::new(Arc::clone(&shared), neighbors, Count::default())?;
-        core.publish_policy(policy);
-        core.publish_network(&network);
-        let stock = Rc::new(RefCell::new(Stock::new(BUFFERS)?));
-        let wire = Rc::new(RefCell::new(Wire::new(spec.protocol, Rc::clone(&stock))));
-        let ports = RigPort::pair(&wire);
-        let worker = Worker::new(Arc::clone(&shared), Grid::new(1), WorkerId(0), ports, SharedStock(stock));
+        let Built { shared, core } = spec.build()?;
+        let station = Station::new(&shared, &Grid::new(1), WorkerId(0), spec.protocol, BUFFERS)?;
         #[expect(clippy::cast_sign_loss, reason = "a frequency")]
         let per_ms = ((frequency / 1000.0) as u64).max(1);
         Ok(Self {
-            worker,
-            wire,
+            station,
             core,
             shared,
             protocol: spec.protocol,
@@ -228,7 +73,7 @@ impl Rig {
             now: Tick(1),
             control: true,
             control_cycles: 0,
-            polls: 0,
+            collects: false,
             per_ms,
             start: probe::cycles(),
             since: Tick(1),
@@ -238,7 +83,7 @@ impl Rig {
     /// The traffic.
     #[must_use]
     pub fn wire(&self) -> &Rc<RefCell<Wire>> {
-        &self.wire
+        self.station.wire()
     }
 
     /// How time goes from now on. It never goes back.
@@ -246,7 +91,7 @@ impl Rig {
         (self.time, self.since) = (time, self.now);
         self.start = match time {
             Time::Real => probe::cycles(),
-            Time::Packets(_) => self.wire.borrow().tally().offered,
+            Time::Packets(_) => self.wire().borrow().tally().offered,
         };
     }
 
@@ -289,59 +134,74 @@ impl Rig {
         let ms = match self.time {
             Time::Real => cycles.wrapping_sub(self.start) / self.per_ms,
             Time::Packets(per_tick) => {
-                (self.wire.borrow().tally().offered - self.start) / u64::from(per_tick.max(1))
+                (self.wire().borrow().tally().offered - self.start) / u64::from(per_tick.max(1))
             }
         };
         #[expect(clippy::cast_possible_truncation, reason = "ticks wrap")]
         self.since.plus(ms as u32)
     }
 
+    /// Whether polls are collected by callgrind rather than timed. Control rests then.
+    pub fn set_collects(&mut self, collects: bool) {
+        self.collects = collects;
+    }
+
     /// Polls until nothing comes and nothing is left to do; what it took.
     pub fn run(&mut self) -> Run {
-        let before = self.wire.borrow().tally();
-        let (apart, control) = (self.wire.borrow().apart(), self.control_cycles);
+        let before = self.wire().borrow().tally();
+        let control = self.control_cycles;
         let (opened, freed) = self.totals();
-        let mut run = Run { bursts: Histogram::default(), ..Run::default() };
-        let mut offered = before.offered;
-        let mut apart_before = apart;
+        let mut run = Run::default();
         loop {
             let from = probe::cycles();
             let now = self.tick(from);
-            let work = self.worker.poll(now);
-            let spent = probe::cycles() - from;
-            let (tally, apart_now) = {
-                let wire = self.wire.borrow();
-                (wire.tally(), wire.apart())
-            };
-            let packets = tally.offered - offered;
-            let stages = spent.saturating_sub(apart_now - apart_before);
-            if let Some(each) = stages.checked_div(packets) {
-                run.total += spent;
-                run.bursts.note(each);
-            } else {
-                // Idle polls are nobody's cost.
-                apart_before = apart_now;
+            if self.collects {
+                self.now = now;
+                if self.station.poll_collected(now) == 0 {
+                    break;
+                }
+                continue;
             }
-            run.apart += apart_now - apart_before;
-            (offered, apart_before) = (tally.offered, apart_now);
-            self.polls += 1;
+            let turn = self.station.poll(now, from, &mut run);
             if self.control && now != self.now {
                 let from = probe::cycles();
                 self.core.turn(now);
                 self.control_cycles += probe::cycles() - from;
             }
             self.now = now;
-            if packets == 0 && work == 0 {
+            if turn.moved == 0 && turn.work == 0 {
                 break;
             }
         }
-        let after = self.wire.borrow().tally();
+        let after = self.wire().borrow().tally();
         run.offered = after.offered - before.offered;
         run.delivered = after.delivered - before.delivered;
         run.control = self.control_cycles - control;
         let (opened_after, freed_after) = self.totals();
         (run.opened, run.freed) = (opened_after - opened, freed_after - freed);
         run
+    }
+
+    /// Sends `packets` packets of `flows` flows in random order, `mean` cycles apart on average (0: as fast as they are
+    /// taken). Answers the packets that left and the cycles from first to last; [`Wire::pace`] has their times.
+    pub fn paced(&mut self, flows: u32, packets: u64, mean: f64) -> (u64, u64) {
+        let before = self.wire().borrow().tally();
+        {
+            let mut wire = self.wire().borrow_mut();
+            wire.plan(Direction::Forward, Plan::Random { flows, left: packets }, Kind::Data);
+            wire.plan(Direction::Reverse, Plan::Idle, Kind::Data);
+            wire.set_pace(Some(Pace::new(mean)));
+        }
+        let start = probe::cycles();
+        let mut run = Run::default();
+        let mut from = start;
+        while self.wire().borrow().left() > 0 || self.wire().borrow().out() > 0 {
+            let now = self.tick(from);
+            self.station.poll(now, from, &mut run);
+            self.now = now;
+            from = probe::cycles();
+        }
+        (self.wire().borrow().tally().delivered - before.delivered, from - start)
     }
 
     fn totals(&self) -> (u64, u64) {
@@ -362,41 +222,13 @@ impl Rig {
         while next < to {
             let end = to.min(next.saturating_add(WINDOW));
             for (direction, kind) in steps {
-                self.wire.borrow_mut().plan(*direction, Plan::Each { next, end }, *kind);
+                self.wire().borrow_mut().plan(*direction, Plan::Each { next, end }, *kind);
                 let run = self.run();
-                sum.offered += run.offered;
-                sum.delivered += run.delivered;
-                sum.total += run.total;
-                sum.apart += run.apart;
-                sum.control += run.control;
-                sum.opened += run.opened;
-                sum.freed += run.freed;
+                sum.add(&run);
             }
             next = end;
         }
         sum
-    }
-
-    /// Callgrind's fixed run: established packets, counted in the stages alone, time counted in polls.
-    pub fn callgrind(&mut self, flows: u32, packets: u64) {
-        let plan = Plan::Random { flows, left: packets };
-        self.wire.borrow_mut().plan(Direction::Forward, plan, Kind::Data);
-        self.wire.borrow_mut().set_toggles(true);
-        let mut now = self.now;
-        loop {
-            self.polls += 1;
-            if self.polls.is_multiple_of(POLLS_PER_TICK) {
-                now = now.plus(1);
-            }
-            probe::toggle_collect();
-            let work = self.worker.poll(now);
-            probe::toggle_collect();
-            if work == 0 {
-                break;
-            }
-        }
-        self.now = now;
-        self.wire.borrow_mut().set_toggles(false);
     }
 }
 
@@ -406,7 +238,7 @@ mod tests {
     use crate::rig::wire::Size;
 
     fn spec(protocol: Protocol) -> Spec {
-        Spec { protocol, sessions: 8192, rules: 10, algs: true, timeout: None }
+        Spec { protocol, sessions: 8192, rules: 10, algs: true, timeout: None, workers: 1 }
     }
 
     #[test]
@@ -439,6 +271,19 @@ mod tests {
         let run = rig.open(4000, 8000, false);
         assert_eq!(run.lost(), 0, "{:?}", rig.drops());
         assert!(run.freed > 3000, "{run:?}");
+    }
+
+    #[test]
+    fn every_session_of_the_configured_capacity_opens() {
+        let capacity = 8192;
+        let mut rig = Rig::new(&spec(Protocol::Udp), 2e9).unwrap();
+        let run = rig.open(0, capacity, false);
+        assert_eq!((run.opened, run.lost()), (u64::from(capacity), 0), "{:?}", rig.drops());
+        assert_eq!(rig.sessions(), u64::from(capacity));
+        // What is beyond is refused by name, sooner or later: the arena rounds up to whole chunks.
+        let run = rig.open(capacity, capacity + 256, false);
+        let refused = rig.drops().iter().map(|d| d.1).sum::<u64>();
+        assert!(run.lost() > 0 && refused == run.lost(), "{:?}", rig.drops());
     }
 
     #[test]

@@ -53,6 +53,14 @@ pub struct Run {
     pub total: u64,
     /// Of these, cycles of ports, generator and check.
     pub apart: u64,
+    /// Of the others, cycles before the first rx of a poll: commands, time, what other workers handed over.
+    pub turn: u64,
+    /// Of the others, cycles from rx until headers are read and sessions found. What is left carries and sends.
+    pub plan: u64,
+    /// Polls during which somebody else had the core; their cycles are in none of the above.
+    pub taken: u64,
+    /// Packets offered in these.
+    pub set_aside: u64,
     /// Cycles of the control core, where it takes its turns on the same core. Not in `total`.
     pub control: u64,
     /// Flows that began, whether or not they got a session.
@@ -71,22 +79,48 @@ fn ratio(a: u64, b: u64) -> f64 {
 }
 
 impl Run {
+    /// Packets whose cycles were counted.
+    fn counted(&self) -> u64 {
+        self.offered.saturating_sub(self.set_aside)
+    }
+
+    /// The costs of another run on top; not its distribution.
+    pub fn add(&mut self, other: &Self) {
+        self.offered += other.offered;
+        self.delivered += other.delivered;
+        self.total += other.total;
+        self.apart += other.apart;
+        self.turn += other.turn;
+        self.plan += other.plan;
+        self.taken += other.taken;
+        self.set_aside += other.set_aside;
+        self.control += other.control;
+        self.opened += other.opened;
+        self.freed += other.freed;
+    }
+
     /// Cycles of the stages per packet.
     #[must_use]
     pub fn stages(&self) -> f64 {
-        ratio(self.total.saturating_sub(self.apart), self.offered)
+        ratio(self.total.saturating_sub(self.apart), self.counted())
+    }
+
+    /// Cycles per packet before the first rx of a poll, and from rx until the sessions are found.
+    #[must_use]
+    pub fn parts(&self) -> (f64, f64) {
+        (ratio(self.turn, self.counted()), ratio(self.plan, self.counted()))
     }
 
     /// Cycles of ports, generator and check per packet.
     #[must_use]
     pub fn ports(&self) -> f64 {
-        ratio(self.apart, self.offered)
+        ratio(self.apart, self.counted())
     }
 
     /// Cycles of the stages per flow that began.
     #[must_use]
     pub fn per_flow(&self) -> f64 {
-        ratio(self.total.saturating_sub(self.apart), self.begun)
+        self.stages() * ratio(self.offered, self.begun)
     }
 
     /// Cycles of the control core per flow that began.

@@ -15,14 +15,22 @@
 //! - [`flows`]: which five-tuple flow number `n` is.
 //! - [`frame`]: packets of a flow, and what they must have become.
 //! - [`wire`]: generator, check and counts behind both ports.
-//! - [`gateway`]: the gateway under test, from a configuration text.
+//! - [`spec`]: what is built, from a configuration text.
+//! - [`station`]: one worker with its wire.
+//! - [`gateway`]: the gateway under test: one station and the control core.
+//! - [`crew`]: several workers of one gateway, in turns or on cores of their own.
 //! - [`meter`]: cycles and their distribution.
+//! - [`pace`]: packets that arrive when they are due, and how long each takes.
 //! - [`probe`]: the time stamp counter, and callgrind's switch.
 
 pub mod buffer;
+pub mod crew;
 pub mod flows;
 pub mod frame;
 pub mod gateway;
 pub mod meter;
+pub mod pace;
 pub mod probe;
+pub mod spec;
+pub mod station;
 pub mod wire;

@@ -3,6 +3,7 @@
 use crate::rig::buffer::{Packet, Stock};
 use crate::rig::flows::{self, ENDPOINTS, Walk};
 use crate::rig::frame::{Kind, SHORTEST, Writer};
+use crate::rig::pace::{Pace, Times};
 use crate::rig::probe;
 use dataplane::buf::PacketBuf;
 use dataplane::key::Protocol;
@@ -65,6 +66,17 @@ struct Lane {
     delivered: u64,
 }
 
+/// Cycles of the parts of a poll that can be told apart from outside.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Split {
+    /// Commands, time, what other workers handed over: before the first rx.
+    pub turn: u64,
+    /// Headers read, hashed and looked up.
+    pub plan: u64,
+    /// When the poll or the planning began; 0 when neither is going on.
+    since: u64,
+}
+
 /// Counts of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -74,7 +86,8 @@ pub struct Tally {
     pub delivered: u64,
 }
 
-/// Both ports' other side.
+/// Both ports' other side. Aligned, as the station that it belongs to.
+#[repr(align(128))]
 pub struct Wire {
     stock: Rc<RefCell<Stock>>,
     writer: Writer,
@@ -82,6 +95,9 @@ pub struct Wire {
     burst: usize,
     lanes: [Lane; 2],
     walk: Walk,
+    /// The endpoints whose flows come here, if not all do, and the same as a mark for each endpoint.
+    only: Vec<u32>,
+    is_only: Vec<bool>,
     /// Translated port by endpoint; 0 until it is known.
     ports: Vec<u16>,
     /// Look at every packet.
@@ -92,8 +108,12 @@ pub struct Wire {
     checked: u64,
     faults: Vec<String>,
     wrong: u64,
+    /// When packets of the initiators come, if not as many as the worker takes.
+    pace: Option<Pace>,
     /// Cycles that ports, generator and check took.
     apart: u64,
+    /// Of the others, those before the first rx of a poll, and those between an rx and the end of planning.
+    split: Split,
     /// Run under callgrind.
     toggles: bool,
     turn: usize,
@@ -115,6 +135,8 @@ impl Wire {
             burst: dataplane::port::BURST,
             lanes: [lane(), lane()],
             walk: Walk::new(1),
+            only: Vec::new(),
+            is_only: Vec::new(),
             ports: vec![0; ENDPOINTS as usize],
             strict: true,
             learn: false,
@@ -122,7 +144,9 @@ impl Wire {
             checked: 0,
             faults: Vec::new(),
             wrong: 0,
+            pace: None,
             apart: 0,
+            split: Split::default(),
             toggles: false,
             turn: 0,
         }
@@ -136,6 +160,28 @@ impl Wire {
     /// Most packets that a port gives at once.
     pub fn set_burst(&mut self, burst: usize) {
         self.burst = burst;
+    }
+
+    /// Only flows of these endpoints come from now on.
+    pub fn set_only(&mut self, endpoints: Vec<u32>) {
+        self.is_only = vec![false; ENDPOINTS as usize];
+        for endpoint in &endpoints {
+            if let Some(mark) = self.is_only.get_mut(*endpoint as usize) {
+                *mark = true;
+            }
+        }
+        self.only = endpoints;
+    }
+
+    /// The translated ports by endpoint, 0 where not known, and the same to be written: another wire may know more.
+    pub fn ports_mut(&mut self) -> &mut [u16] {
+        &mut self.ports
+    }
+
+    /// Packet buffers that somebody has.
+    #[must_use]
+    pub fn out(&self) -> usize {
+        self.stock.borrow().out()
     }
 
     /// Whether each packet is checked rather than a sample.
@@ -183,6 +229,38 @@ impl Wire {
         self.apart
     }
 
+    /// A poll began.
+    pub fn begin(&mut self, at: u64) {
+        self.split.since = at;
+    }
+
+    /// Cycles so far, of the parts.
+    #[must_use]
+    pub fn split(&self) -> Split {
+        self.split
+    }
+
+    /// Initiators' packets come at this pace from now on.
+    pub fn set_pace(&mut self, pace: Option<Pace>) {
+        self.pace = pace;
+    }
+
+    /// The pace, with what it measured.
+    #[must_use]
+    pub fn pace(&self) -> Option<&Pace> {
+        self.pace.as_ref()
+    }
+
+    /// Packets of initiators that are still to come.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        match self.lanes[0].plan {
+            Plan::Random { left, .. } | Plan::Mix { left, .. } => left,
+            Plan::Each { next, end } => u64::from(end - next),
+            Plan::Idle => 0,
+        }
+    }
+
     /// Packets that were checked, packets that were wrong, and what was wrong with the first of them.
     #[must_use]
     pub fn verdict(&self) -> (u64, u64, &[String]) {
@@ -199,58 +277,79 @@ impl Wire {
         })
     }
 
+    /// A random flow below `flows`.
+    fn random(&mut self, flows: u32) -> u32 {
+        if self.only.is_empty() {
+            return self.walk.below(flows);
+        }
+        let endpoint = self.only[self.walk.below(self.only.len() as u32) as usize];
+        let flows_of_it = flows.saturating_sub(endpoint).div_ceil(ENDPOINTS).max(1);
+        endpoint + self.walk.below(flows_of_it) * ENDPOINTS
+    }
+
     fn next_flow(&mut self, direction: Direction) -> Option<u32> {
-        match &mut self.lanes[at(direction)].plan {
-            Plan::Idle => None,
-            Plan::Random { flows, left } | Plan::Mix { flows, left, .. } if *left == 0 => {
-                let _ = flows;
-                None
-            }
+        let (flows, next) = match &mut self.lanes[at(direction)].plan {
+            Plan::Random { left: 0, .. } | Plan::Mix { left: 0, .. } | Plan::Idle => return None,
             Plan::Random { flows, left } => {
                 *left -= 1;
-                Some(self.walk.below(*flows))
+                (*flows, None)
             }
             Plan::Mix { flows, left, next } => {
                 *left -= 1;
-                if left.is_multiple_of(10) {
-                    *next += 1;
-                    Some(*next - 1)
-                } else {
-                    Some(self.walk.below(*flows))
-                }
+                let new = left.is_multiple_of(10).then_some(*next);
+                *next += u32::from(new.is_some());
+                (*flows, new)
             }
             Plan::Each { next, end } => {
-                if next == end {
-                    return None;
-                }
-                *next += 1;
-                Some(*next - 1)
+                let here = |flow: u32| self.is_only.get(flows::endpoint(flow) as usize) != Some(&false);
+                let flow = (*next..*end).find(|flow| here(*flow));
+                *next = flow.map_or(*end, |flow| flow + 1);
+                return flow;
             }
-        }
+        };
+        Some(next.unwrap_or_else(|| self.random(flows)))
     }
 
     fn rx(&mut self, direction: Direction, burst: &mut Burst<Packet>) -> usize {
         let room = burst.remaining_capacity().min(self.burst);
-        let kind = self.lanes[at(direction)].kind;
-        let mut count = 0;
-        while count < room {
-            let Some(mut packet) = self.stock.borrow_mut().take() else { break };
-            let Some(flow) = self.next_flow(direction) else {
-                self.stock.borrow_mut().give(packet);
-                break;
-            };
-            let len = if kind == Kind::Data { self.length() } else { SHORTEST };
-            packet.reset(len);
-            let port = match direction {
-                Direction::Forward => 0,
-                Direction::Reverse => self.port_of(flow),
-            };
-            self.writer.write(packet.bytes_mut(), flow, direction, kind, port);
-            burst.push(packet);
-            count += 1;
-        }
+        let count = if direction == Direction::Forward
+            && let Some(mut pace) = self.pace.take()
+        {
+            let count = pace.arrivals(probe::cycles(), room, |due| self.arrive(direction, due, burst));
+            let taken = probe::cycles();
+            for packet in burst.iter_mut() {
+                packet.set_times(Times { taken, ..packet.times() });
+            }
+            self.pace = Some(pace);
+            count
+        } else {
+            (0..room).take_while(|_| self.arrive(direction, 0, burst)).count()
+        };
         self.lanes[at(direction)].offered += count as u64;
         count
+    }
+
+    /// One packet more, if there is to be one.
+    #[inline]
+    fn arrive(&mut self, direction: Direction, due: u64, burst: &mut Burst<Packet>) -> bool {
+        let kind = self.lanes[at(direction)].kind;
+        let Some(mut packet) = self.stock.borrow_mut().take() else { return false };
+        let Some(flow) = self.next_flow(direction) else {
+            self.stock.borrow_mut().give(packet);
+            return false;
+        };
+        let len = if kind == Kind::Data { self.length() } else { SHORTEST };
+        packet.reset(len);
+        let port = match direction {
+            Direction::Forward => 0,
+            Direction::Reverse => self.port_of(flow),
+        };
+        self.writer.write(packet.bytes_mut(), flow, direction, kind, port);
+        if due != 0 {
+            packet.set_times(Times { due, taken: 0 });
+        }
+        burst.push(packet);
+        true
     }
 
     fn port_of(&self, flow: u32) -> u16 {
@@ -259,7 +358,12 @@ impl Wire {
 
     fn tx(&mut self, direction: Direction, burst: &mut Burst<Packet>) -> usize {
         let count = burst.len();
+        let measured = direction == Direction::Forward && self.pace.is_some();
+        let now = if measured { probe::cycles() } else { 0 };
         for packet in burst.drain(..) {
+            if measured && let Some(pace) = &mut self.pace {
+                pace.leaves(packet.times(), now);
+            }
             if self.strict {
                 self.look(direction, packet.bytes());
             } else {
@@ -337,9 +441,13 @@ impl RigPort {
     }
 
     /// Does the port's work, its cycles apart.
-    fn apart(&self, work: impl FnOnce(&mut Wire) -> usize) -> usize {
+    fn apart(&self, receives: bool, work: impl FnOnce(&mut Wire) -> usize) -> usize {
         let from = probe::cycles();
         let mut wire = self.wire.borrow_mut();
+        if receives && wire.split.since != 0 {
+            wire.split.turn += from - wire.split.since;
+            wire.split.since = 0;
+        }
         if wire.toggles {
             probe::toggle_collect();
         }
@@ -347,7 +455,11 @@ impl RigPort {
         if wire.toggles {
             probe::toggle_collect();
         }
-        wire.apart += probe::cycles() - from;
+        let end = probe::cycles();
+        wire.apart += end - from;
+        if receives && count > 0 {
+            wire.split.since = end;
+        }
         count
     }
 }
@@ -357,11 +469,21 @@ impl Port for RigPort {
 
     #[inline(never)]
     fn rx_burst(&mut self, burst: &mut Burst<Packet>) -> usize {
-        self.apart(|wire| wire.rx(self.direction, burst))
+        self.apart(true, |wire| wire.rx(self.direction, burst))
     }
 
     #[inline(never)]
     fn tx_burst(&mut self, burst: &mut Burst<Packet>) -> usize {
-        self.apart(|wire| wire.tx(self.direction.other(), burst))
+        self.apart(false, |wire| wire.tx(self.direction.other(), burst))
+    }
+
+    fn planned(&mut self) {
+        let mut wire = self.wire.borrow_mut();
+        if wire.toggles {
+            return;
+        }
+        let now = probe::cycles();
+        wire.split.plan += now.saturating_sub(wire.split.since);
+        wire.split.since = 0;
     }
 }

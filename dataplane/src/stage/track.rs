@@ -107,7 +107,7 @@ const TCP: [[[Option<State>; 5]; 2]; 8] = {
 };
 
 /// The state after a TCP segment, or none if it does not fit.
-pub(crate) fn tcp_next(state: State, direction: Direction, flags: u8) -> Option<State> {
+pub fn tcp_next(state: State, direction: Direction, flags: u8) -> Option<State> {
     let sides = TCP.get(state as usize)?;
     sides.get(direction as usize)?.get(kind(flags) as usize).copied().flatten()
 }

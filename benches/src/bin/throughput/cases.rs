@@ -1,11 +1,12 @@
 //! The workloads.
 
-use benches::rig::gateway::Spec;
+use benches::rig::spec::Spec;
 use benches::rig::wire::Size;
+use clap::ValueEnum;
 use dataplane::key::Protocol;
 
 /// What happens to the flows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Workload {
     /// They exist.
     Established,
@@ -13,7 +14,18 @@ pub enum Workload {
     New,
     /// Nine tenths of the packets are of flows that exist, one tenth begin one.
     Mix,
+    /// They exist, and packets arrive at a given rate.
+    Latency,
+    /// They exist; two workers take turns on one core, and packets come to the right one or to the wrong one.
+    Handoff,
+    /// They exist; two workers on cores of their own.
+    Cores,
 }
+
+/// Workers where there are several.
+pub const SEVERAL: u8 = 2;
+/// Above this many flows a gateway is built once, measured, and ended before the next.
+const MANY: u32 = 4_000_000;
 
 /// One line of the report.
 #[derive(Clone, Debug)]
@@ -38,14 +50,25 @@ impl Case {
     /// The gateway that it needs.
     pub fn spec(&self) -> Spec {
         let (sessions, timeout) = match self.workload {
-            Workload::Established => (self.flows.max(1024), None),
+            Workload::Established | Workload::Latency | Workload::Handoff | Workload::Cores => {
+                (self.flows.max(1024), None)
+            }
             // Twice as many live, and those that wait to be freed.
             Workload::New => (self.flows.saturating_mul(5) / 2 + 65_536, Some(1)),
             Workload::Mix => (self.flows + 1_200_000, Some(1)),
         };
         // Answered UDP flows have a longer timeout; answered TCP ones have not.
         let timeout = timeout.filter(|_| self.workload == Workload::New || self.protocol == Protocol::Udp);
-        Spec { protocol: self.protocol, sessions, rules: self.rules, algs: self.algs, timeout }
+        let workers = match self.workload {
+            Workload::Handoff | Workload::Cores => SEVERAL,
+            _ => 1,
+        };
+        Spec { protocol: self.protocol, sessions, rules: self.rules, algs: self.algs, timeout, workers }
+    }
+
+    /// Whether its gateway takes so much memory that no other may live beside it.
+    pub fn is_big(&self) -> bool {
+        self.flows > MANY
     }
 
     /// What it is called.
@@ -60,9 +83,9 @@ impl Case {
             Size::Fixed(len) => format!("{len} B"),
         };
         let mut name = match self.workload {
-            Workload::Established => format!("{} {size}, {flows} flows", self.protocol.name()),
             Workload::New => format!("{} new flows, {flows}", self.protocol.name()),
             Workload::Mix => format!("{} {size}, {flows} flows and 10 % new", self.protocol.name()),
+            _ => format!("{} {size}, {flows} flows", self.protocol.name()),
         };
         if self.both {
             name.push_str(", both ways");
@@ -89,7 +112,7 @@ impl Case {
         if need > free.max(huge) {
             return Some(format!("it needs {} MiB, and {} MiB are available", need >> 20, free >> 20));
         }
-        (self.flows > 4_000_000 && need > huge).then(|| {
+        (self.is_big() && need > huge).then(|| {
             format!(
                 "on small pages it would measure the page tables; reserve {} hugepages of 2 MiB (vm.nr_hugepages)",
                 need >> 21
@@ -98,8 +121,8 @@ impl Case {
     }
 }
 
-/// The default suite.
-pub fn suite() -> Vec<Case> {
+/// The default suite; `quick` leaves out what takes long.
+pub fn suite(quick: bool) -> Vec<Case> {
     use Protocol::{Tcp, Udp};
     let base = Case {
         workload: Workload::Established,
@@ -112,19 +135,35 @@ pub fn suite() -> Vec<Case> {
     };
     let case = |protocol, flows| Case { protocol, flows, ..base.clone() };
     let million = 1_000_000;
-    let mut cases: Vec<_> = [1, 1000, 100_000, million, 8 * million].map(|n| case(Udp, n)).into();
-    cases.extend([1, 1000, 100_000, million].map(|n| case(Tcp, n)));
+    let mut counts = vec![1, 1000, 100_000, million];
+    if !quick {
+        counts.push(8 * million);
+    }
+    let mut cases: Vec<_> = counts.iter().map(|n| case(Udp, *n)).collect();
+    cases.extend(counts.iter().map(|n| case(Tcp, *n)));
     cases.extend([1000, million].map(|n| Case { both: true, ..case(Udp, n) }));
     cases.extend([1000, million].map(|n| Case { both: true, ..case(Tcp, n) }));
     cases.extend([Size::Imix, Size::Fixed(1514)].map(|size| Case { size, ..case(Udp, 1000) }));
     cases.extend([Size::Imix, Size::Fixed(1514)].map(|size| Case { size, ..case(Udp, million) }));
+    cases.extend([1000, million].map(|n| Case { size: Size::Fixed(1514), ..case(Tcp, n) }));
     cases.push(Case { algs: false, ..case(Tcp, 1000) });
     cases.push(Case { rules: 1000, ..case(Udp, 1000) });
-    let new = |case: Case| Case { workload: Workload::New, ..case };
-    cases.push(Case { workload: Workload::Mix, ..case(Udp, 100_000) });
-    cases.push(Case { workload: Workload::Mix, ..case(Udp, million) });
-    cases.push(new(case(Udp, million)));
-    cases.push(new(case(Tcp, million)));
-    cases.push(new(Case { rules: 1000, ..case(Udp, million) }));
+    let of = |workload, case: Case| Case { workload, ..case };
+    let new = if quick { 250_000 } else { million };
+    for n in [100_000, million] {
+        cases.push(of(Workload::Mix, case(Udp, n)));
+    }
+    if !quick {
+        cases.push(of(Workload::Mix, case(Tcp, 100_000)));
+    }
+    cases.push(of(Workload::New, case(Udp, new)));
+    cases.push(of(Workload::New, case(Tcp, new)));
+    cases.push(of(Workload::New, Case { rules: 1000, ..case(Udp, new) }));
+    for n in [1000, million] {
+        cases.push(of(Workload::Latency, case(Udp, n)));
+    }
+    for workload in [Workload::Handoff, Workload::Cores] {
+        cases.extend([1000, 100_000, million].map(|n| of(workload, case(Udp, n))));
+    }
     cases
 }

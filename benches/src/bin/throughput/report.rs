@@ -1,11 +1,15 @@
 //! Tables and JSON.
 
 use crate::cases::{Case, Workload};
+use crate::latency::{self, Latency};
+use crate::several::{self, Pair, Triple};
+use benches::rig::crew::Together;
 use benches::rig::flows::ENDPOINTS;
 use benches::rig::meter::{Run, Spread};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Where and how it ran.
+#[derive(Clone, Copy)]
 pub struct Machine {
     /// TSC cycles per second.
     pub frequency: f64,
@@ -40,6 +44,12 @@ pub struct Row {
     pub grow: Vec<Run>,
     /// n more, while as many end.
     pub churn: Vec<Run>,
+    /// Repetitions of latency.
+    pub latency: Vec<Latency>,
+    /// Repetitions of workers that take turns.
+    pub turns: Vec<Pair>,
+    /// Repetitions of workers on cores of their own.
+    pub cores: Vec<Triple>,
     /// Packets that were checked in full, set-up included.
     pub checked: u64,
     /// Packets that were wrong.
@@ -63,12 +73,31 @@ impl Row {
             fill: Vec::new(),
             grow: Vec::new(),
             churn: Vec::new(),
+            latency: Vec::new(),
+            turns: Vec::new(),
+            cores: Vec::new(),
             checked: 0,
             wrong: 0,
             faults: Vec::new(),
             bytes_per_session: 0.0,
             huge: false,
             drops: Vec::new(),
+        }
+    }
+
+    /// All repetitions of whatever was measured.
+    fn all_runs(&self) -> impl Iterator<Item = &Run> {
+        let of_one = self.runs.iter().chain(&self.fill).chain(&self.grow).chain(&self.churn);
+        let of_several = self.turns.iter().flatten().chain(self.cores.iter().flatten());
+        of_one.chain(of_several.map(|together| &together.run))
+    }
+
+    /// Adds what several workers say of the packets that they checked.
+    pub fn verdict(&mut self, of: &[Together]) {
+        for together in of {
+            self.checked += together.checked;
+            self.wrong += together.wrong;
+            self.faults.extend(together.faults.iter().cloned());
         }
     }
 }
@@ -81,6 +110,11 @@ fn spread(runs: &[Run], of: impl Fn(&Run) -> f64) -> Spread {
 fn quantile(runs: &[Run], share: f64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
     spread(runs, |r| r.bursts.quantile(share) as f64).median
+}
+
+/// Median cycles per packet of the parts that can be told apart.
+fn parts(row: &Row) -> (f64, f64) {
+    (spread(&row.runs, |r| r.parts().0).median, spread(&row.runs, |r| r.parts().1).median)
 }
 
 fn lost(runs: &[Run]) -> u64 {
@@ -98,8 +132,9 @@ pub fn head(m: &Machine) {
         m.burst
     );
     println!(
-        "Cycles are TSC cycles per packet; stages are the worker's poll less ports, generator and check. Headers are warm\n\
-         from the generator. Flows in random order. Source NAT to one address, endpoint-independent: {ENDPOINTS} inside\n\
+        "Cycles are TSC cycles per packet; stages are the worker's poll less ports, generator and check: turn (commands, time,\n\
+         handoff rings), plan (headers, hash, lookup), carry (the rest: compare, track, translate, count, send; all of what is\n\
+         not on the straight line). Headers are warm from the generator. Flows in random order. Source NAT to one address, endpoint-independent: {ENDPOINTS} inside\n\
          endpoints, so many flows share a translated port. Frame lengths without the FCS. Reading the counter costs {} cycles.",
         m.overhead
     );
@@ -110,22 +145,26 @@ pub fn tables(m: &Machine, calibration: [Spread; 2], rows: &[Row]) {
     let [latency, width] = calibration;
     println!(
         "Calibration: {:.2} cycles per dependent multiply ({:.2} to {:.2}), {:.2} per round of independent work ({:.2} to {:.2}).\n\
-         Other work took the core {} times.\n",
+         Other work took the core {} times; {} polls in which it had it for long are in no figure.\n",
         latency.median,
         latency.min,
         latency.max,
         width.median,
         width.min,
         width.max,
-        preemptions()
+        preemptions(),
+        rows.iter().flat_map(Row::all_runs).map(|run| run.taken).sum::<u64>(),
     );
     let steady: Vec<_> = rows.iter().filter(|r| !r.runs.is_empty()).collect();
     if !steady.is_empty() {
         println!(
-            "{:<42} {:>7} {:>15} {:>7} {:>7} {:>7} {:>6} {:>6} {:>6} {:>6} {:>7} {:>6} {:>6}",
+            "{:<42} {:>7} {:>15} {:>5} {:>5} {:>5} {:>7} {:>7} {:>7} {:>6} {:>6} {:>6} {:>6} {:>7} {:>6} {:>6}",
             "traffic",
             "stages",
             "min-max",
+            "turn",
+            "plan",
+            "carry",
             "ports",
             "Mpps",
             "alone",
@@ -140,11 +179,15 @@ pub fn tables(m: &Machine, calibration: [Spread; 2], rows: &[Row]) {
     }
     for row in &steady {
         let (stages, ports) = (spread(&row.runs, Run::stages), spread(&row.runs, Run::ports));
+        let (turn, plan) = parts(row);
         println!(
-            "{:<42} {:>7.1} {:>15} {:>7.1} {:>7.2} {:>7.2} {:>6.0} {:>6.0} {:>6.0} {:>6} {:>7.0} {:>6} {:>6}",
+            "{:<42} {:>7.1} {:>15} {:>5.1} {:>5.1} {:>5.1} {:>7.1} {:>7.2} {:>7.2} {:>6.0} {:>6.0} {:>6.0} {:>6} {:>7.0} {:>6} {:>6}",
             row.case.name(),
             stages.median,
             format!("{:.1}-{:.1}", stages.min, stages.max),
+            turn,
+            plan,
+            stages.median - turn - plan,
             ports.median,
             m.frequency / 1e6 / (stages.median + ports.median),
             m.frequency / 1e6 / stages.median,
@@ -204,7 +247,7 @@ fn phases(row: &Row) -> [(&'static str, &[Run]); 3] {
 }
 
 /// One object.
-pub fn json(m: &Machine, [latency, width]: [Spread; 2], rows: &[Row]) {
+pub fn json(m: &Machine, [chain, width]: [Spread; 2], rows: &[Row]) -> Value {
     let three = |s: Spread| json!({ "median": s.median, "min": s.min, "max": s.max });
     let rows: Vec<_> = rows
         .iter()
@@ -212,6 +255,8 @@ pub fn json(m: &Machine, [latency, width]: [Spread; 2], rows: &[Row]) {
             let steady = (!row.runs.is_empty()).then(|| {
                 json!({
                     "stages": three(spread(&row.runs, Run::stages)),
+                    "turn": parts(row).0,
+                    "plan": parts(row).1,
                     "ports": three(spread(&row.runs, Run::ports)),
                     "p50": quantile(&row.runs, 0.5),
                     "p99": quantile(&row.runs, 0.99),
@@ -240,6 +285,8 @@ pub fn json(m: &Machine, [latency, width]: [Spread; 2], rows: &[Row]) {
                 "algs": row.case.algs,
                 "established": steady,
                 "new": phases,
+                "latency": latency::json(row),
+                "workers": several::json(m, row),
                 "checked": row.checked,
                 "wrong": row.wrong,
                 "bytes_per_session": row.bytes_per_session,
@@ -248,15 +295,14 @@ pub fn json(m: &Machine, [latency, width]: [Spread; 2], rows: &[Row]) {
             })
         })
         .collect();
-    let all = json!({
+    json!({
         "tsc_hz": m.frequency,
         "cpu": m.cpu,
         "burst": m.burst,
         "packets": m.packets,
         "repetitions": m.repetitions,
-        "calibration": { "latency": three(latency), "width": three(width) },
+        "calibration": { "latency": three(chain), "width": three(width) },
         "preemptions": preemptions(),
         "rows": rows,
-    });
-    println!("{all}");
+    })
 }

@@ -2,14 +2,9 @@
 //!
 //! Times are per burst of 32 and include neither filling nor draining the cables. They say how the path compares with
 //! itself after a change; heap ports are not a NIC.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    reason = "criterion's macros; a benchmark that cannot set up ends"
-)]
 
 use benches::gateway::Gateway;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 use std::time::{Duration, Instant};
 
 /// Packets of a burst.
@@ -53,4 +48,3 @@ fn journey(c: &mut Criterion) {
 }
 
 criterion_group!(benches, journey);
-criterion_main!(benches);

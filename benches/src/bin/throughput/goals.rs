@@ -1,0 +1,181 @@
+//! The goals, and which of them this run met.
+
+use crate::cases::{Case, Workload};
+use crate::report::{Machine, Row};
+use crate::several;
+use benches::rig::meter::{Run, Spread};
+use benches::rig::wire::Size;
+use dataplane::key::Protocol;
+use serde_json::Value;
+use std::path::Path;
+
+/// One line.
+struct Goal {
+    what: String,
+    goal: String,
+    measured: String,
+    met: Option<bool>,
+}
+
+fn goal(what: impl Into<String>, goal: impl Into<String>, measured: Option<(String, bool)>) -> Goal {
+    let (measured, met) = measured.map_or(("not measured".to_owned(), None), |(m, met)| (m, Some(met)));
+    Goal { what: what.into(), goal: goal.into(), measured, met }
+}
+
+/// The rows of one run.
+struct Rows<'a>(&'a [Row]);
+
+impl Rows<'_> {
+    /// The plain case: 60 B, one direction, ten rules, ALGs on.
+    fn plain(&self, workload: Workload, protocol: Protocol, flows: u32) -> Option<&Row> {
+        self.like(workload, protocol, flows, |c| {
+            !c.both && c.rules == 10 && c.algs && c.size == Size::Fixed(60)
+        })
+    }
+
+    fn like(
+        &self,
+        workload: Workload,
+        protocol: Protocol,
+        flows: u32,
+        more: impl Fn(&Case) -> bool,
+    ) -> Option<&Row> {
+        self.0.iter().find(|r| {
+            let c = &r.case;
+            c.workload == workload && c.protocol == protocol && c.flows == flows && more(c)
+        })
+    }
+
+    fn stages(&self, protocol: Protocol, flows: u32) -> Option<f64> {
+        stages(self.plain(Workload::Established, protocol, flows)?)
+    }
+}
+
+fn stages(row: &Row) -> Option<f64> {
+    (!row.runs.is_empty()).then(|| Spread::of(row.runs.iter().map(Run::stages)).median)
+}
+
+/// How much more the second costs than the first, in percent: the median of the differences within a repetition.
+fn more_percent(first: &Row, second: &Row) -> Option<f64> {
+    let pairs = first.runs.iter().zip(&second.runs);
+    let more = Spread::of(pairs.map(|(a, b)| (b.stages() / a.stages() - 1.0) * 100.0));
+    (!first.runs.is_empty() && !second.runs.is_empty()).then_some(more.median)
+}
+
+/// Flows a second, by the slowest of the phases.
+fn rate(row: &Row, machine: &Machine) -> Option<f64> {
+    let phases = [&row.fill, &row.grow, &row.churn];
+    let rates = phases
+        .map(|runs| machine.frequency / 1e6 / Spread::of(runs.iter().map(Run::per_flow)).median.max(1.0));
+    (!row.fill.is_empty()).then(|| rates.into_iter().fold(f64::MAX, f64::min))
+}
+
+/// The ratio that the table's race wrote, at so many sessions.
+fn race(path: &Path, sessions: u64) -> Option<f64> {
+    let value: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+    let rows = value.get("rows")?.as_array()?;
+    let row = rows.iter().find(|r| r.get("sessions").and_then(Value::as_u64) == Some(sessions))?;
+    row.get("times_librte_hash")?.as_f64()
+}
+
+/// Prints the table. `race_json` is what the race of the flow table wrote.
+pub fn print(machine: &Machine, rows: &[Row], race_json: &Path) {
+    use Protocol::{Tcp, Udp};
+    let all = Rows(rows);
+    let million = 1_000_000;
+    let mut goals = vec![goal(
+        "flow table, bulk lookup and touch, 1M sessions",
+        ">= 1.5 x librte_hash",
+        race(race_json, u64::from(million)).map(|r| (format!("{r:.2} x"), r >= 1.5)),
+    )];
+    for (flows, name, most) in [
+        (1, "1", 90.0),
+        (1000, "1k", 90.0),
+        (100_000, "100k", 140.0),
+        (million, "1M", 190.0),
+        (8 * million, "8M", 220.0),
+    ] {
+        goals.push(goal(
+            format!("established UDP, 60 B, {name} flows"),
+            format!("<= {most} cycles"),
+            all.stages(Udp, flows).map(|s| (format!("{s:.0} cycles"), s <= most)),
+        ));
+    }
+    let (established, plain) = (Workload::Established, |flows| all.plain(Workload::Established, Udp, flows));
+    let percent = |p: f64, most: f64| (format!("{p:+.1} %"), p <= most);
+    for (flows, name) in [(1000, "1k"), (million, "1M")] {
+        let tcp = all.plain(established, Tcp, flows);
+        let both = all.like(established, Udp, flows, |c| c.both);
+        let large = all.like(established, Udp, flows, |c| c.size == Size::Fixed(1514));
+        let more = |other: Option<&Row>| more_percent(plain(flows)?, other?);
+        goals.push(goal(
+            format!("TCP over UDP, {name} flows"),
+            "<= +25 %",
+            more(tcp).map(|p| percent(p, 25.0)),
+        ));
+        goals.push(goal(
+            format!("both directions over one, {name} flows"),
+            "<= +10 %",
+            more(both).map(|p| percent(p, 10.0)),
+        ));
+        goals.push(goal(
+            format!("1514 B over 60 B, {name} flows"),
+            "<= +10 %",
+            more(large).map(|p| percent(p, 10.0)),
+        ));
+    }
+    let without = all.like(established, Tcp, 1000, |c| !c.algs && !c.both);
+    let algs = all
+        .plain(established, Tcp, 1000)
+        .zip(without)
+        .and_then(|(with, without)| more_percent(without, with));
+    goals.push(goal("ALGs on, none matching, over off", "<= +5 %", algs.map(|p| percent(p, 5.0))));
+    for (flows, name) in [(1000, "1k"), (100_000, "100k"), (million, "1M")] {
+        let turns = all.plain(Workload::Handoff, Udp, flows).filter(|r| !r.turns.is_empty());
+        let cores = all.plain(Workload::Cores, Udp, flows).filter(|r| !r.cores.is_empty());
+        let cycles = |s: Spread| (format!("{:+.0} cycles", s.median), s.median <= 80.0);
+        goals.push(goal(
+            format!("handoff, one core, {name} flows"),
+            "<= +80 cycles",
+            turns.map(|r| cycles(several::handoff_cost(&r.turns))),
+        ));
+        goals.push(goal(
+            format!("handoff, two cores, {name} flows"),
+            "<= +80 cycles",
+            cores.map(|r| cycles(several::handoff_cost_on_cores(&r.cores))),
+        ));
+    }
+    for (protocol, name, least) in [(Udp, "new UDP sessions", 2.0), (Tcp, "TCP handshakes", 1.4)] {
+        let row = rows
+            .iter()
+            .find(|r| r.case.workload == Workload::New && r.case.protocol == protocol && r.case.rules == 10);
+        let measured = row.and_then(|r| rate(r, machine));
+        goals.push(goal(
+            format!("{name}, the slowest of fill, grow, churn"),
+            format!(">= {least} M/s"),
+            measured.map(|r| (format!("{r:.2} M/s, {:.0} cycles", machine.frequency / 1e6 / r), r >= least)),
+        ));
+    }
+    let bytes =
+        rows.iter().filter(|r| r.case.flows >= 100_000).map(|r| r.bytes_per_session).fold(0.0, f64::max);
+    goals.push(goal(
+        "memory per session, from 100k on",
+        "<= 256 B",
+        (bytes > 0.0).then(|| (format!("{bytes:.0} B"), bytes <= 256.0)),
+    ));
+    let wrong: u64 = rows.iter().map(|r| r.wrong).sum();
+    let checked: u64 = rows.iter().map(|r| r.checked).sum();
+    goals.push(goal("wrong packets", "0", Some((format!("{wrong} of {checked} checked"), wrong == 0))));
+    println!(
+        "\nGoals. Cycles are those of the time stamp counter ({:.0} MHz) in the stages, headers warm from the generator.",
+        machine.frequency / 1e6
+    );
+    println!("{:<52} {:>22} {:>26}  met", "what", "goal", "measured");
+    for g in goals {
+        let met = g.met.map_or("-", |met| if met { "yes" } else { "NO" });
+        println!("{:<52} {:>22} {:>26}  {met}", g.what, g.goal, g.measured);
+    }
+    println!(
+        "The ratio to dpdk-testpmd and to other gateways: `make bench-peers`. Instructions: `make bench-gate`."
+    );
+}

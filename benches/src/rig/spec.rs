@@ -1,0 +1,178 @@
+//! What a rig is made of: a configuration text, compiled as the daemon compiles it.
+
+use crate::rig::frame::mac;
+use control::audit::Records;
+use control::compile::{compile_interfaces, compile_policy};
+use control::config::{Config, Report};
+use control::core::Core;
+use control::neighbors::Neighbors;
+use dataplane::event::Stamped;
+use dataplane::key::{Protocol, WorkerId};
+use dataplane::memory::NoMemory;
+use dataplane::shared::{Setup, SetupError, Shared};
+use dataplane::view::{ExpectationView, SessionView};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// The rig cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum RigError {
+    /// Its configuration is wrong.
+    #[error("the rig's configuration: {0}")]
+    Config(#[from] Report),
+    /// The gateway could not be set up.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// No memory.
+    #[error(transparent)]
+    Memory(#[from] NoMemory),
+}
+
+/// What is to be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// UDP or TCP.
+    pub protocol: Protocol,
+    /// Sessions that fit.
+    pub sessions: u32,
+    /// Rules that do not match, before the one that does.
+    pub rules: u32,
+    /// ALGs: all on, or all off.
+    pub algs: bool,
+    /// Seconds after which new UDP sessions and established TCP sessions end; none for the defaults.
+    pub timeout: Option<u32>,
+    /// Workers.
+    pub workers: u8,
+}
+
+/// The state that workers share, and the control core that published policy and network to it.
+pub struct Built {
+    /// The shared state.
+    pub shared: Arc<Shared>,
+    /// Control.
+    pub core: Core<Count>,
+}
+
+impl Spec {
+    /// Builds it.
+    ///
+    /// # Errors
+    /// See [`RigError`].
+    pub fn build(&self) -> Result<Built, RigError> {
+        let config = Config::parse("rig", &self.text())?;
+        let setup = Setup {
+            workers: usize::from(self.workers.max(1)),
+            sessions: config.dataplane.sessions,
+            bindings: config.dataplane.bindings,
+            ..Setup::default()
+        };
+        let shared = Shared::new(setup)?;
+        let network = compile_interfaces(&config, &[]);
+        let registry = Arc::clone(&shared.registry);
+        let policy = compile_policy(&config, 1, &mut |address| registry.register(address))?;
+        let neighbors = Neighbors::new(network.interfaces.clone(), &network.neighbors);
+        let mut core = Core::new(Arc::clone(&shared), neighbors, Count::default())?;
+        core.publish_policy(policy);
+        core.publish_network(&network);
+        Ok(Built { shared, core })
+    }
+
+    /// The configuration text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            r#"
+[dataplane]
+sessions = {}
+bindings = {}
+[[interface]]
+name = "inside"
+device = "ring:0"
+zone = "trust"
+addresses = ["10.0.0.1/24"]
+mac = "{}"
+[[interface]]
+name = "outside"
+device = "ring:1"
+zone = "untrust"
+addresses = ["198.51.100.1/24"]
+mac = "{}"
+[[route]]
+to = "10.1.0.0/16"
+via = "10.0.0.2"
+[[route]]
+to = "0.0.0.0/0"
+via = "198.51.100.2"
+[[neighbor]]
+interface = "inside"
+address = "10.0.0.2"
+mac = "{}"
+[[neighbor]]
+interface = "outside"
+address = "198.51.100.2"
+mac = "{}"
+[[nat]]
+type = "source"
+from = "trust"
+to = "untrust"
+translate = "interface"
+[log]
+audit = "off"
+"#,
+            self.sessions,
+            65_536,
+            mac_text(mac::GATEWAY_INSIDE),
+            mac_text(mac::GATEWAY_OUTSIDE),
+            mac_text(mac::INSIDE),
+            mac_text(mac::OUTSIDE),
+        );
+        if !self.algs {
+            text.push_str("[[alg]]\nname = \"ftp\"\nprotocol = \"ftp\"\nmode = \"off\"\n");
+        }
+        if let Some(seconds) = self.timeout {
+            let _ = write!(text, "[timeouts]\nudp_new = {seconds}\ntcp_established = {seconds}\n");
+        }
+        for n in 0..self.rules {
+            // Every other one has the right zones and the wrong service, the others the wrong source.
+            let (source, service) = match n % 2 {
+                0 => (format!("10.{}.{}.0/24", 2 + n / 256, n % 256), "any".to_owned()),
+                _ => ("10.1.0.0/16".to_owned(), format!("tcp/{}", 10_000 + n)),
+            };
+            let _ = write!(
+                text,
+                "[[rule]]\nfrom = \"trust\"\nto = \"untrust\"\nsource = \"{source}\"\nservice = \"{service}\"\naction = \"deny\"\n"
+            );
+        }
+        text.push_str(
+            "[[rule]]\nfrom = \"trust\"\nto = \"untrust\"\nsource = \"10.1.0.0/16\"\naction = \"allow\"\n",
+        );
+        text
+    }
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|b| format!("{b:02x}")).join(":")
+}
+
+/// Counts records and writes none.
+#[derive(Debug, Default)]
+pub struct Count {
+    /// Sessions that control saw open.
+    pub opened: u64,
+    /// Sessions that control saw close.
+    pub closed: u64,
+}
+
+impl Records for Count {
+    fn session_opened(&mut self, _: &SessionView) {
+        self.opened += 1;
+    }
+
+    fn session_closed(&mut self, _: &SessionView) {
+        self.closed += 1;
+    }
+
+    fn expectation_expired(&mut self, _: &ExpectationView) {}
+
+    fn event(&mut self, _: WorkerId, _: &Stamped) {}
+}
