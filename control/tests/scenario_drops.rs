@@ -433,6 +433,7 @@ fn an_expectation_without_its_parent() {
 
 /// Reasons that other scenarios produce, each with its test.
 const ELSEWHERE: &[(&str, &str)] = &[
+    ("expectation-limit", "scenario_ftp::pinholes_of_a_session_have_a_limit"),
     ("ttl-exceeded", "scenario_gateway::time_runs_out"),
     ("fragmentation-needed", "scenario_gateway::fragmentation_needed"),
     ("neighbor-pending", "scenario_gateway::packets_wait_for_their_neighbour"),

@@ -92,6 +92,7 @@ drop_reasons! {
     AlgTableFull = "alg-table-full", "No room for the ALG's state of one more session.";
     AlgEditsFull = "alg-edits-full", "More edits unacknowledged than are kept; the sender repeats.";
     AlgNoRoom = "alg-no-room", "The edited message fits neither the buffer nor the MTU.";
+    ExpectationLimit = "expectation-limit", "A limit of pinholes (of a session, a host, a protocol or a second) is reached.";
     ExpectationGone = "expectation-gone", "The expectation was taken or expired while the packet was on its way.";
     TxFull = "tx-full", "The port did not take the packet.";
     TxNoPort = "tx-no-port", "The egress interface has no port on this worker.";

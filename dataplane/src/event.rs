@@ -4,6 +4,7 @@
 use crate::drop_reason::DropReason;
 use crate::key::{FlowKey, InterfaceId, Tick, ZoneId};
 use crate::policy::RuleId;
+use crate::view::ExpectationClass;
 use alg::{Application, Denial, Endpoint, Fact};
 use arrayvec::ArrayVec;
 use core::net::Ipv4Addr;
@@ -46,8 +47,10 @@ pub enum Event {
         parent: Ref,
         /// What the child will be.
         application: Application,
-        /// Address that may open it.
-        opener: core::net::IpAddr,
+        /// Who may open it.
+        class: ExpectationClass,
+        /// The endpoint that may open it; zeros where the class allows any.
+        opener: Endpoint,
         /// Where the opener sends to.
         published: Endpoint,
         /// Where that leads.

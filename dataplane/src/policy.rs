@@ -16,6 +16,7 @@ pub use classify::{MAX_BYTES as MAX_COMPILED_BYTES, TooLarge};
 pub use compiled::{Compiled, Memo, Verdict};
 pub use prefix::PrefixError;
 
+use crate::expect::ExpectationLimits;
 use crate::key::{Protocol, ZoneId};
 use crate::packet::IpOptions;
 use crate::view::State;
@@ -303,6 +304,8 @@ pub struct Policy {
     pub timeouts: Timeouts,
     /// ALGs.
     pub alg: AlgProfiles,
+    /// How many pinholes there may be.
+    pub expectations: ExpectationLimits,
     /// What becomes of older sessions.
     pub on_commit: OnCommit,
     /// Write a record for packets that no rule matches.

@@ -4,6 +4,7 @@ use crate::buf::{BufPool, PacketBuf};
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Frame, Ref, Stamped};
+use crate::expect::Ledger;
 use crate::fib::Fib;
 use crate::handoff::{Grid, Parcel};
 use crate::key::{InterfaceId, Tick, WorkerId};
@@ -74,7 +75,7 @@ pub struct Local<P: Port, A: BufPool<Buf = P::Buf>> {
     pub(crate) bindings: Bindings,
     pub(crate) hold_down: HoldDown,
     pub(crate) algs: Algs,
-    pub(crate) expectation_slots: Vec<u32>,
+    pub(crate) ledger: Ledger,
     pub(crate) rng: Rng,
     pub(crate) icmp_limit: TokenBucket,
     pub(crate) deny_limit: TokenBucket,
@@ -99,8 +100,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             memo: Memo::default(),
             bindings: Bindings::new(id, setup.bindings, rng.draw()),
             hold_down: HoldDown::new(Arc::clone(&shared.registry), id, setup.bindings as usize),
+            ledger: Ledger::new(shared.expectations.share_of(id), rng.draw()),
             algs: Algs::new(setup.alg_sessions),
-            expectation_slots: shared.expectations.share_of(id).rev().collect(),
             rng,
             icmp_limit: TokenBucket::new(Tick(0), setup.icmp_errors_per_second, setup.icmp_errors_per_second),
             deny_limit: TokenBucket::new(Tick(0), setup.deny_events_per_second, setup.deny_events_per_second),
@@ -633,7 +634,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             self.release_binding(cx, binding);
         }
         cx.shared.expectations.free(id);
-        self.expectation_slots.push(id.index);
+        self.ledger.freed(id.index);
     }
 
     /// Sends an event to control, or counts that its ring is full.

@@ -287,7 +287,7 @@ fn both_ends_of_a_pair_and_control_want_it() {
 }
 
 static MET_AFTER_ACTIVATION: Witness = Witness::new("a child comes after the activation");
-static TOO_EARLY: Witness = Witness::new("a child comes before it");
+static TOO_EARLY: Witness = Witness::new("a child comes too early, or not at all");
 static ENDED_INACTIVE: Witness = Witness::new("control ends it before it");
 
 #[test]
@@ -308,11 +308,9 @@ fn it_is_activated_while_a_child_and_control_come() {
         assert!(!(met && ended), "two winners");
         assert!(activated || !met, "a child has met what was never activated");
         assert!(activated || ended, "neither activated nor ended");
-        if !met && !ended {
-            assert!(e.claim(id), "it was activated and cannot be met");
-        }
+        assert!(met || ended, "nobody has it in the end");
         MET_AFTER_ACTIVATION.saw_if(met);
-        TOO_EARLY.saw_if(activated && !met && !ended);
+        TOO_EARLY.saw_if(activated && !met);
         ENDED_INACTIVE.saw_if(!activated);
         assert_gone(&e, 7, 1);
     });

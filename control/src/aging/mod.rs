@@ -170,6 +170,13 @@ impl Ager {
             self.wheel.arm(index, now, now.plus(patience.max(AGAIN)));
             return true;
         }
+        if let Some(until) = session.kept_until()
+            && until.since(now) > 0
+        {
+            // Its ALG knows how long it is to live: as long as a registration.
+            self.wheel.arm(index, now, until);
+            return true;
+        }
         if now.since(last_seen) < patience {
             self.wheel.arm(index, now, last_seen.plus(patience));
             return true;

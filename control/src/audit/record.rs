@@ -9,7 +9,7 @@ use super::names::{Names, id};
 use alg::{Application, Endpoint, Side};
 use dataplane::event::{Event, Stamped};
 use dataplane::key::{FlowKey, WorkerId};
-use dataplane::view::{ExpectationView, SessionView};
+use dataplane::view::{ExpectationView, SessionView, opener_text};
 use serde::Serialize;
 use std::borrow::Cow;
 
@@ -325,18 +325,24 @@ impl<'a> Record<'a> {
                 reason: denial.name(),
                 worker,
             }),
-            Event::ExpectationOpened { expectation, parent, application, opener, published, listener } => {
-                Self::ExpectationOpened(ExpectationOpened {
-                    time,
-                    id: id(*expectation),
-                    parent: id(*parent),
-                    application: Application::name(*application),
-                    opener: opener.to_string(),
-                    published: published.to_string(),
-                    listener: listener.to_string(),
-                    worker,
-                })
-            }
+            Event::ExpectationOpened {
+                expectation,
+                parent,
+                application,
+                class,
+                opener,
+                published,
+                listener,
+            } => Self::ExpectationOpened(ExpectationOpened {
+                time,
+                id: id(*expectation),
+                parent: id(*parent),
+                application: Application::name(*application),
+                opener: opener_text(*class, *opener),
+                published: published.to_string(),
+                listener: listener.to_string(),
+                worker,
+            }),
             Event::ExpectationHit { expectation, parent, child } => Self::ExpectationHit(ExpectationHit {
                 time,
                 id: id(*expectation),

@@ -160,7 +160,8 @@ fn the_life_of_an_expectation() {
         expectation,
         parent: PARENT,
         application: Application::FtpData,
-        opener: SERVER.into(),
+        class: ExpectationClass::AnyPort,
+        opener: Endpoint::new(SERVER.into(), 0),
         published,
         listener,
     };

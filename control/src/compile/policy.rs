@@ -83,6 +83,7 @@ pub fn compile_policy(
         pools,
         timeouts: config.timeouts,
         alg: alg_profiles(config),
+        expectations: config.limits.expectations,
         on_commit: config.gateway.on_commit,
         log_default_deny: config.log.deny,
         tcp_pick_up: false,

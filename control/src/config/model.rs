@@ -3,6 +3,7 @@
 use super::source::Place;
 use core::net::Ipv4Addr;
 use dataplane::device::Device;
+use dataplane::expect::ExpectationLimits;
 use dataplane::key::{InterfaceId, ZoneId};
 use dataplane::policy::{Action, Addresses, AlgMode, OnCommit, Prefix, Service, Timeouts, ZoneSettings};
 use ipnet::Ipv4Net;
@@ -307,11 +308,17 @@ pub struct Limits {
     pub icmp_errors_per_second: u32,
     /// Denied packets that a worker reports in a second.
     pub deny_events_per_second: u32,
+    /// How many pinholes there may be.
+    pub expectations: ExpectationLimits,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { icmp_errors_per_second: 1_000, deny_events_per_second: 100 }
+        Self {
+            icmp_errors_per_second: 1_000,
+            deny_events_per_second: 100,
+            expectations: ExpectationLimits::default(),
+        }
     }
 }
 

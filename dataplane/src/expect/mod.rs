@@ -10,18 +10,21 @@
 //! A record lives as long as the children that came through it: it holds their published port, and knows them when they
 //! are to end with it. The worker that opened a record frees it, on control's word, after the grace period.
 
+mod ledger;
 mod record;
 
+pub use ledger::{Entry as LedgerEntry, ExpectationLimits, Ledger};
 pub use record::{Expectation, Init, Reverse};
 
 use crate::event::Ref;
-use crate::key::{Addrs, FlowKey, Tick, WorkerId};
+use crate::key::{Addrs, FlowKey, Protocol, Tick, WorkerId};
 use crate::memory::{NoMemory, Region};
 use crate::sync::{AtomicU32, Ordering};
 use crate::table::{Direction, Entry, FlowTable, Hash, HashKey, Unique};
 use crate::view::{ExpectationClass, ExpectationState, ExpectationView};
+use alg::Endpoint;
 use crossbeam::utils::CachePadded;
-use record::Claim;
+use record::{Claim, by_published};
 
 /// Ways to be found: the classes of openers, and the listener.
 const WAYS: usize = ExpectationClass::ALL.len() + 1;
@@ -79,8 +82,8 @@ impl Expectations {
         let records = (per_worker * workers) as usize;
         Ok(Self {
             records: Region::new("expectations", records)?,
-            // Two keys each.
-            table: FlowTable::new("expectation table", records * 2, key)?,
+            // Three keys each: the opener's, the listener's, and that of the published endpoint.
+            table: FlowTable::new("expectation table", records * 3, key)?,
             published: CachePadded::new(Published::default()),
             per_worker,
         })
@@ -164,6 +167,47 @@ impl Expectations {
         None
     }
 
+    /// Where a published endpoint leads, by an expectation whose record lives: whoever opened it.
+    #[must_use]
+    pub fn leads_to(&self, protocol: Protocol, published: Endpoint) -> Option<Endpoint> {
+        let key = by_published(protocol, published)?;
+        let mut found = None;
+        self.table.find(self.hash(&key), |e| {
+            let Some(record) = self.records.get(e.index as usize) else { return false };
+            let version = record.version.load(Ordering::Acquire);
+            let init = record.init();
+            let hit = version & 1 == 1
+                && record.state() != ExpectationState::Free
+                && init.published_key() == Some(key)
+                && record.version.load(Ordering::Acquire) == version;
+            if hit {
+                found = Some(init.listener);
+            }
+            hit
+        });
+        found
+    }
+
+    /// Whoever has this key in the table, whether it may be met or not.
+    #[must_use]
+    pub fn holder(&self, init: &Init, direction: Direction) -> Option<Ref> {
+        let key = init.key_of(direction)?;
+        let mut found = None;
+        self.table.find(self.hash(&key), |e| {
+            let Some(record) = self.records.get(e.index as usize) else { return false };
+            let version = record.version.load(Ordering::Acquire);
+            let hit = version & 1 == 1
+                && e.direction == direction
+                && record.matches(direction, &key)
+                && (init.class != ExpectationClass::PortRange || record.overlaps(init));
+            if hit {
+                found = Some(Ref { index: e.index, version });
+            }
+            hit
+        });
+        found
+    }
+
     fn count(&self, init: &Init, add: bool) {
         let step = |cell: &AtomicU32| {
             if add { cell.fetch_add(1, Ordering::AcqRel) } else { cell.fetch_sub(1, Ordering::AcqRel) }
@@ -207,6 +251,17 @@ impl Expectations {
                 break;
             }
         }
+        if placed.is_ok()
+            && let Some(key) = init.published_key()
+            && self.table.insert(self.hash(&key), Self::entry(id, Direction::Forward)).is_err()
+        {
+            placed = Err(Unique::Full);
+            for direction in [Direction::Forward, Direction::Reverse] {
+                if let Some(key) = init.key_of(direction) {
+                    self.table.remove(self.hash(&key), Self::entry(id, direction));
+                }
+            }
+        }
         match placed {
             Ok(()) => {
                 let state = if init.armed { ExpectationState::Armed } else { ExpectationState::Inactive };
@@ -218,7 +273,7 @@ impl Expectations {
             // to claim it.
             Err(unique) => {
                 self.count(init, false);
-                self.free(id);
+                Self::give_up(record, id);
                 Err(unique)
             }
         }
@@ -304,10 +359,18 @@ impl Expectations {
     /// Frees the record. Its owner only, after the grace period and the last child.
     pub fn free(&self, id: Ref) {
         if let Some(record) = self.resolve(id) {
-            let free = Claim { version: id.version, children: 0, state: ExpectationState::Free };
-            record.claim.store(free.word(), Ordering::Relaxed);
-            record.version.store(id.version.wrapping_add(1), Ordering::Release);
+            // As long as the record lives, its published endpoint can be asked about.
+            if let Some(key) = record.init().published_key() {
+                self.table.remove(self.hash(&key), Self::entry(id, Direction::Forward));
+            }
+            Self::give_up(record, id);
         }
+    }
+
+    fn give_up(record: &Expectation, id: Ref) {
+        let free = Claim { version: id.version, children: 0, state: ExpectationState::Free };
+        record.claim.store(free.word(), Ordering::Relaxed);
+        record.version.store(id.version.wrapping_add(1), Ordering::Release);
     }
 
     /// The record of an index, whoever has it.

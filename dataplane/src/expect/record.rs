@@ -117,7 +117,20 @@ pub struct Init {
     pub expires: Tick,
 }
 
+/// The key by which a published endpoint is found, whoever may send to it. No packet comes from that zone.
+pub(super) fn by_published(protocol: Protocol, published: Endpoint) -> Option<FlowKey> {
+    let IpAddr::V4(addr) = published.addr else { return None };
+    let (source, destination) = ((Ipv4Addr::UNSPECIFIED, 0), (addr, published.port));
+    Some(FlowKey::v4(protocol, ZoneId(u16::MAX), source, destination))
+}
+
 impl Init {
+    /// The key of its published endpoint, if that is a translated one.
+    pub(super) fn published_key(&self) -> Option<FlowKey> {
+        self.binding?;
+        by_published(self.key.protocol, Endpoint::new(self.key.destination(), self.key.dport))
+    }
+
     /// The key under which the table has it, in a direction.
     pub(super) fn key_of(&self, direction: Direction) -> Option<FlowKey> {
         match direction {

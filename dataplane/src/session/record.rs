@@ -74,7 +74,9 @@ pub struct Session {
     last_state: AtomicU8,
     /// Room for window tracking, with `window`: windows and shifts of both sides.
     reserved: [AtomicU8; 2],
-    window: [AtomicU32; 3],
+    window: [AtomicU32; 2],
+    /// Until when it is not idle in any case; 0 for no such moment.
+    keep_until: AtomicU32,
     /// Index of the expectation that it came through, plus 1; 0 for none. It keeps that record.
     expectation: AtomicU32,
 }
@@ -283,6 +285,19 @@ impl Session {
         Tick(self.last_seen.load(Ordering::Relaxed))
     }
 
+    /// The session is not idle before `until`, whatever its state allows. Owner only.
+    pub fn keep_until(&self, until: Tick) {
+        self.keep_until.store(until.0.max(1), Ordering::Relaxed);
+    }
+
+    /// Until when it is not idle in any case, if its ALG has said so.
+    pub fn kept_until(&self) -> Option<Tick> {
+        match self.keep_until.load(Ordering::Relaxed) {
+            0 => None,
+            until => Some(Tick(until)),
+        }
+    }
+
     /// Stamps the session without a packet. Owner only.
     pub fn stamp(&self, now: Tick) {
         self.last_seen.store(now.0, Ordering::Relaxed);
@@ -339,6 +354,7 @@ impl Session {
         self.parent_version.store(parent.version, Ordering::Relaxed);
         self.alg_slot.store(init.alg_slot.unwrap_or(u32::MAX), Ordering::Relaxed);
         self.expectation.store(init.expectation.map_or(0, |e| e.wrapping_add(1)), Ordering::Relaxed);
+        self.keep_until.store(0, Ordering::Relaxed);
         self.children.store(0, Ordering::Relaxed);
         self.application.store(init.application as u8, Ordering::Relaxed);
         self.close_reason.store(CloseReason::None as u8, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::key::{Protocol, WorkerId};
 use crate::packet::{checksum, flag, reset, rewrite as fields};
 use crate::port::Port;
-use crate::stage::pinhole::{Publisher, endpoints, release, side};
+use crate::stage::publish::{Publisher, endpoints, release, side};
 use crate::stage::{Context, Fate, Hit, Item, NextHop, rewrite, route};
 use crate::stream::engine::Payload;
 use crate::stream::{Engine, Outcome, Segment};
@@ -148,8 +148,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 };
             }
         };
-        let requests = core::mem::take(&mut self.scratch.answer.expectations);
-        if self.expect_all(cx, hit, &requests, reserved).is_err() {
+        if self.open_pinholes(cx, hit, reserved).is_err() {
             let denial = (Denial::NoResources, DropReason::AlgDenied);
             return self.refuse(cx, hit, hop, item, ack, denial).map(Some);
         }

@@ -9,6 +9,7 @@ pub mod lookup;
 pub mod open;
 pub mod pick_up;
 pub mod pinhole;
+pub mod publish;
 pub mod queue;
 pub mod receive;
 pub mod relate;

@@ -1,196 +1,80 @@
-//! Pinhole: what an ALG asks of the gateway, for streams and datagrams alike: translated endpoints, expectations, records.
+//! Pinhole: what an ALG asks for besides edits, for streams and datagrams alike: expectations, orders, records.
 
 use crate::buf::BufPool;
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
-use crate::expect::{self, Met};
-use crate::key::{FlowKey, Protocol, ZoneId};
-use crate::nat::{BindingId, Bindings, Registry};
-use crate::policy::{NatAddress, Policy};
+use crate::expect::{Init, LedgerEntry, Reverse};
+use crate::key::{FlowKey, ZoneId};
+use crate::nat::BindingId;
+use crate::policy::NatAddress;
 use crate::port::Port;
-use crate::rng::Rng;
 use crate::session::Session;
-use crate::stage::{Context, Hit};
+use crate::stage::publish::{Reserved, called, endpoints, leads_to, protocol, release};
+use crate::stage::{Context, Hit, route};
 use crate::table::{Direction, Unique};
-use crate::view::{ExpectationClass, State};
+use crate::view::{ExpectationClass, ExpectationState, State};
 use crate::worker::{Local, binding_id, binding_ref};
-use alg::{
-    Endpoint, ExpectationRequest, FlowContext, Gateway, MAX_EXPECTATIONS, Opener, Parity, PublishError, Side,
-    Transport,
-};
+use alg::{Endpoint, ExpectationRequest, MAX_EXPECTATIONS, Opener, Order, Side, Uses};
 use arrayvec::ArrayVec;
 use core::net::{IpAddr, Ipv4Addr};
 
-/// The end whose packets travel in this direction.
-pub(crate) const fn side(direction: Direction) -> Side {
-    match direction {
-        Direction::Forward => Side::Initiator,
-        Direction::Reverse => Side::Responder,
+/// How a class of openers stands in the key of an expectation.
+fn source(opener: Opener, own: IpAddr) -> (ExpectationClass, IpAddr, u16) {
+    match opener {
+        Opener::Peer(_) => (ExpectationClass::AnyPort, own, 0),
+        Opener::Host(_, host) => (ExpectationClass::AnyPort, host, 0),
+        Opener::AnyHost(_) => (ExpectationClass::AnyHost, IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        Opener::Exact(_, endpoint) => (ExpectationClass::Exact, endpoint.addr, endpoint.port),
     }
 }
 
-/// A session's endpoints as an ALG is told of them.
-pub(crate) fn endpoints(cx: &Context<'_>, hit: &Hit<'_>) -> FlowContext {
-    let forward = hit.session.key(Direction::Forward);
-    let reverse = hit.session.key(Direction::Reverse);
-    FlowContext {
-        id: u64::from(hit.id.index) << 32 | u64::from(hit.id.version),
-        transport: match forward.protocol {
-            Protocol::Udp => Transport::Udp,
-            _ => Transport::Tcp,
-        },
-        now_ms: cx.now.0,
-        initiator: Endpoint::new(forward.source(), forward.sport),
-        initiator_translated: Endpoint::new(reverse.destination(), reverse.dport),
-        responder: Endpoint::new(reverse.source(), reverse.sport),
-        responder_translated: Endpoint::new(forward.destination(), forward.dport),
-    }
-}
-
-/// Ports that one call published, and their references.
-pub(crate) type Reserved = ArrayVec<(Endpoint, BindingId), 8>;
-
-/// The gateway as one call of an ALG sees it.
-pub(crate) struct Publisher<'a> {
-    registry: &'a Registry,
-    bindings: &'a mut Bindings,
-    rng: &'a mut Rng,
-    policy: &'a Policy,
-    /// Translation of the initiator, if it has one.
-    initiator: Option<NatAddress>,
-    /// Address by which the initiator calls the responder, if that is another than its own.
-    responder: Option<Ipv4Addr>,
-    /// The initiator's zone.
-    scope: ZoneId,
-    pub(crate) reserved: Reserved,
-}
-
-impl<'a> Publisher<'a> {
-    /// The gateway for one message of this session.
-    pub(crate) fn new(cx: &Context<'a>, hit: &Hit<'_>, bindings: &'a mut Bindings, rng: &'a mut Rng) -> Self {
-        let binding = hit.session.binding().and_then(|b| bindings.get(binding_id(b)));
-        Self {
-            registry: &cx.shared.registry,
-            policy: cx.policy,
-            initiator: binding.map(|b| NatAddress { addr: b.outside_addr, pool: b.outside_pool }),
-            responder: called(&endpoints(cx, hit)),
-            scope: hit.session.key(Direction::Forward).scope,
-            reserved: Reserved::new(),
-            bindings,
-            rng,
+impl From<Unique> for DropReason {
+    fn from(unique: Unique) -> Self {
+        match unique {
+            Unique::Taken => Self::TupleConflict,
+            Unique::Full => Self::SessionTableFull,
         }
-    }
-
-    /// Whether destination NAT leads to these endpoints in any case, at the same ports of the address `called`.
-    fn leads(&self, called: Ipv4Addr, protocol: Protocol, endpoint: Endpoint, count: u16) -> bool {
-        let IpAddr::V4(own) = endpoint.addr else { return false };
-        (0..count).all(|i| {
-            let port = endpoint.port.wrapping_add(i);
-            self.policy.destination_nat(self.scope, called, protocol, port) == Some((own, port))
-        })
-    }
-}
-
-/// The address by which the initiator calls the responder, if it is translated.
-fn called(flow: &FlowContext) -> Option<Ipv4Addr> {
-    match flow.responder_translated.addr {
-        IpAddr::V4(called) if flow.responder.addr != IpAddr::V4(called) => Some(called),
-        _ => None,
-    }
-}
-
-impl Gateway for Publisher<'_> {
-    fn publish(
-        &mut self,
-        side: Side,
-        transport: Transport,
-        endpoint: Endpoint,
-        count: u16,
-        parity: Parity,
-    ) -> Result<Endpoint, PublishError> {
-        let address = match side {
-            Side::Initiator => self.initiator,
-            Side::Responder => match self.responder {
-                Some(called) if !self.leads(called, protocol(transport), endpoint, count) => {
-                    let pool = self.registry.find(called).ok_or(PublishError::PortsExhausted)?;
-                    Some(NatAddress { addr: called, pool })
-                }
-                Some(called) => return Ok(Endpoint::new(IpAddr::V4(called), endpoint.port)),
-                None => None,
-            },
-        };
-        let Some(address) = address else { return Ok(endpoint) };
-        if self.reserved.remaining_capacity() < usize::from(count) {
-            return Err(PublishError::TableFull);
-        }
-        let ports = self.registry.get(address.pool).ok_or(PublishError::PortsExhausted)?;
-        let random = self.rng.draw();
-        let published = self
-            .bindings
-            .publish(
-                protocol(transport),
-                (endpoint.addr, endpoint.port),
-                address,
-                ports,
-                (count, parity),
-                random,
-            )
-            .map_err(|e| match DropReason::from(e) {
-                DropReason::NatPortsExhausted => PublishError::PortsExhausted,
-                _ => PublishError::TableFull,
-            })?;
-        for (i, id) in (0u16..).zip(&published.ids) {
-            let outside = Endpoint::new(IpAddr::V4(published.addr), published.port.wrapping_add(i));
-            // There is room: it was checked above.
-            let _ = self.reserved.try_push((outside, *id));
-        }
-        Ok(Endpoint::new(IpAddr::V4(published.addr), published.port))
-    }
-
-    fn to_inside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
-        None
-    }
-
-    fn to_outside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
-        None
-    }
-}
-
-const fn protocol(transport: Transport) -> Protocol {
-    match transport {
-        Transport::Tcp => Protocol::Tcp,
-        Transport::Udp => Protocol::Udp,
-    }
-}
-
-/// Gives back what no expectation has taken. Nothing has left with it.
-pub(crate) fn release(registry: &Registry, bindings: &mut Bindings, reserved: &mut Reserved) {
-    for (_, id) in reserved.drain(..) {
-        bindings.cancel(id, registry);
     }
 }
 
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
-    /// Opens the pinholes that one message asks for: all or none. What was published and is not theirs is given back.
-    pub(crate) fn expect_all(
+    /// Opens the pinholes that the last message asks for, all or none, and then obeys its orders. What was published and
+    /// is no pinhole's is given back.
+    ///
+    /// # Errors
+    /// Something is full, or a limit is reached: the message must not go on.
+    pub(crate) fn open_pinholes(
         &mut self,
         cx: &Context<'_>,
         hit: &Hit<'_>,
-        requests: &[ExpectationRequest],
         mut reserved: Reserved,
-    ) -> Result<(), Unique> {
-        let mut fresh = ArrayVec::<Ref, MAX_EXPECTATIONS>::new();
-        let opened = requests.iter().try_for_each(|request| {
-            fresh.extend(self.expect(cx, hit, request, &mut reserved)?);
-            Ok(())
-        });
-        release(&cx.shared.registry, &mut self.bindings, &mut reserved);
-        if opened.is_err() {
-            // What was opened for a message that does not go on must not stay.
-            for id in fresh {
-                cx.shared.expectations.expire(id);
+    ) -> Result<(), DropReason> {
+        let mut opened = Ok(());
+        if !self.scratch.answer.expectations.is_empty() {
+            let mut fresh = ArrayVec::<Ref, MAX_EXPECTATIONS>::new();
+            for number in 0..self.scratch.answer.expectations.len() {
+                let Some(request) = self.scratch.answer.expectations.get(number).copied() else { break };
+                match self.expect(cx, hit, &request, &mut reserved) {
+                    Ok(id) => fresh.extend(id),
+                    Err(reason) => {
+                        self.count(cx, Counter::ExpectationsRefused, 1);
+                        self.tell(cx, Event::ExpectationRefused { parent: hit.id, reason });
+                        opened = Err(reason);
+                        break;
+                    }
+                }
             }
+            if opened.is_err() {
+                // What was opened for a message that does not go on must not stay.
+                for id in fresh {
+                    cx.shared.expectations.expire(id);
+                }
+            }
+        }
+        release(&cx.shared.registry, &mut self.bindings, &mut reserved);
+        if opened.is_ok() {
+            self.obey_orders(cx, hit);
         }
         opened
     }
@@ -202,38 +86,91 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         hit: &Hit<'_>,
         request: &ExpectationRequest,
         reserved: &mut Reserved,
-    ) -> Result<Option<Ref>, Unique> {
+    ) -> Result<Option<Ref>, DropReason> {
+        let init = self.plan(cx, hit, request)?;
+        let entry = LedgerEntry {
+            parent: hit.id,
+            tag: request.tag,
+            host: request.listener.addr,
+            alg: hit.session.application(),
+            lifetime_ms: init.expires.since(cx.now),
+        };
+        if let Some((old, _)) = self.ledger.find(hit.id, request.tag) {
+            if self.renew(cx, old, &init) {
+                return Ok(None);
+            }
+            cx.shared.expectations.expire(old);
+        }
+        for direction in [Direction::Forward, Direction::Reverse] {
+            make_way(cx, hit, &init, direction);
+        }
+        if !self.ledger.allows(&cx.policy.expectations, cx.now, &entry) {
+            return Err(DropReason::ExpectationLimit);
+        }
+        let position = reserved.iter().position(|(outside, _)| *outside == request.published);
+        let binding = position.and_then(|at| reserved.pop_at(at)).map(|(_, id)| id);
+        let init = Init { by_home: binding.is_none(), binding: binding.map(binding_ref), ..init };
+        let id = self.enter(cx, &init, entry, binding)?;
+        self.count(cx, Counter::ExpectationsOpened, 1);
+        let event = Event::ExpectationOpened {
+            expectation: id,
+            parent: hit.id,
+            application: request.application,
+            class: init.class,
+            opener: Endpoint::new(init.key.source(), init.key.sport),
+            published: request.published,
+            listener: request.listener,
+        };
+        self.tell(cx, event);
+        Ok(Some(id))
+    }
+
+    fn enter(
+        &mut self,
+        cx: &Context<'_>,
+        init: &Init,
+        entry: LedgerEntry,
+        binding: Option<BindingId>,
+    ) -> Result<Ref, DropReason> {
+        let opened = match self.ledger.take() {
+            None => Err(Unique::Full),
+            Some(index) => {
+                let opened = cx.shared.expectations.open(index, init);
+                match opened {
+                    Ok(id) => self.ledger.opened(id, entry),
+                    Err(_) => self.ledger.put_back(index),
+                }
+                opened
+            }
+        };
+        opened.map_err(|unique| {
+            if let Some(id) = binding {
+                self.bindings.cancel(id, &cx.shared.registry);
+            }
+            unique.into()
+        })
+    }
+
+    /// What is to be opened for a request, but for its port.
+    fn plan(
+        &self,
+        cx: &Context<'_>,
+        hit: &Hit<'_>,
+        request: &ExpectationRequest,
+    ) -> Result<Init, DropReason> {
         let flow = endpoints(cx, hit);
         let scopes = [Direction::Forward, Direction::Reverse].map(|d| hit.session.key(d).scope);
-        let (opener_scope, listener_scope) = match request.opener.side() {
+        let side = request.opener.side();
+        let (opener_scope, listener_scope) = match side {
             Side::Initiator => (scopes[0], scopes[1]),
             Side::Responder => (scopes[1], scopes[0]),
         };
-        let opener = flow.own(request.opener.side()).addr;
-        let (IpAddr::V4(source), IpAddr::V4(destination)) = (opener, request.published.addr) else {
-            return Err(Unique::Full);
+        let (class, opener, port) = source(request.opener, flow.own(side).addr);
+        let (IpAddr::V4(from), IpAddr::V4(to)) = (opener, request.published.addr) else {
+            return Err(DropReason::EthTypeUnsupported);
         };
-        let key = FlowKey::v4(
-            protocol(request.transport),
-            opener_scope,
-            (source, 0),
-            (destination, request.published.port),
-        );
-        let expires = cx.now.plus(cx.policy.timeouts.expectation);
-        if let Some(Met { id, record, .. }) = cx.shared.expectations.find(&key) {
-            let armed = record.init();
-            if armed.parent == hit.id && armed.listener == request.listener {
-                // The same request again (a client that repeats its command) keeps the pinhole that it has.
-                cx.shared.expectations.extend(id, expires);
-                return Ok(None);
-            }
-            let parent = cx.shared.arena.resolve_open(armed.parent).map(Session::state);
-            if armed.parent == hit.id || matches!(parent, None | Some(State::TcpTimeWait | State::TcpReset)) {
-                // A leftover: its parent is over, or wants the port for something else now. The newest counts.
-                cx.shared.expectations.expire(id);
-            }
-        }
-        let opener_nat = match request.opener.side() {
+        let protocol = protocol(request.transport);
+        let opener_nat = match side {
             Side::Initiator => {
                 let binding = hit.session.binding().and_then(|b| self.bindings.get(binding_id(b)));
                 binding.map(|b| NatAddress { addr: b.outside_addr, pool: b.outside_pool })
@@ -241,68 +178,90 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             Side::Responder => match called(&flow) {
                 None => None,
                 Some(addr) => {
-                    let pool = cx.shared.registry.find(addr).ok_or(Unique::Full)?;
+                    let pool = cx.shared.registry.find(addr).ok_or(DropReason::NatPortsExhausted)?;
                     Some(NatAddress { addr, pool })
                 }
             },
         };
-        let position = reserved.iter().position(|(outside, _)| *outside == request.published);
-        let binding = position.and_then(|at| reserved.pop_at(at)).map(|(_, id)| id);
-        let init = expect::Init {
+        let reverse = request.reverse.and_then(|seen| {
+            let real = leads_to(cx, listener_scope, protocol, seen);
+            // An endpoint of a translated opener that nobody has published leads nowhere.
+            let real = if opener_nat.is_some() { real? } else { real.unwrap_or(seen) };
+            (zone_of(cx, real) == Some(opener_scope)).then_some(Reverse { seen, real })
+        });
+        let lifetime = match request.lifetime_ms {
+            0 => cx.policy.timeouts.expectation,
+            ms => ms,
+        };
+        Ok(Init {
             owner: self.id,
-            by_home: binding.is_none(),
-            class: ExpectationClass::AnyPort,
-            key,
+            by_home: true,
+            class,
+            key: FlowKey::v4(protocol, opener_scope, (from, port), (to, request.published.port)),
             last_port: 0,
             listener: request.listener,
             listener_scope,
-            reverse: None,
-            many: false,
-            armed: true,
-            tag: 0,
+            reverse,
             opener_nat,
             keeps_port: request.opener == Opener::Peer(Side::Responder),
+            many: request.uses == Uses::Many,
+            armed: request.armed,
+            tag: request.tag,
             parent: hit.id,
             rule: hit.session.rule(),
             policy_generation: hit.session.policy_generation(),
             log: hit.session.log(),
             application: request.application,
-            binding: binding.map(binding_ref),
-            expires,
-        };
-        let opened = match self.expectation_slots.pop() {
-            None => Err(Unique::Full),
-            Some(index) => cx.shared.expectations.open(index, &init).inspect_err(|_| {
-                self.expectation_slots.push(index);
-            }),
-        };
-        match opened {
-            Ok(id) => {
-                self.count(cx, Counter::ExpectationsOpened, 1);
-                self.tell(
-                    cx,
-                    Event::ExpectationOpened {
-                        expectation: id,
-                        parent: hit.id,
-                        application: request.application,
-                        opener,
-                        published: request.published,
-                        listener: request.listener,
-                    },
-                );
-                Ok(Some(id))
-            }
-            Err(unique) => {
-                if let Some(id) = binding {
-                    self.bindings.cancel(id, &cx.shared.registry);
+            binding: None,
+            expires: cx.now.plus(lifetime),
+        })
+    }
+
+    /// The same request again keeps the pinhole that it has: a client that repeats its command, a re-INVITE that moves
+    /// nothing. False if this one is for something else, or the old one is used up.
+    fn renew(&self, cx: &Context<'_>, id: Ref, wanted: &Init) -> bool {
+        let Some(record) = cx.shared.expectations.resolve(id) else { return false };
+        let has = record.init();
+        let same = (has.key, has.listener, has.reverse, has.many)
+            == (wanted.key, wanted.listener, wanted.reverse, wanted.many);
+        match record.state() {
+            ExpectationState::Armed | ExpectationState::Inactive if same => {
+                cx.shared.expectations.extend(id, wanted.expires);
+                if wanted.armed {
+                    cx.shared.expectations.activate(id);
                 }
-                self.count(cx, Counter::ExpectationsRefused, 1);
-                let reason = match unique {
-                    Unique::Taken => DropReason::TupleConflict,
-                    Unique::Full => DropReason::SessionTableFull,
-                };
-                self.tell(cx, Event::ExpectationRefused { parent: hit.id, reason });
-                Err(unique)
+                true
+            }
+            ExpectationState::Claimed => same && !record.is_over(),
+            _ => false,
+        }
+    }
+
+    /// Does with older pinholes, and with the session, what the last message says.
+    fn obey_orders(&mut self, cx: &Context<'_>, hit: &Hit<'_>) {
+        let expectations = &cx.shared.expectations;
+        for order in &self.scratch.answer.orders {
+            match *order {
+                Order::Activate { tag } => {
+                    if let Some((id, lifetime)) = self.ledger.find(hit.id, tag)
+                        && expectations.activate(id)
+                    {
+                        expectations.extend(id, cx.now.plus(lifetime));
+                    }
+                }
+                Order::Close { tag, children } => {
+                    let Some((id, _)) = self.ledger.find(hit.id, tag) else { continue };
+                    expectations.expire(id);
+                    if children && let Some(record) = expectations.resolve(id) {
+                        record.close_children();
+                    }
+                }
+                Order::Lifetime { tag, ms } => {
+                    if let Some((id, _)) = self.ledger.find(hit.id, tag) {
+                        expectations.extend(id, cx.now.plus(ms));
+                    }
+                }
+                Order::KeepSession { ms } => hit.session.keep_until(cx.now.plus(ms)),
             }
         }
     }
@@ -334,5 +293,23 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// Takes one more reference of a binding.
     pub(crate) fn retain_binding(&mut self, binding: Ref) -> bool {
         self.bindings.retain(binding_id(binding))
+    }
+}
+
+/// The zone of the interface that an address is reached through.
+fn zone_of(cx: &Context<'_>, endpoint: Endpoint) -> Option<ZoneId> {
+    let IpAddr::V4(addr) = endpoint.addr else { return None };
+    let hop = route::next_hop(cx, addr.to_bits()).ok()?;
+    Some(cx.fib.interface(hop.interface)?.zone)
+}
+
+/// Ends a leftover that has the key of one that is to be opened: its parent is over, or wants the port for something else
+/// now. The newest counts.
+fn make_way(cx: &Context<'_>, hit: &Hit<'_>, init: &Init, direction: Direction) {
+    let Some(id) = cx.shared.expectations.holder(init, direction) else { return };
+    let Some(held) = cx.shared.expectations.resolve(id).map(crate::expect::Expectation::init) else { return };
+    let parent = cx.shared.arena.resolve_open(held.parent).map(Session::state);
+    if held.parent == hit.id || matches!(parent, None | Some(State::TcpTimeWait | State::TcpReset)) {
+        cx.shared.expectations.expire(id);
     }
 }

@@ -4,6 +4,7 @@ use crate::config::model::{Audit, Control, Dataplane, Gateway, Idle, Limits, Log
 use crate::config::reader::{Reader, Schema, Table};
 use crate::config::values;
 use core::ops::RangeInclusive;
+use dataplane::expect::ExpectationLimits;
 use dataplane::policy::{OnCommit, Timeouts};
 use tracing::Level;
 
@@ -103,8 +104,18 @@ fn workers<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> Vec<u16> {
     workers
 }
 
-static LIMITS: Schema =
-    Schema { table: "[limits]", keys: &["icmp_errors_per_second", "deny_events_per_second"], later: &[] };
+static LIMITS: Schema = Schema {
+    table: "[limits]",
+    keys: &[
+        "icmp_errors_per_second",
+        "deny_events_per_second",
+        "expectations_per_flow",
+        "expectations_per_host",
+        "expectations_per_alg",
+        "expectations_per_second",
+    ],
+    later: &[],
+};
 
 pub(super) fn limits<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Limits {
     let d = Limits::default();
@@ -117,6 +128,21 @@ pub(super) fn limits<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Limits {
         deny_events_per_second: reader
             .integer(&table, "deny_events_per_second", rate)
             .unwrap_or(d.deny_events_per_second),
+        expectations: expectation_limits(reader, &table, d.expectations),
+    }
+}
+
+fn expectation_limits<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    d: ExpectationLimits,
+) -> ExpectationLimits {
+    let mut limit = |key, default| reader.integer(table, key, 1..=1_048_576).unwrap_or(default);
+    ExpectationLimits {
+        per_flow: limit("expectations_per_flow", d.per_flow),
+        per_host: limit("expectations_per_host", d.per_host),
+        per_alg: limit("expectations_per_alg", d.per_alg),
+        per_second: limit("expectations_per_second", d.per_second),
     }
 }
 
