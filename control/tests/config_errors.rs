@@ -97,7 +97,12 @@ fn unknown_keys_of_every_table() {
             "type = 'source'\nfrom = 'any'\nto = 'any'\ntranslate = 'interface'",
             "one of type, from, to, source, destination, service, translate",
         ),
-        ("[limits]", "", "one of icmp_errors_per_second, deny_events_per_second, expectations_per_flow"),
+        (
+            "[limits]",
+            "",
+            "one of icmp_errors_per_second, deny_events_per_second, expectations_per_flow, \
+             expectations_per_host, expectations_per_alg, expectations_per_second",
+        ),
         (
             "[timeouts]",
             "",

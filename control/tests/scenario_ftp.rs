@@ -732,14 +732,15 @@ fn pinholes_of_a_session_have_a_limit() {
             ftp.say(&mut gw, Side::Initiator, name(data));
             ftp.say(&mut gw, Side::Responder, "200 PORT command successful\r\n");
         }
-        ftp.send(&mut gw, Side::Initiator, name(DATA + 4));
+        let third = ftp.frame(Side::Initiator, PSH | ACK, name(DATA + 4).as_bytes());
+        gw.inject(INSIDE, &third);
         gw.run();
-        assert_eq!(gw.session().close_reason, CloseReason::AlgDenied);
-        let refused = gw.core.records().events.iter().find_map(|e| match e.event {
-            Event::ExpectationRefused { reason, .. } => Some(reason),
+        assert_eq!(gw.drops(), [("alg-denied", 1)].into());
+        let refused = gw.core.records().find(|e| match e {
+            Event::ExpectationRefused { reason, .. } => Some(*reason),
             _ => None,
         });
-        assert_eq!(refused, Some(DropReason::ExpectationLimit));
+        assert_eq!(refused, [DropReason::ExpectationLimit]);
         gw.drain_all();
     });
 }
