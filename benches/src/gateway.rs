@@ -5,7 +5,9 @@ use dataplane::handoff::Grid;
 use dataplane::heap::{HeapPool, HeapPort, HeapWire};
 use dataplane::key::{InterfaceId, Protocol, Tick, WorkerId, ZoneId};
 use dataplane::packet::build::{Ends, udp};
-use dataplane::policy::{Action, NatAddress, NatTarget, Policy, Prefix, Rule, Service, SourceNat, ZoneSet};
+use dataplane::policy::{
+    ALL_PORTS, Action, Log, Mode, NatAddress, NatTarget, Policy, Prefix, Rule, Service, SourceNat, ZoneSet,
+};
 use dataplane::port::BURST;
 use dataplane::shared::{Setup, Shared};
 use dataplane::worker::Worker;
@@ -97,11 +99,13 @@ fn policy(shared: &Shared) -> Option<Policy> {
         destination: Vec::new().into(),
         services: vec![service],
         action: Action::Allow,
-        log: false,
+        mode: Mode::default(),
+        log: Log::Off,
     };
     let service = |port| Service {
         protocol: Some(Protocol::Udp),
         ports: (port, port),
+        source_ports: ALL_PORTS,
         application: alg::Application::Unknown,
     };
     let mut rules: Vec<_> = (0..RULES_BEFORE).map(|n| rule(n, service(10_000))).collect();

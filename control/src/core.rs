@@ -80,8 +80,8 @@ impl<R: Records> Core<R> {
     /// Puts a policy in force. Sessions that older ones admitted stay or end, as it says.
     pub fn publish_policy(&mut self, policy: Policy) {
         // Reserved first: no worker gives out a port that the new policy leads elsewhere.
-        for (pool, _, ports) in self.shared.registry.iter() {
-            let reserved: Vec<_> = policy.reserved_ports(pool).collect();
+        for (_, addr, ports) in self.shared.registry.iter() {
+            let reserved: Vec<_> = policy.reserved_ports(addr).collect();
             ports.reserve(reserved.iter().copied());
         }
         self.sweep.begin(&policy);

@@ -6,7 +6,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 use dataplane::event::Ref;
 use dataplane::key::Addrs;
-use dataplane::policy::{Action, OnCommit, Policy, Query};
+use dataplane::policy::{Action, NatTarget, OnCommit, Policy, Query};
 use dataplane::shared::{Command, Shared};
 use dataplane::view::{CloseReason, SessionView, State};
 
@@ -74,7 +74,8 @@ fn open(shared: &Shared, id: Ref) -> Option<SessionView> {
     shared.arena.view(id.index).filter(|view| view.id == id && view.state != State::Closed)
 }
 
-/// Whether the policy would admit a session of these tuples, and lead it to the same host.
+/// Whether the policy would admit a session of these tuples, lead it to the same host, and show its initiator at the
+/// same address where that is static.
 fn admits(policy: &Policy, view: &SessionView) -> bool {
     let (forward, reverse) = (&view.forward, &view.reverse);
     let host = (reverse.source(), reverse.sport);
@@ -82,7 +83,7 @@ fn admits(policy: &Policy, view: &SessionView) -> bool {
         Addrs::V4(_, called) => {
             let called = Ipv4Addr::from_bits(called);
             let to = policy.destination_nat(forward.scope, called, forward.protocol, forward.dport);
-            let (addr, port) = to.unwrap_or((called, forward.dport));
+            let (addr, port) = to.host().unwrap_or((called, forward.dport));
             // A child's way is its expectation's.
             view.parent.is_some() || (IpAddr::V4(addr), port) == host
         }
@@ -94,7 +95,15 @@ fn admits(policy: &Policy, view: &SessionView) -> bool {
         source: forward.source(),
         destination: host.0,
         protocol: forward.protocol,
+        sport: forward.sport,
         dport: host.1,
     };
-    leads && policy.evaluate(&query).action == Action::Allow
+    // A binding is the session's as long as it lives. A static address is its host's alone.
+    let (own, seen) = (forward.source(), reverse.destination());
+    let nat = policy.source_nat(query.from, query.to, own, host.0).map(|nat| nat.translate);
+    let shown = match nat {
+        Some(NatTarget::Static { inside, outside }) => inside.counterpart(own, &outside) == Some(seen),
+        _ => view.bound || seen == own,
+    };
+    leads && (shown || view.parent.is_some()) && policy.evaluate(&query).action == Action::Allow
 }

@@ -7,8 +7,8 @@ use control::config::Config;
 use dataplane::key::{InterfaceId, Protocol, ZoneId};
 use dataplane::packet::IpOptions;
 use dataplane::policy::{
-    Action, Addresses, AlgMode, ClosedPorts, NatAddress, NatTarget, Policy, PoolAddr, Prefix, Service,
-    Timeouts, ZoneSet, ZoneSettings,
+    ALL_PORTS, Action, Addresses, AlgMode, ClosedPorts, DestinationTarget, Log, Mode, NatAddress, NatTarget,
+    Policy, PoolAddr, Prefix, Service, Timeouts, ZoneSet, ZoneSettings,
 };
 use std::net::Ipv4Addr;
 
@@ -33,7 +33,7 @@ fn prefix(addr: [u8; 4], len: u8) -> Prefix {
 }
 
 fn service(protocol: Protocol, ports: (u16, u16), application: alg::Application) -> Service {
-    Service { protocol: Some(protocol), ports, application }
+    Service { protocol: Some(protocol), ports, source_ports: ALL_PORTS, application }
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn the_policy_of_the_reference() {
     assert_eq!(policy.generation, 7);
     assert_eq!(policy.zones, ["trust", "untrust", "dmz"], "zones of interfaces come first");
     let rule = &policy.rules[0];
-    assert_eq!((rule.name.as_str(), rule.action, rule.log), ("example", Action::Allow, true));
+    assert_eq!((rule.name.as_str(), rule.action, rule.log), ("example", Action::Allow, Log::Both));
     assert_eq!(rule.from, ZoneSet([0b001, 0, 0, 0]));
     assert_eq!(rule.to, ZoneSet([0b110, 0, 0, 0]));
     let clients = vec![prefix([10, 1, 0, 0], 24), prefix([10, 9, 0, 1], 32)];
@@ -62,8 +62,17 @@ fn the_policy_of_the_reference() {
         ]
     );
     let translations: Vec<_> = policy.source_nat.iter().map(|nat| nat.translate).collect();
-    assert_eq!(translations, [NatTarget::Nothing, NatTarget::Pool(0), NatTarget::Interface]);
-    for nat in &policy.source_nat {
+    let (inside, outside) = (prefix([10, 1, 5, 0], 28), prefix([203, 0, 113, 64], 28));
+    let fixed = NatTarget::Static { inside, outside };
+    assert_eq!(translations, [NatTarget::Nothing, NatTarget::Pool(0), NatTarget::Interface, fixed]);
+    let nat = policy.source_nat.last().unwrap();
+    assert_eq!((nat.from, nat.to), (ZoneSet::any(), ZoneSet([2, 0, 0, 0])));
+    assert_eq!((&nat.source, &nat.destination), (&vec![inside].into(), &Addresses::default()));
+    assert!(policy.has_packet_rules);
+    let back = Service { source_ports: (2121, 2121), ..service(Protocol::Tcp, ALL_PORTS, Unknown) };
+    assert_eq!((policy.rules[1].mode, policy.rules[1].log), (Mode::Packet, Log::Off));
+    assert_eq!(policy.rules[1].services, [back]);
+    for nat in &policy.source_nat[..3] {
         assert_eq!((nat.from, nat.to), (ZoneSet([1, 0, 0, 0]), ZoneSet([2, 0, 0, 0])));
     }
     assert_eq!(policy.source_nat[0].destination, vec![prefix([192, 0, 2, 0], 24)].into());
@@ -72,15 +81,26 @@ fn the_policy_of_the_reference() {
     assert_eq!(policy.pools, [(0..32).map(pool).collect::<Vec<_>>()]);
     let addr = |addr: [u8; 4], pool| Some(NatAddress { addr: addr.into(), pool: PoolAddr(pool) });
     assert_eq!(policy.interface_nat, [addr([10, 1, 0, 1], 0), addr([198, 51, 100, 1], 1)]);
-    let nat = &policy.destination_nat[0];
-    let called = NatAddress { addr: [198, 51, 100, 1].into(), pool: PoolAddr(34) };
-    assert_eq!((nat.from, nat.destination.as_slice()), (ZoneSet([2, 0, 0, 0]), [called].as_slice()));
+    let targets: Vec<_> = policy.destination_nat.iter().map(|nat| nat.target).collect();
+    let host = DestinationTarget::Host { addr: [10, 1, 0, 2].into(), port: Some(21) };
+    let network = DestinationTarget::Network { outside, inside };
+    assert_eq!(targets, [network, DestinationTarget::Nothing, host]);
+    let nat = &policy.destination_nat[2];
+    assert_eq!(
+        (nat.from, nat.called.as_slice()),
+        (ZoneSet([2, 0, 0, 0]), &[prefix([198, 51, 100, 1], 32)][..])
+    );
     assert_eq!(nat.services, [service(Protocol::Tcp, (2121, 2121), Unknown)]);
-    assert_eq!((nat.addr, nat.port), ([10, 1, 0, 2].into(), Some(21)));
-    assert_eq!((policy.translated.len(), policy.translated[0]), (33, Ipv4Addr::new(198, 51, 100, 1)));
-    let reserved: Vec<_> = policy.reserved_ports(PoolAddr(34)).collect();
-    assert_eq!(reserved, [(Protocol::Tcp, (2121, 2121))]);
-    assert_eq!(policy.reserved_ports(PoolAddr(1)).count(), 0);
+    let run = |a: [u8; 4], b: [u8; 4]| (a.into(), b.into());
+    let translated = [
+        run([198, 51, 100, 1], [198, 51, 100, 1]),
+        run([203, 0, 113, 0], [203, 0, 113, 31]),
+        run([203, 0, 113, 64], [203, 0, 113, 79]),
+    ];
+    assert_eq!(policy.translated, translated);
+    let reserved: Vec<_> = policy.reserved_ports([198, 51, 100, 1].into()).collect();
+    assert_eq!(reserved, [(Protocol::Tcp, (8443, 8443)), (Protocol::Tcp, (2121, 2121))]);
+    assert_eq!(policy.reserved_ports([10, 1, 0, 1].into()).count(), 0);
     assert_eq!(policy.timeouts, Timeouts::default());
     assert!(policy.log_default_deny);
 }

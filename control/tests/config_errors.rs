@@ -84,13 +84,13 @@ fn unknown_keys_of_every_table() {
         (
             "[[service]]",
             "name = 's'\nprotocol = 'tcp'\nports = [1]",
-            "one of name, protocol, ports, application, members",
+            "one of name, protocol, ports, source_ports, application, members",
         ),
         ("[[alg]]", "name = 'f'\nprotocol = 'ftp'", "one of name, protocol, mode, ports"),
         (
             "[[rule]]",
             "from = 'any'\nto = 'any'\naction = 'deny'",
-            "one of name, from, to, source, destination, service, action, log",
+            "one of name, from, to, source, destination, service, action, mode, log",
         ),
         (
             "[[nat]]",
@@ -437,10 +437,10 @@ fn rules() {
     ] {
         expect(&rule(line), &message);
     }
-    for key in ["application", "user", "mode"] {
+    for key in ["application", "user"] {
         let message = format!(
             "\"{key}\" in [[rule]] is not available in this release; expected one of name, from, to, source, \
-             destination, service, action, log"
+             destination, service, action, mode, log"
         );
         expect(&rule(&format!("»{key} = 'x'")), &message);
     }
@@ -460,46 +460,27 @@ fn rules() {
 }
 
 #[test]
-fn nat() {
-    expect(
-        "[[nat]]\ntype = »'static'\nfrom = 'untrust'",
-        "nat type \"static\" is not available in this release; expected one of source, destination",
-    );
-    let nat = "[[nat]]\ntype = 'source'\nfrom = 'trust'\nto = 'untrust'\n";
-    for good in ["['203.0.113.0/24']", "'198.51.100.7'", "['203.0.113.0/27', '203.0.113.64']", "'none'"] {
-        assert_eq!(errors(&format!("{nat}translate = {good}\n{INTERFACES}")), Vec::<String>::new());
+fn modes_and_logs() {
+    for good in
+        ["mode = 'stateful'\nlog = 'start'", "mode = 'packet'", "mode = 'packet'\nlog = false", "log = 'end'"]
+    {
+        assert_eq!(errors(&format!("{}\n{INTERFACES}", rule(good))), Vec::<String>::new());
     }
-    for (text, message) in [
-        ("»'iface'", "unknown translation \"iface\"; expected one of interface, none"),
+    for (line, message) in [
         (
-            "['203.0.113.1', »'none']",
-            "bad pool \"none\"; expected an IPv4 address or network, such as 10.1.0.0/16",
+            "mode = »'proxy'",
+            "mode \"proxy\" is not available in this release; expected one of packet, stateful, alg",
         ),
+        ("mode = »'deep'", "unknown mode \"deep\"; expected one of packet, stateful, alg"),
+        ("log = »'both'", "unknown log \"both\"; expected one of start, end"),
+        ("log = »1", "\"log\" is an integer; expected true, false, or one of start, end"),
         (
-            "[»'203.0.113.1/27']",
-            "bad pool \"203.0.113.1/27\"; expected no bits set after the prefix, such as 203.0.113.0/27",
+            "mode = 'packet'\nlog = »true",
+            "a rule of mode \"packet\" has no sessions to record; expected log = false, or another mode",
         ),
-        ("[»'203.0.112.0/23']", "bad pool \"203.0.112.0/23\"; expected at most 256 addresses"),
-        ("»['203.0.113.0/24', '203.0.112.0/24']", "the pool has 512 addresses; expected at most 256"),
-        ("[»'198.51.100.255']", "bad pool \"198.51.100.255\"; expected addresses that hosts can have"),
-        ("[»'224.0.0.0/24']", "bad pool \"224.0.0.0/24\"; expected addresses that hosts can have"),
     ] {
-        expect(&format!("{nat}translate = {text}"), message);
+        expect(&rule(line), message);
     }
-    expect(&format!("{nat}source = »'office'\ntranslate = 'none'"), {
-        "unknown address \"office\"; expected a name that is defined or a literal such as 10.1.0.0/16"
-    });
-    expect("[[»pool]]\nname = 'p'", {
-        "\"pool\" in the file is not available in this release; expected one of gateway, dataplane, interface, route, \
-         neighbor, zone, address, service, alg, rule, nat, limits, timeouts, log, control"
-    });
-    let bare = outside("addresses", "");
-    expect_whole(
-        &format!(
-            "{bare}\n[[nat]]\ntype = 'source'\nfrom = 'trust'\nto = »'untrust'\ntranslate = 'interface'"
-        ),
-        "zone \"untrust\" holds interface \"outside\", which has no address; expected an address to translate to",
-    );
 }
 
 #[test]
@@ -508,72 +489,6 @@ fn on_commit() {
         "[gateway]\non_commit = »'drop'",
         "unknown on_commit \"drop\"; expected one of keep, reevaluate, close",
     );
-}
-
-#[test]
-fn destination_nat() {
-    let nat = |rest: &str| format!("[[nat]]\ntype = 'destination'\nfrom = 'untrust'\n{rest}");
-    let called = "destination = ['198.51.100.1']\nservice = 'tcp/2121'\n";
-    let good = nat(&format!("{called}translate = '10.1.0.2:21'"));
-    assert_eq!(errors(&format!("{good}\n{INTERFACES}")), Vec::<String>::new());
-    let host = "expected the address of a host, with a port or without, such as \"10.1.0.2:21\"";
-    let table = [
-        (
-            "»[[nat]]\ntype = 'destination'\nfrom = 'any'\ntranslate = '10.1.0.2'".to_owned(),
-            "[[nat]] has no \"destination\"; expected addresses as they are called, such as \"198.51.100.1\"".into(),
-        ),
-        (
-            "»[[nat]]\ntype = 'destination'\nfrom = 'any'\ndestination = '198.51.100.9'".to_owned(),
-            format!("[[nat]] has no \"translate\"; {host}"),
-        ),
-        (
-            nat(&format!("to = »'trust'\n{called}translate = '10.1.0.2'")),
-            "\"to\" in [[nat]] of type \"destination\"; expected no \"to\"".into(),
-        ),
-        (
-            nat(&format!("source = »'10.0.0.0/8'\n{called}translate = '10.1.0.2'")),
-            "\"source\" in [[nat]] of type \"destination\"; expected no \"source\"".into(),
-        ),
-        (
-            nat("destination = [»'198.51.100.0/24']\ntranslate = '10.1.0.2'"),
-            "bad destination \"198.51.100.0/24\"; expected the IPv4 address of a host, such as 198.51.100.2".into(),
-        ),
-        (nat(&format!("{called}translate = »'10.1.0.2:0'")), format!("bad translation \"10.1.0.2:0\"; {host}")),
-        (nat(&format!("{called}translate = »'10.1.0.2:21-22'")), format!("bad translation \"10.1.0.2:21-22\"; {host}")),
-        (
-            nat(&format!("{called}translate = »'server:21'")),
-            "bad translation \"server\"; expected the IPv4 address of a host, such as 198.51.100.2".into(),
-        ),
-        (
-            nat(&format!("{called}translate = »'2001:db8::1'")),
-            "IPv6 is not available in this release; expected an IPv4 address".into(),
-        ),
-        (
-            nat(&format!("{called}translate = »'198.51.100.1:21'")),
-            "198.51.100.1 is translated to itself; expected the address of another host".into(),
-        ),
-        (
-            nat("destination = '198.51.100.9'\nservice = ['tcp/21', 'icmp']\ntranslate = »'10.1.0.2:21'"),
-            "a port is translated, and not every service has ports; expected a \"service\" of TCP or UDP, or no port"
-                .into(),
-        ),
-        (
-            "[[nat]]\ntype = 'source'\nfrom = 'trust'\nto = 'untrust'\nservice = »'ftp'\ntranslate = 'interface'"
-                .to_owned(),
-            "\"service\" in [[nat]] of type \"source\"; expected no \"service\"".into(),
-        ),
-        (
-            format!(
-                "[[nat]]\ntype = 'source'\nfrom = 'trust'\nto = 'untrust'\ntranslate = 'interface'\n{}",
-                nat("destination = »['198.51.100.1']\nservice = 'tcp/1-65535'\ntranslate = '10.1.0.2'")
-            ),
-            "source NAT to interface \"outside\" has no port left at 198.51.100.1; expected a \"service\" that leaves ports"
-                .into(),
-        ),
-    ];
-    for (text, message) in table {
-        expect(&text, &message);
-    }
 }
 
 #[test]
@@ -611,6 +526,14 @@ fn objects_and_profiles() {
     expect(
         "[[service]]\nname = 's'\nprotocol = 'icmp'\nports = »[8]",
         "ICMP has no ports; expected no \"ports\"",
+    );
+    expect(
+        "[[service]]\nname = 's'\nprotocol = 'icmp'\nsource_ports = »[8]",
+        "ICMP has no ports; expected no \"source_ports\"",
+    );
+    expect(
+        "[[service]]\nname = 's'\nprotocol = 'tcp'\nsource_ports = »[]",
+        "\"source_ports\" names no port; expected ports such as [80, \"6881-6899\"]",
     );
     expect(
         "[[service]]\nname = 's'\nprotocol = 'udp'\nports = [8]\napplication = »'ftp'",
@@ -700,3 +623,6 @@ fn a_byte_order_mark_is_no_column() {
         .unwrap();
     assert_eq!((place.line, place.column), (1, 1));
 }
+
+#[path = "config_errors/nat.rs"]
+mod nat;

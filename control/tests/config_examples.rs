@@ -4,7 +4,7 @@
 
 use control::config::{Audit, Config, Dataplane, Limits, check};
 use dataplane::device::Device;
-use dataplane::policy::{AlgMode, Timeouts, ZoneSettings};
+use dataplane::policy::{AlgMode, Log, Mode, Timeouts, ZoneSettings};
 use std::path::PathBuf;
 
 fn examples() -> PathBuf {
@@ -45,7 +45,8 @@ fn the_reference_states_the_defaults() {
     assert_eq!(reference.log, minimal.log);
     assert_eq!(reference.control, minimal.control);
     assert_eq!(reference.interfaces[0].mtu, reference.interfaces[1].mtu);
-    assert_eq!((reference.rules[0].log, minimal.rules[0].log), (true, true));
+    assert_eq!((reference.rules[0].mode, minimal.rules[0].mode), (Mode::Alg, Mode::Alg));
+    assert_eq!((reference.rules[0].log, minimal.rules[0].log), (Log::Both, Log::Both));
 }
 
 #[test]

@@ -439,6 +439,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("neighbor-pending", "scenario_gateway::packets_wait_for_their_neighbour"),
     ("no-route", "scenario_unreachable::there_is_no_route"),
     ("neighbor-unresolved", "scenario_gateway::a_neighbour_that_does_not_answer"),
+    ("packet-rule-nat", "scenario_mode::what_nat_would_translate_does_not_leave_untranslated"),
     ("policy-deny", "scenario_flows::rules_in_their_order_and_default_deny"),
     ("tcp-state-invalid", "scenario_flows::what_no_tcp_session_admits"),
     ("tuple-conflict", "scenario_flows::a_taken_reverse_tuple_is_a_conflict"),

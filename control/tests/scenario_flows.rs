@@ -10,7 +10,7 @@ use dataplane::event::Event;
 use dataplane::key::Protocol;
 use dataplane::packet::build;
 use dataplane::packet::flag::{ACK, FIN, PSH, RST, SYN};
-use dataplane::policy::RuleId;
+use dataplane::policy::{Log, RuleId};
 use dataplane::view::{CloseReason, SessionView, State};
 use scenario::*;
 use std::net::Ipv4Addr;
@@ -36,7 +36,7 @@ fn udp_through_nat_and_back() {
         assert_eq!((view.state, view.packets, view.bytes), (State::UdpNew, [1, 0], [36, 0]));
         assert_eq!((view.forward.source(), view.forward.sport), (CLIENT.addr.into(), 5000));
         assert_eq!((view.reverse.destination(), view.reverse.dport), (GW_OUTSIDE.into(), out.source.1));
-        assert_eq!((view.rule, view.policy_generation, view.log), (RuleId(0), 1, true));
+        assert_eq!((view.rule, view.policy_generation, view.log), (RuleId(0), 1, Log::Both));
 
         let back = gw.pass(OUTSIDE, &build::udp(&SERVER.to(GW_OUTSIDE), 53, out.source.1, b"answer"), INSIDE);
         assert_eq!((back.source, back.destination), ((SERVER.addr, 53), (CLIENT.addr, 5000)));

@@ -9,6 +9,7 @@ use dataplane::drop_reason::DropReason;
 use dataplane::event::Event;
 use dataplane::key::Protocol;
 use dataplane::packet::flag::{ACK, PSH, RST, SYN};
+use dataplane::policy::Log;
 use dataplane::view::ExpectationState;
 use scenario::*;
 use std::net::Ipv4Addr;
@@ -128,7 +129,7 @@ fn transfer(gw: &mut Gateway, data: &mut Pair) {
         assert_eq!(data.say(gw, Side::Responder, [n; 10]).len(), 10);
     }
     let child = gw.sessions().into_iter().find(|s| s.parent.is_some()).unwrap();
-    assert_eq!((child.application, child.log), (Application::FtpData, true));
+    assert_eq!((child.application, child.log), (Application::FtpData, Log::Both));
     data.close(gw, Side::Initiator);
 }
 

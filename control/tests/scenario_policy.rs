@@ -9,6 +9,7 @@ use dataplane::drop_reason::DropReason;
 use dataplane::event::Event;
 use dataplane::packet::build;
 use dataplane::packet::flag::{ACK, RST, SYN};
+use dataplane::policy::Log;
 use dataplane::view::{CloseReason, State};
 use scenario::*;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ fn a_child_inherits_from_its_parent_not_from_the_new_policy() {
         let mut data = Pair::new((SERVER, 20), (GW_OUTSIDE, published), (CLIENT, 50_001));
         data.handshake(&mut gw);
         let child = gw.sessions().into_iter().find(|s| s.parent.is_some()).unwrap();
-        assert_eq!((child.policy_generation, child.log), (1, true));
+        assert_eq!((child.policy_generation, child.log), (1, Log::Both));
         gw.drain();
     });
 }

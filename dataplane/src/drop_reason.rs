@@ -77,6 +77,7 @@ drop_reasons! {
     NeighborUnresolved = "neighbor-unresolved", "The next hop did not answer ARP in time; an ICMP host unreachable was sent if zone and rate allowed.";
     LocalUnsupported = "local-unsupported", "To an address of the gateway, and nothing there answers this; the zone says whether its sender is told.";
     PolicyDeny = "policy-deny", "A rule denies it, or no rule allows it.";
+    PacketRuleNat = "packet-rule-nat", "A rule of mode packet lets it pass, and NAT would have to translate it.";
     TcpNoSession = "tcp-no-session", "TCP without a session, and not a lone SYN.";
     IcmpNoSession = "icmp-no-session", "Echo reply without a session.";
     TcpStateInvalid = "tcp-state-invalid", "Flags that do not fit the state of the TCP session.";

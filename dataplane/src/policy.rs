@@ -65,6 +65,9 @@ impl From<Vec<Prefix>> for Addresses {
     }
 }
 
+/// Every port.
+pub const ALL_PORTS: (u16, u16) = (0, u16::MAX);
+
 /// One service of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -72,8 +75,68 @@ pub struct Service {
     pub protocol: Option<Protocol>,
     /// First and last destination port; ignored for ICMP and any.
     pub ports: (u16, u16),
+    /// First and last source port, likewise.
+    pub source_ports: (u16, u16),
     /// What the service is, if its name says so.
     pub application: Application,
+}
+
+/// How deep a rule looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// At each packet by itself: no session and no translation. Answers need a rule of their own.
+    Packet,
+    /// At sessions. No ALG reads them.
+    Stateful,
+    /// At sessions, and at what they say where their application has an ALG.
+    #[default]
+    Alg,
+}
+
+/// Which records are written of the sessions of a rule. Any but [`Self::Off`] has its denials recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Log {
+    /// None.
+    Off = 0,
+    /// That it opened.
+    Start = 1,
+    /// That it ended.
+    End = 2,
+    /// Both.
+    #[default]
+    Both = 3,
+}
+
+impl Log {
+    /// From the two low bits of a number.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Self {
+        match bits & 3 {
+            0 => Self::Off,
+            1 => Self::Start,
+            2 => Self::End,
+            _ => Self::Both,
+        }
+    }
+
+    /// Whether an open record is wanted.
+    #[must_use]
+    pub const fn start(self) -> bool {
+        self as u8 & Self::Start as u8 != 0
+    }
+
+    /// Whether a close record is.
+    #[must_use]
+    pub const fn end(self) -> bool {
+        self as u8 & Self::End as u8 != 0
+    }
+
+    /// Whether any record is.
+    #[must_use]
+    pub const fn any(self) -> bool {
+        self as u8 != 0
+    }
 }
 
 /// One rule. No service matches every service.
@@ -93,8 +156,10 @@ pub struct Rule {
     pub services: Vec<Service>,
     /// What it does.
     pub action: Action,
-    /// Write open and deny records. (Close records are always written for sessions that were logged at open.)
-    pub log: bool,
+    /// How deep it looks.
+    pub mode: Mode,
+    /// What is recorded.
+    pub log: Log,
 }
 
 /// Source NAT of a zone pair, or an exception from it.
@@ -119,28 +184,81 @@ pub enum NatTarget {
     Interface,
     /// An address of this pool of [`Policy::pools`].
     Pool(u16),
+    /// The address that stands for the source, one for one; its port stays. [`Policy::destination_nat`] has the way back.
+    Static {
+        /// Networks of one size, address by address.
+        inside: Prefix,
+        /// As it is seen.
+        outside: Prefix,
+    },
     /// Nothing: the session is not translated.
     Nothing,
 }
 
-/// Destination NAT: what is sent to an outside address goes to a host inside.
+/// Destination NAT of a zone: what is sent to an outside address goes to a host inside; or an exception from that.
 #[derive(Clone, Debug)]
 pub struct DestinationNat {
     /// Zones that the session comes from.
     pub from: ZoneSet,
-    /// Addresses as they are called, with their port spaces.
-    pub destination: Vec<NatAddress>,
+    /// Addresses as they are called.
+    pub called: Vec<Prefix>,
     /// Services as they are called; none for any.
     pub services: Vec<Service>,
-    /// The host that is meant.
-    pub addr: Ipv4Addr,
-    /// Its port; none leaves the port as it is. ICMP has none.
-    pub port: Option<u16>,
+    /// Where it goes.
+    pub target: DestinationTarget,
+}
+
+/// What destination NAT makes of an address that is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DestinationTarget {
+    /// This host.
+    Host {
+        /// Its address.
+        addr: Ipv4Addr,
+        /// Its port; none leaves the port as it is. ICMP has none.
+        port: Option<u16>,
+    },
+    /// The host at the same place of another network of the same size; the port stays.
+    Network {
+        /// As it is called.
+        outside: Prefix,
+        /// As it is.
+        inside: Prefix,
+    },
+    /// Who has the address: it is not translated.
+    Nothing,
+}
+
+/// What the policy says of a destination as it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// No entry is about it.
+    Unlisted,
+    /// An exception: it is meant as it is.
+    AsCalled,
+    /// This host and port (0 for ICMP) are meant.
+    Host(Ipv4Addr, u16),
+}
+
+/// What the policy says of the source of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// It stays.
+    AsIs,
+    /// It is seen at this address, and at its own port.
+    Static(Ipv4Addr),
+    /// It gets a port of the first of these addresses that has one.
+    Bound(&'a [NatAddress]),
 }
 
 /// Index of a translated address in the gateway's registry of port spaces. Never reused while the gateway runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PoolAddr(pub u16);
+
+impl PoolAddr {
+    /// An address without a port space: whoever is seen there keeps its ports.
+    pub const NONE: Self = Self(u16::MAX);
+}
 
 /// A translated address and its place in the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -290,14 +408,17 @@ pub struct Policy {
     pub zone_settings: Vec<ZoneSettings>,
     /// Rules, first match wins; no match denies.
     pub rules: Vec<Rule>,
+    /// Whether any rule is of [`Mode::Packet`]: packets that open nothing are asked about too.
+    pub has_packet_rules: bool,
     /// Source NAT, first match wins.
     pub source_nat: Vec<SourceNat>,
     /// Pools of source NAT.
     pub pools: Vec<Vec<NatAddress>>,
     /// Destination NAT, first match wins.
     pub destination_nat: Vec<DestinationNat>,
-    /// Addresses of destination NAT and of pools, ascending: what comes to them and neither a session nor an entry claims ends here.
-    pub translated: Vec<Ipv4Addr>,
+    /// Addresses of destination NAT, static NAT and of pools, first and last of each run, ascending and apart: what comes
+    /// to them and neither a session nor an entry claims ends here.
+    pub translated: Vec<(Ipv4Addr, Ipv4Addr)>,
     /// First address of each interface, by [`crate::key::InterfaceId`], with its port space; none without an address.
     pub interface_nat: Vec<Option<NatAddress>>,
     /// Timeouts.
@@ -335,8 +456,10 @@ pub struct Decision {
     pub rule: RuleId,
     /// What the session is taken for.
     pub application: Application,
-    /// Whether to log it.
-    pub log: bool,
+    /// How deep to look.
+    pub mode: Mode,
+    /// What to record.
+    pub log: Log,
 }
 
 /// A new session, as policy sees it.
@@ -352,6 +475,8 @@ pub struct Query {
     pub destination: IpAddr,
     /// Protocol.
     pub protocol: Protocol,
-    /// Destination port (0 for ICMP).
+    /// Source port, original (0 for ICMP).
+    pub sport: u16,
+    /// Destination port, translated (0 for ICMP).
     pub dport: u16,
 }

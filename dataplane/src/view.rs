@@ -2,7 +2,7 @@
 
 use crate::event::Ref;
 use crate::key::{FlowKey, Protocol, Tick, WorkerId};
-use crate::policy::RuleId;
+use crate::policy::{Log, RuleId};
 use alg::{Application, Endpoint};
 
 macro_rules! named {
@@ -99,8 +99,10 @@ pub struct SessionView {
     pub children: u16,
     /// An ALG is bound to it.
     pub alg: bool,
-    /// Its records are wanted.
-    pub log: bool,
+    /// It holds a binding: the port of its translated source is its own.
+    pub bound: bool,
+    /// Which of its records are wanted.
+    pub log: Log,
     /// Why it ended, if it has.
     pub close_reason: CloseReason,
 }

@@ -14,7 +14,7 @@ use dataplane::handoff::Grid;
 use dataplane::key::{InterfaceId, Tick, WorkerId, ZoneId};
 use dataplane::packet::build::{self, Ends};
 use dataplane::packet::{Parse, Parsed, flag, parse};
-use dataplane::policy::{Action, NatAddress, NatTarget, Policy, Prefix, Rule, SourceNat, ZoneSet};
+use dataplane::policy::{Action, Log, Mode, NatAddress, NatTarget, Policy, Prefix, Rule, SourceNat, ZoneSet};
 use dataplane::port::{Burst, Port};
 use dataplane::shared::{Setup, Shared};
 use dataplane::view::State;
@@ -66,7 +66,8 @@ fn policy(shared: &Shared) -> Policy {
         destination: Vec::new().into(),
         services: Vec::new(),
         action: Action::Allow,
-        log: false,
+        mode: Mode::default(),
+        log: Log::Off,
     };
     let pool = shared.registry.register(GATEWAY[1]).unwrap();
     Policy {

@@ -14,7 +14,7 @@ use dataplane::heap::{HeapPool, HeapPort, HeapWire};
 use dataplane::key::{InterfaceId, Tick, WorkerId, ZoneId};
 use dataplane::packet::build::{Ends, Tcp, tcp, udp};
 use dataplane::packet::{checksum, flag};
-use dataplane::policy::{Action, NatAddress, NatTarget, Policy, Rule, SourceNat, ZoneSet};
+use dataplane::policy::{Action, Log, Mode, NatAddress, NatTarget, Policy, Rule, SourceNat, ZoneSet};
 use dataplane::shared::{Setup, Shared};
 use dataplane::view::SessionView;
 use dataplane::worker::Worker;
@@ -82,7 +82,8 @@ impl Gateway {
                 destination: Vec::new().into(),
                 services: vec![],
                 action: Action::Allow,
-                log: false,
+                mode: Mode::default(),
+                log: Log::Off,
             }],
             source_nat: if nat {
                 vec![SourceNat {

@@ -18,7 +18,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use dataplane::event::Ref;
 use dataplane::expect::{Expectations, Init, Met, Reverse};
 use dataplane::key::{FlowKey, Protocol, Tick, WorkerId, ZoneId};
-use dataplane::policy::RuleId;
+use dataplane::policy::{Log, RuleId};
 use dataplane::table::{HashKey, Unique};
 use dataplane::view::{ExpectationClass, ExpectationState};
 use loom::thread;
@@ -52,7 +52,7 @@ fn init(port: u16, owner: WorkerId, parent: u32) -> Init {
         parent: Ref { index: parent, version: 1 },
         rule: RuleId(parent),
         policy_generation: 1,
-        log: false,
+        log: Log::Off,
         application: Application::FtpData,
         binding: None,
         expires: Tick(1),

@@ -25,6 +25,7 @@ fn policy(c: &mut Criterion) {
             source: Ipv4Addr::from_bits(flows::inside(7).0).into(),
             destination: Ipv4Addr::from_bits(flows::destination(7)).into(),
             protocol: Protocol::Udp,
+            sport: 1,
             dport: flows::SERVICE,
         };
         group.bench_function(BenchmarkId::new("last-of", rules), |b| {

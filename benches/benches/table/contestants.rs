@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 use benches::rig::flows;
 use dataplane::key::{FlowKey, Protocol, Tick, WorkerId, ZoneId};
 use dataplane::memory::Backing;
-use dataplane::policy::RuleId;
+use dataplane::policy::{Log, RuleId};
 use dataplane::session::{Arena, Init, Magazine};
 use dataplane::table::{Direction, Entry, FlowTable, Hash, HashKey, Placed, Seek, l4_word};
 use dataplane::view::State;
@@ -90,7 +90,7 @@ pub fn same_sessions(size: u32) -> Sessions {
             expectation: None,
             binding: None,
             alg_slot: None,
-            log: false,
+            log: Log::Off,
         });
     }
     Sessions { arena, size }

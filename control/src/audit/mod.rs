@@ -131,13 +131,13 @@ fn write(lines: &mut Lines, followers: &Followers, record: &Record<'_>) {
 
 impl Records for Audit {
     fn session_opened(&mut self, view: &SessionView) {
-        if view.log && !self.is_idle() {
+        if view.log.start() && !self.is_idle() {
             write(&mut self.lines, &self.followers, &Record::opened(view, &self.clock, &self.names));
         }
     }
 
     fn session_closed(&mut self, view: &SessionView) {
-        if view.log && !self.is_idle() {
+        if view.log.end() && !self.is_idle() {
             write(&mut self.lines, &self.followers, &Record::closed(view, &self.clock, &self.names));
         }
     }

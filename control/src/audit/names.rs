@@ -96,7 +96,8 @@ mod tests {
             destination: Vec::new().into(),
             services: Vec::new(),
             action: dataplane::policy::Action::Allow,
-            log: false,
+            mode: dataplane::policy::Mode::default(),
+            log: dataplane::policy::Log::Off,
         };
         Policy {
             generation,

@@ -5,7 +5,7 @@ use alg::{Application, Denial, Endpoint, Fact, Side};
 use dataplane::drop_reason::DropReason;
 use dataplane::event::{Event, Ref};
 use dataplane::key::{FlowKey, InterfaceId, Protocol, ZoneId};
-use dataplane::policy::RuleId;
+use dataplane::policy::{Log as Recorded, RuleId};
 use dataplane::view::{CloseReason, ExpectationClass, ExpectationState, State};
 use serde_json::{Value, json};
 use std::fs;
@@ -85,7 +85,8 @@ fn session() -> SessionView {
         parent: None,
         children: 0,
         alg: true,
-        log: true,
+        bound: true,
+        log: Recorded::Both,
         close_reason: CloseReason::None,
     }
 }
@@ -130,10 +131,17 @@ fn a_session_is_recorded_at_both_ends() {
 #[test]
 fn a_session_without_log_leaves_no_record() {
     let mut log = log();
-    let quiet = SessionView { log: false, ..session() };
+    let quiet = SessionView { log: Recorded::Off, ..session() };
     log.audit.session_opened(&quiet);
     log.audit.session_closed(&quiet);
     assert_eq!(log.lines(), [] as [Value; 0]);
+    for (recorded, kind) in [(Recorded::Start, "session-open"), (Recorded::End, "session-close")] {
+        let half = SessionView { log: recorded, ..session() };
+        log.audit.session_opened(&half);
+        log.audit.session_closed(&half);
+        assert_eq!(log.lines().pop().unwrap()["kind"], kind);
+    }
+    assert_eq!(log.lines().len(), 2);
 }
 
 #[test]

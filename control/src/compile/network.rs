@@ -6,6 +6,7 @@ use dataplane::fib::{Interface, Route};
 use dataplane::key::InterfaceId;
 use dataplane::policy::Prefix;
 use ipnet::Ipv4Net;
+use std::collections::BTreeSet;
 
 /// What the FIB is built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,18 +57,20 @@ pub fn compile_interfaces(config: &Config, macs: &[[u8; 6]]) -> Network {
 
 fn proxied(config: &Config) -> Vec<(InterfaceId, Ipv4Addr)> {
     let own = |addr| config.interfaces.iter().flat_map(|i| &i.addresses).any(|net| net.addr() == addr);
-    let mut proxied = Vec::new();
-    for addr in config.translated().filter(|addr| !own(*addr)) {
+    let mut proxied = BTreeSet::new();
+    for translated in config.translated() {
         for (interface, id) in config.interfaces.iter().zip((0u16..).map(InterfaceId)) {
-            let here = interface.addresses.iter().any(|net| net.contains(&addr));
-            if here && !proxied.contains(&(id, addr)) {
-                proxied.push((id, addr));
+            // A connected network holds all of it: the configuration sees to that, and to its size.
+            if interface.addresses.iter().any(|net| net.contains(&translated)) {
+                let all = translated.network().to_bits()..=translated.broadcast().to_bits();
+                let all = all.map(Ipv4Addr::from_bits);
+                proxied.extend(all.filter(|addr| !own(*addr)).map(|addr| (id, addr)));
             }
         }
     }
-    proxied
+    proxied.into_iter().collect()
 }
 
-fn prefix(net: Ipv4Net) -> Prefix {
+pub(super) fn prefix(net: Ipv4Net) -> Prefix {
     Prefix { addr: net.network().into(), len: net.prefix_len() }
 }

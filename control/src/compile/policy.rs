@@ -1,11 +1,13 @@
 //! Rules, NAT, timeouts and ALG profiles.
 
-use crate::config::{AlgProtocol, Config, ConfigError, Place, Problem, Report, Translate, Zones};
+use super::network::prefix;
+use crate::config::{AlgProtocol, Config, ConfigError, Place, Problem, Report, Target, Translate, Zones};
 use core::net::Ipv4Addr;
 use dataplane::policy::{
-    AlgProfiles, Compiled, DestinationNat, NatAddress, NatTarget, Policy, PoolAddr, Rule, SourceNat,
-    TooLarge, ZoneSet,
+    AlgProfiles, Compiled, DestinationNat, DestinationTarget, Mode, NatAddress, NatTarget, Policy, PoolAddr,
+    Rule, SourceNat, TooLarge, ZoneSet,
 };
+use ipnet::Ipv4Net;
 
 /// Compiles the policy. `nat_address` gives each translated address its place in the gateway's registry of port
 /// spaces (the same address, the same place), or none if the registry is full.
@@ -25,6 +27,7 @@ pub fn compile_policy(
         destination: rule.destination.clone(),
         services: rule.services.clone(),
         action: rule.action,
+        mode: rule.mode,
         log: rule.log,
     });
     let mut registered = |addr: Ipv4Addr, place: Place, of: &str| match nat_address(addr) {
@@ -48,6 +51,9 @@ pub fn compile_policy(
                 // Every pool has an address, and the registry ends long before its numbers do.
                 NatTarget::Pool(u16::try_from(pools.len() - 1).unwrap_or(u16::MAX))
             }
+            Translate::Static { inside, outside } => {
+                NatTarget::Static { inside: prefix(*inside), outside: prefix(*outside) }
+            }
         };
         source_nat.push(SourceNat {
             from: zone_set(&nat.from),
@@ -59,25 +65,35 @@ pub fn compile_policy(
     }
     let mut destination_nat = Vec::new();
     for nat in &config.destination_nats {
-        let called = nat.destination.iter().map(|addr| registered(*addr, nat.place, ""));
+        let outside = nat.called.first().copied().unwrap_or_default();
+        let target = match nat.target {
+            Target::Host { addr, port } => {
+                // An ALG may publish ports there that no entry leads on.
+                for net in &nat.called {
+                    registered(net.addr(), nat.place, "")?;
+                }
+                DestinationTarget::Host { addr, port }
+            }
+            Target::Network(inside) => {
+                DestinationTarget::Network { outside: prefix(outside), inside: prefix(inside) }
+            }
+            Target::Nothing => DestinationTarget::Nothing,
+        };
         destination_nat.push(DestinationNat {
             from: zone_set(&nat.from),
-            destination: called.collect::<Result<_, Report>>()?,
+            called: nat.called.iter().copied().map(prefix).collect(),
             services: nat.services.clone(),
-            addr: nat.addr,
-            port: nat.port,
+            target,
         });
     }
-    let mut translated: Vec<_> = config.translated().collect();
-    translated.sort_unstable();
-    translated.dedup();
     let mut policy = Policy {
         generation,
         zones: config.zones.clone(),
         zone_settings: config.zone_settings.clone(),
         interface_nat,
         destination_nat,
-        translated,
+        translated: runs(config.translated()),
+        has_packet_rules: config.rules.iter().any(|rule| rule.mode == Mode::Packet),
         rules: rules.collect(),
         source_nat,
         pools,
@@ -103,6 +119,21 @@ fn too_large(config: &Config, error: &TooLarge) -> Report {
         },
         excerpt: None,
     })
+}
+
+/// Networks as runs of addresses, ascending and apart.
+fn runs(networks: impl Iterator<Item = Ipv4Net>) -> Vec<(Ipv4Addr, Ipv4Addr)> {
+    let mut networks: Vec<_> = networks.map(|net| (net.network(), net.broadcast())).collect();
+    networks.sort_unstable();
+    let mut runs: Vec<(Ipv4Addr, Ipv4Addr)> = Vec::new();
+    for (first, last) in networks {
+        match runs.last_mut() {
+            // It begins within the last run, or right behind it.
+            Some((_, end)) if first.to_bits() <= end.to_bits().saturating_add(1) => *end = last.max(*end),
+            _ => runs.push((first, last)),
+        }
+    }
+    runs
 }
 
 fn registry_full(config: &Config, addr: Ipv4Addr, place: Place, of: &str) -> Report {

@@ -5,7 +5,9 @@ use core::net::Ipv4Addr;
 use dataplane::device::Device;
 use dataplane::expect::ExpectationLimits;
 use dataplane::key::{InterfaceId, ZoneId};
-use dataplane::policy::{Action, Addresses, AlgMode, OnCommit, Prefix, Service, Timeouts, ZoneSettings};
+use dataplane::policy::{
+    Action, Addresses, AlgMode, Log as RuleLog, Mode, OnCommit, Prefix, Service, Timeouts, ZoneSettings,
+};
 use ipnet::Ipv4Net;
 use std::path::PathBuf;
 
@@ -37,9 +39,9 @@ pub struct Config {
     pub algs: Vec<Alg>,
     /// `[[rule]]`; the first match wins.
     pub rules: Vec<Rule>,
-    /// `[[nat]]` of type `source`; the first match wins.
+    /// `[[nat]]` of the types `source` and `static`; the first match wins.
     pub nats: Vec<Nat>,
-    /// `[[nat]]` of type `destination`; the first match wins.
+    /// `[[nat]]` of the types `destination` and `static`; the first match wins.
     pub destination_nats: Vec<DestinationNat>,
     /// `[limits]`.
     pub limits: Limits,
@@ -52,13 +54,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// Addresses of destination NAT and of pools.
-    pub fn translated(&self) -> impl Iterator<Item = Ipv4Addr> {
+    /// Addresses that are the gateway's for translation: of destination NAT, static NAT and pools.
+    pub fn translated(&self) -> impl Iterator<Item = Ipv4Net> {
         let pools = self.nats.iter().filter_map(|nat| match &nat.translate {
             Translate::Pool(addresses) => Some(addresses),
-            Translate::Interface | Translate::Nothing => None,
+            Translate::Interface | Translate::Static { .. } | Translate::Nothing => None,
         });
-        self.destination_nats.iter().map(|nat| &nat.destination).chain(pools).flatten().copied()
+        // What is only excepted is somebody's own.
+        let called = self.destination_nats.iter().filter(|nat| nat.target != Target::Nothing);
+        called.flat_map(|nat| nat.called.iter().copied()).chain(pools.flatten().copied().map(Ipv4Net::from))
     }
 }
 
@@ -250,13 +254,15 @@ pub struct Rule {
     pub services: Vec<Service>,
     /// What it does.
     pub action: Action,
-    /// Whether its sessions and denies go to the audit log.
-    pub log: bool,
+    /// How deep it looks.
+    pub mode: Mode,
+    /// What goes to the audit log.
+    pub log: RuleLog,
     /// Where it stands.
     pub place: Place,
 }
 
-/// `[[nat]]`: source NAT.
+/// `[[nat]]`: source NAT, and what leaves of static NAT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nat {
     /// Where sessions come from.
@@ -280,25 +286,46 @@ pub enum Translate {
     Interface,
     /// The addresses of a pool.
     Pool(Vec<Ipv4Addr>),
+    /// The address at the same place of a network of the same size.
+    Static {
+        /// The networks of the sources.
+        inside: Ipv4Net,
+        /// What they are seen as.
+        outside: Ipv4Net,
+    },
     /// Nothing: an exception from the entries behind it.
     Nothing,
 }
 
-/// `[[nat]]`: destination NAT.
+/// `[[nat]]`: destination NAT, and what comes in of static NAT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestinationNat {
     /// Where sessions come from.
     pub from: Zones,
     /// Addresses as they are called.
-    pub destination: Vec<Ipv4Addr>,
+    pub called: Vec<Ipv4Net>,
     /// Services as they are called; empty for any.
     pub services: Vec<Service>,
-    /// The host that is meant.
-    pub addr: Ipv4Addr,
-    /// Its port; none to keep the port.
-    pub port: Option<u16>,
+    /// Who is meant.
+    pub target: Target,
     /// Where it stands.
     pub place: Place,
+}
+
+/// Who is meant by an address that is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// This host.
+    Host {
+        /// Its address.
+        addr: Ipv4Addr,
+        /// Its port; none to keep the port.
+        port: Option<u16>,
+    },
+    /// The host at the same place of this network.
+    Network(Ipv4Net),
+    /// Who has the address: an exception from the entries behind it.
+    Nothing,
 }
 
 /// `[limits]`.

@@ -359,6 +359,26 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// `false` or `true`, or one word of several.
+    pub(super) fn switch<T: Copy>(
+        &mut self,
+        table: &Table<'t>,
+        key: &'static str,
+        (off, on): (T, T),
+        words: &[(&str, T)],
+    ) -> Option<T> {
+        let value = table.get(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(b) => Some(if *b { on } else { off }),
+            DeValue::String(text) => self.word(&Text { text, span: value.span() }, key, words, &[]),
+            _ => {
+                let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                self.wrong_type(key, value, format!("true, false, or {}", one_of(&known)));
+                None
+            }
+        }
+    }
+
     /// One word of several.
     pub(super) fn word<T: Copy>(
         &mut self,

@@ -3,7 +3,7 @@
 use super::values::parse_ports;
 use alg::Application;
 use dataplane::key::Protocol;
-use dataplane::policy::Service;
+use dataplane::policy::{ALL_PORTS, Service};
 
 /// What a service's name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,12 @@ pub(super) enum Named {
 }
 
 const fn one(protocol: Protocol, port: u16, application: Application) -> Named {
-    Named::One(Service { protocol: Some(protocol), ports: (port, port), application })
+    Named::One(Service {
+        protocol: Some(protocol),
+        ports: (port, port),
+        source_ports: ALL_PORTS,
+        application,
+    })
 }
 
 /// Names, ports as IANA assigns them, and the application where Postern knows it. `any` is not among them: a rule
@@ -69,7 +74,8 @@ pub(super) fn literal(text: &str) -> Option<Service> {
         _ => return None,
     };
     let ports = parse_ports(ports)?;
-    Some(Service { protocol: Some(protocol), ports, application: Application::Unknown })
+    let (protocol, source_ports, application) = (Some(protocol), ALL_PORTS, Application::Unknown);
+    Some(Service { protocol, ports, source_ports, application })
 }
 
 #[cfg(test)]
@@ -92,7 +98,8 @@ mod tests {
         for (i, (name, _)) in PREDEFINED.iter().enumerate() {
             assert!(PREDEFINED.iter().skip(i + 1).all(|(other, _)| other != name), "{name}");
         }
-        let ftp = Service { protocol: Some(Protocol::Tcp), ports: (21, 21), application: Application::Ftp };
+        let (protocol, application) = (Some(Protocol::Tcp), Application::Ftp);
+        let ftp = Service { protocol, ports: (21, 21), source_ports: ALL_PORTS, application };
         assert_eq!(predefined("ftp"), Some(Named::One(ftp)));
         assert_eq!(predefined("esp"), Some(Named::Later));
         assert_eq!(predefined("gopher"), None);

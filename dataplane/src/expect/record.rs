@@ -3,20 +3,21 @@
 use crate::event::Ref;
 use crate::key::{Addrs, FlowKey, Protocol, Tick, WorkerId, ZoneId};
 use crate::memory::Zeroed;
-use crate::policy::{NatAddress, PoolAddr, RuleId};
+use crate::policy::{Log, NatAddress, PoolAddr, RuleId};
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use crate::table::{Direction, l4_word};
 use crate::view::{ExpectationClass, ExpectationState, ExpectationView};
 use alg::{Application, Endpoint};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-const FLAG_LOG: u8 = 1;
-const FLAG_BINDING: u8 = 2;
-const FLAG_BY_HOME: u8 = 4;
-const FLAG_TRANSLATE_OPENER: u8 = 8;
-const FLAG_KEEPS_PORT: u8 = 16;
-const FLAG_MANY: u8 = 32;
-const FLAG_REVERSE: u8 = 64;
+/// [`Log`], in two bits.
+const FLAG_LOG: u8 = 3;
+const FLAG_BINDING: u8 = 4;
+const FLAG_BY_HOME: u8 = 8;
+const FLAG_TRANSLATE_OPENER: u8 = 16;
+const FLAG_KEEPS_PORT: u8 = 32;
+const FLAG_MANY: u8 = 64;
+const FLAG_REVERSE: u8 = 128;
 
 /// One expectation.
 #[derive(Debug, Default)]
@@ -108,7 +109,7 @@ pub struct Init {
     /// Inherited policy generation.
     pub policy_generation: u32,
     /// Inherited logging.
-    pub log: bool,
+    pub log: Log,
     /// What the child is.
     pub application: Application,
     /// The binding whose reference it holds, for itself and its children.
@@ -324,7 +325,7 @@ impl Expectation {
             },
             rule: RuleId(self.rule.load(Ordering::Relaxed)),
             policy_generation: self.policy_generation.load(Ordering::Relaxed),
-            log: flags & FLAG_LOG != 0,
+            log: Log::from_bits(flags & FLAG_LOG),
             application: Application::from_number(self.application.load(Ordering::Relaxed)),
             binding: (flags & FLAG_BINDING != 0).then(|| Ref {
                 index: self.binding_index.load(Ordering::Relaxed),
@@ -373,7 +374,7 @@ impl Expectation {
         self.child_version.store(none.version, Ordering::Relaxed);
         self.closing.store(0, Ordering::Relaxed);
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        let flags = flag(init.log, FLAG_LOG)
+        let flags = init.log as u8
             | flag(init.binding.is_some(), FLAG_BINDING)
             | flag(init.by_home, FLAG_BY_HOME)
             | flag(init.opener_nat.is_some(), FLAG_TRANSLATE_OPENER)

@@ -1,7 +1,7 @@
 use super::*;
 use crate::event::Ref;
 use crate::key::{Protocol, ZoneId};
-use crate::policy::RuleId;
+use crate::policy::{Log, RuleId};
 use alg::{Application, Endpoint};
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::HashSet;
@@ -32,7 +32,7 @@ fn init(port: u16) -> Init {
         parent: Ref { index: 3, version: 5 },
         rule: RuleId(1),
         policy_generation: 2,
-        log: true,
+        log: Log::Both,
         application: Application::FtpData,
         binding: Some(Ref { index: 9, version: 7 }),
         expires: Tick(120_000),

@@ -1,15 +1,15 @@
 //! A classifier: which entry of a list of rules matches first, at a cost that hardly grows with the list.
 //!
-//! Each of five fields (ingress zone, egress zone, source, destination, service) is cut into intervals; each interval
-//! leads to the *set* of entries whose field holds it, one bit an entry. The entries that match are those in all five
-//! sets; the first bit is the first match. So does Lakshman and Stiliadis, "High-speed policy-based packet forwarding"
+//! Each of six fields (ingress zone, egress zone, source, destination, service, source port) is cut into intervals; each interval
+//! leads to the *set* of entries whose field holds it, one bit an entry. The entries that match are those in all
+//! six sets; the first bit is the first match. So does Lakshman and Stiliadis, "High-speed policy-based packet forwarding"
 //! (SIGCOMM 1998); a second level of bits, one per word, skips words that are empty in a set (Baboescu and Varghese,
 //! "Scalable packet classification", SIGCOMM 2001), and those words are not stored either. Equal sets are stored once.
 //!
 //! A query is first reduced to its [`Classes`], five small numbers that all of the answer depends on.
 
 use super::partition::{Partition, Range, join, of_addresses};
-use super::{Addresses, MAX_ZONES, Query, Service, ZoneSet};
+use super::{ALL_PORTS, Addresses, MAX_ZONES, Query, Service, ZoneSet};
 use crate::key::{Protocol, ZoneId};
 use core::hash::BuildHasher;
 use core::net::IpAddr;
@@ -25,8 +25,10 @@ pub(super) struct Shape<'a> {
     pub(super) to: ZoneSet,
     pub(super) source: &'a Addresses,
     pub(super) destination: &'a Addresses,
-    /// None for any.
+    /// None for any. Their source ports do not count.
     pub(super) services: &'a [Service],
+    /// First and last source port; ignored for ICMP.
+    pub(super) source_ports: (u16, u16),
 }
 
 /// The entries of a policy overlap so much that their sets would take too much memory.
@@ -43,7 +45,7 @@ pub(super) struct Classes {
     pub(super) source: u32,
     /// Set of the destination.
     pub(super) destination: u32,
-    /// Interval of the service: within it protocol and port decide alike, names of applications included.
+    /// Intervals of the service: within them protocol and ports decide alike, names of applications included.
     pub(super) service: u32,
 }
 
@@ -57,6 +59,9 @@ pub(super) struct Classifier {
     /// By [`protocol_number`]: sets by interval of destination port.
     services: [Partition<u16>; 3],
     service_sets: [Vec<u32>; 3],
+    /// The same of source ports.
+    sources: [Partition<u16>; 3],
+    source_sets: [Vec<u32>; 3],
     sets: Sets,
     /// First entry of each list, a multiple of 64.
     bases: Vec<usize>,
@@ -78,6 +83,8 @@ const fn protocol_number(protocol: Protocol) -> usize {
 
 /// Intervals of one protocol's services, at most one more than there are ports.
 const SERVICE_BITS: u32 = 17;
+/// Intervals of one protocol's source ports.
+const SOURCE_BITS: u32 = 13;
 
 impl Classifier {
     /// Over these lists. `ports` are TCP ports that must be told from their neighbours; the sets may take `most` bytes.
@@ -119,7 +126,8 @@ impl Classifier {
         let source = addresses(&mut sets, |shape| shape.source)?;
         let destination = addresses(&mut sets, |shape| shape.destination)?;
         let mut service_sets = [const { Vec::new() }; 3];
-        let mut services = Vec::new();
+        let mut source_sets = [const { Vec::new() }; 3];
+        let (mut services, mut source_ports) = (Vec::new(), Vec::new());
         for protocol in [Protocol::Icmp, Protocol::Tcp, Protocol::Udp] {
             let mut ranges = Vec::new();
             let mut cuts = Vec::new();
@@ -135,10 +143,23 @@ impl Classifier {
             let numbered = swept.iter().zip(0..).map(|((start, _), number)| (*start, number));
             services.push(Partition::new(numbered));
             service_sets[protocol_number(protocol)] = swept.iter().map(|(_, set)| *set).collect();
+
+            let ranges = entries.iter().filter_map(|(entry, shape)| {
+                let (first, last) = if protocol == Protocol::Icmp { ALL_PORTS } else { shape.source_ports };
+                (first <= last).then_some((*entry, (u128::from(first), u128::from(last))))
+            });
+            let swept = sweep(&mut sets, ranges.collect(), &[])?;
+            if swept.len() > 1 << SOURCE_BITS {
+                return Err(TooLarge);
+            }
+            let numbered = swept.iter().zip(0..).map(|((start, _), number)| (*start, number));
+            source_ports.push(Partition::new(numbered));
+            source_sets[protocol_number(protocol)] = swept.iter().map(|(_, set)| *set).collect();
         }
         let services = <[_; 3]>::try_from(services).map_err(|_| TooLarge)?;
+        let sources = <[_; 3]>::try_from(source_ports).map_err(|_| TooLarge)?;
         sets.index = HashTable::new();
-        Ok(Self { from, to, source, destination, services, service_sets, sets, bases })
+        Ok(Self { from, to, source, destination, services, service_sets, sources, source_sets, sets, bases })
     }
 
     /// Reduces a query.
@@ -150,8 +171,9 @@ impl Classifier {
         };
         let number = protocol_number(query.protocol);
         let interval = self.services.get(number).map_or(0, |ports| ports.interval(query.dport));
-        #[expect(clippy::cast_possible_truncation, reason = "there are no more intervals than ports")]
-        let service = (number << SERVICE_BITS | interval) as u32;
+        let source = self.sources.get(number).map_or(0, |ports| ports.interval(query.sport));
+        #[expect(clippy::cast_possible_truncation, reason = "2, 13 and 17 bits")]
+        let service = ((number << SOURCE_BITS | source) << SERVICE_BITS | interval) as u32;
         Classes {
             from: query.from.0,
             to: query.to.0,
@@ -164,12 +186,14 @@ impl Classifier {
     /// The first entry of a list that matches, by its number in the list.
     pub(super) fn first(&self, list: usize, classes: &Classes) -> Option<usize> {
         let set = |sets: &[u32], at: usize| sets.get(at).copied();
-        let number = (classes.service >> SERVICE_BITS) as usize;
+        let number = (classes.service >> (SERVICE_BITS + SOURCE_BITS)) as usize;
+        let source = (classes.service >> SERVICE_BITS) as usize & ((1 << SOURCE_BITS) - 1);
         let interval = classes.service as usize & ((1 << SERVICE_BITS) - 1);
         let all = [
             classes.source,
             classes.destination,
             set(self.service_sets.get(number)?, interval)?,
+            set(self.source_sets.get(number)?, source)?,
             set(&self.from, usize::from(classes.from))?,
             set(&self.to, usize::from(classes.to))?,
         ];
@@ -181,8 +205,8 @@ impl Classifier {
     /// Bytes of all that it has.
     pub(super) fn bytes(&self) -> usize {
         let addressed = |a: &Addressed| a.v4.bytes() + a.v6.bytes();
-        let services: usize = self.services.iter().map(Partition::bytes).sum();
-        let sets: usize = self.service_sets.iter().map(|sets| sets.len() * 4).sum();
+        let services: usize = self.services.iter().chain(&self.sources).map(Partition::bytes).sum();
+        let sets: usize = self.service_sets.iter().chain(&self.source_sets).map(|sets| sets.len() * 4).sum();
         addressed(&self.source) + addressed(&self.destination) + services + sets + self.sets.bytes()
     }
 }
@@ -296,15 +320,15 @@ impl Sets {
     }
 
     /// The first entry that all of these sets have, between two words.
-    fn first_of(&self, all: &[u32; 5], first: usize, end: usize) -> Option<usize> {
-        let mut sets = [&[][..]; 5];
+    fn first_of(&self, all: &[u32; 6], first: usize, end: usize) -> Option<usize> {
+        let mut sets = [&[][..]; 6];
         for (set, number) in sets.iter_mut().zip(all) {
             *set = self.pool.get(*self.starts.get(*number as usize)? as usize..)?;
         }
         // Stored words before those of the present head.
-        let mut before = [self.heads; 5];
+        let mut before = [self.heads; 6];
         for head in 0..self.heads {
-            let mut heads = [0; 5];
+            let mut heads = [0; 6];
             for (bits, set) in heads.iter_mut().zip(sets) {
                 *bits = *set.get(head)?;
             }

@@ -5,9 +5,10 @@
 
 use super::classify::{Classes, Classifier, MAX_BYTES, Shape, TooLarge};
 use super::{
-    Action, Addresses, Decision, NatTarget, Policy, Prefix, Query, Rule, RuleId, SourceNat, ZoneSet,
+    ALL_PORTS, Action, Addresses, Decision, Log, Mode, NatTarget, Policy, Prefix, Query, Rule, RuleId,
+    Service, Source, SourceNat, ZoneSet,
 };
-use crate::key::{Protocol, ZoneId};
+use crate::key::{InterfaceId, Protocol, ZoneId};
 use alg::Application;
 use core::net::{IpAddr, Ipv4Addr};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,8 @@ struct Tables {
     /// No other compiled policy of this process has it.
     stamp: u64,
     sessions: Classifier,
+    /// By entry of the classifier: the rule that it is of.
+    rules: Vec<u32>,
     destination_nat: Classifier,
 }
 
@@ -75,7 +78,8 @@ impl Default for Memo {
             action: Action::Deny,
             rule: RuleId::NONE,
             application: Application::Unknown,
-            log: false,
+            mode: Mode::default(),
+            log: Log::Off,
         };
         let nothing = Remembered { stamp: 0, classes: Classes::default(), decision, source_nat: None };
         Self(vec![nothing; MEMO].into_boxed_slice())
@@ -95,12 +99,14 @@ impl Policy {
     fn compile_within(&mut self, most: usize) -> Result<(), TooLarge> {
         static STAMP: AtomicU64 = AtomicU64::new(1);
         let any = Addresses::default();
-        let rules = self.rules.iter().map(|rule| Shape {
+        let groups: Vec<_> = self.rules.iter().zip(0u32..).flat_map(by_source_ports).collect();
+        let rules = groups.iter().map(|(rule, _, source_ports, services)| Shape {
             from: rule.from,
             to: rule.to,
             source: &rule.source,
             destination: &rule.destination,
-            services: &rule.services,
+            services,
+            source_ports: *source_ports,
         });
         let source_nat = self.source_nat.iter().map(|nat| Shape {
             from: nat.from,
@@ -108,19 +114,22 @@ impl Policy {
             source: &nat.source,
             destination: &nat.destination,
             services: &[],
+            source_ports: ALL_PORTS,
         });
         let sessions = Classifier::new(&[rules.collect(), source_nat.collect()], &self.alg.ftp_ports, most)?;
-        let called: Vec<_> = self.destination_nat.iter().map(|nat| hosts(&nat.destination)).collect();
+        let called: Vec<_> = self.destination_nat.iter().map(|nat| only(&nat.called)).collect();
         let destination_nat = self.destination_nat.iter().zip(&called).map(|(nat, called)| Shape {
             from: nat.from,
             to: ZoneSet::any(),
             source: &any,
             destination: called,
             services: &nat.services,
+            source_ports: ALL_PORTS,
         });
         let destination_nat = Classifier::new(&[destination_nat.collect()], &[], most)?;
+        let rules = groups.iter().map(|(_, number, ..)| *number).collect();
         let stamp = STAMP.fetch_add(1, Ordering::Relaxed);
-        self.compiled = Compiled(Some(Arc::new(Tables { stamp, sessions, destination_nat })));
+        self.compiled = Compiled(Some(Arc::new(Tables { stamp, sessions, rules, destination_nat })));
         Ok(())
     }
 
@@ -159,7 +168,8 @@ impl Policy {
     }
 
     fn decision(&self, tables: &Tables, classes: &Classes, query: &Query) -> Decision {
-        let number = tables.sessions.first(RULES, classes);
+        let entry = tables.sessions.first(RULES, classes);
+        let number = entry.and_then(|entry| tables.rules.get(entry)).map(|number| *number as usize);
         let rule = number.and_then(|number| Some((number, self.rules.get(number)?)));
         self.word_of(rule.and_then(|(number, rule)| Some((number, rule, rule.matches(query)?))), query)
     }
@@ -172,12 +182,14 @@ impl Policy {
                 action: Action::Deny,
                 rule: RuleId::NONE,
                 application,
-                log: self.log_default_deny,
+                mode: Mode::default(),
+                log: if self.log_default_deny { Log::Both } else { Log::Off },
             };
         };
         let number = u32::try_from(number).map_or(RuleId::NONE, RuleId);
         let application = self.alg.recognise(named, query);
-        Decision { action: rule.action, rule: number, application, log: rule.log }
+        let Rule { action, mode, log, .. } = *rule;
+        Decision { action, rule: number, application, mode, log }
     }
 
     /// The first rule's decision, if the policy is compiled.
@@ -203,54 +215,71 @@ impl Policy {
     ) -> Option<Option<usize>> {
         let tables = self.compiled.tables()?;
         let addr = IpAddr::V4(addr);
-        let query = Query { from, to: ZoneId(0), source: addr, destination: addr, protocol, dport };
+        let query = Query { from, to: ZoneId(0), source: addr, destination: addr, protocol, sport: 0, dport };
         Some(tables.destination_nat.first(0, &tables.destination_nat.classes(&query)))
     }
 
-    /// The addresses of an entry of source NAT, of a session that leaves by `egress`; empty if it is not translated. None
-    /// if it should be and there is no address.
-    pub(super) fn addresses_of(
+    /// What an entry of source NAT makes of a source whose session leaves by `egress`. None if it should be translated and
+    /// there is no address.
+    pub(super) fn source_of(
         &self,
         nat: Option<&SourceNat>,
-        egress: crate::key::InterfaceId,
-    ) -> Option<&[super::NatAddress]> {
+        source: IpAddr,
+        egress: InterfaceId,
+    ) -> Option<Source<'_>> {
         match nat.map(|nat| nat.translate) {
-            None | Some(NatTarget::Nothing) => Some(&[]),
+            None | Some(NatTarget::Nothing) => Some(Source::AsIs),
+            Some(NatTarget::Static { inside, outside }) => match inside.counterpart(source, &outside)? {
+                IpAddr::V4(addr) => Some(Source::Static(addr)),
+                IpAddr::V6(_) => None,
+            },
             Some(NatTarget::Interface) => {
                 let address = self.interface_nat.get(usize::from(egress.0))?.as_ref()?;
-                Some(core::slice::from_ref(address))
+                Some(Source::Bound(core::slice::from_ref(address)))
             }
             Some(NatTarget::Pool(pool)) => {
-                self.pools.get(usize::from(pool)).map(Vec::as_slice).filter(|pool| !pool.is_empty())
+                let pool = self.pools.get(usize::from(pool)).filter(|pool| !pool.is_empty())?;
+                Some(Source::Bound(pool))
             }
         }
     }
 }
 
 impl Verdict<'_> {
-    /// The addresses that source NAT may translate the session to, which leaves by `egress`; empty if it is not
-    /// translated. None if it should be and there is no address: it must be refused.
+    /// What becomes of the session's source, if it leaves by `egress`. None if it should be translated and there is no
+    /// address to translate to: it must be refused.
     #[must_use]
     #[inline]
-    pub fn source_addresses<'p>(
-        &self,
-        policy: &'p Policy,
-        egress: crate::key::InterfaceId,
-    ) -> Option<&'p [super::NatAddress]> {
-        policy.addresses_of(self.source_nat, egress)
+    pub fn source<'p>(&self, policy: &'p Policy, source: IpAddr, egress: InterfaceId) -> Option<Source<'p>> {
+        policy.source_of(self.source_nat, source, egress)
     }
 }
 
+/// A rule's services by their source ports: one entry of the classifier has one range of them.
+fn by_source_ports((rule, number): (&Rule, u32)) -> Vec<(&Rule, u32, (u16, u16), Vec<Service>)> {
+    if rule.services.is_empty() {
+        return vec![(rule, number, ALL_PORTS, Vec::new())];
+    }
+    let mut groups: Vec<(&Rule, u32, (u16, u16), Vec<Service>)> = Vec::new();
+    for service in &rule.services {
+        // Without a protocol a service has no ports of either kind.
+        let ports = if service.protocol.is_none() { ALL_PORTS } else { service.source_ports };
+        match groups.iter_mut().find(|group| group.2 == ports) {
+            Some(group) => group.3.push(*service),
+            None => groups.push((rule, number, ports, vec![*service])),
+        }
+    }
+    groups
+}
+
 /// An entry of destination NAT that is called at no address matches nothing, and not everything.
-fn hosts(called: &[super::NatAddress]) -> Addresses {
-    let host = |addr| Prefix { addr: IpAddr::V4(addr), len: 32 };
-    let within: Vec<_> = called.iter().map(|nat| host(nat.addr)).collect();
-    let except = if within.is_empty() {
+fn only(called: &[Prefix]) -> Addresses {
+    let except = if called.is_empty() {
         vec![Prefix { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), len: 0 }]
     } else {
         Vec::new()
     };
-    Addresses { within, except }
+    Addresses { within: called.to_vec(), except }
 }
 
 /// Where an answer is remembered.

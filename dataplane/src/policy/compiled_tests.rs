@@ -1,6 +1,6 @@
 //! The compiled form against the entries one by one.
 
-use super::super::{AlgProfiles, DestinationNat, NatAddress, PoolAddr, Service};
+use super::super::{AlgProfiles, DestinationNat, DestinationTarget};
 use super::*;
 use core::net::Ipv6Addr;
 use proptest::prelude::*;
@@ -55,16 +55,24 @@ fn protocol() -> impl Strategy<Value = Protocol> {
 
 fn services() -> impl Strategy<Value = Vec<Service>> {
     let application = prop_oneof![Just(Application::Unknown), Just(Application::Ftp), Just(Application::Dns)];
-    let service = (proptest::option::of(protocol()), port(), port(), application).prop_map(
-        |(protocol, first, last, application)| Service { protocol, ports: (first, last), application },
+    let sources = prop_oneof![3 => Just(ALL_PORTS), 1 => (port(), port())];
+    let service = (proptest::option::of(protocol()), port(), port(), sources, application).prop_map(
+        |(protocol, first, last, source_ports, application)| Service {
+            protocol,
+            ports: (first, last),
+            source_ports,
+            application,
+        },
     );
     proptest::collection::vec(service, 0..4)
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
+    let mode = prop_oneof![Just(Mode::Packet), Just(Mode::Stateful), Just(Mode::Alg)];
+    let what = (mode, (0u8..4).prop_map(Log::from_bits));
     let action = prop_oneof![Just(Action::Allow), Just(Action::Deny), Just(Action::Reject)];
-    (zone_set(), zone_set(), addresses(), addresses(), services(), action, any::<bool>()).prop_map(
-        |(from, to, source, destination, services, action, log)| Rule {
+    (zone_set(), zone_set(), addresses(), addresses(), services(), action, what).prop_map(
+        |(from, to, source, destination, services, action, (mode, log))| Rule {
             name: String::new(),
             from,
             to,
@@ -72,6 +80,7 @@ fn rule() -> impl Strategy<Value = Rule> {
             destination,
             services,
             action,
+            mode,
             log,
         },
     )
@@ -90,29 +99,32 @@ fn source_nat() -> impl Strategy<Value = SourceNat> {
 }
 
 fn destination_nat() -> impl Strategy<Value = DestinationNat> {
-    let called = proptest::collection::vec(0u32..32, 0..3);
-    (zone_set(), called, services(), 0u32..9, proptest::option::of(1u16..9)).prop_map(
+    let prefix = (0u32..32, 29u8..=32)
+        .prop_map(|(low, len)| Prefix::new(IpAddr::V4(Ipv4Addr::from_bits(0x0a01_0000 + low)), len).unwrap());
+    let called = proptest::collection::vec(prefix, 0..3);
+    // The configuration has no source ports here.
+    let services = services().prop_map(|services| {
+        services.into_iter().map(|service| Service { source_ports: ALL_PORTS, ..service }).collect()
+    });
+    (zone_set(), called, services, 0u32..9, proptest::option::of(1u16..9)).prop_map(
         |(from, called, services, to, port)| DestinationNat {
             from,
-            destination: called
-                .into_iter()
-                .map(|low| NatAddress { addr: Ipv4Addr::from_bits(0x0a01_0000 + low), pool: PoolAddr(0) })
-                .collect(),
+            called,
             services,
-            addr: Ipv4Addr::from_bits(to),
-            port,
+            target: DestinationTarget::Host { addr: Ipv4Addr::from_bits(to), port },
         },
     )
 }
 
 fn query() -> impl Strategy<Value = Query> {
-    (zone(), zone(), address(), address(), protocol(), port()).prop_map(
-        |(from, to, source, destination, protocol, dport)| Query {
+    (zone(), zone(), address(), address(), protocol(), port(), port()).prop_map(
+        |(from, to, source, destination, protocol, sport, dport)| Query {
             from: ZoneId(from),
             to: ZoneId(to),
             source,
             destination,
             protocol,
+            sport,
             dport: if protocol == Protocol::Icmp { 0 } else { dport },
         },
     )
@@ -176,7 +188,8 @@ fn wide(number: u32, services: Vec<Service>, source: &str) -> Rule {
         destination: Addresses::default(),
         services,
         action: Action::Allow,
-        log: false,
+        mode: Mode::default(),
+        log: Log::Off,
     }
 }
 
@@ -184,6 +197,7 @@ fn wide(number: u32, services: Vec<Service>, source: &str) -> Rule {
 fn ten_thousand_rules_stay_small_and_right() {
     let service = |port| Service {
         protocol: Some(Protocol::Tcp),
+        source_ports: ALL_PORTS,
         ports: (port, port),
         application: Application::Unknown,
     };
@@ -202,6 +216,7 @@ fn ten_thousand_rules_stay_small_and_right() {
             to: ZoneId(1),
             source: IpAddr::V4(Ipv4Addr::from_bits(0x0a01_0000 + n * 1_283)),
             destination: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2)),
+            sport: 1,
             protocol: if n % 3 == 0 { Protocol::Udp } else { Protocol::Tcp },
             dport: 9_990 + (n * 7) as u16,
         };

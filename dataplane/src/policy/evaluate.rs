@@ -1,8 +1,8 @@
 //! What the policy says of one new session. Reads only, allocates nothing.
 
 use super::{
-    Addresses, AlgMode, AlgProfiles, Decision, DestinationNat, NatAddress, Policy, PoolAddr, Prefix, Query,
-    Rule, Service, SourceNat, ZoneSettings,
+    ALL_PORTS, Addresses, AlgMode, AlgProfiles, Decision, Destination, DestinationNat, DestinationTarget,
+    Policy, Prefix, Query, Rule, Service, Source, SourceNat, ZoneSettings,
 };
 use crate::key::{InterfaceId, Protocol, ZoneId};
 use alg::Application;
@@ -38,7 +38,7 @@ impl Policy {
         source: IpAddr,
         destination: IpAddr,
     ) -> Option<&SourceNat> {
-        let query = Query { from, to, source, destination, protocol: Protocol::Udp, dport: 0 };
+        let query = Query { from, to, source, destination, protocol: Protocol::Udp, sport: 0, dport: 0 };
         self.compiled_source_nat(&query).unwrap_or_else(|| self.source_nat_one_by_one(&query))
     }
 
@@ -51,21 +51,21 @@ impl Policy {
         })
     }
 
-    /// The addresses that source NAT may translate a session to, which leaves by `egress`; empty if it is not
-    /// translated. None if it should be and there is no address: it must be refused.
+    /// What becomes of the source of a session that leaves by `egress`. None if it should be translated and there is no
+    /// address to translate to: the session must be refused.
     #[must_use]
-    pub fn source_addresses(
+    pub fn source_translation(
         &self,
         (from, to): (ZoneId, ZoneId),
         source: IpAddr,
         destination: IpAddr,
         egress: InterfaceId,
-    ) -> Option<&[NatAddress]> {
-        self.addresses_of(self.source_nat(from, to, source, destination), egress)
+    ) -> Option<Source<'_>> {
+        self.source_of(self.source_nat(from, to, source, destination), source, egress)
     }
 
-    /// Where destination NAT sends a packet that comes from a zone to this address and port (0 for ICMP): the first
-    /// entry that matches.
+    /// Who is meant by this address and port (0 for ICMP), as a packet from a zone calls them: the first entry that
+    /// matches.
     #[must_use]
     pub fn destination_nat(
         &self,
@@ -73,17 +73,16 @@ impl Policy {
         addr: Ipv4Addr,
         protocol: Protocol,
         port: u16,
-    ) -> Option<(Ipv4Addr, u16)> {
-        // Most packets are to no such address.
+    ) -> Destination {
+        // Most packets are to no such address. (One that has nothing but exceptions is like any other.)
         if !self.is_translated(addr) {
-            return None;
+            return Destination::Unlisted;
         }
         let nat = match self.compiled_destination_nat(from, addr, protocol, port) {
-            Some(number) => self.destination_nat.get(number?)?,
-            None => self.destination_nat_one_by_one(from, addr, protocol, port)?,
+            Some(number) => number.and_then(|number| self.destination_nat.get(number)),
+            None => self.destination_nat_one_by_one(from, addr, protocol, port),
         };
-        let to = nat.port.filter(|_| protocol != Protocol::Icmp).unwrap_or(port);
-        Some((nat.addr, to))
+        nat.map_or(Destination::Unlisted, |nat| nat.target.of(addr, protocol, port))
     }
 
     pub(super) fn destination_nat_one_by_one(
@@ -99,18 +98,17 @@ impl Policy {
     /// Whether an address is the gateway's for translation: nothing to it is forwarded as it is.
     #[must_use]
     pub fn is_translated(&self, addr: Ipv4Addr) -> bool {
-        self.translated.binary_search(&addr).is_ok()
+        let after = self.translated.partition_point(|(first, _)| *first <= addr);
+        after.checked_sub(1).and_then(|at| self.translated.get(at)).is_some_and(|(_, last)| addr <= *last)
     }
 
-    /// Ports of a translated address that destination NAT has taken: source NAT gives them to nobody.
-    pub fn reserved_ports(&self, pool: PoolAddr) -> impl Iterator<Item = (Protocol, (u16, u16))> {
-        const ALL: (u16, u16) = (0, u16::MAX);
-        let here =
-            self.destination_nat.iter().filter(move |nat| nat.destination.iter().any(|d| d.pool == pool));
-        here.flat_map(|nat| {
-            let any = nat.services.is_empty().then_some([(Protocol::Tcp, ALL), (Protocol::Udp, ALL)]);
+    /// Ports of an address that entries for destinations have taken, exceptions too: source NAT gives them to nobody.
+    pub fn reserved_ports(&self, addr: Ipv4Addr) -> impl Iterator<Item = (Protocol, (u16, u16))> {
+        self.destination_nat.iter().filter(move |nat| nat.calls(addr)).flat_map(|nat| {
+            let any = nat.services.is_empty();
+            let any = any.then_some([(Protocol::Tcp, ALL_PORTS), (Protocol::Udp, ALL_PORTS)]);
             let listed = nat.services.iter().flat_map(|service| {
-                let ports = if service.protocol.is_none() { ALL } else { service.ports };
+                let ports = if service.protocol.is_none() { ALL_PORTS } else { service.ports };
                 // The identifier of an echo stands at the asking end alone: nothing to take.
                 let all = [Protocol::Tcp, Protocol::Udp];
                 all.into_iter()
@@ -156,7 +154,7 @@ impl Rule {
             return Some(Application::Unknown);
         }
         let mut matched = None;
-        for service in self.services.iter().filter(|s| s.matches(query.protocol, query.dport)) {
+        for service in self.services.iter().filter(|s| s.matches(query.protocol, query.sport, query.dport)) {
             matched = Some(service.application);
             if service.application != Application::Unknown {
                 break;
@@ -167,21 +165,56 @@ impl Rule {
 }
 
 impl Service {
-    fn matches(&self, protocol: Protocol, dport: u16) -> bool {
+    fn matches(&self, protocol: Protocol, sport: u16, dport: u16) -> bool {
+        let among = |(first, last): (u16, u16), port| (first..=last).contains(&port);
         match self.protocol {
             None => true,
             Some(own) if own != protocol => false,
             Some(Protocol::Icmp) => true,
-            Some(Protocol::Tcp | Protocol::Udp) => (self.ports.0..=self.ports.1).contains(&dport),
+            Some(Protocol::Tcp | Protocol::Udp) => {
+                among(self.ports, dport) && among(self.source_ports, sport)
+            }
         }
     }
 }
 
 impl DestinationNat {
+    fn calls(&self, addr: Ipv4Addr) -> bool {
+        self.called.iter().any(|prefix| prefix.contains(IpAddr::V4(addr)))
+    }
+
+    /// Source ports do not count: the configuration refuses services that name some.
     fn matches(&self, from: ZoneId, addr: Ipv4Addr, protocol: Protocol, port: u16) -> bool {
-        self.destination.iter().any(|d| d.addr == addr)
+        self.calls(addr)
             && self.from.contains(from)
-            && (self.services.is_empty() || self.services.iter().any(|s| s.matches(protocol, port)))
+            && (self.services.is_empty() || self.services.iter().any(|s| s.matches(protocol, 0, port)))
+    }
+}
+
+impl DestinationTarget {
+    fn of(&self, addr: Ipv4Addr, protocol: Protocol, port: u16) -> Destination {
+        match self {
+            Self::Nothing => Destination::AsCalled,
+            Self::Host { addr, port: to } => {
+                Destination::Host(*addr, to.filter(|_| protocol != Protocol::Icmp).unwrap_or(port))
+            }
+            Self::Network { outside, inside } => match outside.counterpart(IpAddr::V4(addr), inside) {
+                Some(IpAddr::V4(host)) => Destination::Host(host, port),
+                // Not of that network: nobody is meant, and the address stays the gateway's.
+                _ => Destination::Unlisted,
+            },
+        }
+    }
+}
+
+impl Destination {
+    /// The host and port that are meant, if the destination is translated.
+    #[must_use]
+    pub const fn host(self) -> Option<(Ipv4Addr, u16)> {
+        match self {
+            Self::Host(addr, port) => Some((addr, port)),
+            Self::Unlisted | Self::AsCalled => None,
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Tests of the evaluation.
 
-use super::super::{Action, NatTarget, PoolAddr, RuleId, ZoneSet};
+use super::super::{Action, Log, Mode, NatAddress, NatTarget, PoolAddr, RuleId, ZoneSet};
 use super::*;
 use core::net::Ipv4Addr;
+use core::ops::Range;
 use proptest::prelude::*;
 
 const TRUST: ZoneId = ZoneId(0);
@@ -15,7 +16,7 @@ fn zones(list: &[u16]) -> ZoneSet {
 }
 
 fn service(protocol: Protocol, first: u16, last: u16, application: Application) -> Service {
-    Service { protocol: Some(protocol), ports: (first, last), application }
+    Service { protocol: Some(protocol), ports: (first, last), source_ports: ALL_PORTS, application }
 }
 
 fn rule(services: Vec<Service>) -> Rule {
@@ -27,7 +28,8 @@ fn rule(services: Vec<Service>) -> Rule {
         destination: Addresses::default(),
         services,
         action: Action::Allow,
-        log: true,
+        mode: Mode::default(),
+        log: Log::Both,
     }
 }
 
@@ -42,6 +44,7 @@ fn query(protocol: Protocol, dport: u16) -> Query {
         source: IpAddr::V4(Ipv4Addr::new(10, 1, 0, 2)),
         destination: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2)),
         protocol,
+        sport: if protocol == Protocol::Icmp { 0 } else { 40_000 },
         dport,
     }
 }
@@ -55,20 +58,21 @@ fn an_empty_policy_denies() {
     for log in [false, true] {
         let policy = Policy { log_default_deny: log, ..Policy::default() };
         let decision = policy.evaluate(&query(Protocol::Tcp, 80));
-        let application = Application::Unknown;
-        assert_eq!(decision, Decision { action: Action::Deny, rule: RuleId::NONE, application, log });
+        let (application, mode) = (Application::Unknown, Mode::Alg);
+        let log = if log { Log::Both } else { Log::Off };
+        assert_eq!(decision, Decision { action: Action::Deny, rule: RuleId::NONE, application, mode, log });
     }
 }
 
 #[test]
 fn the_first_match_wins() {
     let mut deny = rule(vec![service(Protocol::Tcp, 23, 23, Application::Unknown)]);
-    (deny.action, deny.log) = (Action::Deny, false);
+    (deny.action, deny.log) = (Action::Deny, Log::Off);
     let policy = policy(vec![deny, rule(vec![])]);
     let telnet = policy.evaluate(&query(Protocol::Tcp, 23));
-    assert_eq!((telnet.action, telnet.rule, telnet.log), (Action::Deny, RuleId(0), false));
+    assert_eq!((telnet.action, telnet.rule, telnet.log), (Action::Deny, RuleId(0), Log::Off));
     let other = policy.evaluate(&query(Protocol::Tcp, 24));
-    assert_eq!((other.action, other.rule, other.log), (Action::Allow, RuleId(1), true));
+    assert_eq!((other.action, other.rule, other.log), (Action::Allow, RuleId(1), Log::Both));
 }
 
 #[test]
@@ -92,7 +96,8 @@ fn icmp_and_any_ignore_ports() {
     let ping = policy(vec![rule(vec![service(Protocol::Icmp, 7, 7, Application::Ping)])]);
     assert!(allowed(&ping, &query(Protocol::Icmp, 0)));
     assert!(!allowed(&ping, &query(Protocol::Tcp, 7)));
-    let any = Service { protocol: None, ports: (1, 1), application: Application::Unknown };
+    let any =
+        Service { protocol: None, ports: (1, 1), source_ports: (1, 1), application: Application::Unknown };
     let any = policy(vec![rule(vec![any])]);
     for protocol in [Protocol::Icmp, Protocol::Tcp, Protocol::Udp] {
         assert!(allowed(&any, &query(protocol, 4711)));
@@ -174,54 +179,160 @@ fn source_nat_is_by_zone_pair_and_interface() {
         ..Policy::default()
     };
     let (inside, peer, excepted) = (ip([10, 1, 0, 2]), ip([198, 51, 100, 2]), ip([198, 51, 100, 9]));
-    let addresses = |from, to, source, destination, egress| {
-        policy.source_addresses((from, to), source, destination, InterfaceId(egress)).map(<[_]>::to_vec)
+    let translation = |from, to, source, destination, egress| {
+        policy.source_translation((from, to), source, destination, InterfaceId(egress))
     };
-    assert_eq!(addresses(TRUST, UNTRUST, inside, peer, 1), Some(vec![address]));
-    assert_eq!(addresses(TRUST, UNTRUST, inside, peer, 0), None, "no address to translate to");
-    assert_eq!(addresses(TRUST, UNTRUST, inside, peer, 2), None);
-    assert_eq!(addresses(TRUST, ZoneId(2), inside, peer, 0), Some(pooled.to_vec()));
-    assert_eq!(addresses(TRUST, UNTRUST, inside, excepted, 0), Some(vec![]));
-    assert_eq!(addresses(TRUST, UNTRUST, ip([10, 1, 1, 2]), peer, 1), Some(vec![]), "not its source");
-    assert_eq!(addresses(TRUST, TRUST, inside, peer, 1), Some(vec![]));
-    assert_eq!(addresses(UNTRUST, TRUST, inside, peer, 1), Some(vec![]));
+    let bound = Source::Bound(core::slice::from_ref(&address));
+    assert_eq!(translation(TRUST, UNTRUST, inside, peer, 1), Some(bound));
+    assert_eq!(translation(TRUST, UNTRUST, inside, peer, 0), None, "no address to translate to");
+    assert_eq!(translation(TRUST, UNTRUST, inside, peer, 2), None);
+    assert_eq!(translation(TRUST, ZoneId(2), inside, peer, 0), Some(Source::Bound(&pooled)));
+    assert_eq!(translation(TRUST, UNTRUST, inside, excepted, 0), Some(Source::AsIs));
+    assert_eq!(translation(TRUST, UNTRUST, ip([10, 1, 1, 2]), peer, 1), Some(Source::AsIs), "not its source");
+    assert_eq!(translation(TRUST, TRUST, inside, peer, 1), Some(Source::AsIs));
+    assert_eq!(translation(UNTRUST, TRUST, inside, peer, 1), Some(Source::AsIs));
+}
+
+fn net(text: &str) -> Prefix {
+    Prefix::parse(text).unwrap()
+}
+
+#[test]
+fn static_nat_and_exceptions_from_it_by_their_order() {
+    let (inside, outside) = (net("10.1.5.16/28"), net("203.0.113.32/28"));
+    let to = |called: &str, services, target| DestinationNat {
+        from: zones(&[1]),
+        called: vec![net(called)],
+        services,
+        target,
+    };
+    let host = DestinationTarget::Host { addr: Ipv4Addr::new(10, 1, 9, 9), port: Some(25) };
+    let ssh = service(Protocol::Tcp, 22, 22, Application::Ssh);
+    let mail = service(Protocol::Tcp, 2525, 2525, Application::Unknown);
+    let from = |source: &str, destination: Vec<Prefix>, translate| SourceNat {
+        from: ZoneSet::any(),
+        to: zones(&[1]),
+        source: vec![net(source)].into(),
+        destination: destination.into(),
+        translate,
+    };
+    let policy = Policy {
+        destination_nat: vec![
+            to("203.0.113.33", vec![ssh], DestinationTarget::Nothing),
+            to("203.0.113.34", vec![mail], host),
+            to("203.0.113.32/28", vec![], DestinationTarget::Network { outside, inside }),
+        ],
+        source_nat: vec![
+            from("10.1.5.17", vec![net("192.0.2.0/24")], NatTarget::Nothing),
+            from("10.1.5.16/28", vec![], NatTarget::Static { inside, outside }),
+        ],
+        translated: vec![(Ipv4Addr::new(203, 0, 113, 32), Ipv4Addr::new(203, 0, 113, 47))],
+        ..Policy::default()
+    };
+    let called = |zone, last, protocol, port| {
+        policy.destination_nat(zone, Ipv4Addr::new(203, 0, 113, last), protocol, port)
+    };
+    let at = |last| Ipv4Addr::new(10, 1, 5, last);
+    for (last, meant) in [(32, 16), (40, 24), (47, 31)] {
+        assert_eq!(called(UNTRUST, last, Protocol::Udp, 53), Destination::Host(at(meant), 53));
+        assert_eq!(called(UNTRUST, last, Protocol::Icmp, 0), Destination::Host(at(meant), 0));
+    }
+    assert_eq!(called(UNTRUST, 48, Protocol::Udp, 53), Destination::Unlisted);
+    assert_eq!(called(TRUST, 40, Protocol::Udp, 53), Destination::Unlisted, "of another zone");
+    assert_eq!(called(UNTRUST, 33, Protocol::Tcp, 22), Destination::AsCalled);
+    assert_eq!(called(UNTRUST, 33, Protocol::Tcp, 23), Destination::Host(at(17), 23));
+    assert_eq!(called(UNTRUST, 34, Protocol::Tcp, 2525), Destination::Host([10, 1, 9, 9].into(), 25));
+
+    let seen = |zone, source, destination| {
+        policy.source_translation((TRUST, zone), ip(source), ip(destination), InterfaceId(9))
+    };
+    let peer = [198, 51, 100, 2];
+    assert_eq!(seen(UNTRUST, [10, 1, 5, 31], peer), Some(Source::Static([203, 0, 113, 47].into())));
+    assert_eq!(seen(UNTRUST, [10, 1, 5, 17], [192, 0, 2, 7]), Some(Source::AsIs));
+    assert_eq!(seen(UNTRUST, [10, 1, 5, 32], peer), Some(Source::AsIs));
+    assert_eq!(seen(TRUST, [10, 1, 5, 31], peer), Some(Source::AsIs));
+
+    // Exceptions keep their ports to themselves too.
+    let reserved = |last| policy.reserved_ports(Ipv4Addr::new(203, 0, 113, last)).collect::<Vec<_>>();
+    let all = [(Protocol::Tcp, ALL_PORTS), (Protocol::Udp, ALL_PORTS)];
+    assert_eq!(reserved(40), all);
+    assert_eq!(reserved(33), [&[(Protocol::Tcp, (22, 22))], &all[..]].concat());
+    assert_eq!(reserved(48), []);
+}
+
+#[test]
+fn source_ports_and_modes() {
+    let back = Service { ports: ALL_PORTS, ..service(Protocol::Tcp, 0, 0, Application::Unknown) };
+    let mut packet = rule(vec![Service { source_ports: (80, 81), ..back }]);
+    (packet.mode, packet.log) = (Mode::Packet, Log::Start);
+    let policy = policy(vec![packet]);
+    let from = |sport, protocol| policy.evaluate(&Query { sport, ..query(protocol, 40_000) });
+    for sport in [80, 81] {
+        let decision = from(sport, Protocol::Tcp);
+        let expected = (Action::Allow, Mode::Packet, Log::Start);
+        assert_eq!((decision.action, decision.mode, decision.log), expected);
+    }
+    for (sport, protocol) in [(79, Protocol::Tcp), (82, Protocol::Tcp), (80, Protocol::Udp)] {
+        assert_eq!(from(sport, protocol).action, Action::Deny, "{sport}");
+    }
+}
+
+#[test]
+fn logs_are_two_bits() {
+    for (log, start, end) in [
+        (Log::Off, false, false),
+        (Log::Start, true, false),
+        (Log::End, false, true),
+        (Log::Both, true, true),
+    ] {
+        assert_eq!((log.start(), log.end(), log.any()), (start, end, start || end));
+        assert_eq!(Log::from_bits(log as u8 | 0xfc), log);
+    }
 }
 
 fn ip(octets: [u8; 4]) -> IpAddr {
     IpAddr::V4(octets.into())
 }
 
-/// The oracle: writes every rule out as the set of its (service, prefix pair) triples, and filters from the back.
-fn oracle(policy: &Policy, q: &Query) -> (Action, RuleId, bool) {
-    let number = |addr: IpAddr| match addr {
+fn number(addr: IpAddr) -> u64 {
+    match addr {
         IpAddr::V4(a) => u64::from(a.to_bits()),
         IpAddr::V6(_) => unreachable!("the generator makes IPv4 only"),
-    };
-    let range = |p: &Prefix| {
-        let first = number(p.addr);
-        first..first + (1u64 << (32 - p.len))
-    };
+    }
+}
+
+fn range(p: &Prefix) -> Range<u64> {
+    let first = number(p.addr);
+    first..first + (1u64 << (32 - p.len))
+}
+
+/// The oracle: writes every rule out as the set of its (service, prefix pair) triples, and filters from the back.
+fn oracle(policy: &Policy, q: &Query) -> (Action, RuleId, Log) {
     let any = Prefix::parse("0.0.0.0/0").unwrap();
-    let mut answer = (Action::Deny, RuleId::NONE, policy.log_default_deny);
+    let log = if policy.log_default_deny { Log::Both } else { Log::Off };
+    let mut answer = (Action::Deny, RuleId::NONE, log);
     for (n, rule) in policy.rules.iter().enumerate().rev() {
         let or_any = |list: &[Prefix]| if list.is_empty() { vec![any] } else { list.to_vec() };
         let mut hit = false;
         for source in or_any(&rule.source.within) {
             for destination in or_any(&rule.destination.within) {
-                let mut ports: Vec<(Protocol, u32, u32)> = Vec::new();
-                let whole = [Protocol::Icmp, Protocol::Tcp, Protocol::Udp].map(|p| (p, 0, 65536));
+                // Protocol, source ports, destination ports.
+                let mut ports: Vec<(Protocol, Range<u32>, Range<u32>)> = Vec::new();
+                let whole =
+                    || [Protocol::Icmp, Protocol::Tcp, Protocol::Udp].map(|p| (p, 0..65536, 0..65536));
+                let range = |(first, last): (u16, u16)| u32::from(first)..u32::from(last) + 1;
                 for s in &rule.services {
                     match s.protocol {
-                        None => ports.extend(whole),
-                        Some(Protocol::Icmp) => ports.push(whole[0]),
-                        Some(p) => ports.push((p, u32::from(s.ports.0), u32::from(s.ports.1) + 1)),
+                        None => ports.extend(whole()),
+                        Some(Protocol::Icmp) => ports.push((Protocol::Icmp, 0..65536, 0..65536)),
+                        Some(p) => ports.push((p, range(s.source_ports), range(s.ports))),
                     }
                 }
                 if rule.services.is_empty() {
-                    ports.extend(whole);
+                    ports.extend(whole());
                 }
-                hit |= range(&source).contains(&number(q.source))
-                    && range(&destination).contains(&number(q.destination))
+                hit |= self::range(&source).contains(&number(q.source))
+                    && self::range(&destination).contains(&number(q.destination))
                     && ports.contains_port(q);
             }
         }
@@ -243,10 +354,10 @@ trait ContainsPort {
     fn contains_port(&self, q: &Query) -> bool;
 }
 
-impl ContainsPort for Vec<(Protocol, u32, u32)> {
+impl ContainsPort for Vec<(Protocol, Range<u32>, Range<u32>)> {
     fn contains_port(&self, q: &Query) -> bool {
-        let port = u32::from(q.dport);
-        self.iter().any(|(p, first, end)| *p == q.protocol && *first <= port && port < *end)
+        let has = |range: &Range<u32>, port: u16| range.contains(&u32::from(port));
+        self.iter().any(|(p, from, to)| *p == q.protocol && has(from, q.sport) && has(to, q.dport))
     }
 }
 
@@ -267,13 +378,18 @@ fn addresses() -> impl Strategy<Value = Addresses> {
 
 fn any_rule() -> impl Strategy<Value = Rule> {
     let zone_set = || prop::collection::vec(prop_oneof![0u16..4, Just(255u16)], 0..4).prop_map(|z| zones(&z));
-    let service = (prop::option::of(protocol()), 0u16..10, 0u16..10).prop_map(|(protocol, a, b)| Service {
-        protocol,
-        ports: (a, b),
-        application: Application::Unknown,
-    });
+    let sources = prop_oneof![3 => Just(ALL_PORTS), 1 => (0u16..10, 0u16..10)];
+    let ports = (0u16..10, 0u16..10);
+    let service =
+        (prop::option::of(protocol()), ports, sources).prop_map(|(protocol, ports, source_ports)| Service {
+            protocol,
+            ports,
+            source_ports,
+            application: Application::Unknown,
+        });
     let services = prop::collection::vec(service, 0..3);
-    (zone_set(), zone_set(), addresses(), addresses(), services, any::<bool>(), any::<bool>()).prop_map(
+    let log = (0u8..4).prop_map(Log::from_bits);
+    (zone_set(), zone_set(), addresses(), addresses(), services, any::<bool>(), log).prop_map(
         |(from, to, source, destination, services, allow, log)| Rule {
             name: String::new(),
             from,
@@ -282,6 +398,7 @@ fn any_rule() -> impl Strategy<Value = Rule> {
             destination,
             services,
             action: if allow { Action::Allow } else { Action::Deny },
+            mode: Mode::default(),
             log,
         },
     )
@@ -292,12 +409,13 @@ proptest! {
     fn agrees_with_the_oracle(
         rules in prop::collection::vec(any_rule(), 0..12),
         queries in prop::collection::vec(
-            (prop_oneof![0u16..4, Just(255u16)], 0u16..4, addr(), addr(), protocol(), 0u16..11), 1..20),
+            (prop_oneof![0u16..4, Just(255u16)], 0u16..4, addr(), addr(), protocol(), 0u16..11, 0u16..11), 1..20),
         log_default_deny in any::<bool>(),
     ) {
         let policy = Policy { rules, log_default_deny, ..Policy::default() };
-        for (from, to, source, destination, protocol, dport) in queries {
-            let query = Query { from: ZoneId(from), to: ZoneId(to), source, destination, protocol, dport };
+        for (from, to, source, destination, protocol, sport, dport) in queries {
+            let (from, to) = (ZoneId(from), ZoneId(to));
+            let query = Query { from, to, source, destination, protocol, sport, dport };
             let decision = policy.evaluate(&query);
             prop_assert_eq!((decision.action, decision.rule, decision.log), oracle(&policy, &query));
         }

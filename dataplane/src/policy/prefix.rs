@@ -53,6 +53,32 @@ impl Prefix {
         }
     }
 
+    /// The address at the same place of another prefix. None if the address is not in this one, or if the two are not of
+    /// one size.
+    #[must_use]
+    pub fn counterpart(&self, addr: IpAddr, other: &Self) -> Option<IpAddr> {
+        if self.len != other.len || !self.contains(addr) {
+            return None;
+        }
+        match (addr, other.addr) {
+            (IpAddr::V4(a), IpAddr::V4(net)) => {
+                let host = a.to_bits() & !(mask(32, self.len) as u32);
+                Some(IpAddr::V4(Ipv4Addr::from_bits(net.to_bits() | host)))
+            }
+            (IpAddr::V6(a), IpAddr::V6(net)) => {
+                let host = a.to_bits() & !mask(128, self.len);
+                Some(IpAddr::V6(Ipv6Addr::from_bits(net.to_bits() | host)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the two have an address in common.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.contains(other.addr) || other.contains(self.addr)
+    }
+
     /// Reads `10.1.0.0/16`, `2001:db8::/32`, or an address alone.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::event::Ref;
 use crate::fib::AdjacencyId;
 use crate::key::{Addrs, FlowKey, Protocol, Tick, WorkerId, ZoneId};
 use crate::memory::Zeroed;
-use crate::policy::RuleId;
+use crate::policy::{Log, RuleId};
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use crate::table::{Direction, l4_word};
 use crate::view::{CloseReason, SessionView, State};
@@ -27,9 +27,10 @@ pub const FLAG_ALG: u8 = 0x10;
 /// Header fields are translated.
 pub const FLAG_NAT: u8 = 0x20;
 
-const COLD_LOG: u8 = 1;
-const COLD_PARENT: u8 = 2;
-const COLD_BINDING: u8 = 4;
+/// [`Log`], in two bits.
+const COLD_LOG: u8 = 3;
+const COLD_PARENT: u8 = 4;
+const COLD_BINDING: u8 = 8;
 
 /// One direction's key in the hot line. An IPv6 key has its addresses in line 1 and 0 here.
 #[derive(Debug, Default)]
@@ -121,8 +122,8 @@ pub struct Init {
     pub binding: Option<Ref>,
     /// The slot of its ALG's state.
     pub alg_slot: Option<u32>,
-    /// Records are wanted.
-    pub log: bool,
+    /// Which records are wanted.
+    pub log: Log,
 }
 
 /// Adds to a single-writer counter of 32 + 16 bits. The high half is touched once in 4 billion.
@@ -358,7 +359,7 @@ impl Session {
         self.children.store(0, Ordering::Relaxed);
         self.application.store(init.application as u8, Ordering::Relaxed);
         self.close_reason.store(CloseReason::None as u8, Ordering::Relaxed);
-        let cold = if init.log { COLD_LOG } else { 0 }
+        let cold = init.log as u8
             | if init.parent.is_some() { COLD_PARENT } else { 0 }
             | if init.binding.is_some() { COLD_BINDING } else { 0 };
         self.cold_flags.store(cold, Ordering::Relaxed);
@@ -428,9 +429,9 @@ impl Session {
         self.policy_generation.load(Ordering::Relaxed)
     }
 
-    /// Whether its records are wanted.
-    pub fn log(&self) -> bool {
-        self.cold_flags.load(Ordering::Relaxed) & COLD_LOG != 0
+    /// Which of its records are wanted.
+    pub fn log(&self) -> Log {
+        Log::from_bits(self.cold_flags.load(Ordering::Relaxed) & COLD_LOG)
     }
 
     /// What it is.
@@ -477,6 +478,7 @@ impl Session {
             parent: self.parent(),
             children: self.children(),
             alg: self.flags() & FLAG_ALG != 0,
+            bound: self.binding().is_some(),
             log: self.log(),
             close_reason: self.close_reason(),
         };
@@ -516,7 +518,7 @@ mod tests {
             expectation: None,
             binding: Some(Ref { index: 5, version: 3 }),
             alg_slot: Some(4),
-            log: true,
+            log: Log::End,
         }
     }
 
@@ -533,7 +535,7 @@ mod tests {
         assert_eq!((v.created, v.last_seen), (Tick(100), Tick(130)));
         assert_eq!((v.application, v.rule, v.owner), (Application::Ftp, RuleId(7), WorkerId(3)));
         assert_eq!(s.binding(), Some(Ref { index: 5, version: 3 }));
-        assert!(v.alg && v.log && s.flags() & FLAG_NAT != 0);
+        assert!(v.alg && v.bound && v.log == Log::End && s.flags() & FLAG_NAT != 0);
         s.close(CloseReason::Admin);
         let closed = s.view(8).unwrap();
         assert_eq!((closed.state, closed.last_state), (State::Closed, State::TcpSynSent));

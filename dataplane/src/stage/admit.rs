@@ -8,10 +8,10 @@ use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
 use crate::fib::Lookup;
-use crate::key::{Addrs, Protocol};
+use crate::key::{Addrs, Protocol, ZoneId};
 use crate::nat::{BindError, BindingId, BindingKey};
 use crate::packet::{Parsed, flag, icmp};
-use crate::policy::{Action, NatAddress, Query};
+use crate::policy::{Action, Decision, Destination, Mode, NatAddress, Query, Source};
 use crate::port::Port;
 use crate::session::Init;
 use crate::stage::{Context, Fate, Hit, Item, lookup, route};
@@ -38,6 +38,8 @@ pub(crate) struct Reserve<'p> {
     pub(crate) binding: Option<BindingId>,
     /// Hash of the initiator's key.
     pub(crate) hash: Hash,
+    /// The ALG of its application may read it.
+    pub(crate) inspect: bool,
 }
 
 /// Only a lone SYN opens TCP, only a request opens an echo.
@@ -105,7 +107,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return Err(DropReason::Ipv4DirectedBroadcast);
         }
         let is_local = matches!(there, Lookup::Local(_));
-        if destination.is_none() && (is_local || cx.policy.is_translated(called)) {
+        let ours = match destination {
+            Destination::Host(..) => false,
+            Destination::AsCalled => is_local,
+            Destination::Unlisted => is_local || cx.policy.is_translated(called),
+        };
+        if ours {
             if let Some(admission) = self.look_again(cx, item)? {
                 return Ok(admission);
             }
@@ -115,12 +122,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return Ok(Admission::Fate(fate));
         }
         let state = match opens(&item.parsed) {
-            Err(DropReason::TcpNoSession) if cx.policy.tcp_pick_up && destination.is_none() => {
-                return self.pick_up(cx, item);
-            }
-            opened => opened?,
+            Ok(state) => state,
+            Err(reason) => return self.admit_unopened(cx, item, destination, reason),
         };
-        let (host, port) = destination.unwrap_or((called, item.key.dport));
+        let (host, port) = destination.host().unwrap_or((called, item.key.dport));
         let hop = match route::next_hop(cx, host.to_bits()) {
             Ok(hop) => hop,
             Err(reason) => return Ok(Admission::Fate(self.no_route(cx, reason, item))),
@@ -133,17 +138,17 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             source: item.key.source(),
             destination: IpAddr::V4(host),
             protocol: item.key.protocol,
+            sport: item.key.sport,
             dport: port,
         };
         let verdict = cx.policy.decide(&mut self.memo, &query);
-        let nat = verdict
-            .source_addresses(cx.policy, hop.interface)
+        let source = verdict
+            .source(cx.policy, item.key.source(), hop.interface)
             // A translation that has no address to translate to admits nothing.
             .ok_or(DropReason::NatPortsExhausted)?;
-        let home = if nat.is_empty() {
-            cx.shared.home.of_tuple(&item.key)
-        } else {
-            cx.shared.home.of_endpoint(item.key.source(), item.key.sport)
+        let home = match source {
+            Source::AsIs | Source::Static(_) => cx.shared.home.of_tuple(&item.key),
+            Source::Bound(_) => cx.shared.home.of_endpoint(item.key.source(), item.key.sport),
         };
         if home != self.id {
             return Ok(Admission::Fate(Fate::HandOff(home)));
@@ -154,26 +159,25 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
 
         let decision = verdict.decision;
         if decision.action != Action::Allow {
-            if decision.log && self.deny_limit.take(cx.now) {
-                let generation = cx.policy.generation;
-                self.tell(cx, Event::Denied { key: item.key, to: Some(to), rule: decision.rule, generation });
-            }
-            if decision.action == Action::Reject {
-                return Ok(Admission::Fate(self.reject(cx, item)));
-            }
-            return Err(DropReason::PolicyDeny);
+            return self.deny(cx, item, to, &decision).map(Admission::Fate);
+        }
+        if decision.mode == Mode::Packet {
+            let translated = destination.host().is_some() || source != Source::AsIs;
+            return self.pass_alone(cx, item, &hop, translated).map(Admission::Fate);
         }
         // The answer comes from the host that was meant.
         let mut reverse = item.key.reversed(to);
         if let Addrs::V4(_, opener) = reverse.addrs {
-            reverse.addrs = Addrs::V4(host.to_bits(), opener);
+            let seen = if let Source::Static(addr) = source { addr.to_bits() } else { opener };
+            reverse.addrs = Addrs::V4(host.to_bits(), seen);
             reverse.sport = port;
         }
+        let nat = if let Source::Bound(addresses) = source { addresses } else { &[] };
         let init = Init {
             owner: self.id,
             state,
             forward: item.key,
-            // Source NAT puts the translated initiator in when the port is known.
+            // A binding puts the translated initiator in when the port is known.
             reverse,
             application: decision.application,
             rule: decision.rule,
@@ -185,7 +189,46 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             alg_slot: None,
             log: decision.log,
         };
-        self.open(cx, init, &Reserve { nat, binding: None, hash: item.hash }).map(Admission::Session)
+        let inspect = decision.mode == Mode::Alg;
+        let reserve = Reserve { nat, binding: None, hash: item.hash, inspect };
+        self.open(cx, init, &reserve).map(Admission::Session)
+    }
+
+    /// A packet that opens no session: a rule may let it pass by itself, or the connection is picked up.
+    fn admit_unopened<'a>(
+        &mut self,
+        cx: &Context<'a>,
+        item: &mut Item<P::Buf>,
+        destination: Destination,
+        reason: DropReason,
+    ) -> Result<Admission<'a>, DropReason> {
+        if cx.policy.has_packet_rules
+            && let Some(fate) = self.filter(cx, item, destination)?
+        {
+            return Ok(Admission::Fate(fate));
+        }
+        if reason == DropReason::TcpNoSession && cx.policy.tcp_pick_up && destination.host().is_none() {
+            return self.pick_up(cx, item);
+        }
+        Err(reason)
+    }
+
+    /// Drops what a rule denies or rejects, with its record and its answer.
+    pub(crate) fn deny(
+        &mut self,
+        cx: &Context<'_>,
+        item: &mut Item<P::Buf>,
+        to: ZoneId,
+        decision: &Decision,
+    ) -> Result<Fate, DropReason> {
+        if decision.log.any() && self.deny_limit.take(cx.now) {
+            let generation = cx.policy.generation;
+            self.tell(cx, Event::Denied { key: item.key, to: Some(to), rule: decision.rule, generation });
+        }
+        if decision.action == Action::Reject {
+            return Ok(self.reject(cx, item));
+        }
+        Err(DropReason::PolicyDeny)
     }
 
     /// An earlier packet of this burst may have made the session.
@@ -235,7 +278,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             let binding = self.bindings.get(id).ok_or(DropReason::NatBindingsFull)?;
             init.reverse.set_destination(binding.outside_addr, binding.outside_port);
         }
-        let inspected = init.forward.protocol == Protocol::Tcp && cx.policy.alg_for(init.application);
+        let inspected =
+            want.inspect && init.forward.protocol == Protocol::Tcp && cx.policy.alg_for(init.application);
         if inspected && let Some(bound) = Bound::for_application(init.application) {
             init.alg_slot = Some(self.algs.alloc(Engine::new(bound)).ok_or(DropReason::AlgTableFull)?);
         }

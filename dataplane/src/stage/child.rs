@@ -25,7 +25,7 @@ use core::net::IpAddr;
 fn keeps_port<B>(cx: &Context<'_>, item: &Item<B>, expected: &expect::Init) -> bool {
     let Some(opener) = expected.opener_nat.filter(|_| expected.keeps_port) else { return false };
     let (protocol, port) = (item.key.protocol, item.key.sport);
-    let leads = || cx.policy.destination_nat(expected.listener_scope, opener.addr, protocol, port);
+    let leads = || cx.policy.destination_nat(expected.listener_scope, opener.addr, protocol, port).host();
     port < FIRST_PORT || leads().is_some_and(|(host, to)| IpAddr::V4(host) == item.key.source() && to == port)
 }
 
@@ -96,7 +96,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             init.binding = self.binding_of_listener(&expected);
         }
         parent.add_child();
-        match self.open(cx, init, &Reserve { nat: nat.as_slice(), binding: None, hash: item.hash }) {
+        let reserve = Reserve { nat: nat.as_slice(), binding: None, hash: item.hash, inspect: true };
+        match self.open(cx, init, &reserve) {
             Ok(hit) => {
                 met.record.note_child(hit.id);
                 self.count(cx, Counter::ExpectationsHit, 1);

@@ -13,7 +13,7 @@ use crate::fib::AdjacencyId;
 use crate::key::{FlowKey, Protocol, WorkerId, ZoneId};
 use crate::nat::{BindingHash, BindingId, BindingKey};
 use crate::packet::parse::is_host;
-use crate::policy::{Action, Decision, NatAddress, Query};
+use crate::policy::{Action, Decision, Mode, NatAddress, Query, Source};
 use crate::port::{BURST, Port};
 use crate::session::Init;
 use crate::stage::admit::{Reserve, paired_with};
@@ -36,8 +36,8 @@ pub(crate) struct Opening<'a> {
     to: ZoneId,
     adjacency: AdjacencyId,
     decision: Decision,
-    /// Addresses of its translation; none if it is not translated.
-    nat: &'a [NatAddress],
+    /// How its initiator is seen.
+    source: Source<'a>,
     home: WorkerId,
     hash: Option<(BindingKey, BindingHash)>,
     binding: Option<BindingId>,
@@ -45,6 +45,29 @@ pub(crate) struct Opening<'a> {
 
 /// The openings of a burst, in its order.
 pub(crate) type Openings<'a> = ArrayVec<Opening<'a>, BURST>;
+
+impl<'a> Opening<'a> {
+    /// Addresses of its binding; none if it needs none.
+    fn nat(&self) -> &'a [NatAddress] {
+        bound(self.source)
+    }
+
+    /// The answer's key, but for a binding that is not known yet.
+    fn answer(&self) -> FlowKey {
+        let mut answer = self.key.reversed(self.to);
+        if let Source::Static(addr) = self.source {
+            answer.set_destination(addr, self.key.sport);
+        }
+        answer
+    }
+}
+
+const fn bound(source: Source<'_>) -> &[NatAddress] {
+    match source {
+        Source::AsIs | Source::Static(_) => &[],
+        Source::Bound(addresses) => addresses,
+    }
+}
 
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// Finds out what it can about the first packets of a burst, and brings near what opening them will touch.
@@ -66,7 +89,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             }
         }
         for opening in &mut openings {
-            let mut answer = opening.key.reversed(opening.to);
+            let mut answer = opening.answer();
             if let Some((key, hash)) = &opening.hash {
                 opening.binding = self.bindings.find_hashed(*hash, key);
                 let Some(binding) = opening.binding.and_then(|id| self.bindings.get(id)) else { continue };
@@ -114,25 +137,31 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 source: inside,
                 destination: IpAddr::V4(called),
                 protocol: key.protocol,
+                sport: key.sport,
                 dport: key.dport,
             },
         );
         let decision = verdict.decision;
-        let nat = verdict.source_addresses(cx.policy, hop.interface)?;
+        let source = verdict.source(cx.policy, inside, hop.interface)?;
+        let nat = bound(source);
         let home = if nat.is_empty() {
             cx.shared.home.of_tuple(&key)
         } else {
             cx.shared.home.of_endpoint(inside, key.sport)
         };
-        let inspected = key.protocol == Protocol::Tcp && cx.policy.alg_for(decision.application);
-        if decision.action != Action::Allow || inspected {
+        let sessions = match decision.mode {
+            Mode::Packet => false,
+            Mode::Stateful => true,
+            Mode::Alg => key.protocol != Protocol::Tcp || !cx.policy.alg_for(decision.application),
+        };
+        if decision.action != Action::Allow || !sessions {
             return None;
         }
         let hash = nat.get(paired_with(inside, nat.len())).map(|paired| {
             let key = BindingKey { protocol: key.protocol, addr: inside, port: key.sport, pool: paired.pool };
             (key, BindingHash::default())
         });
-        Some(Opening { number, key, to, adjacency, decision, nat, home, hash, binding: None })
+        Some(Opening { number, key, to, adjacency, decision, source, home, hash, binding: None })
     }
 
     /// Opens a session for a planned packet and carries the packet to its egress.
@@ -155,8 +184,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             owner: self.id,
             state: if plan.what() == Move::Syn { State::TcpSynSent } else { State::UdpNew },
             forward: opening.key,
-            // Source NAT puts the translated initiator in when the port is known.
-            reverse: opening.key.reversed(opening.to),
+            // A binding puts the translated initiator in when the port is known.
+            reverse: opening.answer(),
             application: opening.decision.application,
             rule: opening.decision.rule,
             policy_generation: cx.policy.generation,
@@ -167,7 +196,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             alg_slot: None,
             log: opening.decision.log,
         };
-        let reserve = Reserve { nat: opening.nat, binding: opening.binding, hash: plan.hash() };
+        let reserve = Reserve {
+            nat: opening.nat(),
+            binding: opening.binding,
+            hash: plan.hash(),
+            // Nobody reads it, or it would have gone the long way.
+            inspect: false,
+        };
         let hit = match self.open(cx, init, &reserve) {
             Ok(hit) => hit,
             Err(reason) => return Carried::Drop(reason),

@@ -10,7 +10,7 @@ use crate::drop_reason::DropReason;
 use crate::event::Event;
 use crate::key::FlowKey;
 use crate::packet::flag;
-use crate::policy::{Action, NatTarget, Query};
+use crate::policy::{Action, Mode, NatTarget, Query};
 use crate::port::Port;
 use crate::session::Init;
 use crate::stage::admit::Admission;
@@ -69,8 +69,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 source,
                 destination,
                 protocol: forward.protocol,
+                sport: forward.sport,
                 dport: forward.dport,
             });
+            // A rule that looks at single packets makes no session, whoever began.
+            if decision.mode == Mode::Packet {
+                continue;
+            }
             if decision.action != Action::Allow {
                 refused.get_or_insert((forward, to, decision));
                 continue;
@@ -98,7 +103,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return Ok(Admission::Session(Hit { direction: *sender, ..hit }));
         }
         let Some((key, to, decision)) = refused else { return Err(DropReason::TcpNoSession) };
-        if decision.log && self.deny_limit.take(cx.now) {
+        if decision.log.any() && self.deny_limit.take(cx.now) {
             let generation = cx.policy.generation;
             self.tell(cx, Event::Denied { key, to: Some(to), rule: decision.rule, generation });
         }

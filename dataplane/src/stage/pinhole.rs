@@ -7,10 +7,9 @@ use crate::event::{Event, Ref};
 use crate::expect::{Init, LedgerEntry, Reverse};
 use crate::key::{FlowKey, ZoneId};
 use crate::nat::BindingId;
-use crate::policy::NatAddress;
 use crate::port::Port;
 use crate::session::Session;
-use crate::stage::publish::{Reserved, called, endpoints, leads_to, protocol, release};
+use crate::stage::publish::{Reserved, Seen, endpoints, leads_to, protocol, release};
 use crate::stage::{Context, Hit, route};
 use crate::table::{Direction, Unique};
 use crate::view::{ExpectationClass, ExpectationState, State};
@@ -170,19 +169,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return Err(DropReason::EthTypeUnsupported);
         };
         let protocol = protocol(request.transport);
-        let opener_nat = match side {
-            Side::Initiator => {
-                let binding = hit.session.binding().and_then(|b| self.bindings.get(binding_id(b)));
-                binding.map(|b| NatAddress { addr: b.outside_addr, pool: b.outside_pool })
-            }
-            Side::Responder => match called(&flow) {
-                None => None,
-                Some(addr) => {
-                    let pool = cx.shared.registry.find(addr).ok_or(DropReason::NatPortsExhausted)?;
-                    Some(NatAddress { addr, pool })
-                }
-            },
-        };
+        let binding = hit.session.binding().and_then(|b| self.bindings.get(binding_id(b)));
+        let seen_at = Seen::of(side, &flow, binding);
+        let opener_nat = seen_at.address(&cx.shared.registry);
         let reverse = request.reverse.and_then(|seen| {
             let real = leads_to(cx, listener_scope, protocol, seen);
             // An endpoint of a translated opener that nobody has published leads nowhere.
@@ -203,7 +192,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             listener_scope,
             reverse,
             opener_nat,
-            keeps_port: request.opener == Opener::Peer(Side::Responder),
+            keeps_port: matches!((seen_at, request.opener), (Seen::Led(_), Opener::Peer(_))),
             many: request.uses == Uses::Many,
             armed: request.armed,
             tag: request.tag,

@@ -2,8 +2,8 @@
 
 use crate::drop_reason::DropReason;
 use crate::key::{Protocol, ZoneId};
-use crate::nat::{BindingId, BindingKey, Bindings, Registry};
-use crate::policy::NatAddress;
+use crate::nat::{Binding, BindingId, BindingKey, Bindings, Registry};
+use crate::policy::{Destination, NatAddress, NatTarget, PoolAddr};
 use crate::rng::Rng;
 use crate::stage::{Context, Hit};
 use crate::table::Direction;
@@ -46,36 +46,81 @@ pub(crate) struct Publisher<'a> {
     cx: Context<'a>,
     bindings: &'a mut Bindings,
     rng: &'a mut Rng,
-    /// Translation of the initiator, if it has one.
-    initiator: Option<NatAddress>,
-    /// Address by which the initiator calls the responder, if that is another than its own.
-    responder: Option<Ipv4Addr>,
-    /// The initiator's zone.
-    scope: ZoneId,
+    /// How the responder sees the initiator, and the other way round.
+    seen: [Seen; 2],
+    /// The zone of each.
+    scopes: [ZoneId; 2],
+    responder: IpAddr,
     pub(crate) reserved: Reserved,
+}
+
+/// How one end of a session is seen by the other.
+#[derive(Clone, Copy)]
+pub(crate) enum Seen {
+    /// As it is.
+    Plain,
+    /// At this address, where policy leads back to it as far as it does.
+    Led(Ipv4Addr),
+    /// At a port of this address that the session's binding holds.
+    Bound(NatAddress),
+}
+
+impl Seen {
+    pub(crate) fn of(side: Side, flow: &FlowContext, binding: Option<&Binding>) -> Self {
+        if let (Side::Initiator, Some(b)) = (side, binding) {
+            return Self::Bound(NatAddress { addr: b.outside_addr, pool: b.outside_pool });
+        }
+        let (own, seen) = match side {
+            Side::Initiator => (flow.initiator.addr, flow.initiator_translated.addr),
+            Side::Responder => (flow.responder.addr, flow.responder_translated.addr),
+        };
+        match seen {
+            IpAddr::V4(addr) if seen != own => Self::Led(addr),
+            _ => Self::Plain,
+        }
+    }
+
+    pub(crate) fn address(self, registry: &Registry) -> Option<NatAddress> {
+        match self {
+            Self::Plain => None,
+            // Static addresses have no port space: nothing but what leads there can be published.
+            Self::Led(addr) => Some(NatAddress { addr, pool: registry.find(addr).unwrap_or(PoolAddr::NONE) }),
+            Self::Bound(address) => Some(address),
+        }
+    }
 }
 
 impl<'a> Publisher<'a> {
     /// The gateway for one message of this session.
     pub(crate) fn new(cx: &Context<'a>, hit: &Hit<'_>, bindings: &'a mut Bindings, rng: &'a mut Rng) -> Self {
+        let flow = endpoints(cx, hit);
         let binding = hit.session.binding().and_then(|b| bindings.get(binding_id(b)));
         Self {
             cx: *cx,
-            initiator: binding.map(|b| NatAddress { addr: b.outside_addr, pool: b.outside_pool }),
-            responder: called(&endpoints(cx, hit)),
-            scope: hit.session.key(Direction::Forward).scope,
+            seen: [Side::Initiator, Side::Responder].map(|side| Seen::of(side, &flow, binding)),
+            scopes: [Direction::Forward, Direction::Reverse].map(|d| hit.session.key(d).scope),
+            responder: flow.responder.addr,
             reserved: Reserved::new(),
             bindings,
             rng,
         }
     }
 
-    /// Whether destination NAT leads to these endpoints in any case, at the same ports of the address `called`.
-    fn leads(&self, called: Ipv4Addr, protocol: Protocol, endpoint: Endpoint, count: u16) -> bool {
+    /// Whether policy leads packets from the zone `scope` to these endpoints in any case, at the same ports of the
+    /// address `called`.
+    fn leads(
+        &self,
+        scope: ZoneId,
+        called: Ipv4Addr,
+        protocol: Protocol,
+        endpoint: Endpoint,
+        count: u16,
+    ) -> bool {
         let IpAddr::V4(own) = endpoint.addr else { return false };
         (0..count).all(|i| {
             let port = endpoint.port.wrapping_add(i);
-            self.cx.policy.destination_nat(self.scope, called, protocol, port) == Some((own, port))
+            let meant = self.cx.policy.destination_nat(scope, called, protocol, port);
+            meant == Destination::Host(own, port)
         })
     }
 }
@@ -88,18 +133,10 @@ pub(crate) fn leads_to(
     published: Endpoint,
 ) -> Option<Endpoint> {
     let IpAddr::V4(called) = published.addr else { return None };
-    if let Some((host, port)) = cx.policy.destination_nat(scope, called, protocol, published.port) {
+    if let Some((host, port)) = cx.policy.destination_nat(scope, called, protocol, published.port).host() {
         return Some(Endpoint::new(IpAddr::V4(host), port));
     }
     cx.shared.expectations.leads_to(protocol, published)
-}
-
-/// The address by which the initiator calls the responder, if it is translated.
-pub(crate) fn called(flow: &FlowContext) -> Option<Ipv4Addr> {
-    match flow.responder_translated.addr {
-        IpAddr::V4(called) if flow.responder.addr != IpAddr::V4(called) => Some(called),
-        _ => None,
-    }
 }
 
 impl Gateway for Publisher<'_> {
@@ -111,18 +148,17 @@ impl Gateway for Publisher<'_> {
         count: u16,
         parity: Parity,
     ) -> Result<Endpoint, PublishError> {
-        let address = match side {
-            Side::Initiator => self.initiator,
-            Side::Responder => match self.responder {
-                Some(called) if !self.leads(called, protocol(transport), endpoint, count) => {
-                    let pool = self.cx.shared.registry.find(called).ok_or(PublishError::PortsExhausted)?;
-                    Some(NatAddress { addr: called, pool })
-                }
-                Some(called) => return Ok(Endpoint::new(IpAddr::V4(called), endpoint.port)),
-                None => None,
-            },
+        let ([initiator, responder], scopes) = (self.seen, self.scopes);
+        let (seen, callers) = match side {
+            Side::Initiator => (initiator, scopes[1]),
+            Side::Responder => (responder, scopes[0]),
         };
-        let Some(address) = address else { return Ok(endpoint) };
+        if let Seen::Led(addr) = seen
+            && self.leads(callers, addr, protocol(transport), endpoint, count)
+        {
+            return Ok(Endpoint::new(IpAddr::V4(addr), endpoint.port));
+        }
+        let Some(address) = seen.address(&self.cx.shared.registry) else { return Ok(endpoint) };
         if self.reserved.remaining_capacity() < usize::from(count) {
             return Err(PublishError::TableFull);
         }
@@ -151,11 +187,16 @@ impl Gateway for Publisher<'_> {
     }
 
     fn to_inside(&self, transport: Transport, published: Endpoint) -> Option<Endpoint> {
-        leads_to(&self.cx, self.scope, protocol(transport), published)
+        leads_to(&self.cx, self.scopes[0], protocol(transport), published)
     }
 
     fn to_outside(&self, transport: Transport, inside: Endpoint) -> Option<Endpoint> {
-        let pool = self.initiator?.pool;
+        let [from, to] = self.scopes;
+        let nat = self.cx.policy.source_nat(from, to, inside.addr, self.responder).map(|nat| nat.translate);
+        if let Some(NatTarget::Static { inside: net, outside }) = nat {
+            return Some(Endpoint::new(net.counterpart(inside.addr, &outside)?, inside.port));
+        }
+        let Seen::Bound(NatAddress { pool, .. }) = self.seen[0] else { return None };
         let key = BindingKey { protocol: protocol(transport), addr: inside.addr, port: inside.port, pool };
         let binding = self.bindings.get(self.bindings.find(&key)?)?;
         Some(Endpoint::new(IpAddr::V4(binding.outside_addr), binding.outside_port))

@@ -11,7 +11,7 @@ use core::net::Ipv4Addr;
 use dataplane::epoch::Epochs;
 use dataplane::event::Ref;
 use dataplane::key::{FlowKey, Protocol, Tick, WorkerId, ZoneId};
-use dataplane::policy::RuleId;
+use dataplane::policy::{Log, RuleId};
 use dataplane::session::{Arena, Init, Session};
 use dataplane::table::{Direction, Entry, FlowTable, HashKey, Unique};
 use dataplane::view::{CloseReason, State};
@@ -108,7 +108,7 @@ pub fn init(owner: WorkerId, n: u16) -> Init {
         binding: Some(Ref { index: u32::from(n), version: 1 }),
         expectation: None,
         alg_slot: None,
-        log: false,
+        log: Log::Off,
     }
 }
 

@@ -1,15 +1,15 @@
 //! `[[nat]]`.
 
 use super::rules::{Named, addresses, services, zones};
-use crate::config::model::{DestinationNat, Interface, Nat, Translate, Zones};
+use crate::config::model::{DestinationNat, Interface, Nat, Target, Translate, Zones};
 use crate::config::reader::{Reader, Schema, Table, Text};
 use crate::config::values;
 use core::net::Ipv4Addr;
 use dataplane::key::Protocol;
-use dataplane::policy::Service;
+use dataplane::policy::{ALL_PORTS, Addresses, Service};
 use ipnet::Ipv4Net;
 
-/// All `[[nat]]` tables by their type, each in the order of the file.
+/// All `[[nat]]` tables by what they translate, each in the order of the file. Static ones are in both lists.
 pub(super) struct Nats {
     pub(super) source: Vec<Nat>,
     pub(super) destination: Vec<DestinationNat>,
@@ -19,6 +19,7 @@ pub(super) struct Nats {
 enum Kind {
     Source,
     Destination,
+    Static,
 }
 
 static NAT: Schema = Schema {
@@ -31,7 +32,9 @@ static NAT: Schema = Schema {
 const MOST_POOLED: u32 = 256;
 const TRANSLATE: &str = "\"interface\", \"none\", or the addresses of a pool such as [\"203.0.113.0/27\"]";
 const CALLED: &str = "addresses as they are called, such as \"198.51.100.1\"";
-const HOST: &str = "the address of a host, with a port or without, such as \"10.1.0.2:21\"";
+const HOST: &str = "\"none\", or the address of a host, with a port or without, such as \"10.1.0.2:21\"";
+const OUTSIDE: &str = "an address or a network as it is called, such as \"203.0.113.0/28\"";
+const SAME_SIZE: &str = "an address or a network of the size of \"destination\", such as \"10.1.5.0/28\"";
 
 pub(super) fn read<'t>(
     reader: &mut Reader<'t>,
@@ -43,13 +46,21 @@ pub(super) fn read<'t>(
     // Checks that need all entries come after them.
     let mut tables = Vec::new();
     for table in reader.items(top, "nat", &NAT) {
-        let kind = reader.need_string(&table, "type", "one of source, destination");
-        let words = [("source", Kind::Source), ("destination", Kind::Destination)];
-        match kind.and_then(|text| reader.word(&text, "nat type", &words, &["static"])) {
+        let kind = reader.need_string(&table, "type", "one of source, destination, static");
+        let words = [("source", Kind::Source), ("destination", Kind::Destination), ("static", Kind::Static)];
+        match kind.and_then(|text| reader.word(&text, "nat type", &words, &[])) {
             Some(Kind::Source) => nats.source.push(source(reader, &table, named, interfaces)),
             Some(Kind::Destination) => {
                 nats.destination.push(destination(reader, &table, named));
                 tables.push(table);
+            }
+            Some(Kind::Static) => {
+                if let Some((outward, inward)) = one_to_one(reader, &table, named, interfaces) {
+                    check_one_to_one(reader, &table, &inward, &nats.destination);
+                    nats.source.push(outward);
+                    nats.destination.push(inward);
+                    tables.push(table);
+                }
             }
             // Another type has other keys.
             None => {}
@@ -162,18 +173,122 @@ fn destination<'t>(reader: &mut Reader<'t>, table: &Table<'t>, named: &Named<'_,
     let destination: Vec<_> =
         called.iter().filter_map(|text| values::host(reader, "destination", text)).collect();
     let services = services(reader, table, named);
+    if services.iter().any(|service| service.source_ports != ALL_PORTS) {
+        let what = "a service that names source ports".into();
+        reader.conflict(&table.span_of("service"), what, "services as they are called");
+    }
     let translate = reader.need_string(table, "translate", HOST);
-    let host = translate.as_ref().and_then(|text| host(reader, text));
-    let (addr, port) = host.unwrap_or((Ipv4Addr::UNSPECIFIED, None));
-    if destination.contains(&addr) {
-        let what = format!("{addr} is translated to itself");
-        reader.conflict(&table.span_of("translate"), what, "the address of another host");
+    let target = translate.as_ref().and_then(|text| target(reader, text)).unwrap_or(Target::Nothing);
+    if let Target::Host { addr, port } = target {
+        if destination.contains(&addr) {
+            let what = format!("{addr} is translated to itself");
+            let expected = "the address of another host, or \"none\"";
+            reader.conflict(&table.span_of("translate"), what, expected);
+        }
+        if port.is_some() && !all_have_ports(&services) {
+            let what = "a port is translated, and not every service has ports".into();
+            reader.conflict(&table.span_of("translate"), what, "a \"service\" of TCP or UDP, or no port");
+        }
     }
-    if port.is_some() && !all_have_ports(&services) {
-        let what = "a port is translated, and not every service has ports".into();
-        reader.conflict(&table.span_of("translate"), what, "a \"service\" of TCP or UDP, or no port");
+    let called = destination.into_iter().map(Ipv4Net::from).collect();
+    DestinationNat { from, called, services, target, place: reader.place(&table.span) }
+}
+
+/// What static NAT does to what leaves for `from`, and to what comes from there. None if it cannot be read.
+fn one_to_one<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    named: &Named<'_, 't>,
+    interfaces: &[Interface],
+) -> Option<(Nat, DestinationNat)> {
+    has_no(reader, table, "static", &["to", "source", "service"]);
+    let from = zones(reader, table, "from", named);
+    let outside = block(reader, table, "destination", OUTSIDE, interfaces);
+    let inside = block(reader, table, "translate", SAME_SIZE, interfaces);
+    let (outside, inside) = (outside?, inside?);
+    let span = table.span_of("translate");
+    if outside.prefix_len() != inside.prefix_len() {
+        let what = format!("{outside} and {inside} are not of one size");
+        reader.conflict(&span, what, "as many addresses inside as outside");
+    } else if outside.contains(&inside) {
+        let what = format!("{outside} is translated to itself");
+        reader.conflict(&span, what, "other addresses inside than outside");
     }
-    DestinationNat { from, destination, services, addr, port, place: reader.place(&table.span) }
+    let most = 32 - MOST_POOLED.ilog2() as u8;
+    let links = interfaces.iter().flat_map(|i| &i.addresses);
+    let on_link = links.into_iter().any(|link| link.contains(&outside) || outside.contains(link));
+    if on_link && outside.prefix_len() < most {
+        let what = format!("{outside} is on a connected network");
+        let expected = format!("at most {MOST_POOLED} addresses there: the gateway answers ARP for them");
+        reader.conflict(&table.span_of("destination"), what, expected);
+    }
+    let place = reader.place(&table.span);
+    let outward = Nat {
+        from: Zones::Any,
+        to: from.clone(),
+        source: Addresses::from(vec![values::prefix(inside)]),
+        destination: Addresses::default(),
+        translate: Translate::Static { inside, outside },
+        place,
+    };
+    let (called, target) = (vec![outside], Target::Network(inside));
+    Some((outward, DestinationNat { from, called, services: Vec::new(), target, place }))
+}
+
+/// One address or network of static NAT, which is nobody's but its hosts'.
+fn block<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    key: &'static str,
+    expected: &str,
+    interfaces: &[Interface],
+) -> Option<Ipv4Net> {
+    let text = reader.need_string(table, key, expected)?;
+    if !values::is_literal_address(text.text) {
+        reader.bad(key, &text, expected);
+        return None;
+    }
+    let net = values::network(reader, key, &text)?;
+    if !values::is_host(net.network()) || !values::is_host(net.broadcast()) {
+        reader.bad(key, &text, "addresses that hosts can have");
+        return None;
+    }
+    let own = interfaces.iter().flat_map(|i| &i.addresses).find(|own| net.contains(&own.addr()));
+    if let Some(own) = own {
+        let what = format!("{net} holds the gateway's own address {}", own.addr());
+        reader.conflict(&text.span, what, "addresses that no interface has");
+    }
+    Some(net)
+}
+
+/// An address of static NAT stands for one other, seen from one zone.
+fn check_one_to_one<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    nat: &DestinationNat,
+    before: &[DestinationNat],
+) {
+    let nets = |nat: &DestinationNat| match (nat.called.first(), nat.target) {
+        (Some(outside), Target::Network(inside)) => Some([*outside, inside]),
+        _ => None,
+    };
+    let Some(mine) = nets(nat) else { return };
+    for other in before.iter().filter(|other| meet(&nat.from, &other.from)) {
+        let both = nets(other).into_iter().flat_map(|theirs| mine.into_iter().zip(theirs));
+        for ((mine, theirs), key) in both.zip(["destination", "translate"]) {
+            if mine.contains(&theirs) || theirs.contains(&mine) {
+                let what = format!("{mine} is in the static [[nat]] of line {} already", other.place.line);
+                reader.conflict(&table.span_of(key), what, "addresses of its own");
+            }
+        }
+    }
+}
+
+fn meet(a: &Zones, b: &Zones) -> bool {
+    match (a, b) {
+        (Zones::Only(a), Zones::Only(b)) => a.iter().any(|zone| b.contains(zone)),
+        _ => true,
+    }
 }
 
 fn all_have_ports(services: &[Service]) -> bool {
@@ -181,7 +296,14 @@ fn all_have_ports(services: &[Service]) -> bool {
     !services.is_empty() && services.iter().all(has)
 }
 
-/// `10.1.0.2` or `10.1.0.2:21`.
+/// `none`, `10.1.0.2` or `10.1.0.2:21`.
+fn target<'t>(reader: &mut Reader<'t>, text: &Text<'t>) -> Option<Target> {
+    if text.text == "none" {
+        return Some(Target::Nothing);
+    }
+    host(reader, text).map(|(addr, port)| Target::Host { addr, port })
+}
+
 fn host<'t>(reader: &mut Reader<'t>, text: &Text<'t>) -> Option<(Ipv4Addr, Option<u16>)> {
     let Some((addr, port)) = text.text.split_once(':').filter(|(_, port)| !port.contains(':')) else {
         return Some((values::host(reader, "translation", text)?, None));
@@ -214,6 +336,17 @@ fn check_ports_left<'t>(
     if ![Protocol::Tcp, Protocol::Udp].iter().any(|protocol| takes_all(&nat.services, *protocol)) {
         return;
     }
+    if let (Some(outside), Target::Network(_)) = (nat.called.first(), nat.target) {
+        for source in sources {
+            if let Translate::Pool(pool) = &source.translate
+                && pool.iter().all(|addr| outside.contains(addr))
+            {
+                let what =
+                    format!("the pool of line {} has no port left: {outside} is static", source.place.line);
+                reader.conflict(&table.span_of("destination"), what, "addresses that leave some to the pool");
+            }
+        }
+    }
     let goes_to = |interface: &Interface| {
         let to_it = sources.iter().filter(|source| source.translate == Translate::Interface);
         to_it.map(|source| &source.to).any(|to| match to {
@@ -223,7 +356,7 @@ fn check_ports_left<'t>(
     };
     for interface in interfaces.iter().filter(|i| goes_to(i)) {
         let Some(primary) = interface.addresses.first().map(Ipv4Net::addr) else { continue };
-        if nat.destination.contains(&primary) {
+        if nat.called.contains(&Ipv4Net::from(primary)) {
             let what =
                 format!("source NAT to interface \"{}\" has no port left at {primary}", interface.name);
             reader.conflict(&table.span_of("destination"), what, "a \"service\" that leaves ports");

@@ -8,7 +8,9 @@ use crate::config::values;
 use alg::Application;
 use dataplane::key::Protocol;
 use dataplane::packet::IpOptions;
-use dataplane::policy::{AlgMode, AlgProfiles, ClosedPorts, MAX_ZONES, Prefix, Service, ZoneSettings};
+use dataplane::policy::{
+    ALL_PORTS, AlgMode, AlgProfiles, ClosedPorts, MAX_ZONES, Prefix, Service, ZoneSettings,
+};
 
 static ZONE: Schema =
     Schema { table: "[[zone]]", keys: &["name", "ip_options", "unreachables", "closed_ports"], later: &[] };
@@ -117,7 +119,7 @@ pub(super) fn addresses<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Add
 
 static SERVICE: Schema = Schema {
     table: "[[service]]",
-    keys: &["name", "protocol", "ports", "application", "members"],
+    keys: &["name", "protocol", "ports", "source_ports", "application", "members"],
     later: &["timeout"],
 };
 
@@ -143,38 +145,58 @@ pub(super) fn services<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Name
         let later = ["gre", "esp", "ah", "sctp", "icmp6"];
         let protocol = protocol.and_then(|text| reader.word(&text, "protocol", &words, &later));
         let application = application(reader, &table, protocol);
-        let (mut ports, mut entries) = (Vec::new(), 0);
-        let given = reader.list(&table, "ports", PORT_LIST, |reader, entry| {
-            entries += 1;
-            let range = match entry.text() {
-                Some(text) => values::ports(reader, &text),
-                None => reader.integer_of(&entry, 1..=65_535).and_then(one_port),
-            };
-            ports.extend(range);
-        });
+        let (mut ports, entries) = port_list(reader, &table, "ports");
+        let given = entries.is_some();
+        let (sources, source_entries) = port_list(reader, &table, "source_ports");
+        for (key, entries) in [("ports", entries), ("source_ports", source_entries)] {
+            if protocol == Some(Protocol::Icmp) && entries.is_some() {
+                let expected = format!("no \"{key}\"");
+                reader.conflict(&table.span_of(key), "ICMP has no ports".into(), expected);
+            } else if entries == Some(0) {
+                reader.conflict(&table.span_of(key), format!("\"{key}\" names no port"), PORT_LIST);
+            }
+        }
         match protocol {
-            Some(Protocol::Icmp) if given => {
-                let what = "ICMP has no ports".into();
-                reader.conflict(&table.span_of("ports"), what, "no \"ports\"");
-            }
-            Some(Protocol::Icmp) => ports.push((0, 0)),
-            Some(Protocol::Tcp | Protocol::Udp) if table.lacks("ports") => {
+            Some(Protocol::Icmp) => ports = vec![(0, 0)],
+            // What names source ports may leave the others open: the way back of a rule of mode packet.
+            Some(_) if !given && source_entries.is_some() => ports.push(ALL_PORTS),
+            Some(Protocol::Tcp | Protocol::Udp) if !given => {
                 reader.missing(&table, "ports", PORT_LIST);
-            }
-            _ if given && entries == 0 => {
-                reader.conflict(&table.span_of("ports"), "\"ports\" names no port".into(), PORT_LIST);
             }
             _ => {}
         }
-        let entries = ports.into_iter().map(|ports| Service { protocol, ports, application });
+        let sources = if sources.is_empty() { vec![ALL_PORTS] } else { sources };
+        let pairs = ports.into_iter().flat_map(|ports| sources.iter().map(move |from| (ports, *from)));
+        let entries =
+            pairs.map(|(ports, source_ports)| Service { protocol, ports, source_ports, application });
         named.push(NamedService { name: name.to_owned(), services: entries.collect() });
     }
     named
 }
 
+/// A list of ports and ranges, and how many entries it has; none where it is missing.
+fn port_list<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    key: &'static str,
+) -> (Vec<(u16, u16)>, Option<usize>) {
+    let (mut ports, mut entries) = (Vec::new(), 0);
+    let given = reader.list(table, key, PORT_LIST, |reader, entry| {
+        entries += 1;
+        let range = match entry.text() {
+            Some(text) => values::ports(reader, &text),
+            None => reader.integer_of(&entry, 1..=65_535).and_then(one_port),
+        };
+        ports.extend(range);
+    });
+    (ports, given.then_some(entries))
+}
+
 /// The services of a group.
 fn members<'t>(reader: &mut Reader<'t>, table: &Table<'t>, above: &[NamedService]) -> Vec<Service> {
-    for key in ["protocol", "ports", "application"].into_iter().filter(|key| !table.lacks(key)) {
+    for key in
+        ["protocol", "ports", "source_ports", "application"].into_iter().filter(|key| !table.lacks(key))
+    {
         let what = format!("\"{key}\" beside \"members\"");
         reader.conflict(&table.span_of(key), what, "the one or the other");
     }

@@ -4,7 +4,7 @@ use crate::config::model::{AddressSet, NamedService, Rule, Zones};
 use crate::config::reader::{Names, Reader, Schema, Table, Text};
 use crate::config::services::{self, LITERAL, PREDEFINED};
 use crate::config::values;
-use dataplane::policy::{Action, Addresses, Prefix, Service};
+use dataplane::policy::{Action, Addresses, Log, Mode, Prefix, Service};
 
 /// What rules refer to.
 pub(super) struct Named<'n, 't> {
@@ -15,8 +15,8 @@ pub(super) struct Named<'n, 't> {
 
 static RULE: Schema = Schema {
     table: "[[rule]]",
-    keys: &["name", "from", "to", "source", "destination", "service", "action", "log"],
-    later: &["application", "user", "mode"],
+    keys: &["name", "from", "to", "source", "destination", "service", "action", "mode", "log"],
+    later: &["application", "user"],
 };
 
 pub(super) fn rules<'t>(reader: &mut Reader<'t>, top: &Table<'t>, named: &Named<'_, 't>) -> Vec<Rule> {
@@ -32,6 +32,10 @@ pub(super) fn rules<'t>(reader: &mut Reader<'t>, top: &Table<'t>, named: &Named<
         let action = reader.need_string(&table, "action", expected);
         let words = [("allow", Action::Allow), ("deny", Action::Deny), ("reject", Action::Reject)];
         let action = action.and_then(|text| reader.word(&text, "action", &words, &["reset"]));
+        let action = action.unwrap_or(Action::Deny);
+        let mode = reader.string(&table, "mode", "one of packet, stateful, alg");
+        let words = [("packet", Mode::Packet), ("stateful", Mode::Stateful), ("alg", Mode::Alg)];
+        let mode = mode.and_then(|text| reader.word(&text, "mode", &words, &["proxy"])).unwrap_or_default();
         rules.push(Rule {
             name: name.map_or_else(|| format!("rule {}", rules.len() + 1), |n| n.text.to_owned()),
             from: zones(reader, &table, "from", named),
@@ -39,12 +43,27 @@ pub(super) fn rules<'t>(reader: &mut Reader<'t>, top: &Table<'t>, named: &Named<
             source: addresses(reader, &table, "source", named),
             destination: addresses(reader, &table, "destination", named),
             services: services(reader, &table, named),
-            action: action.unwrap_or(Action::Deny),
-            log: reader.boolean(&table, "log").unwrap_or(true),
+            action,
+            mode,
+            log: log(reader, &table, action, mode),
             place: reader.place(&table.span),
         });
     }
     rules
+}
+
+/// What a rule records. One that lets packets pass by themselves has no sessions to record.
+fn log<'t>(reader: &mut Reader<'t>, table: &Table<'t>, action: Action, mode: Mode) -> Log {
+    let words = [("start", Log::Start), ("end", Log::End)];
+    let log = reader.switch(table, "log", (Log::Off, Log::Both), &words);
+    if (action, mode) != (Action::Allow, Mode::Packet) {
+        return log.unwrap_or_default();
+    }
+    if log.is_some_and(Log::any) {
+        let what = "a rule of mode \"packet\" has no sessions to record".into();
+        reader.conflict(&table.span_of("log"), what, "log = false, or another mode");
+    }
+    Log::Off
 }
 
 /// Whether a list is `any`, which stands alone.
