@@ -132,6 +132,8 @@ fn policy(shared: &Shared) -> Option<Policy> {
 fn fib() -> Option<Fib> {
     let interface = |name: &str, number, address: Ipv4Addr, len| Interface {
         name: name.to_owned(),
+        port: number,
+        vlan: None,
         zone: ZoneId(number),
         mac: GATEWAY_MAC,
         mtu: 1500,

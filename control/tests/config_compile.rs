@@ -112,6 +112,42 @@ fn any_covers_every_zone() {
 }
 
 #[test]
+fn interfaces_share_a_device_by_their_vlans() {
+    let interface = |name: &str, device: &str, more: &str, third: u8| {
+        format!(
+            "[[interface]]\nname = \"{name}\"\ndevice = \"{device}\"\nzone = \"z\"\naddresses = [\"10.0.{third}.1/24\"]\n{more}\n"
+        )
+    };
+    let text = [
+        interface("a", "null:0", "vlan = 1", 0),
+        interface("b", "null:1", "mtu = 9000", 1),
+        interface("c", "null:0", "mtu = 2000", 2),
+        interface("d", "null:0", "vlan = 4094\nmac = \"02:00:00:00:00:09\"", 3),
+    ];
+    let config = parse(&text.concat());
+    let places: Vec<_> = config.interfaces.iter().map(|i| (i.port, i.vlan)).collect();
+    assert_eq!(places, [(0, Some(1)), (1, None), (0, None), (0, Some(4094))]);
+    let ports: Vec<_> = config.ports().iter().map(|p| (p.interface, p.mtu, p.promiscuous)).collect();
+    assert_eq!(ports, [("a", 2000, true), ("b", 9000, false)]);
+    let network = compile_interfaces(&config, &[[2; 6], [4; 6]]);
+    let macs: Vec<_> = network.interfaces.iter().map(|i| (i.port, i.mac)).collect();
+    assert_eq!(macs, [(0, [2; 6]), (1, [4; 6]), (0, [2; 6]), (0, [2, 0, 0, 0, 0, 9])]);
+
+    let twice = |more: &str| {
+        let text = [interface("a", "null:0", more, 0), interface("b", "null:0", more, 1)].concat();
+        Config::parse("f", &text).unwrap_err().to_string()
+    };
+    assert!(
+        twice("vlan = 7").contains("VLAN 7 of this device stands in line 3 already"),
+        "{}",
+        twice("vlan = 7")
+    );
+    assert!(twice("").contains("device"), "{}", twice(""));
+    let many: String = (0..33).map(|n| interface(&format!("i{n}"), &format!("null:{n}"), "", n)).collect();
+    assert!(Config::parse("f", &many).unwrap_err().to_string().contains("one device too many"));
+}
+
+#[test]
 fn what_a_zone_says_of_itself() {
     let text = format!(
         "{MINIMAL}[[zone]]\nname = \"untrust\"\nip_options = [\"timestamp\", \"router-alert\"]\n\

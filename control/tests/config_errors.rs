@@ -117,8 +117,8 @@ fn unknown_keys_of_every_table() {
             &format!("unknown key \"zzzzzz\" in {table}; expected {keys}"),
         );
     }
-    let interface = "unknown key \"mtuu\" in [[interface]]; expected one of name, device, zone, addresses, mtu, \
-                     mac (did you mean \"mtu\"?)";
+    let interface = "unknown key \"mtuu\" in [[interface]]; expected one of name, device, zone, addresses, vlan, \
+                     mtu, mac (did you mean \"mtu\"?)";
     expect_whole(&format!("{INTERFACES}»mtuu = 1500"), interface);
 }
 
@@ -303,7 +303,7 @@ fn interfaces() {
         (
             "zone",
             "zone = 'untrust'\nmtu = »68",
-            "bad mtu \"68\"; expected an integer from 576 to 9000".into(),
+            "bad mtu \"68\"; expected an integer from 576 to 9216".into(),
         ),
         (
             "zone",
@@ -319,10 +319,8 @@ fn interfaces() {
         ),
         (
             "zone",
-            "zone = 'untrust'\n»vlan = 7",
-            "\"vlan\" in [[interface]] is not available in this release; expected one of name, device, zone, \
-             addresses, mtu, mac"
-                .into(),
+            "zone = 'untrust'\nvlan = »4095",
+            "bad vlan \"4095\"; expected an integer from 1 to 4094".into(),
         ),
     ] {
         expect_whole(&outside(key, line), &message);

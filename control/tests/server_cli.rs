@@ -137,9 +137,9 @@ policy-deny     14  A rule denies it, or no rule allows it.
 fn interfaces() {
     let running = start(10);
     let expected = "\
-INTERFACE  ZONE     LINK             ADDRESSES        RX PACKETS      RX  RX LOST  TX PACKETS        TX  TX LOST
-inside     trust    up, 10000 Mbit/s 10.1.0.1/24       1 000 000  1.5 GB        7       2 000  128.0 kB        0
-outside    untrust  down             198.51.100.1/24           -       -        -           -         -        -
+INTERFACE  ZONE     VLAN  LINK             ADDRESSES        RX PACKETS      RX  RX LOST  TX PACKETS        TX  TX LOST
+inside     trust    -     up, 10000 Mbit/s 10.1.0.1/24       1 000 000  1.5 GB        7       2 000  128.0 kB        0
+outside    untrust  100   down             198.51.100.1/24           -       -        -           -         -        -
 ";
     let words = |text: &str| -> Vec<Vec<String>> {
         text.lines().map(|line| line.split_whitespace().map(ToOwned::to_owned).collect()).collect()
@@ -150,7 +150,7 @@ outside    untrust  down             198.51.100.1/24           -       -        
         list[0],
         json!({
             "name": "inside", "device": "af_packet:inside0", "zone": "trust", "addresses": ["10.1.0.1/24"],
-            "mac": "02:00:00:00:00:ab", "link_up": true, "link_mbps": 10_000, "mtu": 1500,
+            "mac": "02:00:00:00:00:ab", "vlan": null, "link_up": true, "link_mbps": 10_000, "mtu": 1500,
             "counters": {
                 "rx_packets": 1_000_000, "rx_bytes": 1_500_000_000, "rx_missed": 7, "rx_errors": 0,
                 "rx_no_buffer": 0, "tx_packets": 2_000, "tx_bytes": 128_000, "tx_errors": 0,

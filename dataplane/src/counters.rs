@@ -80,6 +80,36 @@ impl Default for WorkerCounters {
 // Workers' counters stand side by side: none ends in a line that another begins in.
 const _: () = assert!(size_of::<WorkerCounters>().is_multiple_of(128));
 
+/// What one worker received and sent on one interface. Bytes are those of frames without VLAN tags.
+#[derive(Debug, Default)]
+pub struct InterfaceCounters {
+    rx_packets: AtomicU64,
+    rx_bytes: AtomicU64,
+    tx_packets: AtomicU64,
+    tx_bytes: AtomicU64,
+}
+
+impl InterfaceCounters {
+    /// Counts what came in. Only the worker itself may call this.
+    pub fn received(&self, packets: u64, bytes: u64) {
+        add(&self.rx_packets, packets);
+        add(&self.rx_bytes, bytes);
+    }
+
+    /// Counts what left. Only the worker itself may call this.
+    pub fn sent(&self, packets: u64, bytes: u64) {
+        add(&self.tx_packets, packets);
+        add(&self.tx_bytes, bytes);
+    }
+
+    /// Packets and bytes received, packets and bytes sent.
+    #[must_use]
+    pub fn read(&self) -> [u64; 4] {
+        [&self.rx_packets, &self.rx_bytes, &self.tx_packets, &self.tx_bytes]
+            .map(|cell| cell.load(Ordering::Relaxed))
+    }
+}
+
 /// Adds without a locked instruction: there is one writer.
 fn add(cell: &AtomicU64, n: u64) {
     cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);

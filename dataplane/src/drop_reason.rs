@@ -32,6 +32,9 @@ drop_reasons! {
     NotLinear = "not-linear", "The packet came in several segments.";
     EthTruncated = "eth-truncated", "Shorter than an Ethernet header.";
     EthNotForUs = "eth-not-for-us", "Unicast to another MAC address.";
+    VlanUnknown = "vlan-unknown", "A VLAN that no interface of the port has.";
+    VlanMissing = "vlan-missing", "No VLAN, on a port whose interfaces all have one.";
+    VlanStacked = "vlan-stacked", "More than one VLAN tag, or one of a service provider (802.1ad).";
     EthTypeUnsupported = "eth-type-unsupported", "Neither IPv4 nor ARP.";
     EthBroadcast = "eth-broadcast", "IP in a broadcast frame.";
     EthMulticast = "eth-multicast", "IP in a multicast frame.";

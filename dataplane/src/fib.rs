@@ -12,11 +12,15 @@ use std::sync::Arc;
 pub struct Interface {
     /// Name in configuration.
     pub name: String,
+    /// The port that it is on: index into each worker's list.
+    pub port: u16,
+    /// Its VLAN; none for frames without a tag.
+    pub vlan: Option<u16>,
     /// Its zone.
     pub zone: ZoneId,
     /// Its MAC address.
     pub mac: [u8; 6],
-    /// Largest IP packet, in bytes.
+    /// Largest IP packet, in bytes. A VLAN tag does not count.
     pub mtu: u16,
     /// Its addresses with their prefix lengths (host bits kept); the first one is the primary.
     pub addresses: Vec<(Ipv4Addr, u8)>,
@@ -31,6 +35,59 @@ pub struct Route {
     pub interface: InterfaceId,
     /// Next hop; none for a connected network.
     pub via: Option<Ipv4Addr>,
+}
+
+/// Most interfaces.
+pub const MAX_INTERFACES: usize = 256;
+
+/// Which interface the frames of a port belong to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortMap {
+    untagged: Option<InterfaceId>,
+    /// By VLAN, ascending.
+    tagged: Vec<(u16, InterfaceId)>,
+}
+
+impl PortMap {
+    /// The interface of frames that belong to no VLAN.
+    #[inline]
+    #[must_use]
+    pub const fn untagged(&self) -> Option<InterfaceId> {
+        self.untagged
+    }
+
+    /// The interface of a VLAN.
+    #[must_use]
+    pub fn of_vlan(&self, vlan: u16) -> Option<InterfaceId> {
+        let at = self.tagged.binary_search_by_key(&vlan, |(vlan, _)| *vlan).ok()?;
+        self.tagged.get(at).map(|(_, interface)| *interface)
+    }
+
+    /// Whether some interface of the port has a VLAN.
+    #[inline]
+    #[must_use]
+    pub const fn has_vlans(&self) -> bool {
+        !self.tagged.is_empty()
+    }
+
+    fn all(interfaces: &[Interface]) -> Vec<Self> {
+        let mut ports: Vec<Self> = Vec::new();
+        for (interface, id) in interfaces.iter().zip((0..=u16::MAX).map(InterfaceId)) {
+            let number = usize::from(interface.port);
+            if ports.len() <= number {
+                ports.resize_with(number + 1, Self::default);
+            }
+            let Some(port) = ports.get_mut(number) else { continue };
+            match interface.vlan {
+                None => port.untagged = port.untagged.or(Some(id)),
+                Some(vlan) => port.tagged.push((vlan, id)),
+            }
+        }
+        for port in &mut ports {
+            port.tagged.sort_unstable();
+        }
+        ports
+    }
 }
 
 /// Index of an adjacency. 0 is none.
@@ -202,6 +259,7 @@ pub struct Fib {
 #[derive(Debug)]
 struct Routes {
     interfaces: Vec<Interface>,
+    ports: Vec<PortMap>,
     trie: Trie,
 }
 
@@ -234,7 +292,8 @@ impl Fib {
     ) -> Self {
         let trie = Trie::build(entries(&interfaces, routes));
         let hops = hops(&interfaces, &adjacencies);
-        Self { routes: Arc::new(Routes { interfaces, trie }), adjacencies, hops }
+        let ports = PortMap::all(&interfaces);
+        Self { routes: Arc::new(Routes { interfaces, ports, trie }), adjacencies, hops }
     }
 
     /// The same interfaces and routes with another table of neighbours. Cheap: the routes are shared.
@@ -304,6 +363,13 @@ impl Fib {
     #[must_use]
     pub fn interfaces(&self) -> &[Interface] {
         &self.routes.interfaces
+    }
+
+    /// Which interfaces a port has. None for a port that no interface is on.
+    #[inline]
+    #[must_use]
+    pub fn port(&self, number: u16) -> Option<&PortMap> {
+        self.routes.ports.get(usize::from(number))
     }
 
     /// First address of an interface.
@@ -458,6 +524,8 @@ mod tests {
     fn interface(name: &str, addresses: &[(&str, u8)]) -> Interface {
         Interface {
             name: name.into(),
+            port: 0,
+            vlan: None,
             zone: ZoneId(0),
             mac: [2, 0, 0, 0, 0, 1],
             mtu: 1500,

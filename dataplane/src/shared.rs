@@ -3,13 +3,13 @@
 //! Who writes what: a session's owner its record; its opener an expectation's; each worker its counters and its event
 //! ring; control the snapshots, the epoch and the command rings.
 
-use crate::counters::{Counter, WorkerCounters};
+use crate::counters::{Counter, InterfaceCounters, WorkerCounters};
 use crate::epoch::Epochs;
 use crate::event::{Frame, Ref, Stamped};
 use crate::expect::Expectations;
-use crate::fib::Fib;
+use crate::fib::{Fib, MAX_INTERFACES};
 use crate::home::Home;
-use crate::key::WorkerId;
+use crate::key::{InterfaceId, WorkerId};
 use crate::memory::NoMemory;
 use crate::nat::Registry;
 use crate::policy::Policy;
@@ -106,6 +106,8 @@ pub struct Lane {
     pub commands: ArrayQueue<Command>,
     /// The worker's counters.
     pub counters: WorkerCounters,
+    /// The same by interface.
+    pub interfaces: Box<[InterfaceCounters]>,
 }
 
 /// The shared state.
@@ -161,6 +163,7 @@ impl Shared {
                 punts: ArrayQueue::new(PUNTS),
                 commands: ArrayQueue::new(COMMANDS),
                 counters: WorkerCounters::default(),
+                interfaces: (0..MAX_INTERFACES).map(|_| InterfaceCounters::default()).collect(),
             })
             .collect();
         Ok(Arc::new(Self {
@@ -199,6 +202,13 @@ impl Shared {
     #[must_use]
     pub fn total(&self, counter: Counter) -> u64 {
         self.lanes.iter().map(|l| l.counters.get(counter)).sum()
+    }
+
+    /// Packets and bytes received, packets and bytes sent on an interface, over all workers.
+    #[must_use]
+    pub fn interface_total(&self, interface: InterfaceId) -> [u64; 4] {
+        let each = self.lanes.iter().filter_map(|lane| lane.interfaces.get(usize::from(interface.0)));
+        each.map(InterfaceCounters::read).fold([0; 4], |sum, more| core::array::from_fn(|i| sum[i] + more[i]))
     }
 
     /// Sessions whose records are in use.

@@ -1,16 +1,16 @@
 //! A worker: one core's poll loop, and the order of the stages.
 
 use crate::buf::{BufPool, PacketBuf};
-use crate::counters::Counter;
+use crate::counters::{Counter, InterfaceCounters};
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Frame, Ref, Stamped};
 use crate::expect::Ledger;
-use crate::fib::Fib;
+use crate::fib::{Fib, MAX_INTERFACES, PortMap};
 use crate::handoff::{Grid, Parcel};
 use crate::key::{InterfaceId, Tick, WorkerId};
 use crate::nat::{BindingId, Bindings, HoldDown};
-use crate::packet::icmp_error;
 use crate::packet::limit::TokenBucket;
+use crate::packet::{icmp_error, vlan};
 use crate::policy::{Memo, Policy};
 use crate::port::{BURST, Burst, Port};
 use crate::rng::Rng;
@@ -23,7 +23,7 @@ use crate::stage::inspect::{self, Algs, Scratch};
 use crate::stage::lookup::{self, Owner};
 use crate::stage::open::Opening;
 use crate::stage::queue::{Queue, Waiting};
-use crate::stage::{Context, Fate, Item, Original, forward, rewrite, route, track};
+use crate::stage::{Context, Fate, Item, Original, forward, receive, rewrite, route, track};
 use crate::table::Direction;
 use crate::view::{CloseReason, State};
 use arc_swap::{ArcSwap, Cache};
@@ -84,7 +84,7 @@ pub struct Local<P: Port, A: BufPool<Buf = P::Buf>> {
 }
 
 impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
-    /// A worker over one port per interface, in the order of the FIB's interfaces. All it needs is allocated here.
+    /// A worker over these ports, which the FIB's interfaces name by their place. All it needs is allocated here.
     #[must_use]
     pub fn new(shared: Arc<Shared>, grid: Arc<Grid<P::Buf>>, id: WorkerId, ports: Vec<P>, pool: A) -> Self {
         let setup = &shared.setup;
@@ -92,7 +92,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
         let mut rng = Rng::new(setup.seed, stream);
         let local = Local {
             id,
-            tx: ports.iter().map(|_| Burst::new()).collect(),
+            tx: (0..MAX_INTERFACES).map(|_| Burst::new()).collect(),
             ports,
             pool,
             magazine: Magazine::default(),
@@ -166,21 +166,24 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
                 continue;
             }
             work += received;
-            let ingress = InterfaceId(u16::try_from(number).unwrap_or(u16::MAX));
-            let first = plan(&cx, ingress, &self.burst, &mut self.plans);
+            let map = cx.fib.port(u16::try_from(number).unwrap_or(u16::MAX));
+            let (burst, plans) = (&mut self.burst, &mut self.plans);
+            if let Some(map) = map.filter(|map| map.has_vlans()) {
+                port.planned();
+                self.local.sort(&cx, &self.grid, map, burst, plans);
+                continue;
+            }
+            // One that nobody has: every packet is dropped and counted.
+            let ingress = map.and_then(PortMap::untagged).unwrap_or(InterfaceId(u16::MAX));
+            let first = plan(&cx, ingress, burst, plans);
             port.planned();
-            let bytes: usize = self.burst.iter().map(|b| b.bytes().len()).sum();
+            let bytes: usize = burst.iter().map(|b| b.bytes().len()).sum();
             self.local.count(&cx, Counter::RxPackets, received as u64);
             self.local.count(&cx, Counter::RxBytes, bytes as u64);
-            let (burst, plans) = (&mut self.burst, &self.plans);
-            if shared.setup.misroute {
-                self.local.misroute(&cx, &self.grid, ingress, burst, plans);
-            } else if first {
-                let openings = self.local.survey(&cx, plans.get(..burst.len()).unwrap_or(&[]));
-                self.local.travel(&cx, &self.grid, ingress, burst, plans, &openings);
-            } else {
-                self.local.travel(&cx, &self.grid, ingress, burst, plans, &[]);
+            if let Some(counters) = self.local.counters_of(&cx, ingress) {
+                counters.received(received as u64, bytes as u64);
             }
+            self.local.process(&cx, &self.grid, ingress, burst, plans, first);
         }
         self.local.flush(&cx);
         shared.arena.send_marks(&mut self.local.marks);
@@ -227,6 +230,74 @@ fn plan<B: PacketBuf>(
 }
 
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
+    /// Takes the tags off a burst of a port with VLANs, and each interface's packets through the journey, in their order.
+    fn sort(
+        &mut self,
+        cx: &Context<'_>,
+        grid: &Grid<P::Buf>,
+        port: &PortMap,
+        burst: &mut Burst<P::Buf>,
+        plans: &mut forward::Plans,
+    ) {
+        let bytes: usize = burst.iter().map(|b| b.bytes().len()).sum();
+        self.count(cx, Counter::RxPackets, burst.len() as u64);
+        self.count(cx, Counter::RxBytes, bytes as u64);
+        let mut left = ArrayVec::<(InterfaceId, P::Buf), BURST>::new();
+        for mut buf in burst.drain(..) {
+            match receive::untag(port, &mut buf) {
+                // There are as many as packets at most, here and below.
+                Ok(interface) => {
+                    let _ = left.try_push((interface, buf));
+                }
+                Err(reason) => self.drop(cx, reason, 1),
+            }
+        }
+        while let Some(ingress) = left.first().map(|(interface, _)| *interface) {
+            let mut others = ArrayVec::new();
+            for (interface, buf) in left.drain(..) {
+                if interface == ingress {
+                    let _ = burst.try_push(buf);
+                } else {
+                    let _ = others.try_push((interface, buf));
+                }
+            }
+            left = others;
+            if let Some(counters) = self.counters_of(cx, ingress) {
+                let bytes: usize = burst.iter().map(|b| b.bytes().len()).sum();
+                counters.received(burst.len() as u64, bytes as u64);
+            }
+            let first = plan(cx, ingress, burst, plans);
+            self.process(cx, grid, ingress, burst, plans, first);
+        }
+    }
+
+    /// Takes a planned burst of one interface through the journey. `first` says whether some packets are perhaps the first
+    /// of their flows.
+    #[inline]
+    fn process(
+        &mut self,
+        cx: &Context<'_>,
+        grid: &Grid<P::Buf>,
+        ingress: InterfaceId,
+        burst: &mut Burst<P::Buf>,
+        plans: &forward::Plans,
+        first: bool,
+    ) {
+        if cx.shared.setup.misroute {
+            self.misroute(cx, grid, ingress, burst, plans);
+        } else if first {
+            let openings = self.survey(cx, plans.get(..burst.len()).unwrap_or(&[]));
+            self.travel(cx, grid, ingress, burst, plans, &openings);
+        } else {
+            self.travel(cx, grid, ingress, burst, plans, &[]);
+        }
+    }
+
+    /// This worker's counters of an interface.
+    fn counters_of<'a>(&self, cx: &Context<'a>, interface: InterfaceId) -> Option<&'a InterfaceCounters> {
+        cx.shared.lane(self.id)?.interfaces.get(usize::from(interface.0))
+    }
+
     /// Takes a received burst through the journey: a straight line where one will do, the long way where not, each
     /// packet at its place. `openings` are what is known of first packets.
     fn travel(
@@ -507,7 +578,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         copy
     }
 
-    /// Puts a packet into the next burst of an interface.
+    /// Puts a packet into the next burst of an interface. Interfaces that share a port have bursts of their own.
     pub(crate) fn transmit(&mut self, cx: &Context<'_>, egress: InterfaceId, buf: P::Buf) {
         let number = usize::from(egress.0);
         let Some(burst) = self.tx.get_mut(number) else {
@@ -521,17 +592,28 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     }
 
     fn flush(&mut self, cx: &Context<'_>) {
-        for number in 0..self.tx.len() {
+        for number in 0..cx.fib.interfaces().len().min(self.tx.len()) {
             self.flush_one(cx, number);
         }
     }
 
     fn flush_one(&mut self, cx: &Context<'_>, number: usize) {
-        let (Some(burst), Some(port)) = (self.tx.get_mut(number), self.ports.get_mut(number)) else { return };
-        if burst.is_empty() {
-            return;
-        }
+        let Some(burst) = self.tx.get_mut(number).filter(|burst| !burst.is_empty()) else { return };
         let packets = burst.len();
+        let id = InterfaceId(u16::try_from(number).unwrap_or(u16::MAX));
+        let interface = cx.fib.interface(id);
+        let port = interface.and_then(|interface| self.ports.get_mut(usize::from(interface.port)));
+        let (Some(interface), Some(port)) = (interface, port) else {
+            burst.clear();
+            self.drop(cx, DropReason::TxNoPort, packets);
+            return;
+        };
+        let mut tags = 0;
+        if let Some(id) = interface.vlan {
+            // The few bytes in front are there: every buffer starts with headroom.
+            burst.retain(|buf| vlan::insert(buf, id));
+            tags = vlan::TAG_LEN as u64;
+        }
         let mut lengths = [0; BURST];
         let mut bytes = 0;
         for (length, buf) in lengths.iter_mut().zip(burst.iter()) {
@@ -544,6 +626,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
         self.count(cx, Counter::TxPackets, sent as u64);
         self.count(cx, Counter::TxBytes, bytes);
+        if let Some(counters) = self.counters_of(cx, id) {
+            counters.sent(sent as u64, bytes - tags * sent as u64);
+        }
         self.drop(cx, DropReason::TxFull, packets.saturating_sub(sent));
     }
 

@@ -46,6 +46,8 @@ fn zone(n: u16) -> ZoneSet {
 fn fib() -> Fib {
     let interface = |n: usize| Interface {
         name: format!("i{n}"),
+        port: n as u16,
+        vlan: None,
         zone: ZoneId(n as u16),
         mac: mac(n),
         mtu: 1500,

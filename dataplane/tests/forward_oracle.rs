@@ -61,6 +61,8 @@ impl Gateway {
         let shared = Shared::new(setup).unwrap();
         let interface = |name: &str, n, address, mtu| Interface {
             name: name.to_owned(),
+            port: n,
+            vlan: None,
             zone: ZoneId(n),
             mac: GATEWAY,
             mtu,

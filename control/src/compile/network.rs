@@ -21,17 +21,19 @@ pub struct Network {
     pub proxied: Vec<(InterfaceId, Ipv4Addr)>,
 }
 
-/// Compiles interfaces and routes. `macs` are the devices' MAC addresses in the order of interfaces. A `mac` of the
+/// Compiles interfaces and routes. `macs` are the devices' MAC addresses in the order of ports. A `mac` of the
 /// configuration goes before the device's; an interface with neither (offline, on a ring) gets a locally administered one.
 #[must_use]
 pub fn compile_interfaces(config: &Config, macs: &[[u8; 6]]) -> Network {
-    let interfaces = config.interfaces.iter().zip(0u8..).map(|(interface, index)| Interface {
+    let interfaces = config.interfaces.iter().map(|interface| Interface {
         name: interface.name.clone(),
+        port: interface.port,
+        vlan: interface.vlan,
         zone: interface.zone,
-        mac: interface
-            .mac
-            .or_else(|| macs.get(usize::from(index)).copied())
-            .unwrap_or([0x02, 0, 0, 0, 0, index]),
+        mac: interface.mac.or_else(|| macs.get(usize::from(interface.port)).copied()).unwrap_or_else(|| {
+            let [high, low] = interface.port.to_be_bytes();
+            [0x02, 0, 0, 0, high, low]
+        }),
         mtu: interface.mtu,
         addresses: interface.addresses.iter().map(|net| (net.addr(), net.prefix_len())).collect(),
     });

@@ -47,6 +47,9 @@ fn interfaces(old: &Config, new: &Config, changes: &mut Vec<String>) {
         if a.device != b.device {
             changes.push(what("device"));
         }
+        if a.vlan != b.vlan {
+            changes.push(what("vlan"));
+        }
         if zone(old, a) != zone(new, b) || a.zone != b.zone {
             changes.push(what("zone"));
         }

@@ -53,7 +53,42 @@ pub struct Config {
     pub control: Control,
 }
 
+/// A device, and what the interfaces on it need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortNeeds<'a> {
+    /// The device.
+    pub device: &'a Device,
+    /// The first interface on it, for messages.
+    pub interface: &'a str,
+    /// The largest MTU of those on it.
+    pub mtu: u16,
+    /// Whether frames to other MAC addresses than its own must come in.
+    pub promiscuous: bool,
+}
+
 impl Config {
+    /// The devices, by the number of their port.
+    #[must_use]
+    pub fn ports(&self) -> Vec<PortNeeds<'_>> {
+        let mut ports: Vec<PortNeeds<'_>> = Vec::new();
+        for interface in &self.interfaces {
+            let promiscuous = interface.mac.is_some();
+            match ports.get_mut(usize::from(interface.port)) {
+                Some(port) => {
+                    port.mtu = port.mtu.max(interface.mtu);
+                    port.promiscuous |= promiscuous;
+                }
+                None => ports.push(PortNeeds {
+                    device: &interface.device,
+                    interface: &interface.name,
+                    mtu: interface.mtu,
+                    promiscuous,
+                }),
+            }
+        }
+        ports
+    }
+
     /// Addresses that are the gateway's for translation: of destination NAT, static NAT and pools.
     pub fn translated(&self) -> impl Iterator<Item = Ipv4Net> {
         let pools = self.nats.iter().filter_map(|nat| match &nat.translate {
@@ -156,11 +191,15 @@ pub struct Interface {
     pub name: String,
     /// Its device.
     pub device: Device,
+    /// Which of the devices that is, in the order in which interfaces name them.
+    pub port: u16,
+    /// Its 802.1Q VLAN; none for frames without a tag.
+    pub vlan: Option<u16>,
     /// Its zone.
     pub zone: ZoneId,
     /// Its addresses with their prefix lengths; the first is the primary.
     pub addresses: Vec<Ipv4Net>,
-    /// Largest IP packet, in bytes.
+    /// Largest IP packet, in bytes, without the tag.
     pub mtu: u16,
     /// Its MAC address; none to take the device's.
     pub mac: Option<[u8; 6]>,

@@ -13,7 +13,7 @@ use crate::server::{
 use alg::Application;
 use arc_swap::ArcSwap;
 use dataplane::dpdk::EthPort;
-use dataplane::key::{Tick, WorkerId};
+use dataplane::key::{InterfaceId, Tick, WorkerId};
 use dataplane::policy::AlgMode;
 use dataplane::shared::{Lane, Shared};
 use dataplane::view::{ExpectationState, ExpectationView, SessionView};
@@ -31,8 +31,10 @@ pub struct Live {
     pub file: String,
     /// The core of each worker.
     pub cores: Vec<u16>,
-    /// Interfaces and their ports. A reload cannot change them.
-    pub interfaces: Vec<(InterfaceView, EthPort)>,
+    /// Interfaces and the numbers of their ports. A reload cannot change them.
+    pub interfaces: Vec<(InterfaceView, u16)>,
+    /// Ports by number.
+    pub ports: Vec<EthPort>,
     /// The configuration in force.
     pub in_force: Arc<ArcSwap<InForce>>,
     /// The way to the control core.
@@ -42,25 +44,26 @@ pub struct Live {
 }
 
 impl Live {
-    /// Pairs the interfaces of a configuration with their ports. `macs` are the addresses that they use.
-    pub fn interfaces(
-        config: &Config,
-        macs: impl IntoIterator<Item = [u8; 6]>,
-        ports: Vec<EthPort>,
-    ) -> Vec<(InterfaceView, EthPort)> {
+    /// The interfaces of a configuration with their ports. `macs` are the addresses that they use.
+    pub fn interfaces(config: &Config, macs: impl IntoIterator<Item = [u8; 6]>) -> Vec<(InterfaceView, u16)> {
         let view = |interface: &crate::config::Interface, mac| InterfaceView {
             name: interface.name.clone(),
             device: interface.device.to_string(),
             zone: config.zones.get(usize::from(interface.zone.0)).cloned().unwrap_or_default(),
             addresses: interface.addresses.iter().map(ToString::to_string).collect(),
             mac,
+            vlan: interface.vlan,
             link_up: false,
             link_mbps: 0,
             mtu: u32::from(interface.mtu),
             counters: None,
         };
-        let views = config.interfaces.iter().zip(macs).map(|(interface, mac)| view(interface, mac));
-        views.zip(ports).collect()
+        config
+            .interfaces
+            .iter()
+            .zip(macs)
+            .map(|(interface, mac)| (view(interface, mac), interface.port))
+            .collect()
     }
 
     fn lanes(&self) -> impl Iterator<Item = (WorkerId, &Lane)> {
@@ -72,25 +75,29 @@ impl Gateway for Live {
     fn status(&self) -> StatusView {
         let core = |id: WorkerId| self.cores.get(usize::from(id.0)).copied().map(u32::from);
         let workers = self.lanes().map(|(id, lane)| WorkerView::of(id, core(id), &lane.counters));
-        let interfaces = self.interfaces.iter().map(|(view, port)| {
+        let ids = (0..=u16::MAX).map(InterfaceId);
+        let interfaces = self.interfaces.iter().zip(ids).filter_map(|((view, port), id)| {
+            let port = self.ports.get(usize::from(*port))?;
             let link = port.link();
             let s = port.stats();
+            // What workers saw is of this interface alone; what the device lost is of all that share it.
+            let [rx_packets, rx_bytes, tx_packets, tx_bytes] = self.shared.interface_total(id);
             let counters = InterfaceCounters {
-                rx_packets: s.rx_packets,
-                rx_bytes: s.rx_bytes,
-                tx_packets: s.tx_packets,
-                tx_bytes: s.tx_bytes,
+                rx_packets,
+                rx_bytes,
+                tx_packets,
+                tx_bytes,
                 rx_missed: s.rx_missed,
                 rx_errors: s.rx_errors,
                 rx_no_buffer: s.rx_no_buffer,
                 tx_errors: s.tx_errors,
             };
-            InterfaceView {
+            Some(InterfaceView {
                 link_up: link.up,
                 link_mbps: link.speed.unwrap_or(0),
                 counters: Some(counters),
                 ..view.clone()
-            }
+            })
         });
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),

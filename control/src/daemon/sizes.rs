@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Idle};
 use dataplane::buf::DATA_ROOM;
+use dataplane::dpdk::port::L2_OVERHEAD;
 use dataplane::dpdk::{EalConfig, LogLevel, Memory, needed_mbufs};
 use tracing::Level;
 
@@ -14,7 +15,7 @@ const DPDK_MB: u64 = 96;
 
 /// Packet buffers for all ports, queues and workers.
 pub fn mbufs(config: &Config, workers: usize) -> u32 {
-    let ports = u32::try_from(config.interfaces.len()).unwrap_or(u32::MAX);
+    let ports = u32::try_from(config.ports().len()).unwrap_or(u32::MAX);
     let workers = u32::try_from(workers).unwrap_or(u32::MAX);
     needed_mbufs(ports, workers, u32::from(DESCRIPTORS), u32::from(DESCRIPTORS), workers)
 }
@@ -23,19 +24,27 @@ pub fn mbufs(config: &Config, workers: usize) -> u32 {
 pub fn eal(config: &Config, workers: u16, mbufs: u32, pid: u32) -> EalConfig {
     EalConfig {
         file_prefix: format!("posternd-{pid}"),
-        memory_mb: config.dataplane.memory_mb.unwrap_or_else(|| memory_mb(mbufs)),
+        memory_mb: config.dataplane.memory_mb.unwrap_or_else(|| memory_mb(mbufs, data_room(config))),
         memory: Memory::Auto,
         main_core: None,
-        devices: config.interfaces.iter().map(|interface| interface.device.clone()).collect(),
+        devices: config.ports().iter().map(|port| port.device.clone()).collect(),
         queues: workers,
         log_level: dpdk_level(config.log.level),
         eal_args: config.dataplane.eal_args.clone(),
     }
 }
 
+/// Bytes of a packet buffer after its headroom: the largest frame of any interface fits, with two VLAN tags.
+pub fn data_room(config: &Config) -> u16 {
+    let largest = config.interfaces.iter().map(|interface| interface.mtu).max().unwrap_or(0);
+    // At most 9238; cache lines are whole.
+    let frame = largest.saturating_add(L2_OVERHEAD).next_multiple_of(64);
+    frame.max(u16::try_from(DATA_ROOM).unwrap_or(u16::MAX))
+}
+
 /// Memory for that many buffers, a quarter more for fragmentation, and DPDK's own.
-fn memory_mb(mbufs: u32) -> u32 {
-    let bytes = u64::from(mbufs) * (DATA_ROOM as u64 + BUFFER_OVERHEAD);
+fn memory_mb(mbufs: u32, data_room: u16) -> u32 {
+    let bytes = u64::from(mbufs) * (u64::from(data_room) + BUFFER_OVERHEAD);
     u32::try_from((bytes + bytes / 4).div_ceil(1 << 20) + DPDK_MB).unwrap_or(u32::MAX)
 }
 
@@ -77,6 +86,21 @@ mod tests {
         assert!(sleeps(&config("", ["3b:00.0", "af_packet:b"])));
         assert!(!sleeps(&config("idle = \"busy\"", ["af_packet:a", "af_packet:b"])));
         assert!(sleeps(&config("idle = \"sleep\"", ["3b:00.0", "3b:00.1"])));
+    }
+
+    #[test]
+    fn buffers_hold_the_largest_frame_and_devices_count_once() {
+        let plain = config("", ["af_packet:a", "af_packet:b"]);
+        assert_eq!(data_room(&plain), 2048);
+        let mut jumbo = plain.clone();
+        jumbo.interfaces[1].mtu = 9_216;
+        assert!(data_room(&jumbo) >= 9_216 + 22);
+        assert!(eal(&jumbo, 2, 1_000, 7).memory_mb > eal(&plain, 2, 1_000, 7).memory_mb);
+        let mut shared = plain.clone();
+        shared.interfaces[1].device = shared.interfaces[0].device.clone();
+        (shared.interfaces[1].port, shared.interfaces[1].vlan) = (0, Some(7));
+        assert_eq!(eal(&shared, 2, 1_000, 7).devices.len(), 1);
+        assert!(mbufs(&shared, 2) < mbufs(&plain, 2));
     }
 
     #[test]

@@ -60,7 +60,8 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
     // Dropped in the opposite order at every return: threads, packets in rings, ports, buffers, DPDK.
     let mbufs = sizes::mbufs(&config, cores.len());
     let eal = Eal::init(&sizes::eal(&config, workers, mbufs, std::process::id()))?;
-    let pool = Mempool::create(&eal, "packets", mbufs, mempool::CACHE, None)?;
+    let room = sizes::data_room(&config);
+    let pool = Mempool::with_data_room(&eal, "packets", mbufs, mempool::CACHE, None, room)?;
     let ports = devices::configure(&eal, &config, workers, &pool)?;
     let macs: Vec<[u8; 6]> = ports.iter().map(|port| port.mac()).collect();
 
@@ -89,7 +90,8 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
         names: Arc::clone(&names),
         clock,
         file: file.display().to_string(),
-        interfaces: Live::interfaces(&config, used, ports),
+        interfaces: Live::interfaces(&config, used),
+        ports,
         cores,
         in_force: Arc::clone(&in_force),
         requests,

@@ -13,6 +13,8 @@ fn ip(n: u8) -> Ipv4Addr {
 fn interfaces() -> Vec<Interface> {
     vec![Interface {
         name: "inside".into(),
+        port: 0,
+        vlan: None,
         zone: ZoneId(0),
         mac: OURS,
         mtu: 1500,

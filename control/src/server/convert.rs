@@ -47,6 +47,7 @@ pub(super) fn interface(view: InterfaceView) -> v1::Interface {
         link_up: view.link_up,
         link_mbps: view.link_mbps,
         mtu: view.mtu,
+        vlan: view.vlan.map_or(0, u32::from),
         counters: view.counters.map(interface_counters),
     }
 }

@@ -128,17 +128,20 @@ pub struct InterfaceView {
     pub addresses: Vec<String>,
     /// MAC address.
     pub mac: [u8; 6],
+    /// VLAN; none for frames without a tag.
+    pub vlan: Option<u16>,
     /// Whether the link is up.
     pub link_up: bool,
     /// Speed of the link in Mbit/s; 0 if unknown.
     pub link_mbps: u32,
     /// Largest IP packet in bytes.
     pub mtu: u32,
-    /// What the device counted.
+    /// What was counted.
     pub counters: Option<InterfaceCounters>,
 }
 
-/// What a device counted since the start.
+/// What workers counted on an interface, and what its device lost, since the start. Bytes are without VLAN tags. Interfaces
+/// that share a device show its losses each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceCounters {
     /// Packets received.

@@ -9,6 +9,7 @@ use control::compile::{Network, compile_interfaces, compile_policy};
 use control::config::Config;
 use control::core::Core;
 use control::neighbors::Neighbors;
+use dataplane::buf::DATA_ROOM;
 use dataplane::counters::Counter;
 use dataplane::drop_reason::DropReason;
 use dataplane::handoff::Grid;
@@ -63,11 +64,13 @@ pub struct Sizes {
     pub pool: usize,
     /// Packets that fit each queue of a port.
     pub depth: usize,
+    /// Bytes that fit a buffer.
+    pub room: usize,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { pool: 8192, depth: 2048 }
+        Self { pool: 8192, depth: 2048, room: DATA_ROOM }
     }
 }
 
@@ -115,11 +118,11 @@ impl<R: Records> Gateway<R> {
         })
         .unwrap();
         let network = compile_interfaces(&config, &[]);
-        let pool = HeapPool::new(sizes.pool);
+        let pool = HeapPool::with_data_room(sizes.pool, sizes.room);
         let grid = Grid::new(mode.workers);
         let (mut wires, mut ports): (Vec<_>, Vec<Vec<HeapPort>>) =
             (Vec::new(), (0..mode.workers).map(|_| Vec::new()).collect());
-        for _ in &network.interfaces {
+        for _ in config.ports() {
             let (queues, wire) = HeapPort::multi(mode.workers, sizes.depth);
             for (mine, queue) in ports.iter_mut().zip(queues) {
                 mine.push(queue);

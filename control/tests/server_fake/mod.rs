@@ -116,6 +116,7 @@ impl Gateway for Fake {
             zone: zone.to_owned(),
             addresses: vec![address.to_owned()],
             mac: [2, 0, 0, 0, 0, 0xab],
+            vlan: (name == "outside").then_some(100),
             link_up,
             link_mbps: 10_000,
             mtu: 1500,

@@ -20,7 +20,9 @@ use std::{
 use thiserror::Error;
 
 /// Bytes of an Ethernet frame beyond its payload: header and two VLAN tags. No PMD gives us the checksum.
-const L2_OVERHEAD: u16 = 14 + 8;
+pub const L2_OVERHEAD: u16 = 14 + 8;
+/// Largest payload of an Ethernet frame that is no jumbo frame; every device takes it.
+const ETHERNET_MTU: u16 = 1500;
 /// Bursts that are read away when a port of rings closes. More than its rings hold.
 const DRAIN: usize = 1024;
 /// Longest name of a port, with its NUL (`RTE_ETH_NAME_MAX_LEN`).
@@ -495,7 +497,10 @@ fn check(name: &str, config: &PortConfig, limits: &sys::rte_eth_dev_info) -> Res
     if config.queues == 0 || config.queues > most {
         return Err(PortError::Queues { port: name.into(), wanted: config.queues, most });
     }
-    let most = limits.max_mtu.min(config.pool.data_room().saturating_sub(L2_OVERHEAD));
+    // DPDK counts header and checksum to the longest frame, and asks for it with jumbo frames alone.
+    let longest = u16::try_from(limits.max_rx_pktlen.saturating_sub(14 + 4)).unwrap_or(u16::MAX);
+    let most = limits.max_mtu.min(longest.max(ETHERNET_MTU));
+    let most = most.min(config.pool.data_room().saturating_sub(L2_OVERHEAD));
     // RFC 791: every link carries 68 bytes. Drivers may say less.
     let least = limits.min_mtu.max(68);
     if config.mtu < least || config.mtu > most {

@@ -14,6 +14,7 @@ pub mod parse;
 pub mod quote;
 pub mod reset;
 pub mod rewrite;
+pub mod vlan;
 
 pub use ip_options::IpOptions;
 pub use parse::{Parse, Parsed, parse};

@@ -12,8 +12,8 @@ use core::net::Ipv4Addr;
 pub const SLOTS: usize = 64;
 /// Packets that wait for one next hop.
 pub const PER_NEXT_HOP: usize = 4;
-/// Longest frame that can wait, in bytes.
-pub const MAX_FRAME: usize = 2048;
+/// Longest frame that can wait, in bytes: a jumbo frame.
+pub const MAX_FRAME: usize = 9_216 + 32;
 /// How long a packet waits, in milliseconds. ARP tries three times, a second apart.
 pub const PATIENCE: u32 = 3_000;
 

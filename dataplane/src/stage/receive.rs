@@ -4,21 +4,49 @@ use crate::buf::PacketBuf;
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::Frame;
+use crate::fib::PortMap;
 use crate::key::InterfaceId;
+use crate::packet::vlan::{self, Tag};
 use crate::packet::{Parse, parse};
 use crate::port::Port;
 use crate::stage::{Context, Item};
 use crate::worker::Local;
+
+/// The interface that a frame of a port belongs to. Takes its tag off.
+pub(crate) fn untag<B: PacketBuf>(port: &PortMap, buf: &mut B) -> Result<InterfaceId, DropReason> {
+    let tag = vlan::tag(buf.bytes());
+    let interface = match tag {
+        Tag::None | Tag::Vlan(0) => port.untagged().ok_or(DropReason::VlanMissing)?,
+        Tag::Vlan(id) => port.of_vlan(id).ok_or(DropReason::VlanUnknown)?,
+        Tag::Stacked => return Err(DropReason::VlanStacked),
+        Tag::Truncated => return Err(DropReason::EthTruncated),
+    };
+    if tag != Tag::None && !vlan::strip(buf) {
+        return Err(DropReason::EthTruncated);
+    }
+    Ok(interface)
+}
 
 impl<P: Port, A: crate::buf::BufPool<Buf = P::Buf>> Local<P, A> {
     /// Parses a frame. It becomes an item, goes to control, or is dropped and counted.
     pub(crate) fn receive(
         &mut self,
         cx: &Context<'_>,
-        ingress: InterfaceId,
+        mut ingress: InterfaceId,
         hops: u8,
         mut buf: P::Buf,
     ) -> Option<Item<P::Buf>> {
+        if vlan::tag(buf.bytes()) != Tag::None {
+            // A port without VLANs, or a test mode: where there are VLANs, tags are off by now.
+            let port = cx.fib.interface(ingress).and_then(|interface| cx.fib.port(interface.port));
+            match port.ok_or(DropReason::TxNoPort).and_then(|port| untag(port, &mut buf)) {
+                Ok(interface) => ingress = interface,
+                Err(reason) => {
+                    self.drop(cx, reason, 1);
+                    return None;
+                }
+            }
+        }
         let Some(interface) = cx.fib.interface(ingress) else {
             self.drop(cx, DropReason::TxNoPort, 1);
             return None;

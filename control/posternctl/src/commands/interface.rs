@@ -15,13 +15,14 @@ pub(super) struct Interface {
     zone: String,
     addresses: Vec<String>,
     mac: String,
+    vlan: Option<u32>,
     link_up: bool,
     link_mbps: u32,
     mtu: u32,
     counters: Option<Counters>,
 }
 
-/// What its device counted.
+/// What was counted.
 #[derive(Clone, Copy, Serialize)]
 struct Counters {
     rx_packets: u64,
@@ -44,6 +45,7 @@ pub(crate) async fn list(client: &mut Client, as_json: bool, out: &mut dyn Write
     let columns = [
         ("INTERFACE", Align::Left),
         ("ZONE", Align::Left),
+        ("VLAN", Align::Right),
         ("LINK", Align::Left),
         ("ADDRESSES", Align::Left),
         ("RX PACKETS", Align::Right),
@@ -59,6 +61,7 @@ pub(crate) async fn list(client: &mut Client, as_json: bool, out: &mut dyn Write
         table.row([
             i.name.clone(),
             i.zone.clone(),
+            i.vlan.map_or_else(|| "-".to_owned(), |vlan| vlan.to_string()),
             i.link(),
             i.addresses.join(" "),
             number(|c| text::count(c.rx_packets)),
@@ -120,6 +123,7 @@ impl From<v1::Interface> for Interface {
             zone: i.zone,
             addresses: i.addresses,
             mac: i.mac,
+            vlan: Some(i.vlan).filter(|vlan| *vlan != 0),
             link_up: i.link_up,
             link_mbps: i.link_mbps,
             mtu: i.mtu,

@@ -7,15 +7,18 @@ use crate::config::source::Place;
 use crate::config::values;
 use core::net::Ipv4Addr;
 use dataplane::device::{self, Device};
+use dataplane::fib::MAX_INTERFACES;
 use dataplane::key::{InterfaceId, ZoneId};
 use dataplane::policy::MAX_ZONES;
 use ipnet::Ipv4Net;
 use std::collections::HashSet;
 
 /// DPDK's default build numbers 32 ports.
-const MOST_INTERFACES: usize = 32;
-/// RFC 791 §3.1: every host takes 576 bytes. 9000 is the usual jumbo frame.
-const MTU: core::ops::RangeInclusive<u32> = 576..=9_000;
+const MOST_DEVICES: usize = 32;
+/// RFC 791 §3.1: every host takes 576 bytes. Switches forward jumbo frames of up to 9216 bytes.
+const MTU: core::ops::RangeInclusive<u32> = 576..=9_216;
+/// IEEE 802.1Q-2018 table 9-2: 0 is no VLAN, 4095 is reserved.
+const VLAN: core::ops::RangeInclusive<u32> = 1..=4_094;
 const DEFAULT_MTU: u16 = 1_500;
 /// Stands where a device could not be read, in a configuration that is refused.
 const NO_DEVICE: Device = Device::Vdev { driver: String::new(), number: None, args: String::new() };
@@ -44,8 +47,8 @@ pub(super) fn read<'t>(
 
 static INTERFACE: Schema = Schema {
     table: "[[interface]]",
-    keys: &["name", "device", "zone", "addresses", "mtu", "mac"],
-    later: &["vlan"],
+    keys: &["name", "device", "zone", "addresses", "vlan", "mtu", "mac"],
+    later: &[],
 };
 
 /// The tables of all interfaces.
@@ -58,9 +61,9 @@ fn interfaces<'t>(reader: &mut Reader<'t>, tables: &[Table<'t>], zones: &[&'t st
     let mut devices = Vec::new();
     let mut interfaces: Vec<Interface> = Vec::new();
     for table in tables {
-        if interfaces.len() == MOST_INTERFACES {
+        if interfaces.len() == MAX_INTERFACES {
             let what = "one interface too many".into();
-            reader.conflict(&table.span, what, format!("at most {MOST_INTERFACES}"));
+            reader.conflict(&table.span, what, format!("at most {MAX_INTERFACES}"));
             break;
         }
         let name = reader.need_string(table, "name", "the interface's name");
@@ -68,14 +71,17 @@ fn interfaces<'t>(reader: &mut Reader<'t>, tables: &[Table<'t>], zones: &[&'t st
             values::name(reader, "interface name", name);
             names.take(reader, name);
         }
-        let device = device(reader, table, &mut devices);
+        let vlan = reader.integer(table, "vlan", VLAN).and_then(|n| u16::try_from(n).ok());
+        let (device, port) = device(reader, table, vlan, &mut devices).unwrap_or((NO_DEVICE, 0));
         let zone = zone(reader, table, zones);
         let mtu = reader.integer(table, "mtu", MTU).and_then(|n| u16::try_from(n).ok());
         let mac = reader.string(table, "mac", "a MAC address");
         let mac = mac.and_then(|text| values::mac(reader, &text));
         let mut interface = Interface {
             name: name.map_or_else(String::new, |n| n.text.to_owned()),
-            device: device.unwrap_or(NO_DEVICE),
+            device,
+            port,
+            vlan,
             zone: zone.unwrap_or(ZoneId(0)),
             addresses: Vec::new(),
             mtu: mtu.unwrap_or(DEFAULT_MTU),
@@ -98,12 +104,20 @@ fn zone<'t>(reader: &mut Reader<'t>, table: &Table<'t>, zones: &[&'t str]) -> Op
     u16::try_from(index).ok().map(ZoneId)
 }
 
-/// Reads the device. One that another interface has, in whatever notation, is noted.
+/// A device that stands above, and the VLANs on it with their places.
+struct Taken {
+    device: Device,
+    vlans: Vec<(Option<u16>, Place)>,
+}
+
+/// Reads the device, and gives the number of its port. Interfaces may share one if it is written alike and each has a VLAN
+/// of its own; one may have none.
 fn device<'t>(
     reader: &mut Reader<'t>,
     table: &Table<'t>,
-    others: &mut Vec<(Device, Place)>,
-) -> Option<Device> {
+    vlan: Option<u16>,
+    others: &mut Vec<Taken>,
+) -> Option<(Device, u16)> {
     let expected = "a PCI address such as 0000:3b:00.0, a short form such as af_packet:veth0, or a DPDK vdev";
     let text = reader.need_string(table, "device", expected)?;
     let device = match Device::parse(text.text) {
@@ -113,13 +127,43 @@ fn device<'t>(
             return None;
         }
     };
-    let same = others.iter().find(|(other, _)| device::assign(&[other.clone(), device.clone()]).is_err());
-    if let Some((_, first)) = same {
-        let problem = Problem::Duplicate { what: "device", name: text.text.to_owned(), first: *first };
-        reader.error(&text.span, problem);
+    let here = (vlan, reader.place(&text.span));
+    let mut found = None;
+    for (other, number) in others.iter_mut().zip(0_u16..) {
+        let alike = other.device == device;
+        if !alike && device::assign(&[other.device.clone(), device.clone()]).is_ok() {
+            continue;
+        }
+        let taken = other.vlans.iter().find(|(taken, _)| !alike || *taken == vlan);
+        match (taken, vlan) {
+            (None, _) => {}
+            (Some((_, first)), Some(id)) if alike => {
+                let what = format!("VLAN {id} of this device stands in line {} already", first.line);
+                reader.conflict(&text.span, what, "a VLAN of its own for each interface of a device");
+            }
+            (Some((_, first)), _) => {
+                let problem =
+                    Problem::Duplicate { what: "device", name: text.text.to_owned(), first: *first };
+                reader.error(&text.span, problem);
+            }
+        }
+        other.vlans.push(here);
+        found = Some(number);
+        break;
     }
-    others.push((device.clone(), reader.place(&text.span)));
-    Some(device)
+    let number = match found {
+        Some(number) => number,
+        None if others.len() == MOST_DEVICES => {
+            let what = "one device too many".into();
+            reader.conflict(&text.span, what, format!("at most {MOST_DEVICES}"));
+            return None;
+        }
+        None => {
+            others.push(Taken { device: device.clone(), vlans: vec![here] });
+            u16::try_from(others.len() - 1).ok()?
+        }
+    };
+    Some((device, number))
 }
 
 /// Reads the addresses of `interface`. Networks of different interfaces must not overlap: which way would they go?
