@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 packages=(
     build-essential pkg-config libdpdk-dev clang libclang-dev
     iproute2 iputils-ping traceroute ethtool procps util-linux valgrind
-    vsftpd curl lftp netcat-openbsd socat tcpdump
+    vsftpd curl lftp netcat-openbsd socat tcpdump iperf3
 )
 
 say() { printf 'deps: %s\n' "$*"; }
@@ -53,7 +53,7 @@ debian_packages() {
 # On other distributions: name what is missing, by what it is for.
 other_distribution() {
     local missing=() c
-    for c in cc clang pkg-config ip ping traceroute ethtool vsftpd curl lftp nc socat tcpdump setpriv sysctl; do
+    for c in cc clang pkg-config ip ping traceroute ethtool vsftpd curl lftp nc socat tcpdump iperf3 setpriv sysctl; do
         command -v "$c" >/dev/null || [ -x "/usr/sbin/$c" ] || missing+=("$c")
     done
     if command -v pkg-config >/dev/null && ! pkg-config --exists libdpdk; then

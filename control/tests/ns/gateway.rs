@@ -36,6 +36,8 @@ pub struct Config {
     pub memory_mb: Option<u32>,
     /// How long a TCP session stays after both ends have closed it, seconds.
     pub time_wait: u32,
+    /// Further lines of `[timeouts]`.
+    pub timeouts: &'static str,
     /// Clients are translated to the outside address.
     pub source_nat: bool,
     /// Further tables.
@@ -56,6 +58,7 @@ impl Config {
             inside_device: "af_packet:pgw0",
             memory_mb: None,
             time_wait: 120,
+            timeouts: "",
             source_nat: true,
             more: "",
         }
@@ -65,7 +68,7 @@ impl Config {
     pub fn text(&self, folder: &Path) -> String {
         let mut text = format!(
             "[dataplane]\nworkers = [0, 1]\nsessions = 16384\nmisroute = {misroute}\n{memory}\n\
-             [timeouts]\ntcp_time_wait = {time_wait}\n\n\
+             [timeouts]\ntcp_time_wait = {time_wait}\n{timeouts}\n\
              [log]\naudit = \"{audit}\"\n\n\
              [control]\nsocket = \"{socket}\"\n\n\
              [[interface]]\nname = \"inside\"\ndevice = \"{device}\"\nzone = \"trust\"\naddresses = [\"{INSIDE}/24\"]\n\n\
@@ -77,6 +80,7 @@ impl Config {
              action = \"allow\"\nlog = true\n",
             misroute = self.misroute,
             time_wait = self.time_wait,
+            timeouts = self.timeouts,
             memory = self.memory_mb.map(|m| format!("memory_mb = {m}\n")).unwrap_or_default(),
             audit = folder.join("audit.jsonl").display(),
             socket = folder.join("control.sock").display(),

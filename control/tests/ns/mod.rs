@@ -21,6 +21,7 @@ mod control;
 mod ftp;
 mod kernel;
 mod lifecycle;
+mod load;
 mod path;
 mod ping;
 mod reload;

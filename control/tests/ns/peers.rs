@@ -66,7 +66,7 @@ impl Mode {
     }
 
     /// What curl needs to hear to use this mode, and no other.
-    fn curl(self) -> &'static [&'static str] {
+    pub fn curl(self) -> &'static [&'static str] {
         match self {
             Self::Pasv => &["--disable-epsv"],
             Self::Epsv => &[],
@@ -88,6 +88,11 @@ pub struct FtpServer {
 impl FtpServer {
     /// Starts it and waits until it accepts connections.
     pub fn start(world: &World) -> Self {
+        Self::start_with(world, "")
+    }
+
+    /// The same with more lines of configuration.
+    pub fn start_with(world: &World, more: &str) -> Self {
         let files = world.files.path().join("ftp");
         let [root, empty, protocol_log] = ["root", "empty", "vsftpd.log"].map(|n| files.join(n));
         let incoming = root.join("incoming");
@@ -107,10 +112,11 @@ impl FtpServer {
             "listen=YES\nlisten_port=21\nbackground=NO\n\
              anonymous_enable=YES\nno_anon_password=YES\nlocal_enable=NO\nanon_root={root}\n\
              write_enable=YES\nanon_upload_enable=YES\nanon_umask=022\nallow_writeable_chroot=YES\n\
-             pasv_enable=YES\npasv_min_port=40000\npasv_max_port=40100\n\
+             pasv_enable=YES\npasv_min_port=40000\npasv_max_port=41000\n\
+             max_clients=0\nmax_per_ip=0\n\
              port_enable=YES\nconnect_from_port_20=YES\n\
              secure_chroot_dir={empty}\nseccomp_sandbox=NO\nisolate=NO\nisolate_network=NO\n\
-             xferlog_enable=YES\nlog_ftp_protocol=YES\nvsftpd_log_file={log}\n",
+             xferlog_enable=YES\nlog_ftp_protocol=YES\nvsftpd_log_file={log}\n{more}",
             root = root.display(),
             empty = empty.display(),
             log = protocol_log.display(),
@@ -121,6 +127,13 @@ impl FtpServer {
         let server = Self { _daemon: daemon, protocol_log, incoming, content };
         wait_until("vsftpd answers", Duration::from_secs(10), || listens(world, 21));
         server
+    }
+
+    /// Puts a file where clients find it under `/incoming/`.
+    pub fn place(&self, name: &str, content: &[u8]) {
+        let path = self.incoming.join(name);
+        fs::write(&path, content).unwrap();
+        open(&path, "644");
     }
 
     /// The commands and replies of all sessions, as the server saw them.

@@ -1,0 +1,268 @@
+//! Many at once: throughput, parallel transfers, idle control sessions, ends that start again, a pool of one port, and
+//! reloads while all of that goes on.
+
+use super::bulk::stream_arrives_both_ways;
+use super::command::{Output, run, wait_until};
+use super::gateway::{Config, Gateway};
+use super::peers::{FtpServer, Mode, noise, same_content, socat_server, tcp_echo};
+use super::reload::Conversation;
+use super::world::{Place, SERVER, World};
+use serde_json::Value;
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Runs iperf3 against the server, and gives what its client says.
+#[track_caller]
+fn iperf3(world: &World, words: &[&str]) -> Value {
+    let log = world.files.path().join("iperf3.output");
+    let mut server = super::command::Daemon::spawn(
+        world.limited(Place::Server, 40, "iperf3").args(["-4", "-s", "-1", "-p", "5201"]),
+        &log,
+    );
+    wait_until("iperf3 listens", Duration::from_secs(10), || super::peers::listens(world, 5201));
+    let client = world
+        .limited(Place::Client, 30, "iperf3")
+        .args(["-4", "-c", SERVER, "-p", "5201", "-J", "-t", "2", "--connect-timeout", "3000"])
+        .args(words)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&client.stdout).into_owned();
+    let value: Value = serde_json::from_str(&said).unwrap_or_else(|e| panic!("{e}: {said}"));
+    assert!(client.status.success() && value.get("error").is_none(), "iperf3 {words:?}: {said}");
+    let ended = server.wait(Duration::from_secs(10));
+    assert!(ended.is_some_and(|s| s.success()), "{}", server.printed());
+    value
+}
+
+fn throughput(config: &Config) {
+    let Some(world) = World::new() else { return };
+    let gateway = Gateway::start(&world, config);
+    let opened = || gateway.counter("sessions-opened");
+    // Each run has a control connection, and its streams.
+    for (words, streams) in [
+        (&["-P", "4"][..], 4),
+        (&["-P", "4", "-R"], 4),
+        (&["-u", "-b", "10M", "-l", "1200"], 1),
+        (&["-u", "-b", "10M", "-l", "1200", "-R"], 1),
+    ] {
+        let before = opened();
+        let said = iperf3(&world, words);
+        let sum = if words.contains(&"-u") { &said["end"]["sum"] } else { &said["end"]["sum_received"] };
+        let bytes = sum["bytes"].as_u64().unwrap_or_else(|| panic!("{said}"));
+        println!("iperf3 {words:?}: {:.1} Mbit/s", sum["bits_per_second"].as_f64().unwrap_or(0.0) / 1e6);
+        assert!(bytes > 100_000, "{words:?}: {bytes} bytes in two seconds");
+        assert_eq!(opened() - before, streams + 1, "{words:?}: sessions of this run");
+    }
+    // Every packet went one way and one way only. (At rest: nothing is on its way.)
+    let listed = || {
+        let said = gateway.control(&["counter", "show"]).expect_ok("counter show").stdout;
+        let workers: Value = serde_json::from_str(&said).unwrap();
+        let total = |kind: &str, names: &dyn Fn(&str) -> bool| -> u64 {
+            let fields = workers.as_array().unwrap().iter().filter_map(|w| w[kind].as_object());
+            fields.flatten().filter(|(name, _)| names(name)).filter_map(|(_, n)| n.as_u64()).sum()
+        };
+        let received = total("counters", &|name| name == "rx-packets");
+        let gone = total("counters", &|n| ["forwarded", "local", "punted", "punts-lost"].contains(&n));
+        let dropped = total("drops", &|n| !["tx-full", "tx-no-port", "pool-empty"].contains(&n));
+        (received, gone + dropped)
+    };
+    wait_until("the counters add up", Duration::from_secs(5), || {
+        let (received, accounted) = listed();
+        received == accounted
+    });
+    for reason in ["session-table-full", "nat-ports-exhausted", "tuple-conflict", "session-closed"] {
+        assert_eq!(gateway.counter(reason), 0, "{reason}");
+    }
+}
+
+#[test]
+fn streams_and_datagrams_at_speed() {
+    throughput(&Config::allowing(&["tcp/5201", "udp/5201"]));
+}
+
+#[test]
+fn streams_and_datagrams_at_speed_with_every_packet_misrouted() {
+    throughput(&Config { misroute: true, ..Config::allowing(&["tcp/5201", "udp/5201"]) });
+}
+
+/// Transfers of each mode.
+const EACH: usize = 50;
+/// Bytes of a small file.
+const SMALL: usize = 60_000;
+
+#[test]
+fn two_hundred_ftp_transfers_at_once_in_all_modes() {
+    let Some(world) = World::new() else { return };
+    let server = FtpServer::start(&world);
+    // vsftpd lets 32 connections wait. Beyond that a cookie would leave clients waiting for a banner that never comes; a
+    // SYN without an answer is sent again.
+    world.set(Place::Server, "net.ipv4.tcp_syncookies=0");
+    let gateway = Gateway::start(&world, &Config::allowing(&["ftp"]));
+    let content: Vec<_> = (0..EACH).map(|n| noise(500 + n as u64, SMALL)).collect();
+    for (n, content) in content.iter().enumerate() {
+        server.place(&format!("small-{n}"), content);
+    }
+    let folder = |mode: Mode| world.files.path().join(format!("got-{}", mode.command()));
+    let clients = Mode::ALL.map(|mode| {
+        let folder = folder(mode);
+        fs::create_dir_all(&folder).unwrap();
+        let (last, most) = (EACH - 1, EACH.to_string());
+        world
+            .limited(Place::Client, 60, "curl")
+            .args(["-sS", "--no-ftp-skip-pasv-ip", "--connect-timeout", "20", "--max-time", "50"])
+            .args(["--retry", "0", "--parallel", "--parallel-immediate", "--parallel-max", &most])
+            .args(mode.curl())
+            .arg("-o")
+            .arg(folder.join("small-#1"))
+            .arg(format!("ftp://{SERVER}/incoming/small-[0-{last}]"))
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+    });
+    for (client, mode) in clients.into_iter().zip(Mode::ALL) {
+        let output = client.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{mode:?}: {}\n{said}", output.status);
+        for (n, content) in content.iter().enumerate() {
+            same_content(&folder(mode).join(format!("small-{n}")), content);
+        }
+        server.saw(&format!("\"{}", mode.command()));
+    }
+    assert_eq!(gateway.counter("expectations-hit"), 4 * EACH as u64);
+    assert_eq!((gateway.counter("expectations-refused"), gateway.counter("alg-denied")), (0, 0));
+}
+
+#[test]
+fn a_control_session_outlives_its_timeout_while_a_transfer_runs() {
+    let Some(world) = World::new() else { return };
+    // Six seconds a file.
+    let server = FtpServer::start_with(&world, "anon_max_rate=1750000\n");
+    let config = Config { timeouts: "tcp_established = 1.5\n", ..Config::allowing(&["ftp"]) };
+    let gateway = Gateway::start(&world, &config);
+    let target = world.files.path().join("slowly");
+    let began = Instant::now();
+    // Several times as long as a session may be silent. The reply 226 comes by the control session.
+    run(world
+        .limited(Place::Client, 30, "curl")
+        .args(["-sS", "--no-ftp-skip-pasv-ip", "--max-time", "28", "--disable-epsv"])
+        .arg("-o")
+        .arg(&target)
+        .arg(format!("ftp://{SERVER}/file")))
+    .expect_ok("a slow download");
+    same_content(&target, &server.content);
+    assert!(began.elapsed() > Duration::from_secs(4), "it was not slow");
+    assert_eq!(gateway.counter("tcp-no-session"), 0);
+}
+
+#[test]
+fn a_tuple_is_used_again_at_once() {
+    let Some(world) = World::new() else { return };
+    let gateway = Gateway::start(&world, &Config::allowing(&["tcp/7100"]));
+    // The server closes first and keeps TIME_WAIT, as the gateway does: the client may call from the same port at once.
+    let _server = socat_server(&world, 7100, &["TCP4-LISTEN:7100,reuseaddr,fork", "SYSTEM:echo served"]);
+    let call = || {
+        let from = format!("TCP4:{SERVER}:7100,sourceport=45100,reuseaddr,connect-timeout=5");
+        run(world.limited(Place::Client, 10, "socat").args(["-u", &from, "-"]))
+    };
+    for n in 0..4 {
+        let said = call().expect_ok("a call from port 45100").stdout;
+        assert_eq!(said.trim(), "served", "call {n}");
+    }
+    assert_eq!(gateway.counter("sessions-opened"), 4, "each is a session of its own");
+}
+
+#[test]
+fn a_server_that_starts_again_is_served() {
+    let Some(world) = World::new() else { return };
+    let _gateway = Gateway::start(&world, &Config::allowing(&["tcp/7000"]));
+    let echo = tcp_echo(&world, 7000);
+    let mut first = Conversation::open(&world, 7000);
+    first.say("before\n");
+    drop(echo);
+    let _echo = tcp_echo(&world, 7000);
+    for n in 0..3 {
+        Conversation::open(&world, 7000).say(&format!("after {n}\n"));
+    }
+}
+
+/// All TCP ports of the pool's one address but one lead elsewhere.
+const ONE_PORT: &str = r#"
+[[nat]]
+type = "source"
+from = "trust"
+to = "untrust"
+translate = "198.51.100.7"
+
+[[nat]]
+type = "destination"
+from = "untrust"
+destination = "198.51.100.7"
+service = ["tcp/1-50000", "tcp/50002-65535"]
+translate = "10.1.0.9"
+"#;
+
+#[test]
+fn a_pool_of_one_port_is_exhausted_and_recovers() {
+    let Some(world) = World::new() else { return };
+    let config = Config {
+        source_nat: false,
+        more: ONE_PORT,
+        timeouts: "tcp_reset = 0.5\nport_hold_down = 1\ntcp_fin_wait = 1\n",
+        time_wait: 1,
+        ..Config::allowing(&["tcp/7000"])
+    };
+    let gateway = Gateway::start(&world, &config);
+    let _echo = tcp_echo(&world, 7000);
+    // The port belongs to one worker, and to whoever of that worker's clients comes first.
+    let hold = |from: u16| {
+        let mut conversation = Conversation::from_port(&world, 7000, from);
+        conversation.try_say("mine\n").then_some(conversation)
+    };
+    let first = (46_000..46_016).find_map(hold).expect("nobody gets the port");
+    let before = gateway.counter("nat-ports-exhausted");
+    for from in 46_100..46_102 {
+        assert!(hold(from).is_none(), "two hold one port");
+    }
+    assert!(gateway.counter("nat-ports-exhausted") >= before + 2);
+    drop(first);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let again = (46_200..46_300).take_while(|_| Instant::now() < deadline).find_map(hold);
+    assert!(again.is_some(), "the port does not come back");
+}
+
+#[test]
+fn reloads_under_load_lose_nothing() {
+    let Some(world) = World::new() else { return };
+    // Three seconds a file.
+    let server = FtpServer::start_with(&world, "anon_max_rate=3500000\n");
+    let gateway = Gateway::start(&world, &Config::allowing(&["ftp", "tcp/5001", "tcp/5002"]));
+    let generation = gateway.policy_generation();
+    let clients = Mode::ALL.map(|mode| {
+        let target = world.files.path().join(format!("loaded-{}", mode.command()));
+        let mut curl: Command = world.limited(Place::Client, 40, "curl");
+        curl.args(["-sS", "--no-ftp-skip-pasv-ip", "--connect-timeout", "10", "--max-time", "35"])
+            .args(mode.curl())
+            .arg("-o")
+            .arg(&target)
+            .arg(format!("ftp://{SERVER}/file"));
+        (curl.spawn().unwrap(), target)
+    });
+    for n in 1..=20 {
+        gateway.signal("HUP");
+        wait_until("the policy is in force anew", Duration::from_secs(10), || {
+            gateway.policy_generation() >= generation + n
+        });
+    }
+    stream_arrives_both_ways(&world);
+    for ((mut client, target), mode) in clients.into_iter().zip(Mode::ALL) {
+        let status = client.wait().unwrap();
+        assert!(status.success(), "{mode:?}: {status}");
+        same_content(&target, &server.content);
+    }
+    assert!(gateway.policy_generation() >= generation + 20);
+    let lost: Output = gateway.control(&["counter", "show"]);
+    for reason in ["\"tcp-no-session\"", "\"alg-denied\"", "\"nat-no-session\""] {
+        assert!(!lost.stdout.contains(reason), "{reason}: {}", lost.stdout);
+    }
+}
