@@ -224,6 +224,7 @@ impl Crew {
     pub fn collected(&mut self, traffic: Traffic, packets: u64) -> Together {
         self.place(traffic);
         self.plan(packets, false);
+        let handed_off = self.shared.total(Counter::HandedOff);
         let before = self.tally();
         loop {
             let work: usize = self.stations.iter_mut().map(|s| s.poll_collected(self.now)).sum();
@@ -232,7 +233,8 @@ impl Crew {
             }
         }
         let after = self.tally();
-        let mut together = Together::default();
+        let handed_off = self.shared.total(Counter::HandedOff) - handed_off;
+        let mut together = Together { handed_off, ..Together::default() };
         together.run.offered = after.offered - before.offered;
         together.run.delivered = after.delivered - before.delivered;
         for station in &self.stations {

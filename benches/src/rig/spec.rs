@@ -130,7 +130,11 @@ audit = "off"
             text.push_str("[[alg]]\nname = \"ftp\"\nprotocol = \"ftp\"\nmode = \"off\"\n");
         }
         if let Some(seconds) = self.timeout {
-            let _ = write!(text, "[timeouts]\nudp_new = {seconds}\ntcp_established = {seconds}\n");
+            let _ = writeln!(text, "[timeouts]");
+            // The opening ones too: control has a session armed for the one that it saw it in first.
+            for name in ["udp_new", "tcp_syn_sent", "tcp_syn_received", "tcp_established"] {
+                let _ = writeln!(text, "{name} = {seconds}");
+            }
         }
         for n in 0..self.rules {
             // Every other one has the right zones and the wrong service, the others the wrong source.
