@@ -65,6 +65,12 @@ impl StreamAlg for Bound {
             Self::Ftp(ftp) => ftp.inspect(cx, from, offset, bytes, answer),
         }
     }
+
+    fn give_up(&mut self, from: Side, bytes: &[u8]) -> bool {
+        match self {
+            Self::Ftp(ftp) => ftp.give_up(from, bytes),
+        }
+    }
 }
 
 #[cfg(test)]

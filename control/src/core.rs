@@ -22,6 +22,9 @@ const BATCH: usize = 1_024;
 /// How often the neighbour table is looked through, in milliseconds.
 const NEIGHBORS_EVERY: u32 = 100;
 
+/// How often the workers look after the streams that wait, in milliseconds.
+const STREAMS_EVERY: u32 = 100;
+
 /// The control core.
 pub struct Core<R: Records> {
     shared: Arc<Shared>,
@@ -37,6 +40,8 @@ pub struct Core<R: Records> {
     sweep: Sweep,
     /// When the neighbour table was last looked through.
     answered: Tick,
+    /// When the workers were last asked to look after their streams.
+    timed: Tick,
     /// Sessions that an operator clears.
     clearing: Option<Clear>,
 }
@@ -58,6 +63,7 @@ impl<R: Records> Core<R> {
             old_fibs: Vec::new(),
             sweep: Sweep::default(),
             answered: Tick(0),
+            timed: Tick(0),
             clearing: None,
             shared,
         })
@@ -157,6 +163,7 @@ impl<R: Records> Core<R> {
         work += self.hear(now);
         work += self.ask_to_clear();
         self.answer(now);
+        self.time_streams(now);
         if let Some(table) = self.neighbors.take_changes() {
             let fib = self.shared.fib.load().with_neighbors(table);
             self.publish_fib(fib);
@@ -209,6 +216,18 @@ impl<R: Records> Core<R> {
         self.neighbors.tick(now, &mut |frame| frames.push(frame));
         for frame in frames {
             self.send(WorkerId(0), frame);
+        }
+    }
+
+    /// The one timer of the stream engine: it stands behind retransmission and the limit of what is held.
+    fn time_streams(&mut self, now: Tick) {
+        if now.since(self.timed) < STREAMS_EVERY {
+            return;
+        }
+        self.timed = now;
+        for lane in self.shared.lanes() {
+            // A full ring has other things for the worker to do; the next turn asks again.
+            let _ = lane.commands.push(Command::Streams);
         }
     }
 

@@ -59,7 +59,7 @@ fn syntax() {
 
 #[test]
 fn unknown_keys_of_every_table() {
-    let file = "gateway, dataplane, interface, route, neighbor, zone, address, service, alg, rule, nat, limits, \
+    let file = "gateway, dataplane, interface, route, neighbor, zone, address, service, alg, rule, nat, limits, streams, \
                 timeouts, log, control";
     expect(
         "[»gatewy]\nname = 'x'",
@@ -103,6 +103,7 @@ fn unknown_keys_of_every_table() {
             "one of icmp_errors_per_second, deny_events_per_second, expectations_per_flow, \
              expectations_per_host, expectations_per_alg, expectations_per_second",
         ),
+        ("[streams]", "", "one of hold, message_bytes, flow_bytes, overflow"),
         (
             "[timeouts]",
             "",

@@ -11,7 +11,7 @@ use dataplane::buf::BufPool;
 use dataplane::counters::Counter;
 use dataplane::drop_reason::DropReason;
 use dataplane::handoff::RING;
-use dataplane::packet::flag::{ACK, FIN, PSH, RST, SYN};
+use dataplane::packet::flag::{ACK, FIN, RST, SYN};
 use dataplane::packet::{build, checksum};
 use scenario::gateway::MODES;
 use scenario::kept::Kept;
@@ -377,35 +377,6 @@ fn an_interface_without_a_port() {
     });
 }
 
-fn alg_no_room(mode: Mode) -> Drops {
-    let mut gw = Gateway::new(mode, &standard());
-    let ftp = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
-    // A full segment whose last line grows.
-    let mut text = vec![b'x'; 1460 - 23];
-    text.extend(b"\r\n");
-    text.extend(b"PORT 10,1,0,2,195,81\r\n");
-    text.remove(0);
-    assert_eq!(text.len(), 1460);
-    gw.inject(INSIDE, &ftp.frame(Side::Initiator, PSH | ACK, &text));
-    gw.run();
-    assert_eq!(gw.drops(), [("alg-no-room", 1)].into());
-    for end in [&ftp.initiator, &ftp.responder] {
-        let rst = gw.recv(end.host.interface).unwrap();
-        assert_eq!((rst.tcp().flags & RST, rst.tcp().seq), (RST, end.ack));
-    }
-    assert_eq!(gw.expectations(), []);
-    gw.assert_balance(0);
-    gw.drain();
-    reasons(&gw)
-}
-
-#[test]
-fn an_edit_that_does_not_fit() {
-    each_mode(|mode| {
-        alg_no_room(mode);
-    });
-}
-
 /// The parent is freed while its expectation still stands: control looks at expectations ten times a second.
 fn expectation_gone(mode: Mode) -> Drops {
     let mut gw = Gateway::new(mode, &standard());
@@ -454,12 +425,18 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("icmp-error-no-session", "scenario_icmp_errors::what_is_wrong_or_about_nothing"),
     ("tcp-checksum", "scenario_ftp::a_wrong_checksum_is_not_laundered"),
     ("alg-denied", "scenario_ftp::refused_messages_reset_both_ends"),
-    ("alg-out-of-order", "scenario_ftp::what_comes_too_early_is_dropped_and_passes_later"),
+    (
+        "stream-ack-invalid",
+        "scenario_stream::an_acknowledgement_of_held_bytes_by_their_receiver_is_not_believed",
+    ),
+    ("stream-timestamp-old", "scenario_stream::a_segment_from_before_is_not_read"),
+    ("stream-reset-inexact", "scenario_ftp::a_reset_that_does_not_pass_closes_nothing"),
+    ("stream-unplaced", "scenario_stream::nothing_is_read_before_its_senders_syn"),
 ];
 
 /// Reasons that one thread and heap buffers cannot produce, or that need more of another file.
 const NOT_HERE: &[(&str, &str)] = &[
-    ("alg-edits-full", "scenario_ftp::edits_wait_for_the_receiver"),
+    ("alg-no-room", "buffers are larger than the longest segment that the engine makes"),
     ("not-linear", "heap buffers are; the scenario on DPDK rings chains two mbufs"),
     ("session-closed", "a race of two threads: the owner closes between a lookup and the next"),
 ];
@@ -479,7 +456,6 @@ fn every_reason_has_its_test() {
         pool_empty(mode),
         tx_full(mode),
         tx_no_port(mode),
-        alg_no_room(mode),
         expectation_gone(mode),
     ] {
         seen.extend(drops);

@@ -267,19 +267,26 @@ fn sack_blocks_are_translated() {
         let mut gw = Gateway::new(mode, &ftp_text());
         let mut ftp = control(&mut gw);
         port(&mut gw, &mut ftp, DATA);
+        // Two segments of the client's are on their way; the first of them is lost behind the gateway.
+        let base = (ftp.initiator.seq, ftp.responder.ack);
+        let lost = ftp.frame(Side::Initiator, PSH | ACK, b"NOOP\r\n");
+        gw.pass(INSIDE, &lost, OUTSIDE);
+        ftp.sent(Side::Initiator, 6);
+        gw.pass(INSIDE, &ftp.frame(Side::Initiator, PSH | ACK, b"SYST\r\nHELP\r\n"), OUTSIDE);
+        ftp.initiator.seq = base.0;
         let blocks = |base: u32| {
             let mut options = vec![1, 1, 5, 18];
-            for edge in [100, 200, 300, 400] {
+            for edge in [6, 12, 14, 18] {
                 options.extend(base.wrapping_add(edge).to_be_bytes());
             }
             options
         };
-        let frame = ftp.frame_with(Side::Responder, ACK, b"", &blocks(ftp.responder.ack));
+        let frame = ftp.frame_with(Side::Responder, ACK, b"", &blocks(base.1));
         assert_ne!(ftp.responder.ack, ftp.initiator.seq, "the edit changed the length");
         let seen = gw.pass(OUTSIDE, &frame, INSIDE);
         assert_eq!(seen.tcp().ack, ftp.initiator.seq);
         assert_eq!(seen.tcp().options, blocks(ftp.initiator.seq));
-        gw.drain();
+        gw.drain_all();
     });
 }
 
@@ -302,10 +309,9 @@ fn a_repeated_segment_leaves_as_it_did() {
         ftp.sent(Side::Initiator, longer.len() as u32);
         ftp.arrived(Side::Responder, &seen, seen.payload.len() as u32);
         ftp.pass(&mut gw, Side::Responder, ACK, b"");
-        // Old data that is long acknowledged: no edit, no expectation, and no number beyond what was acknowledged.
-        let old = gw.pass(INSIDE, &frame, OUTSIDE);
-        let end = old.tcp().seq.wrapping_add(old.payload.len() as u32);
-        assert!(ftp.responder.ack.wrapping_sub(end) < 100, "old data reads as new");
+        // Old data that is long acknowledged: no edit, no expectation; the sender has missed the acknowledgement.
+        let old = gw.pass(INSIDE, &frame, INSIDE);
+        assert_eq!((old.tcp().ack, old.payload.len()), (ftp.initiator.seq, 0));
         assert_eq!(gw.count(Counter::ExpectationsOpened), 1);
         assert_eq!(ftp.say(&mut gw, Side::Initiator, "PWD\r\n"), "PWD\r\n");
         gw.drain();
@@ -328,17 +334,22 @@ fn the_same_command_again_keeps_its_pinhole() {
 }
 
 #[test]
-fn what_comes_too_early_is_dropped_and_passes_later() {
+fn what_comes_too_early_waits() {
     each_mode(|mode| {
         let mut gw = Gateway::new(mode, &ftp_text());
         let mut ftp = control(&mut gw);
         let first = format!("PORT {}\r\n", six(CLIENT.addr, DATA));
-        let mut ahead = ftp.clone();
-        ahead.sent(Side::Initiator, first.len() as u32);
-        let second = ahead.frame(Side::Initiator, PSH | ACK, b"NOOP\r\n");
-        gw.refuse(INSIDE, &second, DropReason::AlgOutOfOrder);
-        ftp.say(&mut gw, Side::Initiator, &first);
-        assert_eq!(ftp.say(&mut gw, Side::Initiator, "NOOP\r\n"), "NOOP\r\n");
+        let early = ftp.frame(Side::Initiator, PSH | ACK, first.as_bytes());
+        ftp.sent(Side::Initiator, first.len() as u32);
+        // The client is told what is missing.
+        let asks = gw.pass(INSIDE, &ftp.frame(Side::Initiator, PSH | ACK, b"NOOP\r\n"), INSIDE);
+        assert_eq!(asks.tcp().ack.wrapping_add(first.len() as u32), ftp.initiator.seq);
+        ftp.sent(Side::Initiator, 6);
+        let seen = gw.pass(INSIDE, &early, OUTSIDE);
+        assert_eq!(seen.text(), format!("PORT {}\r\nNOOP\r\n", six(GW_OUTSIDE, published(&gw))));
+        ftp.arrived(Side::Responder, &seen, seen.payload.len() as u32);
+        ftp.pass(&mut gw, Side::Responder, ACK, b"");
+        assert_eq!((gw.count(Counter::StreamOutOfOrder), gw.count(Counter::StreamTakenIn)), (1, 1));
         gw.assert_balance(0);
         gw.drain();
     });
@@ -372,7 +383,10 @@ fn a_reset_that_does_not_pass_closes_nothing() {
         let mut ahead = ftp.clone();
         ahead.sent(Side::Initiator, 100);
         let reset = ahead.frame(Side::Initiator, RST | ACK, b"x");
-        gw.refuse(INSIDE, &reset, DropReason::AlgOutOfOrder);
+        // It is not where the server expects one: its sender is asked (RFC 5961 §3.2).
+        let asked = gw.pass(INSIDE, &reset, INSIDE);
+        assert_eq!((asked.tcp().ack, asked.tcp().flags), (ftp.initiator.seq, ACK));
+        assert_eq!(gw.dropped(DropReason::StreamResetInexact), 1);
         assert_eq!(ftp.say(&mut gw, Side::Initiator, "NOOP\r\n"), "NOOP\r\n");
         gw.assert_balance(0);
         gw.drain();
@@ -411,67 +425,38 @@ fn an_acknowledgement_never_waits_for_data() {
         ahead.sent(Side::Initiator, 20);
         let seen = gw.pass(INSIDE, &ahead.frame(Side::Initiator, ACK, b""), OUTSIDE);
         assert_eq!(seen.tcp().ack, ftp.responder.seq);
-        gw.pass(INSIDE, &ahead.frame(Side::Initiator, RST | ACK, b""), OUTSIDE);
+        // The reset is where the gateway does not know the client to be. Asked, it says so at the number of the question.
+        let asked = gw.pass(INSIDE, &ahead.frame(Side::Initiator, RST | ACK, b""), INSIDE);
+        ahead.initiator.seq = asked.tcp().ack;
+        gw.pass(INSIDE, &ahead.frame(Side::Initiator, RST, b""), OUTSIDE);
         assert_eq!(control_view(&gw).state, State::TcpReset);
         gw.drain();
     });
 }
 
 #[test]
-fn edits_wait_for_the_receiver() {
+fn edits_need_not_wait_for_the_receiver() {
     each_mode(|mode| {
         let mut gw = Gateway::new(mode, &ftp_text());
         let mut ftp = control(&mut gw);
         let line = |n: u16| format!("PORT {}\r\n", six(CLIENT.addr, DATA + n));
-        let mut sent = 0;
-        while gw.dropped(DropReason::AlgEditsFull) == 0 {
-            let before = gw.count(Counter::Forwarded);
-            gw.inject(INSIDE, &ftp.frame(Side::Initiator, PSH | ACK, line(sent).as_bytes()));
-            gw.run();
-            if gw.count(Counter::Forwarded) > before {
-                let seen = gw.recv(OUTSIDE).unwrap();
-                ftp.sent(Side::Initiator, line(sent).len() as u32);
-                ftp.arrived(Side::Responder, &seen, seen.payload.len() as u32);
-                sent += 1;
-            }
+        let (mut lines, mut frames) = (String::new(), Vec::new());
+        for n in 0..30 {
+            let frame = ftp.frame(Side::Initiator, PSH | ACK, line(n).as_bytes());
+            let seen = gw.pass(INSIDE, &frame, OUTSIDE);
+            lines += &seen.text();
+            frames.push((frame, seen.clone()));
+            ftp.sent(Side::Initiator, line(n).len() as u32);
+            ftp.arrived(Side::Responder, &seen, seen.payload.len() as u32);
         }
-        assert!(sent >= 4, "{sent}");
-        gw.assert_silent();
-        // The receiver acknowledges, the sender repeats.
+        // Of 30 edits none is acknowledged. What is repeated is what left; more edits are joined than are told apart.
+        for (frame, seen) in &frames {
+            let again = gw.pass(INSIDE, frame, OUTSIDE);
+            assert!(again.text().contains(&seen.text()) && lines.contains(&again.text()));
+        }
         ftp.pass(&mut gw, Side::Responder, ACK, b"");
-        ftp.say(&mut gw, Side::Initiator, line(sent));
-        assert_eq!(gw.count(Counter::ExpectationsOpened), u64::from(sent) + 1);
+        assert_eq!(gw.count(Counter::ExpectationsOpened), 30);
         gw.assert_balance(0);
-        gw.drain();
-    });
-}
-
-#[test]
-fn what_cannot_need_an_edit_passes_however_it_is_cut() {
-    let lines = [
-        (Side::Responder, "331 Password please\r\n", 1),
-        (Side::Initiator, "RETR a file with a name\r\n", 1),
-        (Side::Initiator, "SYST\r\n", 1),
-        // From here on the first bytes together: `P` may become PORT, `E` and `EP` EPRT, `2` and `22` 227.
-        (Side::Initiator, "PASS secret\r\n", 2),
-        (Side::Initiator, "PWD\r\n", 2),
-        (Side::Initiator, "EPSV\r\n", 3),
-        (Side::Responder, "230-Welcome\r\n", 2),
-        (Side::Responder, "227 not a reply, but text\r\n", 1),
-        (Side::Responder, "230 Done\r\n", 1),
-        (Side::Responder, "221 Goodbye\r\n", 3),
-    ];
-    each_mode(|mode| {
-        let mut gw = Gateway::new(mode, &ftp_text());
-        let mut ftp = control(&mut gw);
-        for (side, line, head) in lines {
-            assert_eq!(ftp.say(&mut gw, side, &line[..head]), line[..head]);
-            for byte in line.as_bytes().iter().skip(head) {
-                assert_eq!(ftp.say(&mut gw, side, [*byte]).as_bytes(), [*byte], "in {line:?}");
-            }
-        }
-        assert_eq!(gw.drops().len(), 0);
-        assert_eq!(gw.expectations(), []);
         gw.drain();
     });
 }
@@ -486,11 +471,8 @@ fn refused_messages_reset_both_ends() {
         (client("PORT 10,1,0,2,3,255\r\n"), Denial::PrivilegedPort),
         (client("EPRT |1|10.1.0.2|22|\r\n"), Denial::PrivilegedPort),
         (client("PORT 10,1,0,2,195\r\n"), Denial::Malformed),
-        (client("PORT 10,1,0,2,19"), Denial::SplitMessage),
-        (client("P"), Denial::SplitMessage),
         ((Side::Responder, "227 Entering Passive Mode (198,51,100,2,195,89)\r\n".into()), Denial::WrongSide),
         ((Side::Responder, "229 Extended (|||50009|)\r\n".into()), Denial::WrongSide),
-        ((Side::Responder, "22".into()), Denial::SplitMessage),
     ];
     each_mode(|mode| {
         for ((side, text), denial) in &table {

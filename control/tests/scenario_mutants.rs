@@ -214,7 +214,7 @@ fn storm(mode: Mode, seed: u64) {
             // The control connection is in disorder by now, or was reset: another one.
             gw.run();
             empty(&mut gw);
-            known.ftp = login(&mut gw, 40_000 + (n / 200) as u16);
+            known.ftp = login(&mut gw, 40_001 + (n / 200) as u16);
             injected += LOGIN;
         }
     }

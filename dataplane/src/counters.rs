@@ -52,6 +52,15 @@ counters! {
     AlgMessages = "alg-messages", "Messages that an ALG reported.";
     AlgEdits = "alg-edits", "Edits that an ALG made.";
     AlgDenied = "alg-denied", "Flows that an ALG refused.";
+    StreamTakenIn = "stream-taken-in", "Packets of inspected sessions that did not go on themselves: their bytes wait for the rest of a message, or had come before.";
+    StreamMade = "stream-made", "Packets that the stream engine made.";
+    StreamUnsent = "stream-unsent", "Packets that the stream engine made and that could not leave: no route, or no neighbour yet.";
+    StreamOwnAcks = "stream-own-acks", "Acknowledgements that the stream engine sent on behalf of a receiver.";
+    StreamRepeated = "stream-repeated", "Times that bytes were sent again from the kept copy.";
+    StreamOutOfOrder = "stream-out-of-order", "Segments of inspected sessions that wait for bytes before them.";
+    StreamNoRoom = "stream-no-room", "Segments of inspected sessions whose bytes found no room; their sender repeats them.";
+    StreamReleased = "stream-released", "Unfinished messages that went on unread: held too long, or ended.";
+    StreamConflicts = "stream-conflicts", "Repeated segments that did not say what the first copy said; the first copy went on.";
     IcmpErrors = "icmp-errors", "ICMP errors sent.";
     IcmpErrorsLimited = "icmp-errors-limited", "ICMP errors and resets not sent because of the rate limit.";
     IcmpErrorsRelated = "icmp-errors-related", "ICMP errors about sessions, translated and passed on.";

@@ -92,11 +92,13 @@ drop_reasons! {
     NatNoSession = "nat-no-session", "To a translated port that no session or expectation claims.";
     HandoffFull = "handoff-full", "The ring to the worker that owns the flow is full.";
     AlgDenied = "alg-denied", "The ALG refused the message; the session was reset.";
-    AlgOutOfOrder = "alg-out-of-order", "Inspected stream: not the next bytes; the sender repeats them.";
     AlgTableFull = "alg-table-full", "No room for the ALG's state of one more session.";
-    AlgEditsFull = "alg-edits-full", "More edits unacknowledged than are kept; the sender repeats.";
-    AlgNoRoom = "alg-no-room", "The edited message fits neither the buffer nor the MTU.";
     ExpectationLimit = "expectation-limit", "A limit of pinholes (of a session, a host, a protocol or a second) is reached.";
+    AlgNoRoom = "alg-no-room", "A packet of the stream engine's fits no buffer.";
+    StreamAckInvalid = "stream-ack-invalid", "Inspected stream: acknowledges what was never sent, or what is older than any window.";
+    StreamTimestampOld = "stream-timestamp-old", "Inspected stream: a timestamp from before (PAWS); it was answered with an acknowledgement.";
+    StreamResetInexact = "stream-reset-inexact", "Inspected stream: a reset that is not where its receiver expects one; its sender was asked.";
+    StreamUnplaced = "stream-unplaced", "Inspected stream: before its sender's SYN, or behind a reset.";
     ExpectationGone = "expectation-gone", "The expectation was taken or expired while the packet was on its way.";
     TxFull = "tx-full", "The port did not take the packet.";
     TxNoPort = "tx-no-port", "The egress interface has no port on this worker.";

@@ -423,6 +423,8 @@ pub struct Policy {
     pub interface_nat: Vec<Option<NatAddress>>,
     /// Timeouts.
     pub timeouts: Timeouts,
+    /// Bounds of inspected streams.
+    pub streams: crate::stream::segment::Limits,
     /// ALGs.
     pub alg: AlgProfiles,
     /// How many pinholes there may be.

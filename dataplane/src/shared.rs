@@ -34,6 +34,8 @@ pub struct Setup {
     pub expectations: u32,
     /// Sessions with an ALG that fit, per worker.
     pub alg_sessions: u32,
+    /// Chunks of 248 bytes for the streams of those sessions, per worker.
+    pub stream_chunks: u32,
     /// Endpoint-independent bindings that fit, per worker.
     pub bindings: u32,
     /// Events that fit each worker's ring.
@@ -55,6 +57,7 @@ impl Default for Setup {
             sessions: 262_144,
             expectations: 16_384,
             alg_sessions: 4_096,
+            stream_chunks: 16_384,
             bindings: 131_072,
             events: 4_096,
             icmp_errors_per_second: 1_000,
@@ -89,6 +92,8 @@ pub enum Command {
     FreeExpectation(Ref),
     /// Send a frame of control's.
     Send(Frame),
+    /// Time has passed: look after the streams that wait.
+    Streams,
 }
 
 /// Commands that fit a worker's ring.

@@ -23,7 +23,8 @@ use crate::stage::inspect::{self, Algs, Scratch};
 use crate::stage::lookup::{self, Owner};
 use crate::stage::open::Opening;
 use crate::stage::queue::{Queue, Waiting};
-use crate::stage::{Context, Fate, Item, Original, forward, receive, rewrite, route, track};
+use crate::stage::{Context, Fate, Item, NextHop, Original, forward, receive, rewrite, route, track};
+use crate::stream::segment::MAX_EMISSIONS;
 use crate::table::Direction;
 use crate::view::{CloseReason, State};
 use arc_swap::{ArcSwap, Cache};
@@ -76,6 +77,10 @@ pub struct Local<P: Port, A: BufPool<Buf = P::Buf>> {
     pub(crate) hold_down: HoldDown,
     pub(crate) algs: Algs,
     pub(crate) ledger: Ledger,
+    /// Packets of the stream engine that leave behind the one under way.
+    pub(crate) made: ArrayVec<(NextHop, P::Buf), MAX_EMISSIONS>,
+    /// The inspected session at which the next look at their time begins.
+    pub(crate) stream_cursor: u32,
     pub(crate) rng: Rng,
     pub(crate) icmp_limit: TokenBucket,
     pub(crate) deny_limit: TokenBucket,
@@ -101,7 +106,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             bindings: Bindings::new(id, setup.bindings, rng.draw()),
             hold_down: HoldDown::new(Arc::clone(&shared.registry), id, setup.bindings as usize),
             ledger: Ledger::new(shared.expectations.share_of(id), rng.draw()),
-            algs: Algs::new(setup.alg_sessions),
+            algs: Algs::new(setup.alg_sessions, setup.stream_chunks),
+            made: ArrayVec::new(),
+            stream_cursor: 0,
             rng,
             icmp_limit: TokenBucket::new(Tick(0), setup.icmp_errors_per_second, setup.icmp_errors_per_second),
             deny_limit: TokenBucket::new(Tick(0), setup.deny_events_per_second, setup.deny_events_per_second),
@@ -400,7 +407,24 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 self.drop(cx, reason, 1);
                 self.transmit(cx, egress, item.buf);
             }
+            Ok(Fate::TakenIn) => self.count(cx, Counter::StreamTakenIn, 1),
             Ok(Fate::Drop(reason)) | Err(reason) => self.drop(cx, reason, 1),
+        }
+        self.send_made(cx);
+    }
+
+    /// Sends what the stream engine has made. What cannot leave now is lost, as on a wire: whoever misses it asks again.
+    pub(crate) fn send_made(&mut self, cx: &Context<'_>) {
+        while let Some((hop, mut buf)) = self.made.pop_at(0) {
+            match route::finish(cx, &hop, &mut buf) {
+                Ok(Fate::Send(egress)) => self.transmit(cx, egress, buf),
+                other => {
+                    self.count(cx, Counter::StreamUnsent, 1);
+                    if let Ok(Fate::Wait { interface, next_hop }) = other {
+                        self.tell(cx, Event::NeighborNeeded { interface, next_hop });
+                    }
+                }
+            }
         }
     }
 
@@ -439,16 +463,14 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             item.original = Original::of(item);
         }
         let bytes = u32::from(item.parsed.ip_len);
-        let state;
-        if hit.session.flags() & FLAG_ALG == 0 {
-            state = track::track(&hit, item)?;
-        } else {
+        let mut state = track::track(&hit, item)?;
+        if hit.session.flags() & FLAG_ALG != 0 {
             inspect::verify(item)?;
-            let ack = self.translate_ack_of(&hit, item);
-            state = track::track(&hit, item)?;
-            if let Some(fate) = self.inspect(cx, &hit, &hop, item, ack)? {
+            if let Some(fate) = self.inspect(cx, &hit, &hop, item)? {
                 return Ok(fate);
             }
+            // A FIN may wait for what comes before it.
+            state = track::track(&hit, item)?;
         }
         rewrite::rewrite(&hit, item)?;
         // Only what leaves moves the state: an end that never saw a reset must not lose its session to it.
@@ -563,6 +585,15 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
     }
 
+    /// An empty packet of our own. None, counted, if there is no buffer.
+    pub(crate) fn buffer(&mut self, cx: &Context<'_>) -> Option<P::Buf> {
+        let buf = self.pool.alloc();
+        if buf.is_none() {
+            self.drop(cx, DropReason::PoolEmpty, 1);
+        }
+        buf
+    }
+
     /// A packet of our own with these bytes. None, counted, if there is no buffer.
     pub(crate) fn copy_of(&mut self, cx: &Context<'_>, bytes: &[u8]) -> Option<P::Buf> {
         let copy = self.pool.alloc().and_then(|mut buf| {
@@ -650,6 +681,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 }
                 Some(Command::Free(session)) => self.free(cx, session),
                 Some(Command::FreeExpectation(id)) => self.free_expectation(cx, id),
+                Some(Command::Streams) => self.time_streams(cx),
                 Some(Command::Send(Frame { interface, bytes })) => {
                     if let Some(buf) = self.copy_of(cx, &bytes) {
                         self.transmit(cx, interface, buf);

@@ -178,10 +178,11 @@ impl Gateway {
             .filter(|r| !matches!(r, DropReason::TxFull | DropReason::PoolEmpty))
             .map(|r| self.dropped(*r))
             .sum();
-        let gone: u64 = [Counter::Forwarded, Counter::Local, Counter::Punted, Counter::PuntsLost]
-            .map(|c| self.shared.total(c))
-            .iter()
-            .sum();
+        let gone: u64 =
+            [Counter::Forwarded, Counter::Local, Counter::Punted, Counter::PuntsLost, Counter::StreamTakenIn]
+                .map(|c| self.shared.total(c))
+                .iter()
+                .sum();
         assert_eq!(self.shared.total(Counter::RxPackets), gone + drops);
     }
 }

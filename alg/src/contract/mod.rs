@@ -49,6 +49,14 @@ pub trait StreamAlg {
         bytes: &[u8],
         answer: &mut Answer,
     ) -> Verdict;
+
+    /// The bytes that were held of `from` go on as they are: they were held too long, or their sender has finished. What
+    /// follows of the message that they begin must not be edited. False if the ALG has lost its place by that: the
+    /// flow is not read any more.
+    fn give_up(&mut self, from: Side, bytes: &[u8]) -> bool {
+        let _ = (from, bytes);
+        false
+    }
 }
 
 /// The seam of the datagram engine: a protocol whose message is one datagram.

@@ -301,6 +301,15 @@ impl StreamAlg for Ftp {
             Some(why) => Verdict::Blind(why),
         }
     }
+
+    /// The line is an ordinary one from here on: whatever it becomes, it opens nothing.
+    fn give_up(&mut self, from: Side, bytes: &[u8]) -> bool {
+        match from {
+            Side::Initiator => self.client.push(bytes),
+            Side::Responder => self.server.push(bytes),
+        }
+        true
+    }
 }
 
 /// The fact of a message that goes on, edited or not.

@@ -98,6 +98,7 @@ pub fn compile_policy(
         source_nat,
         pools,
         timeouts: config.timeouts,
+        streams: config.streams,
         alg: alg_profiles(config),
         expectations: config.limits.expectations,
         on_commit: config.gateway.on_commit,

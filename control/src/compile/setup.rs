@@ -3,6 +3,12 @@
 use crate::config::Config;
 use dataplane::shared::Setup;
 
+/// Memory for the streams of inspected sessions, in chunks of 256 bytes. Most sessions hold and keep nothing most of the
+/// time.
+const CHUNKS_A_SESSION: u32 = 4;
+/// What a worker has in any case: two sessions at their bounds.
+const FEWEST_CHUNKS: u32 = 2_048;
+
 /// The dataplane's sizes, for `workers` workers.
 #[must_use]
 pub fn compile_setup(config: &Config, workers: usize, seed: [u64; 4]) -> Setup {
@@ -14,6 +20,7 @@ pub fn compile_setup(config: &Config, workers: usize, seed: [u64; 4]) -> Setup {
         sessions: sizes.sessions,
         expectations: sizes.expectations,
         alg_sessions: share(sizes.alg_sessions),
+        stream_chunks: share(sizes.alg_sessions).saturating_mul(CHUNKS_A_SESSION).max(FEWEST_CHUNKS),
         bindings: share(sizes.bindings),
         events: usize::try_from(sizes.events).unwrap_or(usize::MAX),
         icmp_errors_per_second: config.limits.icmp_errors_per_second,

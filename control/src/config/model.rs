@@ -45,6 +45,8 @@ pub struct Config {
     pub destination_nats: Vec<DestinationNat>,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[streams]`.
+    pub streams: dataplane::stream::segment::Limits,
     /// `[timeouts]`.
     pub timeouts: Timeouts,
     /// `[log]`.

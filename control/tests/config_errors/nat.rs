@@ -34,7 +34,7 @@ fn source_nat() {
     });
     expect("[[»pool]]\nname = 'p'", {
         "\"pool\" in the file is not available in this release; expected one of gateway, dataplane, interface, route, \
-         neighbor, zone, address, service, alg, rule, nat, limits, timeouts, log, control"
+         neighbor, zone, address, service, alg, rule, nat, limits, streams, timeouts, log, control"
     });
     let bare = outside("addresses", "");
     expect_whole(

@@ -34,7 +34,7 @@ fn both_ways(mode: Mode, config: &Config) {
         gateway.audited("alg-message", |r| r.to_string().contains(&before) && r.to_string().contains(&after));
     }
     // Nothing of the control connections was lost, their ends included.
-    assert_eq!(gateway.counter("alg-out-of-order"), 0);
+    assert_eq!(gateway.counter("stream-conflicts"), 0);
     // A child for the download and one for the upload, each with its parent's rule and its own translation.
     assert_eq!(gateway.counter("expectations-opened"), 2);
     assert_eq!(gateway.counter("expectations-hit"), 2);

@@ -25,4 +25,5 @@ mod load;
 mod path;
 mod ping;
 mod reload;
+mod stream;
 mod unprivileged;

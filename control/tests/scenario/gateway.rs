@@ -372,7 +372,7 @@ impl<R: Records> Gateway<R> {
 
     /// Sessions with an ALG's state.
     pub fn inspected(&self) -> usize {
-        self.workers.iter().map(|w| w.local().inspected()).sum()
+        self.workers.iter().map(|w| w.local().inspected().0).sum()
     }
 
     /// Every packet received went one way, and one way only: forwarded, answered, to control, set aside, or dropped. The
@@ -384,10 +384,11 @@ impl<R: Records> Gateway<R> {
             .filter(|r| !matches!(r, DropReason::TxFull | DropReason::TxNoPort | DropReason::PoolEmpty))
             .map(|r| self.dropped_at_all(*r))
             .sum();
-        let gone = [Counter::Forwarded, Counter::Local, Counter::Punted, Counter::PuntsLost]
-            .map(|c| self.count(c))
-            .iter()
-            .sum::<u64>();
+        let gone =
+            [Counter::Forwarded, Counter::Local, Counter::Punted, Counter::PuntsLost, Counter::StreamTakenIn]
+                .map(|c| self.count(c))
+                .iter()
+                .sum::<u64>();
         assert_eq!(self.count(Counter::RxPackets), gone + drops + waiting, "drops: {:?}", self.drops());
     }
 
@@ -403,6 +404,8 @@ impl<R: Records> Gateway<R> {
         assert_eq!(self.shared.table.live(), 0, "table slots");
         assert_eq!(self.shared.expectations.published(), 0);
         assert_eq!(self.inspected(), 0, "ALG states");
+        let chunks: usize = self.workers.iter().map(|w| w.local().inspected().1).sum();
+        assert_eq!(chunks, 0, "chunks of streams");
         assert_eq!(self.ports_held(), (0, 0), "bindings and resting ports");
         assert_eq!(self.ports_in_use(), 0, "ports");
         assert_eq!(self.shared.sessions_in_use(), 0);

@@ -103,7 +103,7 @@ fn error<B: PacketBuf>(
 }
 
 /// An IPv4 header of our own: no options, DF, identification 0 (RFC 6864 §4: an atomic datagram).
-pub(super) fn header(source: u32, destination: u32, protocol: Protocol, len: u16, tos: u8) -> [u8; IPV4_LEN] {
+pub(crate) fn header(source: u32, destination: u32, protocol: Protocol, len: u16, tos: u8) -> [u8; IPV4_LEN] {
     let mut h = [0; IPV4_LEN];
     let [l0, l1] = len.to_be_bytes();
     let [s0, s1, s2, s3] = source.to_be_bytes();

@@ -15,7 +15,6 @@ use crate::policy::{Action, Decision, Destination, Mode, NatAddress, Query, Sour
 use crate::port::Port;
 use crate::session::Init;
 use crate::stage::{Context, Fate, Hit, Item, lookup, route};
-use crate::stream::Engine;
 use crate::table::{Direction, Entry, Hash, Placed, Unique};
 use crate::view::State;
 use crate::worker::Local;
@@ -281,7 +280,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let inspected =
             want.inspect && init.forward.protocol == Protocol::Tcp && cx.policy.alg_for(init.application);
         if inspected && let Some(bound) = Bound::for_application(init.application) {
-            init.alg_slot = Some(self.algs.alloc(Engine::new(bound)).ok_or(DropReason::AlgTableFull)?);
+            init.alg_slot = Some(self.algs.alloc(bound).ok_or(DropReason::AlgTableFull)?);
         }
         Ok(())
     }

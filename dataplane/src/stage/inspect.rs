@@ -1,56 +1,103 @@
 //! Inspect: the ALG of a session reads its streams.
 //!
-//! The one place where what an ALG answers is applied to a stream: edits, lengths, checksums, sequence shifts, refusals.
-//! [`super::pinhole`] opens what it asks for. Sessions without an ALG pay one bit test.
+//! Between a packet and the stream engine: it hands the segment in, shows the ALG what is unread, has [`super::pinhole`] open
+//! what the ALG asks for, and lets [`super::emit`] make packets of what the engine lets go. Sessions without an ALG pay
+//! one bit test.
 
 use crate::buf::{BufPool, PacketBuf};
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
-use crate::event::Event;
-use crate::key::{Protocol, WorkerId};
-use crate::packet::{checksum, flag, reset, rewrite as fields};
+use crate::event::{Event, Ref};
+use crate::key::WorkerId;
+use crate::packet::{reset, rewrite as fields};
 use crate::port::Port;
 use crate::stage::publish::{Publisher, endpoints, release, side};
-use crate::stage::{Context, Fate, Hit, Item, NextHop, rewrite, route};
-use crate::stream::engine::Payload;
-use crate::stream::{Engine, Outcome, Segment};
+use crate::stage::{Context, Fate, Hit, Item, NextHop, emit, rewrite, route, track};
+use crate::stream::chunk::Pool;
+use crate::stream::segment::{Arrival, Departures, Limits, MAX_UNREAD, Overflow, Refusal, Tally};
+use crate::stream::{Path, Stream};
 use crate::table::Direction;
 use crate::view::{CloseReason, State};
 use crate::worker::Local;
-use alg::{Answer, Denial, Profile, Tables};
+use alg::{Answer, Bound, Denial, Profile, Side, StreamAlg, Tables, Verdict};
 
-/// The slab of ALG states of one worker.
+/// One inspected session.
+pub(crate) struct Inspected {
+    stream: Stream,
+    alg: Bound,
+    /// Which session, once it has one.
+    session: Option<Ref>,
+}
+
+/// The inspected sessions of one worker, and the memory of their streams. Nothing grows later.
 pub(crate) struct Algs {
-    engines: Box<[Option<Engine>]>,
+    slots: Box<[Option<Inspected>]>,
     free: Vec<u32>,
+    chunks: Pool,
+    /// Sessions that time may change, a bit each.
+    waiting: Box<[u64]>,
 }
 
 impl Algs {
-    /// Room for `capacity` inspected sessions. Nothing grows later.
-    pub(crate) fn new(capacity: u32) -> Self {
-        Self { engines: (0..capacity).map(|_| None).collect(), free: (0..capacity).rev().collect() }
+    /// Room for `capacity` inspected sessions, and so many chunks.
+    pub(crate) fn new(capacity: u32, chunks: u32) -> Self {
+        Self {
+            slots: (0..capacity).map(|_| None).collect(),
+            free: (0..capacity).rev().collect(),
+            chunks: Pool::new(chunks),
+            waiting: (0..capacity.div_ceil(64)).map(|_| 0).collect(),
+        }
     }
 
-    pub(crate) fn alloc(&mut self, engine: Engine) -> Option<u32> {
+    pub(crate) fn alloc(&mut self, alg: Bound) -> Option<u32> {
         let slot = self.free.pop()?;
-        *self.engines.get_mut(slot as usize)? = Some(engine);
+        *self.slots.get_mut(slot as usize)? = Some(Inspected { stream: Stream::new(), alg, session: None });
         Some(slot)
     }
 
     pub(crate) fn free(&mut self, slot: u32) {
-        if let Some(engine @ Some(_)) = self.engines.get_mut(slot as usize) {
-            *engine = None;
+        if let Some(place) = self.slots.get_mut(slot as usize)
+            && let Some(mut inspected) = place.take()
+        {
+            inspected.stream.clear(&mut self.chunks);
             self.free.push(slot);
+            self.set_waiting(slot, false);
         }
     }
 
-    fn get_mut(&mut self, slot: u32) -> Option<&mut Engine> {
-        self.engines.get_mut(slot as usize)?.as_mut()
+    fn get(&self, slot: u32) -> Option<&Inspected> {
+        self.slots.get(slot as usize)?.as_ref()
     }
 
-    /// How many are in use.
-    pub(crate) fn used(&self) -> usize {
-        self.engines.len() - self.free.len()
+    fn get_mut(&mut self, slot: u32) -> Option<(&mut Inspected, &mut Pool)> {
+        Some((self.slots.get_mut(slot as usize)?.as_mut()?, &mut self.chunks))
+    }
+
+    fn set_waiting(&mut self, slot: u32, waits: bool) {
+        if let Some(word) = self.waiting.get_mut(slot as usize / 64) {
+            let bit = 1 << (slot % 64);
+            if waits { *word |= bit } else { *word &= !bit }
+        }
+    }
+
+    /// Notes whether time may change this session.
+    fn note_waiting(&mut self, slot: u32) {
+        let waits = self.get(slot).is_some_and(|i| i.stream.waits());
+        self.set_waiting(slot, waits);
+    }
+
+    /// The first session at or behind `from` that waits.
+    fn next_waiting(&self, from: u32) -> Option<u32> {
+        let first = from as usize / 64;
+        let words = self.waiting.iter().enumerate().skip(first);
+        let mut masked = words.map(|(i, w)| (i, if i == first { w & (u64::MAX << (from % 64)) } else { *w }));
+        let (index, word) = masked.find(|(_, w)| *w != 0)?;
+        u32::try_from(index * 64).ok()?.checked_add(word.trailing_zeros())
+    }
+
+    /// How many are in use, and how many chunks.
+    pub(crate) fn used(&self) -> (usize, usize) {
+        (self.slots.len() - self.free.len(), self.chunks.capacity() - self.chunks.left())
     }
 }
 
@@ -60,16 +107,29 @@ const fn opening(state: State) -> bool {
 }
 
 /// What an inspection needs and the path does not: kept with the worker, so that nothing big lies on the stack.
-#[derive(Default)]
 pub(crate) struct Scratch {
     pub(crate) answer: Answer,
-    payload: Payload,
+    unread: Box<[u8]>,
+    /// None while it is in use.
+    departures: Option<Box<Departures>>,
     profile: Profile,
     tables: Tables,
 }
 
-/// The edited message fits neither the buffer nor the MTU.
-const NO_ROOM: (Denial, DropReason) = (Denial::NoResources, DropReason::AlgNoRoom);
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            answer: Answer::default(),
+            unread: (0..MAX_UNREAD).map(|_| 0).collect(),
+            departures: Some(Box::default()),
+            profile: Profile::default(),
+            tables: Tables::default(),
+        }
+    }
+}
+
+/// Most sessions that one call of [`Local::time_streams`] looks at. The next call goes on from there.
+const SESSIONS_A_CALL: usize = 64;
 
 /// Checks a packet of an inspected session before anything believes it: a checksum that is made anew would launder
 /// corruption.
@@ -77,107 +137,260 @@ pub(crate) fn verify<B: PacketBuf>(item: &Item<B>) -> Result<(), DropReason> {
     if item.parsed.l4_checksum_is_valid(item.buf.bytes()) { Ok(()) } else { Err(DropReason::TcpChecksum) }
 }
 
-impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
-    /// The acknowledgement number of an inspected session's packet in its addressee's own space. Before tracking.
-    pub(crate) fn translate_ack_of(&mut self, hit: &Hit<'_>, item: &mut Item<P::Buf>) -> u32 {
-        let (parsed, from) = (item.parsed, side(hit.direction));
-        let engine = hit.session.alg_slot().and_then(|slot| self.algs.get_mut(slot));
-        let Some(engine) = engine else { return parsed.ack };
-        if !parsed.has(flag::ACK) {
-            return parsed.ack;
+impl From<Refusal> for DropReason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Acknowledgement => Self::StreamAckInvalid,
+            Refusal::Timestamp => Self::StreamTimestampOld,
+            Refusal::Reset => Self::StreamResetInexact,
+            Refusal::Unplaced => Self::StreamUnplaced,
         }
-        engine.acknowledge(from, parsed.ack)
     }
+}
 
+/// How much of the way is open to each end.
+fn path(cx: &Context<'_>, hit: &Hit<'_>) -> Path {
+    let room = |direction| {
+        let hop = route::of_session(cx, &Hit { direction, ..*hit }).ok();
+        let interface = hop.and_then(|hop| cx.fib.interface(hop.interface));
+        interface.map_or(0, |i| i.mtu.saturating_sub(emit::HEADERS))
+    };
+    // What travels forward reaches the responder.
+    Path { room: [room(Direction::Reverse), room(Direction::Forward)] }
+}
+
+const fn direction(from: Side) -> Direction {
+    match from {
+        Side::Initiator => Direction::Forward,
+        Side::Responder => Direction::Reverse,
+    }
+}
+
+impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// A sequence number that left the gateway toward the session's end `to`, as the other end wrote it. None if the
     /// session's streams were never edited.
-    pub(crate) fn original_seq(&mut self, hit: &Hit<'_>, to: Direction, seq: u32) -> Option<u32> {
-        let engine = hit.session.alg_slot().and_then(|slot| self.algs.get_mut(slot))?;
-        // It moves as the acknowledgements of that end do: both count the stream as it left.
-        engine.moves_acks_of(side(to)).then(|| engine.translate_ack(side(to), seq))
+    pub(crate) fn original_seq(&self, hit: &Hit<'_>, to: Direction, seq: u32) -> Option<u32> {
+        self.algs.get(hit.session.alg_slot()?)?.stream.original_seq(side(to), seq)
     }
 
-    /// Feeds a packet to the session's ALG and applies what it answers. `ack` is what [`Self::translate_ack_of`] said.
+    /// Takes a packet of an inspected session into its streams. None: the packet goes on, changed; what else leaves is made
+    /// and waits for [`Self::send_made`].
+    ///
+    /// Numbers are compared in their sender's own space, before anything is believed; `item.parsed.tcp_flags` says
+    /// afterwards what leaves, for the state of the session.
     pub(crate) fn inspect(
         &mut self,
         cx: &Context<'_>,
         hit: &Hit<'_>,
         hop: &NextHop,
         item: &mut Item<P::Buf>,
-        ack: u32,
     ) -> Result<Option<Fate>, DropReason> {
+        let limits = cx.policy.streams;
         let from = side(hit.direction);
         let slot = hit.session.alg_slot().ok_or(DropReason::AlgTableFull)?;
-        let engine = self.algs.get_mut(slot).ok_or(DropReason::AlgTableFull)?;
         let parsed = item.parsed;
+        let (inspected, chunks) = self.algs.get_mut(slot).ok_or(DropReason::AlgTableFull)?;
+        inspected.session = Some(hit.id);
+        let segment = emit::segment(from, &parsed, item.buf.bytes());
+        let mut tally = Tally::default();
         // Only what tracking let through begins a stream, and only while the connection opens: a forged SYN moves none.
-        if parsed.has(flag::SYN) && opening(hit.session.state()) {
-            engine.syn(from, parsed.seq);
+        let begins = opening(hit.session.state());
+        let event = inspected.stream.arrive(chunks, &limits, cx.now.0, begins, &segment, &mut tally);
+        if event.arrival() == Arrival::Taken
+            && let Err(denial) = self.read(cx, hit, slot, from, &limits)
+        {
+            return self.refuse(cx, hit, hop, item, denial).map(Some);
         }
-        let mut publisher = Publisher::new(cx, hit, &mut self.bindings, &mut self.rng);
-        let segment = Segment {
-            from,
-            seq: parsed.seq,
-            syn: parsed.has(flag::SYN),
-            fin: parsed.has(flag::FIN),
-            payload: item.buf.bytes().get(parsed.payload_range()).unwrap_or(&[]),
-        };
-        let Scratch { answer, payload, profile, tables } = &mut *self.scratch;
-        let mut call = alg::Context { flow: &endpoints(cx, hit), profile, gateway: &mut publisher, tables };
-        let outcome = engine.read(&mut call, &segment, answer, payload);
-        let mut reserved = publisher.reserved;
-        let seq = match outcome {
-            Outcome::Pass { seq } => seq,
-            Outcome::Replace { seq } => {
-                let mtu = cx.fib.interface(hop.interface).map_or(0, |i| i.mtu);
-                if !replace(&mut item.buf, &mut item.parsed, payload, mtu) {
-                    release(&cx.shared.registry, &mut self.bindings, &mut reserved);
-                    return self.refuse(cx, hit, hop, item, ack, NO_ROOM).map(Some);
-                }
-                seq
-            }
-            other => {
-                release(&cx.shared.registry, &mut self.bindings, &mut reserved);
-                return match other {
-                    Outcome::OutOfOrder => Err(DropReason::AlgOutOfOrder),
-                    Outcome::EditsFull => Err(DropReason::AlgEditsFull),
-                    Outcome::Deny(denial) => {
-                        self.refuse(cx, hit, hop, item, ack, (denial, DropReason::AlgDenied)).map(Some)
-                    }
-                    _ => self.refuse(cx, hit, hop, item, ack, NO_ROOM).map(Some),
-                };
-            }
-        };
-        if self.open_pinholes(cx, hit, reserved).is_err() {
-            let denial = (Denial::NoResources, DropReason::AlgDenied);
-            return self.refuse(cx, hit, hop, item, ack, denial).map(Some);
+        let way = path(cx, hit);
+        let mut departures = self.scratch.departures.take().ok_or(DropReason::AlgNoRoom)?;
+        let segment = emit::segment(from, &parsed, item.buf.bytes());
+        if let Some((inspected, _)) = self.algs.get_mut(slot) {
+            inspected.stream.depart(&limits, &way, &event, &segment, &mut departures, &mut tally);
         }
-        self.report(cx, hit);
+        self.algs.note_waiting(slot);
+        self.count_tally(cx, &tally);
+        self.make(cx, hit, slot, &departures);
+        let onward = departures.onward.take();
+        self.scratch.departures = Some(departures);
+        if let Arrival::Refused(refusal) = event.arrival() {
+            return Err(refusal.into());
+        }
+        let Some(onward) = onward else {
+            // It lives on in the stream: a session whose bytes are held is not idle.
+            hit.session.touch(hit.direction, u32::from(parsed.ip_len), cx.now);
+            return Ok(Some(Fate::TakenIn));
+        };
+        let inspected = self.algs.get(slot).ok_or(DropReason::AlgTableFull)?;
+        if emit::alter(&mut item.buf, &mut item.parsed, &inspected.stream, &self.algs.chunks, from, &onward) {
+            Ok(None)
+        } else {
+            Err(DropReason::AlgNoRoom)
+        }
+    }
 
-        if let Some(engine) = self.algs.get_mut(slot)
-            && engine.moves_acks_of(from)
-        {
-            let _ = fields::map_sack(item.buf.bytes_mut(), &item.parsed, |left, right| {
-                Some((engine.translate_ack(from, left), engine.translate_ack(from, right)))
-            });
-        }
-        if (seq, ack) != (parsed.seq, parsed.ack)
-            && !fields::set_seq_ack(item.buf.bytes_mut(), &item.parsed, seq, ack)
-        {
-            return Err(DropReason::TcpTruncated);
-        }
-        if matches!(outcome, Outcome::Replace { .. }) {
-            let segment = item.parsed.segment();
-            let filled = item
-                .buf
-                .bytes_mut()
-                .get_mut(segment)
-                .is_some_and(|s| checksum::l4_fill(parsed.src, parsed.dst, Protocol::Tcp, s));
-            if !filled {
-                return Err(DropReason::TcpTruncated);
+    /// Shows the ALG what is unread of one stream, and does what it answers.
+    fn read(
+        &mut self,
+        cx: &Context<'_>,
+        hit: &Hit<'_>,
+        slot: u32,
+        from: Side,
+        limits: &Limits,
+    ) -> Result<(), Denial> {
+        // Each turn understands a byte or more, or is the last.
+        loop {
+            let Self { algs, scratch, bindings, rng, .. } = &mut *self;
+            let (inspected, chunks) = algs.get_mut(slot).ok_or(Denial::NoResources)?;
+            let Scratch { answer, unread, profile, tables, .. } = &mut **scratch;
+            let (offset, len) = inspected.stream.copy_unread(chunks, from, unread);
+            let bytes = unread.get(..len).unwrap_or_default();
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            if inspected.stream.is_blind() {
+                let decided = inspected.stream.decide(chunks, from, bytes, core::iter::empty());
+                return if decided { Ok(()) } else { Err(Denial::NoResources) };
+            }
+            answer.clear();
+            let mut publisher = Publisher::new(cx, hit, bindings, rng);
+            let flow = endpoints(cx, hit);
+            let mut call = alg::Context { flow: &flow, profile, gateway: &mut publisher, tables };
+            let verdict = inspected.alg.inspect(&mut call, from, offset, bytes, answer);
+            let mut reserved = publisher.reserved;
+            let (understood, again) = match verdict {
+                Verdict::Pass => (len, false),
+                Verdict::Blind(_) => {
+                    inspected.stream.set_blind();
+                    (len, false)
+                }
+                Verdict::Hold { understood } => (understood, false),
+                Verdict::More { understood } => (understood, understood > 0),
+                Verdict::Refuse(denial) | Verdict::Deny(denial) => {
+                    release(&cx.shared.registry, bindings, &mut reserved);
+                    return Err(denial);
+                }
+            };
+            if self.open_pinholes(cx, hit, reserved).is_err() {
+                return Err(Denial::NoResources);
+            }
+            let Self { algs, scratch, .. } = &mut *self;
+            let Scratch { answer, unread, .. } = &mut **scratch;
+            let (inspected, chunks) = algs.get_mut(slot).ok_or(Denial::NoResources)?;
+            let edits = answer.edits.iter().map(|e| (e.start, e.len, e.with.as_slice()));
+            let bytes = unread.get(..understood).ok_or(Denial::NoResources)?;
+            let decided = inspected.stream.decide(chunks, from, bytes, edits)
+                && inspected.stream.insert(chunks, from.other(), &answer.reply);
+            if !decided {
+                return Err(Denial::NoResources);
+            }
+            self.report(cx, hit);
+            if !again {
+                return self.bound(cx, slot, from, limits);
             }
         }
-        Ok(None)
+    }
+
+    /// What is left unread is an unfinished message. Nothing finishes it behind a FIN; and it must not be too long.
+    fn bound(&mut self, cx: &Context<'_>, slot: u32, from: Side, limits: &Limits) -> Result<(), Denial> {
+        let Some(inspected) = self.algs.get(slot) else { return Ok(()) };
+        let unread = inspected.stream.unread(from);
+        let too_long = unread >= limits.message as usize;
+        match limits.overflow {
+            Overflow::Reset if too_long => Err(Denial::TooLong),
+            Overflow::Pass if too_long => self.let_go(cx, slot, from),
+            _ if unread > 0 && inspected.stream.is_ended(from) => self.let_go(cx, slot, from),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets an unfinished message go as it is.
+    fn let_go(&mut self, cx: &Context<'_>, slot: u32, from: Side) -> Result<(), Denial> {
+        let Self { algs, scratch, .. } = &mut *self;
+        let Some((inspected, chunks)) = algs.get_mut(slot) else { return Ok(()) };
+        let (_, len) = inspected.stream.copy_unread(chunks, from, &mut scratch.unread);
+        let bytes = scratch.unread.get(..len).unwrap_or_default();
+        if !inspected.alg.give_up(from, bytes) {
+            inspected.stream.set_blind();
+        }
+        let decided = inspected.stream.decide(chunks, from, bytes, core::iter::empty());
+        self.count(cx, Counter::StreamReleased, 1);
+        if decided { Ok(()) } else { Err(Denial::NoResources) }
+    }
+
+    /// Time has passed: lets go what was held long enough, and repeats what only the engine can repeat.
+    pub(crate) fn time_streams(&mut self, cx: &Context<'_>) {
+        let limits = cx.policy.streams;
+        let mut slot = self.stream_cursor;
+        for _ in 0..SESSIONS_A_CALL {
+            let Some(next) = self.algs.next_waiting(slot) else {
+                self.stream_cursor = 0;
+                return;
+            };
+            slot = next.saturating_add(1);
+            self.time_stream(cx, next, &limits);
+        }
+        self.stream_cursor = slot;
+    }
+
+    fn time_stream(&mut self, cx: &Context<'_>, slot: u32, limits: &Limits) {
+        let Some(id) = self.algs.get(slot).and_then(|i| i.session) else { return };
+        let Some(session) = cx.shared.arena.resolve_open(id) else { return };
+        let hit = Hit { session, id, direction: Direction::Forward };
+        for from in [Side::Initiator, Side::Responder] {
+            let late = self.algs.get(slot).is_some_and(|i| i.stream.held_too_long(limits, cx.now.0, from));
+            if late && self.let_go(cx, slot, from).is_err() {
+                // The slab is full: another time.
+                return;
+            }
+        }
+        let way = path(cx, &hit);
+        let mut tally = Tally::default();
+        let Some(mut departures) = self.scratch.departures.take() else { return };
+        if let Some((inspected, _)) = self.algs.get_mut(slot) {
+            inspected.stream.depart_late(limits, &way, cx.now.0, &mut departures, &mut tally);
+        }
+        self.algs.note_waiting(slot);
+        self.count_tally(cx, &tally);
+        self.make(cx, &hit, slot, &departures);
+        self.scratch.departures = Some(departures);
+        self.send_made(cx);
+    }
+
+    /// Makes packets of what the engine lets go beside the packet that came.
+    fn make(&mut self, cx: &Context<'_>, hit: &Hit<'_>, slot: u32, departures: &Departures) {
+        for emission in &departures.made {
+            let direction = direction(emission.to.other());
+            let hit = Hit { direction, ..*hit };
+            let Ok(hop) = route::of_session(cx, &hit) else {
+                self.count(cx, Counter::StreamUnsent, 1);
+                continue;
+            };
+            let Some(mut buf) = self.buffer(cx) else { return };
+            let Some(inspected) = self.algs.get(slot) else { return };
+            if !emit::build(&mut buf, &hit, &inspected.stream, &self.algs.chunks, emission) {
+                self.count(cx, Counter::StreamUnsent, 1);
+                continue;
+            }
+            if let Some(next) = track::tcp_next(hit.session.state(), direction, emission.flags) {
+                track::settle(cx, &hit, next);
+            }
+            self.count(cx, Counter::StreamMade, 1);
+            let _ = self.made.try_push((hop, buf));
+        }
+    }
+
+    fn count_tally(&self, cx: &Context<'_>, tally: &Tally) {
+        for (counter, n) in [
+            (Counter::StreamOutOfOrder, tally.out_of_order),
+            (Counter::StreamNoRoom, tally.no_room),
+            (Counter::StreamRepeated, tally.repeated),
+            (Counter::StreamOwnAcks, tally.own_acks),
+            (Counter::StreamConflicts, tally.conflicts),
+        ] {
+            if n > 0 {
+                self.count(cx, counter, u64::from(n));
+            }
+        }
     }
 
     /// Refuses the flow: resets both ends, closes the session for all but its record.
@@ -187,9 +400,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         hit: &Hit<'_>,
         hop: &NextHop,
         item: &mut Item<P::Buf>,
-        ack: u32,
-        (denial, dropped): (Denial, DropReason),
+        denial: Denial,
     ) -> Result<Fate, DropReason> {
+        let dropped = DropReason::AlgDenied;
         hit.session.set_state(State::TcpReset);
         hit.session.set_close_reason(CloseReason::AlgDenied);
         cx.shared.arena.mark(hit.id.index);
@@ -205,8 +418,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             self.transmit(cx, item.ingress, reply);
         }
         // To the addressee, in the spaces that it knows.
-        let engine = hit.session.alg_slot().and_then(|slot| self.algs.get_mut(slot));
-        let seq = engine.map_or(item.parsed.seq, |e| e.translate_seq(side(hit.direction), item.parsed.seq));
+        let slot = hit.session.alg_slot().ok_or(dropped)?;
+        let (inspected, chunks) = self.algs.get_mut(slot).ok_or(dropped)?;
+        let (seq, ack) = inspected.stream.reset_from(side(hit.direction));
+        inspected.stream.clear(chunks);
+        self.algs.set_waiting(slot, false);
         let built = fields::set_seq_ack(item.buf.bytes_mut(), &item.parsed, seq, ack)
             && rewrite::rewrite(hit, item).is_ok()
             && reset::reset_forward(&mut item.buf, &item.parsed);
@@ -220,39 +436,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     }
 }
 
-/// Puts a new payload into a packet: room, bytes, lengths, the IP header's checksum. TCP's is the caller's.
-fn replace<B: PacketBuf>(buf: &mut B, parsed: &mut crate::packet::Parsed, payload: &[u8], mtu: u16) -> bool {
-    let old = usize::from(parsed.payload_len);
-    let header = usize::from(parsed.ip_len).saturating_sub(old);
-    let Some(ip_len) = u16::try_from(header + payload.len()).ok().filter(|len| *len <= mtu) else {
-        return false;
-    };
-    let resized = match payload.len().checked_sub(old) {
-        Some(more) => buf.append(more),
-        None => buf.trim_back(old - payload.len()),
-    };
-    if !resized {
-        return false;
-    }
-    let Ok(payload_len) = u16::try_from(payload.len()) else { return false };
-    parsed.payload_len = payload_len;
-    parsed.ip_len = ip_len;
-    let (l3, l4) = (usize::from(parsed.l3), usize::from(parsed.l4));
-    let range = parsed.payload_range();
-    let frame = buf.bytes_mut();
-    let Some(place) = frame.get_mut(range) else { return false };
-    place.copy_from_slice(payload);
-    let Some(header) = frame.get_mut(l3..l4) else { return false };
-    let Some(length) = header.get_mut(2..4) else { return false };
-    length.copy_from_slice(&ip_len.to_be_bytes());
-    checksum::ipv4_fill(header)
-}
-
-/// The ALG state that a session holds, for tests: whether the worker's slab is empty again.
+/// The ALG state that a session holds, for tests: whether the worker's slabs are empty again.
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
-    /// Inspected sessions of this worker.
+    /// Inspected sessions of this worker, and chunks of their streams.
     #[must_use]
-    pub fn inspected(&self) -> usize {
+    pub fn inspected(&self) -> (usize, usize) {
         self.algs.used()
     }
 

@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod answer;
 pub mod child;
+pub mod emit;
 pub mod filter;
 pub mod forward;
 pub mod inspect;
@@ -127,6 +128,8 @@ pub enum Fate {
     },
     /// To the worker that owns the flow.
     HandOff(WorkerId),
+    /// The stream engine has taken it in: its bytes wait, or were there already.
+    TakenIn,
     /// It became our answer and goes back where it came from.
     Answer,
     /// It is dropped.

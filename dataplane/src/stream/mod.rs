@@ -1,14 +1,19 @@
 //! The stream engine: between the segments of an inspected TCP flow and the ALG that reads its two byte streams.
 //!
-//! - [`shift`]: the edits of one direction, and how sequence numbers move across them.
-//! - [`engine`]: what is fed to the ALG, and what becomes of each segment.
+//! Whatever the segmentation, the receiver's stream is the sender's with the edits applied. What an edit or a verdict may
+//! still change is held and acknowledged to its sender; what was decided is kept until its receiver has acknowledged it,
+//! and repeated from that copy.
 //!
-//! Today's engine feeds in order and holds nothing: what comes ahead of its turn is dropped for the sender to repeat,
-//! and a message that must be edited but ends in the next segment refuses the flow. What it does translate is exact:
-//! any number of edits in both directions, retransmissions with other boundaries included.
+//! - [`chunk`]: the memory, one slab a worker.
+//! - [`edits`]: how numbers move across edits.
+//! - `half`: one direction: what came, what is decided, what its receiver has.
+//! - [`segment`]: what goes in and comes out.
+//! - [`machine`]: what becomes of each segment.
 
-pub mod engine;
-pub mod shift;
+pub mod chunk;
+pub mod edits;
+mod half;
+pub mod machine;
+pub mod segment;
 
-pub use engine::{Engine, Outcome, Segment};
-pub use shift::Shift;
+pub use machine::{Event, Path, Stream};

@@ -1,4 +1,4 @@
-//! The tables that stand once: `[gateway]`, `[dataplane]`, `[limits]`, `[timeouts]`, `[log]`, `[control]`.
+//! The tables that stand once: `[gateway]`, `[dataplane]`, `[limits]`, `[streams]`, `[timeouts]`, `[log]`, `[control]`.
 
 use crate::config::model::{Audit, Control, Dataplane, Gateway, Idle, Limits, Log};
 use crate::config::reader::{Reader, Schema, Table};
@@ -6,6 +6,7 @@ use crate::config::values;
 use core::ops::RangeInclusive;
 use dataplane::expect::ExpectationLimits;
 use dataplane::policy::{OnCommit, Timeouts};
+use dataplane::stream::segment::{Limits as Streams, Overflow};
 use tracing::Level;
 
 static GATEWAY: Schema = Schema { table: "[gateway]", keys: &["name", "on_commit"], later: &[] };
@@ -143,6 +144,27 @@ fn expectation_limits<'t>(
         per_host: limit("expectations_per_host", d.per_host),
         per_alg: limit("expectations_per_alg", d.per_alg),
         per_second: limit("expectations_per_second", d.per_second),
+    }
+}
+
+static STREAMS: Schema =
+    Schema { table: "[streams]", keys: &["hold", "message_bytes", "flow_bytes", "overflow"], later: &[] };
+
+/// A direction of a stream keeps so much: two segments, up to what an ALG can be shown at once.
+const FLOW_BYTES: RangeInclusive<u32> = 4_096..=65_536;
+
+pub(super) fn streams<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Streams {
+    let d = Streams::default();
+    let Some(table) = reader.section(top, "streams", &STREAMS) else { return d };
+    let bytes = reader.integer(&table, "flow_bytes", FLOW_BYTES).unwrap_or(d.bytes);
+    let overflow = reader.string(&table, "overflow", "one of reset, pass");
+    let words = [("reset", Overflow::Reset), ("pass", Overflow::Pass)];
+    Streams {
+        hold_ms: reader.milliseconds(&table, "hold", 100..=60_000).unwrap_or(d.hold_ms),
+        message: reader.integer(&table, "message_bytes", 512..=bytes).unwrap_or(d.message.min(bytes)),
+        bytes,
+        overflow: overflow.and_then(|t| reader.word(&t, "overflow", &words, &[])).unwrap_or(d.overflow),
+        ..d
     }
 }
 

@@ -1,0 +1,397 @@
+//! FTP through the whole gateway, cut, reordered and repeated: the streams that arrive are those of whole messages.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod scenario;
+
+use alg::Side;
+use dataplane::counters::Counter;
+use dataplane::drop_reason::DropReason;
+use dataplane::packet::flag::{ACK, CWR, ECE, FIN, PSH, SYN};
+use dataplane::view::State;
+use scenario::*;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+const FTP_ONLY: &str = r#"
+[[rule]]
+name = "ftp only"
+from = "trust"
+to = "untrust"
+service = "ftp"
+action = "allow"
+log = true
+"#;
+
+fn text() -> String {
+    [SMALL, SHORT, LINKS, NAT, FTP_ONLY].concat()
+}
+
+fn six(addr: Ipv4Addr, port: u16) -> String {
+    let [a, b, c, d] = addr.octets();
+    format!("{a},{b},{c},{d},{},{}", port >> 8, port & 255)
+}
+
+/// What an end has got of the other's stream, put in order by sequence number.
+struct Ear {
+    /// The number of its first byte.
+    first: u32,
+    bytes: BTreeMap<u32, u8>,
+    fin: Option<u32>,
+}
+
+impl Ear {
+    fn new(first: u32) -> Self {
+        Self { first, bytes: BTreeMap::new(), fin: None }
+    }
+
+    fn hear(&mut self, seen: &Seen) {
+        let at = seen.tcp().seq.wrapping_sub(self.first);
+        for (i, byte) in (0..).zip(&seen.payload) {
+            let before = self.bytes.insert(at.wrapping_add(i), *byte);
+            assert!(before.is_none_or(|b| b == *byte), "two bytes for one number");
+        }
+        if seen.tcp().flags & FIN != 0 {
+            self.fin = Some(at.wrapping_add(seen.payload.len() as u32));
+        }
+    }
+
+    /// How much has arrived in order.
+    fn next(&self) -> u32 {
+        (0..).zip(self.bytes.keys()).take_while(|(want, at)| want == *at).count() as u32
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.bytes.values().take(self.next() as usize).copied().collect()).unwrap()
+    }
+}
+
+/// An end that speaks to the gateway in pieces of its own choice, and acknowledges at once what it has.
+struct Talk {
+    gw: Gateway,
+    pair: Pair,
+    /// First numbers of both streams, as their senders count.
+    firsts: [u32; 2],
+    ears: [Ear; 2],
+}
+
+const fn at(side: Side) -> usize {
+    match side {
+        Side::Initiator => 0,
+        Side::Responder => 1,
+    }
+}
+
+impl Talk {
+    fn new(mode: Mode) -> Self {
+        let mut gw = Gateway::new(mode, &text());
+        let pair = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
+        let firsts = [pair.initiator.seq, pair.responder.seq];
+        let ears = [Ear::new(pair.initiator.ack), Ear::new(pair.responder.ack)];
+        Self { gw, pair, firsts, ears }
+    }
+
+    /// The end sends a piece of what it says. What leaves is heard, and acknowledged.
+    fn send(&mut self, side: Side, offset: usize, bytes: &[u8], flags: u8) {
+        self.frame(side, offset, bytes, flags);
+        for _ in 0..8 {
+            if !self.settle() {
+                return;
+            }
+        }
+        panic!("the ends do not come to rest");
+    }
+
+    fn frame(&mut self, side: Side, offset: usize, bytes: &[u8], flags: u8) {
+        let me = self.pair.end_mut(side);
+        me.seq = self.firsts[at(side)].wrapping_add(offset as u32);
+        let ear = &self.ears[at(side)];
+        let fin = ear.fin == Some(ear.next());
+        me.ack = ear.first.wrapping_add(ear.next() + u32::from(fin));
+        let frame = self.pair.frame(side, flags, bytes);
+        self.gw.inject(self.pair.end(side).host.interface, &frame);
+        self.gw.run();
+    }
+
+    /// Hears what has left. Answers whether there was anything to acknowledge.
+    fn settle(&mut self) -> bool {
+        let mut news = false;
+        for side in [Side::Initiator, Side::Responder] {
+            let mut mine = false;
+            while let Some(seen) = self.gw.recv(self.pair.end(side).host.interface) {
+                mine |= !seen.payload.is_empty() || seen.tcp().flags & FIN != 0;
+                self.ears[at(side)].hear(&seen);
+            }
+            if mine {
+                let said = self.pair.end(side).seq.wrapping_sub(self.firsts[at(side)]);
+                self.frame(side, said as usize, b"", ACK);
+                news = true;
+            }
+        }
+        news
+    }
+}
+
+const CLIENT_SAYS: &str = "USER anonymous\r\nPASS p\r\nPWD\r\nPORT 10,1,0,2,195,81\r\nNLST\r\nEPRT |1|10.1.0.2|50001|\r\nEPSV\r\nQUIT\r\n";
+const SERVER_SAYS: &str =
+    "220-hello\r\n227 no reply\r\n220 ready\r\n331 more\r\n230 in\r\n200 done\r\n150 here\r\n226 ok\r\n";
+
+fn wanted(gw: &Gateway) -> String {
+    let port = gw.expectations()[0].published.port;
+    let named = six(GW_OUTSIDE, port);
+    CLIENT_SAYS
+        .replace("10,1,0,2,195,81", &named)
+        .replace("|10.1.0.2|50001|", &format!("|{GW_OUTSIDE}|{port}|"))
+}
+
+#[test]
+fn one_byte_at_a_time() {
+    each_mode(|mode| {
+        let mut talk = Talk::new(mode);
+        let most = CLIENT_SAYS.len().max(SERVER_SAYS.len());
+        for i in 0..most {
+            for (side, says) in [(Side::Responder, SERVER_SAYS), (Side::Initiator, CLIENT_SAYS)] {
+                if let Some(byte) = says.as_bytes().get(i..=i) {
+                    talk.send(side, i, byte, PSH | ACK);
+                }
+            }
+        }
+        assert_eq!(talk.ears[1].text(), wanted(&talk.gw));
+        assert_eq!(talk.ears[0].text(), SERVER_SAYS);
+        // Both ends know that all they said has arrived.
+        assert_eq!(talk.gw.drops().len(), 0);
+        assert!(talk.gw.count(Counter::StreamOwnAcks) > 0);
+        talk.gw.assert_balance(0);
+        talk.gw.drain_all();
+    });
+}
+
+#[test]
+fn backwards_and_everything_twice() {
+    each_mode(|mode| {
+        for size in [7, 13, 31] {
+            let mut talk = Talk::new(mode);
+            for (side, says) in [(Side::Responder, SERVER_SAYS), (Side::Initiator, CLIENT_SAYS)] {
+                let pieces: Vec<_> = says.as_bytes().chunks(size).enumerate().collect();
+                // Groups that the engine can keep behind a gap, each from its end to its beginning.
+                for group in pieces.chunks(6) {
+                    for (i, piece) in group.iter().rev() {
+                        talk.send(side, i * size, piece, PSH | ACK);
+                        talk.send(side, i * size, piece, PSH | ACK);
+                    }
+                }
+            }
+            assert_eq!(talk.ears[1].text(), wanted(&talk.gw), "pieces of {size}");
+            assert_eq!(talk.ears[0].text(), SERVER_SAYS);
+            assert!(talk.gw.count(Counter::StreamOutOfOrder) > 0);
+            talk.gw.assert_balance(0);
+            talk.gw.drain_all();
+        }
+    });
+}
+
+#[test]
+fn a_cut_passive_reply_opens_when_it_is_whole() {
+    each_mode(|mode| {
+        let mut talk = Talk::new(mode);
+        talk.send(Side::Responder, 0, b"220 ready\r\n", PSH | ACK);
+        talk.send(Side::Initiator, 0, b"PA", PSH | ACK);
+        talk.send(Side::Initiator, 2, b"SV\r\n", PSH | ACK);
+        let reply = "227 Entering Passive Mode (198,51,100,2,195,89)\r\n";
+        let (head, tail) = reply.split_at(30);
+        talk.send(Side::Responder, 11, head.as_bytes(), PSH | ACK);
+        assert_eq!(talk.ears[0].text(), "220 ready\r\n", "it is held");
+        assert_eq!(talk.gw.expectations().len(), 0);
+        talk.send(Side::Responder, 41, tail.as_bytes(), PSH | ACK);
+        assert_eq!(talk.ears[0].text(), format!("220 ready\r\n{reply}"));
+        assert_eq!(talk.gw.expectations().len(), 1);
+        talk.gw.drain_all();
+    });
+}
+
+#[test]
+fn the_hold_limit_lets_go_and_opens_nothing() {
+    each_mode(|mode| {
+        let mut talk = Talk::new(mode);
+        talk.send(Side::Initiator, 0, b"PORT 10,1,0,2,", PSH | ACK);
+        assert_eq!(talk.ears[1].text(), "");
+        talk.gw.advance_by(1_200, 100);
+        talk.settle();
+        assert_eq!(talk.ears[1].text(), "PORT 10,1,0,2,");
+        talk.send(Side::Initiator, 14, b"195,81\r\nNOOP\r\n", PSH | ACK);
+        assert_eq!(talk.ears[1].text(), "PORT 10,1,0,2,195,81\r\nNOOP\r\n", "unread: as it came");
+        assert_eq!(talk.gw.expectations().len(), 0);
+        assert_eq!(talk.gw.count(Counter::StreamReleased), 1);
+        // The next one is read again.
+        talk.send(Side::Initiator, 28, b"PORT 10,1,0,2,195,81\r\n", PSH | ACK);
+        assert_eq!(talk.gw.expectations().len(), 1);
+        talk.gw.drain_all();
+    });
+}
+
+#[test]
+fn what_only_the_gateway_has_is_repeated_by_it() {
+    each_mode(|mode| {
+        let mut talk = Talk::new(mode);
+        talk.send(Side::Initiator, 0, b"PO", PSH | ACK);
+        // The limit is over, and what leaves is lost.
+        talk.gw.advance_by(1_200, 100);
+        assert_eq!(talk.gw.recv(OUTSIDE).unwrap().text(), "PO");
+        talk.gw.advance_by(1_300, 100);
+        assert_eq!(talk.gw.recv(OUTSIDE).unwrap().text(), "PO");
+        talk.gw.drain_all();
+    });
+}
+
+/// A FIN closes when it leaves, not when it comes.
+#[test]
+fn a_fin_behind_a_gap_closes_nothing_yet() {
+    each_mode(|mode| {
+        let mut talk = Talk::new(mode);
+        talk.send(Side::Initiator, 6, b"QUIT\r\n", PSH | ACK | FIN);
+        assert_eq!(talk.gw.session().state, State::TcpEstablished);
+        assert_eq!((talk.ears[1].text().as_str(), talk.ears[1].fin), ("", None));
+        talk.send(Side::Initiator, 0, b"NOOP\r\n", PSH | ACK);
+        assert_eq!((talk.ears[1].text().as_str(), talk.ears[1].fin), ("NOOP\r\nQUIT\r\n", Some(12)));
+        assert_eq!(talk.gw.session().state, State::TcpFinInitiator);
+        talk.gw.drain_all();
+    });
+}
+
+#[test]
+fn syn_options_that_the_engine_carries_stay_and_others_go() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &text());
+        let pair = Pair::new((CLIENT, 40_000), (SERVER.addr, 21), (SERVER, 21));
+        let options = [
+            &[2, 4, 0x05, 0xb4][..], // MSS 1460
+            &[1, 3, 3, 7],           // window scale
+            &[4, 2],                 // SACK permitted
+            &[8, 10, 0, 0, 0, 1, 0, 0, 0, 0],
+            &[34, 6, 1, 2, 3, 4],                    // Fast Open
+            &[30, 12, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8], // Multipath
+        ]
+        .concat();
+        let frame = pair.frame_with(Side::Initiator, SYN | ECE | CWR, b"early", &options);
+        let seen = gw.pass(INSIDE, &frame, OUTSIDE);
+        assert_eq!((seen.tcp().flags, seen.payload.len()), (SYN, 0));
+        let want = [&[2, 4, 0x05, 0x74][..], &options[4..20], &[1; 18]].concat();
+        assert_eq!(seen.tcp().options[..38], want);
+        gw.drain();
+    });
+}
+
+/// Nobody may change a signed segment (TCP MD5, TCP-AO): the flow is not read.
+#[test]
+fn a_signed_connection_is_left_alone() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &text());
+        let mut pair = Pair::new((CLIENT, 40_000), (SERVER.addr, 21), (SERVER, 21));
+        let options = [&[2, 4, 0x05, 0xb4, 19, 18][..], &[7; 16], &[1, 1]].concat();
+        let seen = gw.pass(INSIDE, &pair.frame_with(Side::Initiator, SYN, b"", &options), OUTSIDE);
+        assert_eq!(seen.tcp().options, options);
+        pair.responder.peer = seen.source;
+        pair.responder.ack = seen.tcp().seq.wrapping_add(1);
+        pair.initiator.seq = pair.responder.ack;
+        pair.pass(&mut gw, Side::Responder, SYN | ACK, b"");
+        pair.pass(&mut gw, Side::Initiator, ACK, b"");
+        assert_eq!(
+            pair.say(&mut gw, Side::Initiator, "PORT 10,1,0,2,195,81\r\n"),
+            "PORT 10,1,0,2,195,81\r\n"
+        );
+        assert_eq!(gw.expectations().len(), 0);
+        gw.drain();
+    });
+}
+
+#[test]
+fn an_acknowledgement_of_held_bytes_by_their_receiver_is_not_believed() {
+    each_mode(|mode| {
+        let mut talk = Talk::new(mode);
+        talk.send(Side::Initiator, 0, b"PORT 10,1", PSH | ACK);
+        talk.pair.responder.ack = talk.ears[1].first.wrapping_add(5);
+        talk.pair.responder.seq = talk.firsts[1];
+        let frame = talk.pair.frame(Side::Responder, ACK, b"");
+        talk.gw.inject(OUTSIDE, &frame);
+        talk.gw.run();
+        assert_eq!(talk.gw.dropped(DropReason::StreamAckInvalid), 1);
+        talk.gw.drain_all();
+    });
+}
+
+#[test]
+fn an_edit_that_does_not_fit_one_segment_leaves_in_two() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &text());
+        let mut pair = Pair::new((CLIENT, 40_000), (SERVER.addr, 21), (SERVER, 21));
+        let seen = gw.pass(INSIDE, &pair.frame(Side::Initiator, SYN, b""), OUTSIDE);
+        pair.responder.peer = seen.source;
+        pair.responder.ack = seen.tcp().seq.wrapping_add(1);
+        pair.initiator.seq = pair.responder.ack;
+        let syn = pair.frame_with(Side::Responder, SYN | ACK, b"", &[2, 4, 0x05, 0xb4]);
+        let seen = gw.pass(OUTSIDE, &syn, INSIDE);
+        assert_eq!(seen.tcp().options[..4], [2, 4, 0x05, 0x74]);
+        pair.responder.seq = pair.responder.seq.wrapping_add(1);
+        pair.initiator.ack = pair.responder.seq;
+        pair.pass(&mut gw, Side::Initiator, ACK, b"");
+        // The client does not care for the size that it was given: a full segment, whose last line grows.
+        let line = b"PORT 10,1,0,2,195,81\r\n";
+        let full = [&vec![b'x'; 1_460 - line.len() - 2], &b"\r\n"[..], line].concat();
+        gw.inject(INSIDE, &pair.frame(Side::Initiator, PSH | ACK, &full));
+        gw.run();
+        let mut ear = Ear::new(pair.responder.ack);
+        let sizes: Vec<_> = std::iter::from_fn(|| gw.recv(OUTSIDE))
+            .map(|seen| {
+                ear.hear(&seen);
+                seen.payload.len()
+            })
+            .collect();
+        assert_eq!((sizes.len(), sizes[0]), (2, 1_460));
+        assert!(
+            ear.text()
+                .ends_with(&format!("PORT {}\r\n", six(GW_OUTSIDE, gw.expectations()[0].published.port)))
+        );
+        assert_eq!(gw.drops().len(), 0);
+        gw.drain_all();
+    });
+}
+
+#[test]
+fn a_segment_from_before_is_not_read() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &text());
+        let mut pair = Pair::new((CLIENT, 40_000), (SERVER.addr, 21), (SERVER, 21));
+        let stamp = |value: u32| {
+            let mut option = vec![1, 1, 8, 10];
+            option.extend(value.to_be_bytes());
+            option.extend([0; 4]);
+            option
+        };
+        let seen = gw.pass(INSIDE, &pair.frame_with(Side::Initiator, SYN, b"", &stamp(100)), OUTSIDE);
+        pair.responder.peer = seen.source;
+        pair.responder.ack = seen.tcp().seq.wrapping_add(1);
+        pair.initiator.seq = pair.responder.ack;
+        gw.pass(OUTSIDE, &pair.frame_with(Side::Responder, SYN | ACK, b"", &stamp(7)), INSIDE);
+        pair.responder.seq = pair.responder.seq.wrapping_add(1);
+        pair.initiator.ack = pair.responder.seq;
+        gw.pass(INSIDE, &pair.frame_with(Side::Initiator, ACK, b"", &stamp(110)), OUTSIDE);
+        let old = pair.frame_with(Side::Initiator, PSH | ACK, b"NOOP\r\n", &stamp(90));
+        let answer = gw.pass(INSIDE, &old, INSIDE);
+        assert_eq!((answer.tcp().ack, answer.payload.len()), (pair.initiator.seq, 0));
+        // It carries the server's clock, and echoes the client's.
+        assert_eq!(answer.tcp().options[4..], [0, 0, 0, 7, 0, 0, 0, 110]);
+        assert_eq!(gw.dropped(DropReason::StreamTimestampOld), 1);
+        gw.drain_all();
+    });
+}
+
+#[test]
+fn nothing_is_read_before_its_senders_syn() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &text());
+        let mut pair = Pair::new((CLIENT, 40_000), (SERVER.addr, 21), (SERVER, 21));
+        pair.syn(&mut gw);
+        let early = pair.frame(Side::Responder, PSH | ACK, b"220 ready\r\n");
+        gw.refuse(OUTSIDE, &early, DropReason::StreamUnplaced);
+        gw.drain_all();
+    });
+}

@@ -1,0 +1,561 @@
+//! One direction of a connection: what its sender sent, what the ALG has decided, and what its receiver has.
+//!
+//! ```text
+//!  sender's space     0 ........ told ... decided ......... next ..... pieces
+//!                                          │  unread, held  │  missing  │
+//!  receiver's space   0 ... acked ....... end
+//!                            │   kept    │
+//! ```
+//!
+//! Offsets count bytes from the SYN. A FIN takes one more in both spaces.
+
+use crate::stream::chunk::{Pool, Queue};
+use crate::stream::edits::{Edits, Round};
+use crate::stream::segment::{Limits, Tally, Timestamp};
+use arrayvec::ArrayVec;
+
+/// Most stretches of a stream that wait behind missing bytes.
+pub const MAX_PIECES: usize = 8;
+
+/// Maximum segment size of who names none (RFC 9293 §3.7.1).
+const DEFAULT_MSS: u16 = 536;
+
+/// Most times that the engine repeats on its own. Then it waits for the session to age.
+const MAX_TRIES: u8 = 10;
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sequence space: modulo 2^32")]
+pub(super) const fn low(offset: i64) -> u32 {
+    offset as u32
+}
+
+/// The offset with these low 32 bits that is nearest to `reference`.
+#[expect(clippy::cast_possible_wrap, reason = "a signed distance in sequence space")]
+fn near(reference: i64, relative: u32) -> i64 {
+    reference + i64::from(relative.wrapping_sub(low(reference)) as i32)
+}
+
+/// Whether timestamp `a` is later than `b` (RFC 7323 §5.2).
+#[expect(clippy::cast_possible_wrap, reason = "a signed distance")]
+pub(super) const fn later(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) > 0
+}
+
+fn length(queue: &Queue) -> i64 {
+    i64::try_from(queue.len()).unwrap_or(i64::MAX)
+}
+
+fn index(offset: i64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
+/// Bytes behind a gap.
+#[derive(Debug)]
+struct Piece {
+    start: i64,
+    bytes: Queue,
+}
+
+impl Piece {
+    fn end(&self) -> i64 {
+        self.start + length(&self.bytes)
+    }
+}
+
+/// What became of a segment's bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// It brought bytes, or the end, that were missing next.
+    pub fresh: bool,
+    /// Some of its bytes wait behind a gap.
+    pub apart: bool,
+}
+
+/// One direction.
+#[derive(Debug)]
+pub(super) struct Half {
+    /// Sequence number of the SYN, once seen.
+    isn: Option<u32>,
+    /// Sender's space: first byte that is not decided.
+    pub decided: i64,
+    /// Sender's space: first byte that has not come.
+    pub next: i64,
+    /// Sender's space: where the stream ends, once the FIN came.
+    pub fin: Option<i64>,
+    /// Sender's space: end of urgent data.
+    pub urgent: Option<i64>,
+    /// Sender's space: what was acknowledged to the sender.
+    pub told: i64,
+    /// Sender's space: right edge of the window that the sender was given.
+    edge: i64,
+    /// From one space to the other.
+    pub edits: Edits,
+    input: Queue,
+    pieces: ArrayVec<Piece, MAX_PIECES>,
+    /// Receiver's space: behind the last decided byte.
+    pub end: i64,
+    /// Receiver's space: what the receiver has acknowledged.
+    pub acked: i64,
+    /// Receiver's space: what is to be sent next.
+    pub sent: i64,
+    /// Receiver's space: the most that was ever sent.
+    pub high: i64,
+    kept: Queue,
+    /// The receiver's window, in bytes, and the segment that said so (RFC 9293 §3.10.7.4, SND.WL1 and WL2).
+    pub window: u32,
+    window_seq: i64,
+    window_ack: i64,
+    widest: u32,
+    /// The receiver's window scale.
+    pub scale: u8,
+    /// The receiver's maximum segment size.
+    pub mss: u16,
+    /// The sender's newest timestamp.
+    pub newest: Option<Timestamp>,
+    /// The sender's timestamp that PAWS compares with (TS.Recent, RFC 7323 §4.3).
+    pub recent: Option<u32>,
+    /// When the last byte came that is held, in milliseconds.
+    held_at: u32,
+    /// Since when the receiver has acknowledged nothing of what is outstanding, as far as the timer has seen.
+    since: Option<u32>,
+    tries: u8,
+}
+
+impl Default for Half {
+    fn default() -> Self {
+        Self {
+            isn: None,
+            decided: 0,
+            next: 0,
+            fin: None,
+            urgent: None,
+            told: 0,
+            edge: 0,
+            edits: Edits::default(),
+            input: Queue::default(),
+            pieces: ArrayVec::new(),
+            end: 0,
+            acked: 0,
+            sent: 0,
+            high: 0,
+            kept: Queue::default(),
+            window: 0,
+            window_seq: i64::MIN,
+            window_ack: i64::MIN,
+            widest: 0,
+            scale: 0,
+            mss: DEFAULT_MSS,
+            newest: None,
+            recent: None,
+            held_at: 0,
+            since: None,
+            tries: 0,
+        }
+    }
+}
+
+impl Half {
+    /// The SYN of the sender. A repeated SYN changes nothing once bytes were read.
+    pub fn begin(&mut self, seq: u32) {
+        if self.next == 0 && self.acked == 0 {
+            self.isn = Some(seq);
+        }
+    }
+
+    pub const fn has_begun(&self) -> bool {
+        self.isn.is_some()
+    }
+
+    /// The offset of a sequence number of the sender's, nearest to what came last. The SYN is at -1.
+    pub fn offset(&self, seq: u32) -> Option<i64> {
+        Some(near(self.next, seq.wrapping_sub(self.isn?.wrapping_add(1))))
+    }
+
+    /// The offset of an acknowledgement number of the receiver's, its space.
+    pub fn offset_of_ack(&self, ack: u32) -> Option<i64> {
+        Some(near(self.acked, ack.wrapping_sub(self.isn?.wrapping_add(1))))
+    }
+
+    /// The sequence number of an offset, in either space.
+    pub fn seq(&self, offset: i64) -> u32 {
+        self.isn.unwrap_or_default().wrapping_add(1).wrapping_add(low(offset))
+    }
+
+    /// Bytes in all its queues.
+    fn used(&self) -> i64 {
+        length(&self.input) + length(&self.kept) + self.apart()
+    }
+
+    /// Bytes that wait behind a gap.
+    fn apart(&self) -> i64 {
+        self.pieces.iter().map(|p| length(&p.bytes)).sum()
+    }
+
+    /// Bytes that came in order and are not decided.
+    pub const fn unread(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Whether nothing is kept, neither of the sender's nor for the receiver.
+    pub fn is_drained(&self) -> bool {
+        self.input.is_empty() && self.kept.is_empty() && self.pieces.is_empty() && self.fin.is_none()
+    }
+
+    /// Whether all that the sender said is said, and its FIN came.
+    pub fn is_ended(&self) -> bool {
+        self.fin == Some(self.next)
+    }
+
+    /// Stretches that wait behind gaps, sender's space.
+    pub fn gaps(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        self.pieces.iter().map(|p| (p.start, p.end()))
+    }
+
+    /// Takes in the bytes of a segment, which begin at `start`, and its FIN: of each byte the first copy counts.
+    pub fn store(
+        &mut self,
+        pool: &mut Pool,
+        limits: &Limits,
+        now: u32,
+        (start, payload, fin): (i64, &[u8], bool),
+        tally: &mut Tally,
+    ) -> Stored {
+        let before = (self.next, self.is_ended());
+        let stop = (start + i64::try_from(payload.len()).unwrap_or(0)).min(self.fin.unwrap_or(i64::MAX));
+        if start < self.next && !self.repeats_kept(pool, start, payload) {
+            tally.conflicts += 1;
+        }
+        let mut apart = false;
+        if start <= self.next {
+            // Each turn reads up to a piece, or takes one in.
+            while self.next < stop {
+                let until = self.pieces.first().map_or(stop, |p| p.start.min(stop));
+                let bytes = payload.get(index(self.next - start)..index(until - start)).unwrap_or_default();
+                let fits = self.used() + until - self.next <= i64::from(limits.bytes);
+                if !fits || !self.input.push(pool, bytes) {
+                    tally.no_room += 1;
+                    break;
+                }
+                self.next = until;
+                self.take_pieces(pool);
+            }
+        } else if stop > start {
+            apart = self.set_apart(pool, limits, start, stop, payload);
+            if apart {
+                tally.out_of_order += 1;
+            } else {
+                tally.no_room += 1;
+            }
+        }
+        // The end of the stream is where it was said first, and nothing lies behind it.
+        if fin
+            && self.fin.is_none()
+            && stop >= self.next
+            && self.pieces.last().is_none_or(|p| p.end() <= stop)
+        {
+            self.fin = Some(stop);
+        }
+        let fresh = before != (self.next, self.is_ended());
+        if fresh {
+            self.held_at = now;
+        }
+        Stored { fresh, apart }
+    }
+
+    /// Takes in the pieces that no gap separates any more.
+    fn take_pieces(&mut self, pool: &mut Pool) {
+        while let Some(first) = self.pieces.first()
+            && first.start <= self.next
+        {
+            let mut piece = self.pieces.remove(0);
+            self.next = self.next.max(piece.end());
+            self.input.append(pool, &mut piece.bytes);
+        }
+    }
+
+    /// Keeps bytes that come ahead of missing ones. False if none of them found room.
+    fn set_apart(&mut self, pool: &mut Pool, limits: &Limits, start: i64, stop: i64, payload: &[u8]) -> bool {
+        let mut cursor = start;
+        let mut any = false;
+        // Each turn passes a piece that is there, or fills a gap.
+        while cursor < stop {
+            let there = self.pieces.iter().find(|p| p.start <= cursor && cursor < p.end()).map(Piece::end);
+            cursor = match there {
+                Some(end) => end,
+                None => {
+                    let until = self.pieces.iter().map(|p| p.start).find(|s| *s > cursor).unwrap_or(stop);
+                    let until = until.min(stop);
+                    let bytes = payload.get(index(cursor - start)..index(until - start)).unwrap_or_default();
+                    if !self.insert_piece(pool, limits, cursor, bytes) {
+                        return any;
+                    }
+                    until
+                }
+            };
+            any = true;
+        }
+        any
+    }
+
+    /// Keeps bytes that no piece has yet: as a piece, or as the growth of one.
+    fn insert_piece(&mut self, pool: &mut Pool, limits: &Limits, start: i64, bytes: &[u8]) -> bool {
+        let most = i64::from(limits.bytes);
+        let end = start + i64::try_from(bytes.len()).unwrap_or(0);
+        // Half of the room stays for what comes in order.
+        if self.used() + end - start > most / 2 || end - self.next > most {
+            return false;
+        }
+        let at = self.pieces.iter().position(|p| p.start > start).unwrap_or(self.pieces.len());
+        let grown = at.checked_sub(1).filter(|i| self.pieces.get(*i).is_some_and(|p| p.end() == start));
+        let place = match grown {
+            Some(place) => {
+                let Some(piece) = self.pieces.get_mut(place) else { return false };
+                if !piece.bytes.push(pool, bytes) {
+                    return false;
+                }
+                place
+            }
+            None => {
+                let mut piece = Piece { start, bytes: Queue::default() };
+                if self.pieces.is_full() || !piece.bytes.push(pool, bytes) {
+                    return false;
+                }
+                self.pieces.insert(at, piece);
+                at
+            }
+        };
+        // Two pieces that touch are one.
+        if self.pieces.get(place + 1).is_some_and(|next| next.start == end) {
+            let mut second = self.pieces.remove(place + 1);
+            if let Some(piece) = self.pieces.get_mut(place) {
+                piece.bytes.append(pool, &mut second.bytes);
+            }
+        }
+        true
+    }
+
+    /// Whether the repeated part of a segment says what its first copy said, as far as that can be told.
+    fn repeats_kept(&self, pool: &Pool, start: i64, payload: &[u8]) -> bool {
+        let slice = |from: i64, to: i64| payload.get(index(from - start)..index(to - start));
+        let stop = start + i64::try_from(payload.len()).unwrap_or(0);
+        let held = (start.max(self.decided), stop.min(self.next));
+        let held_agrees = held.0 >= held.1
+            || slice(held.0, held.1).is_none_or(|b| self.input.agrees(pool, index(held.0 - self.decided), b));
+        // Edited bytes are not there to be compared.
+        let first = self.end - length(&self.kept);
+        let from = start.max(self.edits.unmap(first, Round::Up));
+        let to = stop.min(self.decided);
+        let kept_agrees = from >= to
+            || !self.edits.is_plain(from, to)
+            || slice(from, to)
+                .is_none_or(|b| self.kept.agrees(pool, index(self.edits.map(from, Round::Down) - first), b));
+        held_agrees && kept_agrees
+    }
+
+    /// Copies what is unread into `out`. Answers how much there is.
+    pub fn copy_unread(&self, pool: &Pool, out: &mut [u8]) -> usize {
+        self.input.copy(pool, 0, out)
+    }
+
+    /// Copies kept bytes at `at`, receiver's space. False if not all of them are kept.
+    pub fn copy_kept(&self, pool: &Pool, at: i64, out: &mut [u8]) -> bool {
+        if out.is_empty() {
+            return true;
+        }
+        let Ok(skip) = usize::try_from(at - (self.end - length(&self.kept))) else { return false };
+        self.kept.copy(pool, skip, out) == out.len()
+    }
+
+    /// Decides `bytes`, the first that were unread, with `edits`: start, length and replacement, ascending. False if the
+    /// slab has no room or an edit does not fit: the stream cannot go on.
+    pub fn decide<'e>(
+        &mut self,
+        pool: &mut Pool,
+        bytes: &[u8],
+        edits: impl Iterator<Item = (usize, usize, &'e [u8])>,
+    ) -> bool {
+        let base = self.decided;
+        self.input.drop_front(pool, bytes.len());
+        self.decided += i64::try_from(bytes.len()).unwrap_or(0);
+        let mut at = 0;
+        for (start, len, with) in edits {
+            let (Some(before), Some(end)) = (bytes.get(at..start), start.checked_add(len)) else {
+                return false;
+            };
+            let sizes = i64::try_from(start).ok().zip(i64::try_from(len).ok());
+            let Some(((start, len), with_len)) = sizes.zip(i64::try_from(with.len()).ok()) else {
+                return false;
+            };
+            if end > bytes.len() || !self.keep(pool, before) || !self.keep(pool, with) {
+                return false;
+            }
+            self.edits.push(base + start, len, with_len);
+            at = end;
+        }
+        bytes.get(at..).is_some_and(|rest| self.keep(pool, rest))
+    }
+
+    /// Puts bytes of the gateway's own behind what is decided. False if the slab has no room.
+    pub fn insert(&mut self, pool: &mut Pool, bytes: &[u8]) -> bool {
+        let Ok(len) = i64::try_from(bytes.len()) else { return false };
+        if !self.keep(pool, bytes) {
+            return false;
+        }
+        self.edits.push(self.decided, 0, len);
+        true
+    }
+
+    fn keep(&mut self, pool: &mut Pool, bytes: &[u8]) -> bool {
+        let pushed = self.kept.push(pool, bytes);
+        if pushed {
+            self.end += i64::try_from(bytes.len()).unwrap_or(0);
+        }
+        pushed
+    }
+
+    /// Passes bytes on that are not kept: only on a drained half whose ALG reads no more.
+    pub fn pass(&mut self, start: i64, len: i64) {
+        let stop = start + len;
+        if stop > self.next {
+            self.next = stop;
+            self.decided = stop;
+            self.end = self.edits.map(stop, Round::Down);
+        }
+        self.sent = self.sent.max(self.end);
+        self.high = self.high.max(self.end);
+    }
+
+    /// The receiver acknowledges up to `ack` (its space) and has `window` bytes of room; it said so at `seq` of its own
+    /// stream.
+    pub fn acknowledge(&mut self, pool: &mut Pool, ack: i64, window: u32, seq: i64) {
+        if ack > self.acked {
+            let gone = ack.min(self.end) - self.acked.min(self.end);
+            self.kept.drop_front(pool, index(gone));
+            self.acked = ack;
+            self.sent = self.sent.max(ack);
+            self.edits.acknowledged(ack);
+            (self.since, self.tries) = (None, 0);
+            if self.urgent.is_some_and(|u| self.edits.map(u, Round::Down) <= ack) {
+                self.urgent = None;
+            }
+        }
+        let newer = seq > self.window_seq || (seq == self.window_seq && ack >= self.window_ack);
+        if newer && ack >= self.acked {
+            (self.window, self.window_seq, self.window_ack) = (window, seq, ack);
+            self.widest = self.widest.max(window);
+        }
+    }
+
+    /// Whether an acknowledgement of the receiver's can be true (RFC 5961 §5.2).
+    pub fn may_acknowledge(&self, ack: i64) -> bool {
+        ack <= self.high && ack >= self.acked - i64::from(self.widest.max(65_535))
+    }
+
+    /// What is acknowledged to the sender: what the receiver has acknowledged, and, when that is all there is, the
+    /// unfinished bytes behind it too.
+    pub fn acknowledgement(&self) -> i64 {
+        if self.acked > self.end {
+            self.next + 1
+        } else if self.acked == self.end {
+            self.next
+        } else {
+            self.told.max(self.edits.unmap(self.acked, Round::Down))
+        }
+    }
+
+    /// Moves the right edge of the window that the sender is given. It never goes back. A half that `keeps` its bytes
+    /// gives no more than it has room for.
+    pub fn move_edge(&mut self, limits: &Limits, keeps: bool) {
+        let window = i64::from(self.window);
+        let truth = if self.acked >= self.end && self.next > self.decided {
+            // What is held takes room here and not yet at the receiver. A message may be longer than its window.
+            self.next + window
+        } else {
+            let right = self.acked + window;
+            if right >= self.end { right - self.edits.growth() } else { self.edits.unmap(right, Round::Down) }
+        };
+        let room = if keeps { self.next + i64::from(limits.bytes) - self.used() } else { i64::MAX };
+        self.edge = self.edge.max(truth.min(room));
+    }
+
+    /// The window field beside an acknowledgement, sender's space. A window of zero is one, wherever the edge is.
+    pub fn window_field(&self, ack: i64) -> u16 {
+        if self.window == 0 {
+            return 0;
+        }
+        let units = u64::try_from(self.edge - ack).unwrap_or(0).div_ceil(1 << self.scale);
+        u16::try_from(units).unwrap_or(u16::MAX)
+    }
+
+    /// Receiver's space: up to where the receiver lets us send.
+    pub fn limit(&self) -> i64 {
+        (self.acked + i64::from(self.window)).max(self.high)
+    }
+
+    /// A sequence number that the receiver takes as current, for a segment without bytes.
+    pub fn current(&self) -> i64 {
+        self.high.min(self.limit())
+    }
+
+    /// Whether bytes that the receiver has not acknowledged were acknowledged to the sender: only the engine has them.
+    pub fn is_ours(&self) -> bool {
+        self.acked < self.edits.map(self.told.min(self.decided), Round::Down)
+    }
+
+    /// The FIN may leave: all before it is decided.
+    pub fn fin_is_due(&self) -> bool {
+        self.fin == Some(self.decided)
+    }
+
+    fn is_outstanding(&self) -> bool {
+        self.acked < self.end + i64::from(self.fin_is_due())
+    }
+
+    /// Whether time may change something here.
+    pub fn waits(&self) -> bool {
+        !self.input.is_empty() || self.is_outstanding()
+    }
+
+    /// Whether an unfinished message was held long enough.
+    pub fn held_too_long(&self, limits: &Limits, now: u32) -> bool {
+        !self.input.is_empty() && !later(self.held_at.wrapping_add(limits.hold_ms), now)
+    }
+
+    /// Whether the engine must repeat now, since something is outstanding. As long as the sender has something to repeat
+    /// too, that is left to it, and the engine only stands behind it.
+    pub fn repeats_now(&mut self, limits: &Limits, now: u32) -> bool {
+        if !self.is_outstanding() || self.tries >= MAX_TRIES {
+            self.since = None;
+            return false;
+        }
+        let sender_waits = self.told < self.next + i64::from(self.is_ended());
+        let shift = self.tries.min(6) + if sender_waits { 2 } else { 0 };
+        let since = self.since.get_or_insert(now);
+        if later(since.wrapping_add(limits.retransmit_ms << shift), now) {
+            return false;
+        }
+        self.since = Some(now);
+        self.tries += 1;
+        self.sent = self.acked;
+        true
+    }
+
+    /// Notes a timestamp of the sender's that came at `start` (RFC 7323 §4.3, §5.3).
+    pub fn note_timestamp(&mut self, timestamp: Timestamp, in_order: bool) {
+        if self.newest.is_none_or(|n| !later(n.value, timestamp.value)) {
+            self.newest = Some(timestamp);
+        }
+        if in_order && self.recent.is_none_or(|r| later(timestamp.value, r)) {
+            self.recent = Some(timestamp.value);
+        }
+    }
+
+    /// Gives all chunks back.
+    pub fn clear(&mut self, pool: &mut Pool) {
+        self.input.clear(pool);
+        self.kept.clear(pool);
+        for piece in &mut self.pieces {
+            piece.bytes.clear(pool);
+        }
+        self.pieces.clear();
+    }
+}

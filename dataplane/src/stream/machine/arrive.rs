@@ -1,0 +1,163 @@
+//! Arrive: takes a segment in, if it is to be believed.
+
+use super::{Event, Kind, Offer, Stream, at, is_keep_alive};
+use crate::stream::chunk::Pool;
+use crate::stream::edits::Round;
+use crate::stream::half::{Stored, later};
+use crate::stream::segment::{Limits, Refusal, Segment, Tally, Timestamp, flags};
+use alg::Side;
+
+impl Stream {
+    /// Takes a segment in. `opening` says whether the connection may still begin: only then does a SYN count.
+    pub fn arrive(
+        &mut self,
+        pool: &mut Pool,
+        limits: &Limits,
+        now: u32,
+        opening: bool,
+        segment: &Segment<'_>,
+        tally: &mut Tally,
+    ) -> Event {
+        let from = segment.from;
+        let mut event = Event {
+            from,
+            kind: Kind::Bytes,
+            start: -1,
+            stop: -1,
+            consumes: !segment.payload.is_empty() || segment.has(flags::FIN),
+            repeats: false,
+            stored: Stored::default(),
+            ack: None,
+            options: segment.options,
+        };
+        if segment.has(flags::SYN) && opening {
+            self.begin(segment);
+        }
+        event.ack =
+            segment.has(flags::ACK).then(|| self.half(from.other()).offset_of_ack(segment.ack)).flatten();
+        if segment.has(flags::SYN) {
+            event.kind = Kind::Syn;
+            if opening {
+                // A window on a SYN is never scaled (RFC 7323 §2.2). The other end hears of it with the SYN.
+                let half = self.half_mut(from.other());
+                half.acknowledge(pool, event.ack.unwrap_or(0), u32::from(segment.window), -1);
+                half.move_edge(limits, true);
+            }
+            return event;
+        }
+        let Some(start) = self.half(from).offset(segment.seq) else {
+            // A reset that answers a SYN comes before its sender has a first number (RFC 9293 §3.10.7.3).
+            let reset = segment.has(flags::RST);
+            event.kind = if reset { Kind::Reset } else { Kind::Refused(Refusal::Unplaced) };
+            if reset {
+                self.clear(pool);
+            }
+            return event;
+        };
+        event.start = start;
+        event.stop = start + i64::try_from(segment.payload.len()).unwrap_or(0);
+        if self.reset && !segment.has(flags::RST) {
+            event.kind = Kind::Refused(Refusal::Unplaced);
+            return event;
+        }
+        if segment.has(flags::RST) {
+            event.kind = self.arrive_reset(pool, from, start, opening);
+            return event;
+        }
+        if let Some(refusal) = self.refuses(&event) {
+            event.kind = Kind::Refused(refusal);
+            return event;
+        }
+        let half = self.half_mut(from);
+        if let Some(timestamp) = segment.options.timestamp {
+            half.note_timestamp(timestamp, start <= half.next);
+        }
+        event.repeats = event.consumes && start < half.next + i64::from(half.is_ended());
+        if self.passes(from) {
+            event.kind = Kind::Passed;
+            let len = event.stop - start + i64::from(segment.has(flags::FIN));
+            self.half_mut(from).pass(start, len);
+        } else if event.consumes {
+            let fin = segment.has(flags::FIN);
+            let half = self.half_mut(from);
+            // A keep-alive may carry one byte of garbage, which was acknowledged long ago (RFC 1122 §4.2.3.6).
+            if !is_keep_alive(half, &event, fin) {
+                event.stored = half.store(pool, limits, now, (start, segment.payload, fin), tally);
+                if segment.has(flags::URG) && segment.urgent > 0 {
+                    half.urgent = Some(start + i64::from(segment.urgent));
+                }
+            }
+        }
+        if let Some(ack) = event.ack {
+            let half = self.half_mut(from.other());
+            let window = u32::from(segment.window) << half.scale;
+            half.acknowledge(pool, ack, window, start);
+        }
+        event
+    }
+
+    /// Notes what a SYN says.
+    fn begin(&mut self, segment: &Segment<'_>) {
+        let from = segment.from;
+        self.half_mut(from).begin(segment.seq);
+        let options = &segment.options;
+        if let Some(offer) = self.offers.get_mut(at(from)) {
+            *offer = Offer {
+                window_scale: options.window_scale,
+                timestamps: options.timestamp.is_some(),
+                sack: options.sack_permitted,
+            };
+        }
+        if options.signed {
+            self.blind = true;
+        }
+        let [initiator, responder] = &self.offers;
+        // Both or none (RFC 7323 §2.2); above 14 means 14 (§2.3).
+        let scales = match (initiator.window_scale, responder.window_scale) {
+            (Some(a), Some(b)) => [a.min(14), b.min(14)],
+            _ => [0, 0],
+        };
+        // A half is scaled as its receiver says.
+        for side in [Side::Initiator, Side::Responder] {
+            let scale = scales.get(at(side)).copied().unwrap_or_default();
+            self.half_mut(side.other()).scale = scale;
+        }
+        let half = self.half_mut(from.other());
+        if let Some(mss) = options.mss {
+            half.mss = mss.max(1);
+        }
+        if let Some(timestamp) = options.timestamp {
+            self.half_mut(from).note_timestamp(timestamp, true);
+        }
+    }
+
+    /// Why a segment is not to be believed, if it is not.
+    fn refuses(&self, event: &Event) -> Option<Refusal> {
+        let half = self.half(event.from);
+        let other = self.half(event.from.other());
+        if event.ack.is_some_and(|ack| !other.may_acknowledge(ack)) {
+            return Some(Refusal::Acknowledgement);
+        }
+        let stale = |t: Timestamp| half.recent.is_some_and(|recent| later(recent, t.value));
+        if self.has_timestamps() && event.options.timestamp.is_some_and(stale) {
+            return Some(Refusal::Timestamp);
+        }
+        None
+    }
+
+    /// A reset counts where its receiver, or the engine on its behalf, expects the sender to be (RFC 5961 §3.2). Another
+    /// one must not become exact by being moved.
+    fn arrive_reset(&mut self, pool: &mut Pool, from: Side, start: i64, opening: bool) -> Kind {
+        let half = self.half(from);
+        let acknowledged = half.edits.unmap(half.acked, Round::Down);
+        let exact = start == half.next + i64::from(half.is_ended())
+            || start == half.next
+            || start == half.told
+            || start == acknowledged;
+        if !(exact || opening || self.reset || self.passes(from)) {
+            return Kind::Refused(Refusal::Reset);
+        }
+        self.clear(pool);
+        Kind::Reset
+    }
+}

@@ -1,0 +1,505 @@
+//! Scripted exchanges with the stream engine: what no stack of the property tests does on its own (SACK blocks, urgent data,
+//! old timestamps, forged resets, a first copy that dies on the way), and each rule by itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod streams;
+
+use alg::Side::{self, Initiator, Responder};
+use dataplane::stream::segment::flags::{ACK, FIN, PSH, RST, SYN, URG};
+use dataplane::stream::segment::{Arrival, Limits, Options, Refusal, Segment, Timestamp};
+use streams::gate::{Gate, Out, segment};
+
+/// The client's first number wraps soon.
+const CLIENT: u32 = 0xffff_fff0;
+const SERVER: u32 = 5_000;
+
+/// The client's stream begins here.
+const C: u32 = CLIENT.wrapping_add(1);
+/// The server's stream begins here.
+const S: u32 = SERVER + 1;
+
+/// Messages of the made-up protocol, by what is done with them.
+const PASS: u8 = 0;
+const GROW: u8 = 1;
+const SHRINK: u8 = 2;
+const DELETE: u8 = 3;
+
+/// An open connection.
+struct Wire {
+    gate: Gate,
+}
+
+fn c(offset: u32) -> u32 {
+    C.wrapping_add(offset)
+}
+
+impl Wire {
+    fn with(options: Options, limits: Limits) -> Self {
+        let mut gate = Gate::with_limits(limits);
+        for (from, seq, ack, flags) in [(Initiator, CLIENT, 0, SYN), (Responder, SERVER, C, SYN | ACK)] {
+            let syn = Segment { options, ..segment(from, seq, ack, flags, b"") };
+            let out = gate.step(&syn);
+            assert_eq!((out.len(), out[0].seq, out[0].flags), (1, seq, flags));
+        }
+        let out = gate.step(&Segment {
+            options: Options { mss: None, ..options },
+            ..segment(Initiator, C, S, ACK, b"")
+        });
+        assert_eq!((out.len(), out[0].seq, out[0].ack), (1, C, S));
+        Self { gate }
+    }
+
+    fn new() -> Self {
+        Self::with(Options::default(), Limits::default())
+    }
+
+    /// The client sends bytes at an offset of its stream; it has nothing of the server's.
+    fn client(&mut self, offset: u32, payload: &[u8]) -> Vec<Out> {
+        self.gate.step(&segment(Initiator, c(offset), S, ACK | PSH, payload))
+    }
+
+    /// The server acknowledges so much of what it got.
+    fn server_acks(&mut self, offset: u32) -> Vec<Out> {
+        self.gate.step(&segment(Responder, S, c(offset), ACK, b""))
+    }
+}
+
+/// The bytes that leave for an end, with their numbers.
+fn bytes(outs: &[Out], to: Side) -> Vec<(u32, Vec<u8>)> {
+    outs.iter().filter(|o| o.to == to && !o.payload.is_empty()).map(|o| (o.seq, o.payload.clone())).collect()
+}
+
+/// The acknowledgements without bytes that leave for an end.
+fn acks(outs: &[Out], to: Side) -> Vec<u32> {
+    outs.iter().filter(|o| o.to == to && o.payload.is_empty()).map(|o| o.ack).collect()
+}
+
+#[test]
+fn a_message_that_is_cut_is_held_and_acknowledged_on_behalf_of_its_receiver() {
+    let mut w = Wire::new();
+    for (at, byte) in [GROW, 3, b'a', b'b'].into_iter().enumerate() {
+        let out = w.client(at as u32, &[byte]);
+        assert_eq!(acks(&out, Initiator), [c(at as u32 + 1)], "Nagle goes on");
+        assert!(bytes(&out, Responder).is_empty());
+    }
+    let out = w.client(4, b"c");
+    assert_eq!(bytes(&out, Responder), [(c(0), vec![GROW, 3, b'a', b'b', b'c', b'a', b'b', b'c'])]);
+    assert!(acks(&out, Initiator).is_empty(), "the receiver's own acknowledgement is on its way");
+    assert_eq!(acks(&w.server_acks(8), Initiator), [c(5)]);
+}
+
+#[test]
+fn nothing_is_acknowledged_beyond_what_the_receiver_has_and_the_unfinished_rest() {
+    let mut w = Wire::new();
+    // A whole message, and the beginning of one.
+    let out = w.client(0, &[PASS, 1, b'x', GROW, 2]);
+    assert_eq!(bytes(&out, Responder), [(c(0), vec![PASS, 1, b'x'])]);
+    assert!(acks(&out, Initiator).is_empty());
+    // As long as the receiver has not all of the whole one, nothing of the rest is acknowledged.
+    assert_eq!(acks(&w.server_acks(2), Initiator), [c(2)]);
+    assert_eq!(acks(&w.server_acks(3), Initiator), [c(5)]);
+    // What was told stays told.
+    let out = w.client(5, b"yz");
+    assert_eq!(bytes(&out, Responder), [(c(3), vec![GROW, 2, b'y', b'z', b'y', b'z'])]);
+    assert_eq!(acks(&w.server_acks(3), Initiator), [c(5)], "never backwards");
+    assert_eq!(acks(&w.server_acks(6), Initiator), [c(5)], "inside the edit: its start, or what was told");
+    assert_eq!(acks(&w.server_acks(9), Initiator), [c(7)]);
+}
+
+#[test]
+fn an_acknowledgement_is_never_held() {
+    let mut w = Wire::new();
+    let server = |w: &mut Wire| w.gate.step(&segment(Responder, S, C, ACK, &[PASS, 1, b'x']));
+    assert_eq!(bytes(&server(&mut w), Initiator), [(S, vec![PASS, 1, b'x'])]);
+    // The client's half message acknowledges it. The bytes stay, the acknowledgement goes on.
+    let out = w.gate.step(&segment(Initiator, C, S + 3, ACK, &[GROW]));
+    assert!(bytes(&out, Responder).is_empty());
+    assert_eq!(acks(&out, Responder), [S + 3]);
+    // The next byte says nothing new: the server must not count duplicates.
+    let out = w.gate.step(&segment(Initiator, c(1), S + 3, ACK, &[2]));
+    assert_eq!(acks(&out, Responder), [] as [u32; 0]);
+}
+
+#[test]
+fn what_is_emitted_again_carries_the_latest_acknowledgement() {
+    let mut w = Wire::new();
+    w.client(0, &[GROW, 1, b'a']);
+    w.gate.step(&segment(Responder, S, C, ACK, &[PASS, 2, b'x', b'y']));
+    w.gate.step(&segment(Initiator, c(3), S + 4, ACK, b""));
+    // The client's first segment again, with the acknowledgement of then.
+    let out = w.client(0, &[GROW, 1, b'a']);
+    let again = out.iter().find(|o| !o.payload.is_empty()).unwrap();
+    assert_eq!((again.seq, again.ack, again.payload.as_slice()), (c(0), S + 4, &[GROW, 1, b'a', b'a'][..]));
+}
+
+#[test]
+fn the_first_copy_wins() {
+    let mut w = Wire::new();
+    // The first copy dies behind the gateway: its time to live was low. The second says something else.
+    let out = w.client(0, &[PASS, 2, b'o', b'k']);
+    assert_eq!(bytes(&out, Responder), [(c(0), vec![PASS, 2, b'o', b'k'])]);
+    let out = w.client(0, &[PASS, 2, b'n', b'o']);
+    assert_eq!(bytes(&out, Responder), [(c(0), vec![PASS, 2, b'o', b'k'])]);
+    assert_eq!(w.gate.tally.conflicts, 1);
+    // Held bytes likewise, and bytes behind a gap.
+    w.client(4, &[GROW, 2, b'a']);
+    w.client(6, b"b");
+    w.client(9, b"X");
+    let out = w.client(7, b"cPY");
+    let want = vec![GROW, 2, b'a', b'c', b'a', b'c', b'P', b'X'];
+    assert_eq!(bytes(&out, Responder)[0].1[..6], want[..6]);
+    assert_eq!(w.gate.decided[0][10..], [] as [u8; 0], "P is the first byte of an unfinished message");
+    assert_eq!(w.gate.tally.conflicts, 2);
+}
+
+#[test]
+fn what_overlaps_bytes_behind_a_gap_does_not_change_them() {
+    let mut w = Wire::new();
+    w.client(4, b"cd");
+    let out = w.client(0, &[PASS, 6, b'a', b'b', b'X', b'Y', b'e', b'f']);
+    assert_eq!(bytes(&out, Responder), [(c(0), vec![PASS, 6, b'a', b'b', b'c', b'd', b'e', b'f'])]);
+}
+
+#[test]
+fn segments_out_of_order_wait_and_ask_for_what_is_missing() {
+    let options = Options { sack_permitted: true, ..Options::default() };
+    let mut w = Wire::with(options, Limits::default());
+    let out = w.client(6, b"ef");
+    assert!(bytes(&out, Responder).is_empty());
+    let own = out.iter().find(|o| o.to == Initiator).unwrap();
+    assert_eq!((own.ack, own.sack.as_slice()), (c(0), &[(c(6), c(8))][..]), "as a receiver would");
+    w.client(2, b"ab");
+    let out = w.client(4, b"cd");
+    assert_eq!(out.iter().find(|o| o.to == Initiator).unwrap().sack, [(c(2), c(8))]);
+    let out = w.client(0, &[PASS, 6]);
+    assert_eq!(bytes(&out, Responder), [(c(0), vec![PASS, 6, b'a', b'b', b'c', b'd', b'e', b'f'])]);
+    assert_eq!(w.gate.tally.out_of_order, 3);
+}
+
+#[test]
+fn sack_blocks_round_inward_and_never_name_what_is_held() {
+    let mut w = Wire::new();
+    w.client(0, &[GROW, 2, b'a', b'b', PASS, 2, b'x', b'y', GROW, 9]);
+    // The server has: GROW 2 | abab | PASS 2 x y. Offsets 0..2, 2..6, 6..10.
+    let map = |w: &Wire, l: u32, r: u32| w.gate.stream.map_sack(Responder, c(l), c(r));
+    assert_eq!(map(&w, 6, 10), Some((c(4), c(8))));
+    assert_eq!(map(&w, 3, 10), Some((c(4), c(8))), "the left edge goes to the end of the edit");
+    assert_eq!(map(&w, 1, 5), Some((c(1), c(2))), "the right edge to its start");
+    assert_eq!(map(&w, 3, 5), None);
+    assert_eq!(map(&w, 6, 11), None, "nobody can have what was never sent");
+}
+
+#[test]
+fn the_urgent_pointer_moves_with_its_byte() {
+    let mut w = Wire::new();
+    // ABOR: the byte before the pointer is the urgent one. A grown message stands in front of it.
+    let message = [GROW, 2, b'a', b'b', PASS, 2, 0xff, 0xf2];
+    let urgent = Segment { urgent: 8, ..segment(Initiator, c(0), S, ACK | URG, &message) };
+    let out = w.gate.step(&urgent);
+    let [out] = &out[..] else { panic!("{out:?}") };
+    assert!(out.has(URG));
+    assert_eq!((out.urgent, out.payload.len()), (10, 10));
+    // Held with its message, it leaves with it.
+    let held = Segment { urgent: 2, ..segment(Initiator, c(8), S, ACK | URG, &[SHRINK, 2]) };
+    assert!(bytes(&w.gate.step(&held), Responder).is_empty());
+    w.server_acks(10);
+    let out = w.client(10, b"ab");
+    assert_eq!(
+        (out[0].payload.as_slice(), out[0].urgent, out[0].has(URG)),
+        (&[SHRINK, 2, b'a'][..], 2, true)
+    );
+    // Behind the pointer nothing is urgent.
+    w.server_acks(13);
+    assert!(!w.client(12, &[PASS, 0])[0].has(URG));
+}
+
+fn stamped(value: u32, echo: u32) -> Options {
+    Options { timestamp: Some(Timestamp { value, echo }), len: 12, ..Options::default() }
+}
+
+#[test]
+fn timestamps_are_the_newest_and_old_segments_are_not_read() {
+    let mut w = Wire::with(stamped(100, 0), Limits::default());
+    let client = |w: &mut Wire, at: u32, value: u32, payload: &[u8]| {
+        w.gate.step(&Segment { options: stamped(value, 100), ..segment(Initiator, c(at), S, ACK, payload) })
+    };
+    // The own acknowledgement carries the server's last clock and echoes the client's.
+    let out = client(&mut w, 0, 110, &[GROW, 2]);
+    let own = out.iter().find(|o| o.to == Initiator).unwrap();
+    assert_eq!(own.timestamp, Some(Timestamp { value: 100, echo: 110 }));
+    // What was held leaves with the newest of its sender.
+    let out = client(&mut w, 2, 120, b"ab");
+    assert_eq!(out[0].timestamp, Some(Timestamp { value: 120, echo: 100 }));
+    // PAWS: a segment from before is no news, whatever its number.
+    let out = client(&mut w, 4, 90, &[PASS, 0]);
+    assert_eq!(w.gate.arrival, Arrival::Refused(Refusal::Timestamp));
+    assert!(bytes(&out, Responder).is_empty());
+    assert_eq!(acks(&out, Initiator).len(), 1, "RFC 7323 §5.3: it is answered");
+    // A repeated segment that was overtaken keeps its receiver's PAWS happy.
+    let out = client(&mut w, 0, 120, &[GROW, 2, b'a', b'b']);
+    assert_eq!(out[0].timestamp.map(|t| t.value), Some(120));
+}
+
+#[test]
+fn a_window_of_zero_is_passed_on_and_probed() {
+    let mut w = Wire::new();
+    let closed = Segment { window: 0, ..segment(Responder, S, c(0), ACK, b"") };
+    let out = w.gate.step(&closed);
+    assert_eq!((out[0].to, out[0].window), (Initiator, 0));
+    // The probe of the client goes on as one byte, and again as the same byte.
+    for _ in 0..2 {
+        assert_eq!(
+            bytes(&w.client(0, &[PASS]), Responder),
+            [] as [(u32, Vec<u8>); 0],
+            "one byte is unfinished here"
+        );
+    }
+    let out = w.client(1, &[3]);
+    assert_eq!(bytes(&out, Responder), [(c(0), vec![PASS])], "no more than one byte into a closed window");
+    assert_eq!(bytes(&w.client(1, &[3]), Responder), [(c(0), vec![PASS])]);
+    // Open again: the rest follows the acknowledgement.
+    let out = w.gate.step(&Segment { window: 100, ..segment(Responder, S, c(0), ACK, b"") });
+    assert_eq!(bytes(&out, Responder), [(c(1), vec![3])]);
+}
+
+#[test]
+fn growth_waits_for_the_window_and_the_edge_never_goes_back() {
+    let mut w = Wire::new();
+    let window = |w: &mut Wire, ack: u32, window: u16| {
+        w.gate.step(&Segment { window, ..segment(Responder, S, c(ack), ACK, b"") })
+    };
+    let out = window(&mut w, 0, 8);
+    assert_eq!(out[0].window, 8);
+    // The client fills it; what it grows by has no room at the server.
+    let out = w.client(0, &[GROW, 6, b'a', b'b', b'c', b'd', b'e', b'f']);
+    assert_eq!(bytes(&out, Responder), [(c(0), vec![GROW, 6, b'a', b'b', b'c', b'd', b'e', b'f'])]);
+    let out = window(&mut w, 8, 0);
+    assert_eq!((acks(&out, Initiator), out[0].window), (vec![c(2)], 0));
+    let out = window(&mut w, 8, 4);
+    assert_eq!(bytes(&out, Responder), [(c(8), b"abcd".to_vec())]);
+    let client = out.iter().find(|o| o.to == Initiator).unwrap();
+    assert_eq!(client.ack.wrapping_add(u32::from(client.window)), c(8), "the edge that the client knows");
+    let out = window(&mut w, 12, 10);
+    assert_eq!(bytes(&out, Responder), [(c(12), b"ef".to_vec())]);
+    let out = window(&mut w, 14, 10);
+    assert_eq!((out[0].ack, out[0].window), (c(8), 10));
+}
+
+#[test]
+fn a_message_longer_than_the_window_of_its_receiver_can_be_held() {
+    let mut w = Wire::new();
+    let out = w.gate.step(&Segment { window: 2, ..segment(Responder, S, c(0), ACK, b"") });
+    assert_eq!(out[0].window, 2);
+    let message = [GROW, 4, b'a', b'b', b'c', b'd'];
+    for at in (0..6).step_by(2) {
+        let out = w.client(at, &message[at as usize..at as usize + 2]);
+        if at < 4 {
+            let own = out.iter().find(|o| o.to == Initiator).unwrap();
+            assert_eq!((own.ack, own.window), (c(at + 2), 2));
+        } else {
+            assert_eq!(bytes(&out, Responder), [(c(0), vec![GROW, 4])]);
+        }
+    }
+}
+
+#[test]
+fn a_fin_waits_behind_what_is_missing_and_follows_what_is_held() {
+    let mut w = Wire::new();
+    let fin = |w: &mut Wire, at: u32, payload: &[u8]| {
+        w.gate.step(&segment(Initiator, c(at), S, ACK | FIN, payload))
+    };
+    let out = fin(&mut w, 3, b"y");
+    assert!(out.iter().all(|o| !o.has(FIN)), "the bytes before it are missing");
+    let out = w.client(0, &[PASS, 2, b'x']);
+    let last = out.last().unwrap();
+    assert_eq!((last.payload.as_slice(), last.has(FIN)), (&[PASS, 2, b'x', b'y'][..], true));
+    assert_eq!(acks(&w.server_acks(5), Initiator), [c(5)]);
+
+    // Behind an unfinished message: nothing can finish it any more. It goes on as it is, and the FIN behind it.
+    let mut w = Wire::new();
+    assert!(bytes(&w.client(0, &[GROW, 9, b'a']), Responder).is_empty());
+    let out = fin(&mut w, 3, b"");
+    assert_eq!((out[0].payload.as_slice(), out[0].has(FIN)), (&[GROW, 9, b'a'][..], true));
+    // Repeated, it is emitted again; and the acknowledgement of all but the FIN claims no FIN.
+    let out = fin(&mut w, 3, b"");
+    assert!(out.iter().any(|o| o.has(FIN)));
+    assert_eq!(acks(&w.server_acks(3), Initiator), [c(3)]);
+    assert_eq!(acks(&w.server_acks(4), Initiator), [c(4)]);
+}
+
+#[test]
+fn a_reset_discards_what_is_held_and_leaves_where_its_receiver_expects_it() {
+    let mut w = Wire::new();
+    w.client(0, &[GROW, 2, b'a', b'b', GROW, 7, b'x']);
+    w.server_acks(6);
+    // The client has sent 7 bytes, the server has 6 others.
+    let out = w.gate.step(&segment(Initiator, c(7), S, RST | ACK, b""));
+    let [reset] = &out[..] else { panic!("{out:?}") };
+    assert_eq!((reset.seq, reset.has(RST), reset.payload.len()), (c(6), true, 0));
+    assert_eq!(w.gate.pool.left(), w.gate.pool.capacity(), "nothing is kept");
+}
+
+#[test]
+fn a_reset_reaches_a_receiver_that_may_not_have_the_last_bytes() {
+    let mut w = Wire::new();
+    w.client(0, &[GROW, 2, b'a', b'b']);
+    let out = w.gate.step(&segment(Initiator, c(4), S, RST, b""));
+    let mut at: Vec<_> = out.iter().filter(|o| o.has(RST)).map(|o| o.seq.wrapping_sub(C)).collect();
+    at.sort_unstable();
+    assert_eq!(at, [0, 6], "at what it has acknowledged, and behind what was sent");
+}
+
+#[test]
+fn a_forged_reset_is_not_made_exact() {
+    let mut w = Wire::new();
+    w.client(0, &[GROW, 2, b'a', b'b']);
+    w.server_acks(6);
+    let out = w.gate.step(&segment(Initiator, c(50), S, RST, b""));
+    assert_eq!(w.gate.arrival, Arrival::Refused(Refusal::Reset));
+    assert!(out.iter().all(|o| !o.has(RST)));
+    // Who is asked and really is gone answers at the number that it is asked with.
+    let [challenge] = &out[..] else { panic!("{out:?}") };
+    let out = w.gate.step(&segment(Initiator, challenge.ack, 0, RST, b""));
+    assert!(out[0].has(RST));
+}
+
+#[test]
+fn keep_alives_are_answered_by_who_lives_and_their_garbage_is_not_read() {
+    let mut w = Wire::new();
+    w.client(0, &[GROW, 2, b'a', b'b', GROW]);
+    w.server_acks(6);
+    for garbage in [&b""[..], b"\0"] {
+        let out = w.client(4, garbage);
+        let [probe] = &out[..] else { panic!("{out:?}") };
+        assert_eq!((probe.to, probe.seq, probe.payload.len()), (Responder, c(5), 0));
+    }
+    assert_eq!(w.gate.tally.conflicts, 0);
+    // The server answers, and the client learns that all it sent has arrived, the unfinished byte too.
+    assert_eq!(acks(&w.server_acks(6), Initiator), [c(5)]);
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_never_sent_is_not_believed() {
+    let mut w = Wire::new();
+    w.client(0, &[GROW, 2, b'a']);
+    let out = w.server_acks(3);
+    assert_eq!(w.gate.arrival, Arrival::Refused(Refusal::Acknowledgement));
+    assert!(acks(&out, Initiator).is_empty(), "held bytes are not acknowledged by it");
+}
+
+#[test]
+fn a_deleted_message_is_acknowledged_though_nothing_leaves() {
+    let mut w = Wire::new();
+    let out = w.client(0, &[DELETE, 2, b'a', b'b']);
+    assert!(bytes(&out, Responder).is_empty());
+    assert_eq!(acks(&out, Initiator), [c(4)]);
+    let out = w.client(4, &[PASS, 1, b'x']);
+    assert_eq!(bytes(&out, Responder), [(c(0), vec![PASS, 1, b'x'])]);
+    assert_eq!(acks(&w.server_acks(3), Initiator), [c(7)]);
+}
+
+#[test]
+fn a_grown_message_is_cut_to_the_receivers_segments() {
+    let options = Options { mss: Some(10), ..Options::default() };
+    let mut w = Wire::with(options, Limits::default());
+    let out = w.client(0, &[GROW, 8, b'a', b'b', b'c', b'd', b'e', b'f', b'g', b'h']);
+    let lengths: Vec<_> =
+        bytes(&out, Responder).iter().map(|(seq, b)| (seq.wrapping_sub(C), b.len())).collect();
+    assert_eq!(lengths, [(0, 10), (10, 8)]);
+    assert!(out[0].onward && !out[1].onward);
+}
+
+#[test]
+fn the_hold_limit_lets_the_beginning_go_and_the_engine_repeats_it_alone() {
+    let mut w = Wire::new();
+    w.client(0, &[GROW, 9]);
+    w.gate.now = 999;
+    assert_eq!(w.gate.tick(), []);
+    w.gate.now = 1_000;
+    let out = w.gate.tick();
+    assert_eq!(bytes(&out, Responder), [(c(0), vec![GROW, 9])]);
+    // The client was told that it arrived, so that nobody else can repeat it.
+    w.gate.now = 1_100;
+    assert_eq!(w.gate.tick(), [], "the first time is counted from here");
+    w.gate.now = 2_100;
+    assert_eq!(bytes(&w.gate.tick(), Responder), [(c(0), vec![GROW, 9])]);
+    w.gate.now = 3_000;
+    assert_eq!(w.gate.tick(), [], "and then more slowly");
+    w.gate.now = 4_100;
+    assert_eq!(bytes(&w.gate.tick(), Responder).len(), 1);
+    w.server_acks(2);
+    w.gate.now = 60_000;
+    assert_eq!(w.gate.tick(), []);
+    assert!(!w.gate.stream.waits());
+}
+
+#[test]
+fn a_sender_that_was_told_all_and_repeats_anything_makes_the_engine_repeat_all() {
+    let mut w = Wire::new();
+    for (at, byte) in [GROW, 2, b'a'].into_iter().enumerate() {
+        w.client(at as u32, &[byte]);
+    }
+    // The whole message leaves, and is lost. The client repeats its last byte only: it was told of the others.
+    w.client(3, b"b");
+    let out = w.client(3, b"b");
+    assert_eq!(bytes(&out, Responder), [(c(0), vec![GROW, 2, b'a', b'b', b'a', b'b'])]);
+}
+
+#[test]
+fn bytes_of_the_gateways_own_stand_between_the_peers() {
+    let mut w = Wire::new();
+    let server =
+        |w: &mut Wire, at: u32, payload: &[u8]| w.gate.step(&segment(Responder, S + at, C, ACK, payload));
+    server(&mut w, 0, &[PASS, 1, b'x']);
+    w.gate.step(&segment(Initiator, C, S + 3, ACK, b""));
+    assert!(w.gate.stream.insert(&mut w.gate.pool, Responder, b"550 no"));
+    let out = w.gate.tick();
+    assert_eq!(bytes(&out, Initiator), [(S + 3, b"550 no".to_vec())]);
+    let out = server(&mut w, 3, &[PASS, 1, b'y']);
+    assert_eq!(bytes(&out, Initiator), [(S + 9, vec![PASS, 1, b'y'])]);
+    assert_eq!(acks(&w.gate.step(&segment(Initiator, C, S + 12, ACK, b"")), Responder), [S + 6]);
+}
+
+#[test]
+fn a_blind_flow_passes_as_it_comes_moved_by_its_edits() {
+    let mut w = Wire::new();
+    w.client(0, &[GROW, 2, b'a', b'b']);
+    w.gate.stream.set_blind();
+    w.server_acks(6);
+    // Out of order, with a message that would be edited: neither is looked at.
+    let out = w.client(20, &[GROW, 1, b'z']);
+    assert_eq!(bytes(&out, Responder), [(c(22), vec![GROW, 1, b'z'])]);
+    assert_eq!(acks(&w.server_acks(25), Initiator), [c(23)]);
+    assert_eq!(w.gate.pool.left(), w.gate.pool.capacity());
+}
+
+#[test]
+fn signed_segments_are_not_touched() {
+    let options = Options { signed: true, ..Options::default() };
+    let mut w = Wire::with(options, Limits::default());
+    assert!(w.gate.stream.is_blind());
+    let out = w.client(0, &[GROW, 2, b'a', b'b']);
+    assert_eq!(bytes(&out, Responder), [(c(0), vec![GROW, 2, b'a', b'b'])]);
+    assert_eq!(out[0].window, 10_000);
+}
+
+#[test]
+fn the_bound_of_a_flow_makes_its_sender_repeat() {
+    let limits = Limits { bytes: 64, ..Limits::default() };
+    let mut w = Wire::with(Options::default(), limits);
+    let full: Vec<u8> = [PASS, 60].into_iter().chain([b'x'; 60]).collect();
+    assert_eq!(bytes(&w.client(0, &full), Responder).len(), 1);
+    // Nothing of it was acknowledged: two more bytes fit, and no third.
+    let out = w.client(62, &[PASS, 9, b'y']);
+    assert_eq!(w.gate.tally.no_room, 1);
+    assert_eq!(acks(&out, Initiator), [c(0)]);
+    w.server_acks(62);
+    assert_eq!(bytes(&w.client(62, &[PASS, 9, b'y']), Responder), [(c(62), vec![PASS, 9, b'y'])]);
+}
+
+#[test]
+fn a_syn_with_data_loses_it() {
+    let mut gate = Gate::default();
+    let out = gate.step(&segment(Initiator, CLIENT, 0, SYN, b"fast"));
+    assert_eq!((out[0].has(SYN), out[0].payload.len()), (true, 0));
+}

@@ -1,0 +1,512 @@
+//! Two TCP stacks of smoltcp with the gate between them, over links that lose, repeat, reorder and cut. Time is a number, and
+//! all chance comes from a seed.
+
+use super::gate::{Gate, Out, at};
+use super::oracle::oracle;
+use alg::Side;
+use dataplane::stream::segment::{Limits, Options, Segment, Timestamp, flags};
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium};
+use smoltcp::socket::tcp::{self, Socket, SocketBuffer};
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{
+    HardwareAddress, IpAddress, IpCidr, IpProtocol, Ipv4Address, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket,
+    TcpRepr, TcpSeqNumber, TcpTimestampRepr,
+};
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+
+const ADDRESSES: [Ipv4Address; 2] = [Ipv4Address::new(10, 0, 0, 1), Ipv4Address::new(10, 0, 0, 2)];
+const SIDES: [Side; 2] = [Side::Initiator, Side::Responder];
+const PORT: u16 = 21;
+
+/// SplitMix64: chance that a seed decides.
+pub struct Chance(pub u64);
+
+impl Chance {
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.draw() % n.max(1)
+    }
+
+    pub fn percent(&mut self, p: u64) -> bool {
+        self.below(100) < p
+    }
+
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+}
+
+/// How a connection is made hard.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    pub loss: u64,
+    pub repeat: u64,
+    /// Longest delay of a link, in milliseconds. Each packet draws its own: that is reordering.
+    pub delay: u64,
+    /// Segments are cut to at most this many bytes on their way to the gate; 0 leaves them.
+    pub cut: usize,
+    /// The maximum segment size on the SYNs that the gate sees.
+    pub mss: u16,
+    /// Receive buffer of each stack.
+    pub window: [usize; 2],
+    pub nagle: bool,
+    pub ack_delay: bool,
+    pub timestamps: bool,
+    /// Most bytes that an application writes at once.
+    pub write: usize,
+}
+
+#[derive(Default)]
+struct Nic {
+    rx: VecDeque<Vec<u8>>,
+    tx: VecDeque<Vec<u8>>,
+}
+
+struct Rx(Vec<u8>);
+struct Tx<'a>(&'a mut VecDeque<Vec<u8>>);
+
+impl smoltcp::phy::RxToken for Rx {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+impl smoltcp::phy::TxToken for Tx<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut bytes = vec![0; len];
+        let r = f(&mut bytes);
+        self.0.push_back(bytes);
+        r
+    }
+}
+
+impl Device for Nic {
+    type RxToken<'a> = Rx;
+    type TxToken<'a> = Tx<'a>;
+
+    fn receive(&mut self, _: Instant) -> Option<(Rx, Tx<'_>)> {
+        self.rx.pop_front().map(|bytes| (Rx(bytes), Tx(&mut self.tx)))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Tx<'_>> {
+        Some(Tx(&mut self.tx))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut caps = DeviceCapabilities::default();
+        caps.medium = Medium::Ip;
+        caps.max_transmission_unit = 1_500;
+        caps.checksum = ChecksumCapabilities::default();
+        caps.checksum.tcp = Checksum::Both;
+        caps
+    }
+}
+
+thread_local! {
+    /// The stacks' clock for timestamps.
+    static CLOCK: Cell<u32> = const { Cell::new(0) };
+}
+
+struct Host {
+    interface: Interface,
+    nic: Nic,
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    /// It closes first.
+    first: bool,
+    /// What it still has to say.
+    says: VecDeque<u8>,
+    heard: Vec<u8>,
+}
+
+impl Host {
+    fn new(side: Side, weather: &Weather, says: &[u8], seed: u64) -> Self {
+        let mut nic = Nic::default();
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut interface = Interface::new(config, &mut nic, Instant::from_millis(0));
+        interface.update_ip_addrs(|a| {
+            a.push(IpCidr::new(IpAddress::Ipv4(ADDRESSES[at(side)]), 24)).unwrap();
+        });
+        let buffer = |n: usize| SocketBuffer::new(vec![0; n]);
+        let mut socket = Socket::new(buffer(weather.window[at(side)]), buffer(4_096));
+        socket.set_nagle_enabled(weather.nagle);
+        socket.set_ack_delay(weather.ack_delay.then(|| Duration::from_millis(40)));
+        if weather.timestamps {
+            socket.set_tsval_generator(Some(|| CLOCK.get()));
+        }
+        let mut sockets = SocketSet::new(Vec::new());
+        match side {
+            Side::Initiator => {
+                let remote = (IpAddress::Ipv4(ADDRESSES[1]), PORT);
+                socket.connect(interface.context(), remote, 40_000).unwrap();
+            }
+            Side::Responder => socket.listen(PORT).unwrap(),
+        }
+        let handle = sockets.add(socket);
+        let says = says.iter().copied().collect();
+        Self { interface, nic, sockets, handle, first: false, says, heard: Vec::new() }
+    }
+
+    fn socket(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut::<Socket>(self.handle)
+    }
+
+    /// The application writes and reads; the stack sends.
+    fn turn(&mut self, now: u64, write: usize) {
+        let socket = self.sockets.get_mut::<Socket>(self.handle);
+        if socket.can_recv() {
+            let heard = &mut self.heard;
+            socket
+                .recv(|bytes| {
+                    heard.extend_from_slice(bytes);
+                    (bytes.len(), ())
+                })
+                .unwrap();
+        }
+        if !self.says.is_empty() && socket.can_send() {
+            let room = socket.send_capacity() - socket.send_queue();
+            let some: Vec<u8> = self.says.iter().copied().take(write.min(room)).collect();
+            let sent = socket.send_slice(&some).unwrap();
+            self.says.drain(..sent);
+        }
+        // smoltcp stops probing a closed window, and repeating, when both ends close with bytes on the way: one closes
+        // first, the other when it has heard that.
+        let may_close = self.first || socket.state() == tcp::State::CloseWait;
+        if self.says.is_empty() && may_close && socket.state() != tcp::State::SynSent && socket.may_send() {
+            socket.close();
+        }
+        let now = Instant::from_millis(i64::try_from(now).unwrap());
+        self.interface.poll(now, &mut self.nic, &mut self.sockets);
+    }
+
+    fn is_done(&mut self) -> bool {
+        !matches!(
+            self.socket().state(),
+            tcp::State::Established
+                | tcp::State::SynSent
+                | tcp::State::SynReceived
+                | tcp::State::Listen
+                | tcp::State::FinWait1
+                | tcp::State::FinWait2
+                | tcp::State::CloseWait
+                | tcp::State::Closing
+                | tcp::State::LastAck
+        )
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Both streams arrived whole, and both stacks closed.
+    Closed,
+    /// Both streams arrived whole.
+    Whole,
+    /// Nothing moves any more.
+    Stalled,
+}
+
+/// Where a packet is on its way.
+#[derive(Clone, Debug)]
+enum Leg {
+    ToGate(Side, Vec<u8>),
+    ToHost(Side, Vec<u8>),
+}
+
+pub struct World {
+    weather: Weather,
+    chance: Chance,
+    hosts: [Host; 2],
+    pub gate: Gate,
+    legs: BTreeMap<(u64, u64), Leg>,
+    now: u64,
+    count: u64,
+    says: [Vec<u8>; 2],
+    /// Tells each segment (`POSTERN_STREAM_TRACE`).
+    loud: bool,
+    /// Without the gate, to see what the stacks do alone (`POSTERN_STREAM_BARE`).
+    bare: bool,
+}
+
+fn parse(packet: &[u8]) -> TcpRepr<'_> {
+    let ip = Ipv4Packet::new_checked(packet).unwrap();
+    let tcp = TcpPacket::new_checked(ip.payload()).unwrap();
+    let sums = ChecksumCapabilities::default();
+    let ends = (IpAddress::Ipv4(ip.src_addr()), IpAddress::Ipv4(ip.dst_addr()));
+    TcpRepr::parse(&tcp, &ends.0, &ends.1, &sums).unwrap()
+}
+
+fn build(from: Side, repr: &TcpRepr<'_>) -> Vec<u8> {
+    let (source, destination) = (ADDRESSES[at(from)], ADDRESSES[at(from.other())]);
+    let ip = Ipv4Repr {
+        src_addr: source,
+        dst_addr: destination,
+        next_header: IpProtocol::Tcp,
+        payload_len: repr.buffer_len(),
+        hop_limit: 64,
+    };
+    let sums = ChecksumCapabilities::default();
+    let mut bytes = vec![0; ip.buffer_len() + repr.buffer_len()];
+    let mut packet = Ipv4Packet::new_unchecked(&mut bytes);
+    ip.emit(&mut packet, &sums);
+    let ends = (IpAddress::Ipv4(source), IpAddress::Ipv4(destination));
+    repr.emit(&mut TcpPacket::new_unchecked(packet.payload_mut()), &ends.0, &ends.1, &sums);
+    bytes
+}
+
+fn number(n: TcpSeqNumber) -> u32 {
+    u32::from_ne_bytes(n.0.to_ne_bytes())
+}
+
+fn seq_number(n: u32) -> TcpSeqNumber {
+    TcpSeqNumber(i32::from_ne_bytes(n.to_ne_bytes()))
+}
+
+impl World {
+    pub fn new(seed: u64, weather: Weather, says: [Vec<u8>; 2]) -> Self {
+        let mut chance = Chance(seed);
+        let mut hosts = [0, 1].map(|i| Host::new(SIDES[i], &weather, &says[i], chance.draw()));
+        hosts[chance.below(2) as usize].first = true;
+        Self {
+            weather,
+            chance,
+            hosts,
+            // In bad weather the rest of a message may take minutes.
+            gate: Gate::with_limits(Limits { hold_ms: 1 << 30, ..Limits::default() }),
+            legs: BTreeMap::new(),
+            now: 0,
+            count: 0,
+            says,
+            loud: std::env::var_os("POSTERN_STREAM_TRACE").is_some(),
+            bare: std::env::var_os("POSTERN_STREAM_BARE").is_some(),
+        }
+    }
+
+    /// Puts a packet on a link.
+    fn carry(&mut self, leg: Leg) {
+        if self.chance.percent(self.weather.loss) {
+            return;
+        }
+        let copies = if self.chance.percent(self.weather.repeat) { 2 } else { 1 };
+        for _ in 0..copies {
+            let due = self.now + 1 + self.chance.below(self.weather.delay);
+            self.count += 1;
+            self.legs.insert((due, self.count), leg.clone());
+        }
+    }
+
+    /// What a host sends, cut as the weather says.
+    fn sent(&mut self, side: Side, packet: &[u8]) {
+        let mut repr = parse(packet);
+        if repr.control == TcpControl::Syn {
+            repr.max_seg_size = Some(self.weather.mss);
+        }
+        let cut = if self.weather.cut == 0 { usize::MAX } else { self.weather.cut };
+        if repr.payload.len() <= cut {
+            let packet = build(side, &repr);
+            self.carry(Leg::ToGate(side, packet));
+            return;
+        }
+        let pieces = repr.payload.chunks(cut);
+        let last = pieces.len() - 1;
+        for (i, piece) in pieces.enumerate() {
+            let mut part = repr;
+            part.seq_number = repr.seq_number + i * cut;
+            part.payload = piece;
+            if i != last {
+                part.control = TcpControl::None;
+            }
+            let packet = build(side, &part);
+            self.carry(Leg::ToGate(side, packet));
+        }
+    }
+
+    fn through(&mut self, side: Side, packet: &[u8]) {
+        if self.bare {
+            self.carry(Leg::ToHost(side.other(), packet.to_vec()));
+            return;
+        }
+        let repr = parse(packet);
+        let mut bits = match repr.control {
+            TcpControl::None => 0,
+            TcpControl::Psh => flags::PSH,
+            TcpControl::Syn => flags::SYN,
+            TcpControl::Fin => flags::FIN,
+            TcpControl::Rst => flags::RST,
+        };
+        if repr.ack_number.is_some() {
+            bits |= flags::ACK;
+        }
+        let timestamp = repr.timestamp.map(|t| Timestamp { value: t.tsval, echo: t.tsecr });
+        let segment = Segment {
+            from: side,
+            seq: number(repr.seq_number),
+            ack: repr.ack_number.map_or(0, number),
+            window: repr.window_len,
+            flags: bits,
+            urgent: 0,
+            options: Options {
+                mss: repr.max_seg_size,
+                window_scale: repr.window_scale,
+                sack_permitted: repr.sack_permitted,
+                timestamp,
+                signed: false,
+                len: u8::try_from(repr.header_len() - 20).unwrap(),
+            },
+            payload: repr.payload,
+        };
+        self.gate.now = u32::try_from(self.now).unwrap();
+        let outs = self.gate.step(&segment);
+        if self.loud {
+            eprintln!("{:>7} {segment:02x?}", self.now);
+            outs.iter().for_each(|o| eprintln!("        -> {o:02x?}"));
+        }
+        for out in outs {
+            self.leave(&out, out.onward.then_some(&repr));
+        }
+    }
+
+    fn leave(&mut self, out: &Out, own: Option<&TcpRepr<'_>>) {
+        let from = out.to.other();
+        let control = if out.has(flags::RST) {
+            TcpControl::Rst
+        } else if out.has(flags::SYN) {
+            TcpControl::Syn
+        } else if out.has(flags::FIN) {
+            TcpControl::Fin
+        } else if out.has(flags::PSH) && !out.payload.is_empty() {
+            TcpControl::Psh
+        } else {
+            TcpControl::None
+        };
+        let mut sack_ranges = [None; 3];
+        let blocks: Vec<_> = match own {
+            Some(own) => {
+                let blocks = own.sack_ranges.iter().flatten();
+                blocks.filter_map(|(l, r)| self.gate.stream.map_sack(from, *l, *r)).collect()
+            }
+            None => out.sack.clone(),
+        };
+        for (place, block) in sack_ranges.iter_mut().zip(blocks) {
+            *place = Some(block);
+        }
+        let ports = if from == Side::Initiator { (40_000, PORT) } else { (PORT, 40_000) };
+        let repr = TcpRepr {
+            src_port: ports.0,
+            dst_port: ports.1,
+            control,
+            seq_number: seq_number(out.seq),
+            ack_number: out.has(flags::ACK).then(|| seq_number(out.ack)),
+            window_len: out.window,
+            window_scale: own.and_then(|o| o.window_scale),
+            max_seg_size: own.and_then(|o| o.max_seg_size).map(|m| m.max(100)),
+            sack_permitted: own.is_some_and(|o| o.sack_permitted),
+            sack_ranges,
+            timestamp: out.timestamp.map(|t| TcpTimestampRepr { tsval: t.value, tsecr: t.echo }),
+            payload: &out.payload,
+        };
+        let mss = usize::from(self.weather.mss).max(1);
+        assert!(out.payload.len() <= mss, "{} bytes, the receiver takes {mss}", out.payload.len());
+        let packet = build(from, &repr);
+        self.carry(Leg::ToHost(out.to, packet));
+    }
+
+    /// Runs until both are done. Panics where the streams part from the oracle.
+    pub fn run(&mut self) -> End {
+        let wants = [1, 0].map(|i| if self.bare { self.says[i].clone() } else { oracle(&self.says[i]) });
+        let mut tick = 0;
+        let mut heard_all = None;
+        let mut checked = [0; 2];
+        let mut end = End::Whole;
+        for _ in 0..4_000_000 {
+            CLOCK.set(u32::try_from(self.now).unwrap());
+            for side in SIDES {
+                let host = &mut self.hosts[at(side)];
+                host.turn(self.now, self.weather.write);
+                while let Some(packet) = self.hosts[at(side)].nic.tx.pop_front() {
+                    self.sent(side, &packet);
+                }
+            }
+            for i in 0..2 {
+                let (heard, want) = (&self.hosts[i].heard, &wants[i]);
+                let before = core::mem::replace(&mut checked[i], heard.len());
+                if want.get(before..heard.len()) != heard.get(before..) {
+                    let part = heard.iter().zip(want).position(|(a, b)| a != b).unwrap_or(want.len());
+                    let (heard, want) = (&heard[part..], &want[part..]);
+                    let want = &want[..want.len().min(60)];
+                    panic!("{:?} at {part} heard {heard:02x?}, not {want:02x?}..: {self:?}", SIDES[i]);
+                }
+            }
+            // A stack that is through answers a repeated FIN with a reset, which may be lost.
+            // And smoltcp forgets a FIN when three duplicate acknowledgements ask for it. Its streams are whole all the same.
+            if self.hosts.iter_mut().all(Host::is_done) {
+                end = End::Closed;
+                break;
+            }
+            if (0..2).all(|i| self.hosts[i].heard.len() == wants[i].len()) {
+                let since = *heard_all.get_or_insert(self.now);
+                if self.gate.stream.is_reset() || self.now - since > 100_000 {
+                    break;
+                }
+            }
+            let mut next = tick + 100;
+            if let Some(((due, _), _)) = self.legs.first_key_value() {
+                next = next.min(*due);
+            }
+            for host in &mut self.hosts {
+                let now = Instant::from_millis(i64::try_from(self.now).unwrap());
+                if let Some(delay) = host.interface.poll_delay(now, &host.sockets) {
+                    next = next.min(self.now + delay.total_millis().max(1));
+                }
+                let socket = host.sockets.get::<Socket>(host.handle);
+                if !host.says.is_empty() && socket.can_send() {
+                    next = next.min(self.now + 1);
+                }
+            }
+            self.now = next.max(self.now + 1);
+            if self.now > 5_000_000 {
+                return End::Stalled;
+            }
+            while let Some(entry) = self.legs.first_entry()
+                && entry.key().0 <= self.now
+            {
+                match entry.remove() {
+                    Leg::ToGate(side, packet) => self.through(side, &packet),
+                    Leg::ToHost(side, packet) => self.hosts[at(side)].nic.rx.push_back(packet),
+                }
+            }
+            if self.now >= tick + 100 {
+                tick = self.now;
+                self.gate.now = u32::try_from(self.now).unwrap();
+                for out in self.gate.tick() {
+                    self.leave(&out, None);
+                }
+            }
+        }
+        for i in 0..2 {
+            assert_eq!(self.hosts[i].heard, wants[i], "{:?} heard all", SIDES[i]);
+        }
+        // Nothing may leak, whatever happened.
+        self.gate.stream.clear(&mut self.gate.pool);
+        assert_eq!(self.gate.pool.left(), self.gate.pool.capacity());
+        end
+    }
+}
+
+impl core::fmt::Debug for World {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let states = [0, 1].map(|i| self.hosts[i].sockets.get::<Socket>(self.hosts[i].handle).state());
+        let heard = [0, 1].map(|i| self.hosts[i].heard.len());
+        write!(f, "{states:?} heard {heard:?} at {} in {:?}: {:?}", self.now, self.weather, self.gate.stream)
+    }
+}

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Breaks the stream engine in one way after another, in a copy of the tree, and asks its tests: each break must make some
+# test fail. Arguments choose by name; none means all. Wants a quarter of an hour, most of it compiling.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+git ls-files -z | xargs -0 cp --parents --no-dereference -t "$copy"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target}/mutants"
+
+# name | file below dataplane/src/stream | what stands there | what stands there instead
+mutants=(
+	'the sign of the acknowledgement|edits.rs|        offset - growth|        offset + growth'
+	'the sign of the sequence number|edits.rs|        offset + growth|        offset - growth'
+	'a stored acknowledgement|machine/depart.rs|        let ack = half.acknowledgement();\n|        let ack = half.told;\n'
+	'no retention|machine/depart.rs|if event.repeats && !keep_alive {|if false {'
+	'the second copy wins|half.rs|self.pieces.first().map_or(stop, \|p\| p.start.min(stop))|stop'
+	'acknowledges too much|half.rs|} else if self.acked == self.end {|} else if self.acked <= self.end {'
+	'acknowledges nothing on behalf|half.rs|            self.next\n        } else {|            self.decided\n        } else {'
+	'holds an acknowledgement|machine/depart.rs|news.then_some(emission)|None'
+	'the window goes back|half.rs|self.edge.max(truth.min(room))|truth.min(room)'
+	'a closed window is opened|half.rs|if self.window == 0 {|if false {'
+	'growth ignores the window|half.rs|(self.acked + i64::from(self.window)).max(self.high)|i64::MAX / 2'
+	'SACK blocks round outward|edits.rs|(self.unmap(left, Round::Up), self.unmap(right, Round::Down))|(self.unmap(left, Round::Down), self.unmap(right, Round::Up))'
+	'the FIN does not wait|half.rs|self.fin == Some(self.decided)|self.fin.is_some()'
+	'a reset at the sender'"'"'s number|machine/depart.rs|(half.seq(half.high), behind)|(segment.seq, behind)'
+	'any reset is believed|machine/arrive.rs|if !(exact|if false && !(exact'
+	'old timestamps are read|machine/arrive.rs|if self.has_timestamps() && event|if false && event'
+	'the urgent pointer stays|machine/depart.rs|half.edits.map(u, Round::Up) - start|u - start'
+	'garbage is read|machine/arrive.rs|if !is_keep_alive(half, &event, fin) {|if true {'
+	'no timer|half.rs|        self.sent = self.acked;\n        true|        self.sent = self.acked;\n        false'
+)
+
+failed=0
+for mutant in "${mutants[@]}"; do
+	# A bar that belongs to the code is written with a backslash.
+	mutant=${mutant//'\|'/$'\x01'}
+	IFS='|' read -r name file from to <<<"$mutant"
+	if (($#)) && [[ " $* " != *" $name "* ]]; then continue; fi
+	for side in from to; do
+		text=${!side//$'\x01'/|}
+		printf -v "$side" '%s' "${text//'\n'/$'\n'}"
+	done
+	path=dataplane/src/stream/$file
+	original=$(<"$root/$path")
+	# The replacement is quoted: an ampersand in it is itself.
+	broken=${original/"$from"/"$to"}
+	if [[ $broken == "$original" ]]; then
+		echo "stream-mutants: '$name': its text is not in $path" >&2
+		exit 2
+	fi
+	printf '%s\n' "$broken" >"$copy/$path"
+	if (cd "$copy" && cargo test --quiet --locked -p dataplane --lib stream:: \
+		&& cargo test --quiet --locked -p dataplane --test stream_exchanges --test stream_script --test stream_stacks) >"$copy/log" 2>&1; then
+		echo "SURVIVED  $name"
+		failed=1
+	elif grep -q '^error\(\[E[0-9]*\]\)\?: ' "$copy/log" && ! grep -q 'test result: FAILED' "$copy/log"; then
+		echo "stream-mutants: '$name' does not build" >&2
+		tail -20 "$copy/log" >&2
+		exit 2
+	else
+		echo "caught    $name"
+	fi
+	cp "$root/$path" "$copy/$path"
+done
+exit "$failed"
