@@ -255,12 +255,15 @@ impl Verdict<'_> {
     }
 }
 
+/// A rule with its number, and those of its services that have these source ports.
+type Group<'a> = (&'a Rule, u32, (u16, u16), Vec<Service>);
+
 /// A rule's services by their source ports: one entry of the classifier has one range of them.
-fn by_source_ports((rule, number): (&Rule, u32)) -> Vec<(&Rule, u32, (u16, u16), Vec<Service>)> {
+fn by_source_ports((rule, number): (&Rule, u32)) -> Vec<Group<'_>> {
     if rule.services.is_empty() {
         return vec![(rule, number, ALL_PORTS, Vec::new())];
     }
-    let mut groups: Vec<(&Rule, u32, (u16, u16), Vec<Service>)> = Vec::new();
+    let mut groups: Vec<Group<'_>> = Vec::new();
     for service in &rule.services {
         // Without a protocol a service has no ports of either kind.
         let ports = if service.protocol.is_none() { ALL_PORTS } else { service.source_ports };
