@@ -6,6 +6,7 @@
 //! - [`aging`]: the life of sessions and expectations.
 //! - [`neighbors`]: ARP, and the numbers of next hops.
 //! - [`audit`]: the log of what was admitted, refused and rewritten.
+//! - [`replay`]: captures through the same pipeline, offline.
 //! - [`requests`]: what the control socket asks of the core.
 //! - [`server`]: the control socket.
 //! - [`daemon`]: `posternd`, which puts all of it together.
@@ -18,6 +19,7 @@ pub mod config;
 pub mod core;
 pub mod daemon;
 pub mod neighbors;
+pub mod replay;
 pub mod requests;
 pub mod server;
 pub mod sweep;

@@ -11,7 +11,7 @@ mod args;
 mod client;
 mod commands;
 mod json;
-mod table;
+pub mod table;
 mod text;
 
 use args::{

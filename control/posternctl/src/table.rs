@@ -8,13 +8,15 @@ const SAMPLE: usize = 1000;
 
 /// Where a column's text stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Align {
+pub enum Align {
+    /// At the left.
     Left,
+    /// At the right, as numbers do.
     Right,
 }
 
 /// A table of `N` columns.
-pub(crate) struct Table<'a, const N: usize> {
+pub struct Table<'a, const N: usize> {
     out: &'a mut dyn Write,
     align: [Align; N],
     width: [usize; N],
@@ -24,13 +26,17 @@ pub(crate) struct Table<'a, const N: usize> {
 
 impl<'a, const N: usize> Table<'a, N> {
     /// A table with a heading.
-    pub(crate) fn new(out: &'a mut dyn Write, columns: [(&str, Align); N]) -> Self {
+    #[must_use]
+    pub fn new(out: &'a mut dyn Write, columns: [(&str, Align); N]) -> Self {
         let heading = columns.map(|(name, _)| name.to_owned());
         Self { out, align: columns.map(|(_, align)| align), width: [0; N], sample: Some(vec![heading]) }
     }
 
     /// Adds a row.
-    pub(crate) fn row(&mut self, row: [String; N]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of the output.
+    pub fn row(&mut self, row: [String; N]) -> io::Result<()> {
         match &mut self.sample {
             None => self.print(&row),
             Some(sample) => {
@@ -41,7 +47,10 @@ impl<'a, const N: usize> Table<'a, N> {
     }
 
     /// Prints what is left.
-    pub(crate) fn end(mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of the output.
+    pub fn end(mut self) -> io::Result<()> {
         self.settle()
     }
 

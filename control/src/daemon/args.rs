@@ -1,5 +1,6 @@
 //! The command line of `posternd`.
 
+use crate::replay::Options;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -25,6 +26,12 @@ pub enum Command {
         /// The configuration.
         file: PathBuf,
     },
+    /// Play a capture through the gateway, offline, and say what became of every flow.
+    ///
+    /// The packets go through the pipeline of the running gateway, on the capture's own clock. It needs no permission, no
+    /// hugepages and no devices. Routes, ARP and MTU are not consulted: what comes from inside leaves outside, and the
+    /// other way round.
+    Replay(Options),
 }
 
 #[cfg(test)]
@@ -40,7 +47,16 @@ mod tests {
         assert!(parse(&["posternd", "check"]).is_err());
         assert!(parse(&["posternd", "--config", "a", "check", "b"]).is_err());
         assert_eq!(parse(&["posternd", "--config", "a"]).unwrap().config, Some("a".into()));
-        let Command::Check { file } = parse(&["posternd", "check", "b"]).unwrap().command.unwrap();
+        let Some(Command::Check { file }) = parse(&["posternd", "check", "b"]).unwrap().command else {
+            panic!()
+        };
         assert_eq!(file, PathBuf::from("b"));
+        assert!(
+            parse(&["posternd", "replay", "--config", "a", "--capture", "b"]).is_err(),
+            "inside of what?"
+        );
+        let replay = ["posternd", "replay", "--config", "a", "--capture", "b", "--inside", "10.0.0.0/8"];
+        let Some(Command::Replay(replay)) = parse(&replay).unwrap().command else { panic!() };
+        assert_eq!((replay.inside.len(), replay.json, replay.nat), (1, false, false));
     }
 }

@@ -9,6 +9,9 @@ pub enum Failure {
     /// The configuration cannot be used.
     #[error("the configuration cannot be used\n{0}")]
     Config(#[from] Report),
+    /// A replay.
+    #[error(transparent)]
+    Replay(#[from] crate::replay::ReplayError),
     /// Built without the feature `dpdk`.
     #[cfg(not(feature = "dpdk"))]
     #[error(
@@ -87,10 +90,11 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// 2 for the configuration, 1 for all else.
+    /// 2 for what was given (the configuration, a capture), 1 for all else.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) => ExitCode::from(2),
+            Self::Replay(error) if error.is_input() => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

@@ -56,6 +56,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let done = match (args.command, args.config) {
         (Some(Command::Check { file }), _) => check_file(&file),
+        (Some(Command::Replay(options)), _) => {
+            crate::replay::run(&options, &mut io::stdout().lock()).map_err(Failure::from)
+        }
         (None, Some(file)) => serve(&file),
         (None, None) => Ok(()), // the parser asks for one of the two
     };
