@@ -265,3 +265,29 @@ fn the_verbs_are_those_of_posternctl() {
         assert!(guide.contains(option), "nothing about {option}");
     }
 }
+
+#[test]
+fn options_and_reasons_of_a_replay_are_those_of_the_code() {
+    use clap::Args;
+    use control::replay::Options;
+    use control::replay::frame::Unfit;
+
+    let guide = docs("operator-guide.md");
+    let rows = rows(&guide, "## Replay");
+    let command = Options::augment_args(clap::Command::new("replay"));
+    let options: Vec<String> = command
+        .get_arguments()
+        .map(|option| {
+            let value = option.get_value_names().filter(|_| option.get_action().takes_values());
+            let value = value.map_or(String::new(), |names| format!(" {}", names[0]));
+            format!("`--{}{value}`", option.get_long().unwrap())
+        })
+        .collect();
+    let documented: Vec<&str> =
+        rows.iter().map(|row| row[0].as_str()).filter(|c| c.starts_with("`--")).collect();
+    assert_eq!(documented, options);
+    for (name, help) in Unfit::ALL.map(Unfit::names) {
+        let row = [format!("`{name}`"), help.to_owned()];
+        assert!(rows.iter().any(|r| *r == row), "{row:?}");
+    }
+}

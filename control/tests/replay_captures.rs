@@ -46,7 +46,7 @@ fn what_does_not_pass_the_gateway_is_counted_and_why() {
         json!({
             "same-side": 3, // IPv6 from outside to outside among them
             "eth-type-unsupported": 1,
-            "ipv4-destination-invalid": 1,
+            "ipv4-multicast": 1,
             "capture-truncated": 1,
             "ipv4-checksum": 1,
         })

@@ -100,8 +100,8 @@ fn about(message: &[u8]) -> Option<&[u8]> {
     const REDIRECT: u8 = 5;
     const SOURCE_QUENCH: u8 = 4;
     const PARAMETER: u8 = 12;
-    match message.first()? {
-        &(icmp::UNREACHABLE | SOURCE_QUENCH | REDIRECT | icmp::TIME_EXCEEDED | PARAMETER) => message.get(8..),
+    match *message.first()? {
+        icmp::UNREACHABLE | SOURCE_QUENCH | REDIRECT | icmp::TIME_EXCEEDED | PARAMETER => message.get(8..),
         _ => None,
     }
 }
@@ -115,9 +115,9 @@ fn ends(ip: &[u8]) -> Option<Tuple> {
     let port = |at: usize| l4.get(at..).and_then(|b| b.first_chunk()).map(|b| u16::from_be_bytes(*b));
     let (sport, dport) = match header.protocol {
         TCP | UDP => (port(0)?, port(2)?),
-        ICMP => match l4.first()? {
-            &icmp::ECHO_REQUEST => (port(4)?, 0),
-            &icmp::ECHO_REPLY => (0, port(4)?),
+        ICMP => match *l4.first()? {
+            icmp::ECHO_REQUEST => (port(4)?, 0),
+            icmp::ECHO_REPLY => (0, port(4)?),
             _ => return None,
         },
         _ => return None,

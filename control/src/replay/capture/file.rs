@@ -240,7 +240,10 @@ impl<R: Read> Capture<R> {
     fn body(&mut self, at: u64, big_endian: bool) -> Result<(), CaptureError> {
         let length = word(&self.block, 4, big_endian);
         let there = self.block.len();
-        if !(SHORTEST_BLOCK..=LONGEST).contains(&length) || length % 4 != 0 || (length as usize) < there {
+        if !(SHORTEST_BLOCK..=LONGEST).contains(&length)
+            || !length.is_multiple_of(4)
+            || (length as usize) < there
+        {
             return Err(self.malformed(at, "length of a block", "a multiple of 4, from 12 bytes to 16 MiB"));
         }
         self.block.resize(length as usize, 0);
