@@ -8,7 +8,7 @@ use crate::audit::record::escape;
 use core::fmt::Write;
 use dataplane::event::Event;
 use dataplane::packet::{ETHERNET_LEN, Parse, Parsed, parse};
-use dataplane::view::State;
+use dataplane::view::{State, opener_text};
 
 /// The comment of a packet that the gateway never got.
 #[must_use]
@@ -102,7 +102,9 @@ fn happened(text: &mut String, heard: &Heard) {
             );
         }
         Heard::Closed(view) => line!(text, "session closed: {}", view.close_reason.name()),
-        Heard::Expired(view) => line!(text, "expectation expired: {} to {}", view.opener, view.published),
+        Heard::Expired(view) => {
+            line!(text, "expectation expired: {} to {}", view.opener_text(), view.published)
+        }
         Heard::Event(stamped) => event(text, &stamped.event),
     }
 }
@@ -119,11 +121,11 @@ fn event(text: &mut String, event: &Event) {
         Event::AlgDenied { application, denial, .. } => {
             line!(text, "alg {}: refused: {}", application.name(), denial.name());
         }
-        Event::ExpectationOpened { application, opener, published, listener, .. } => {
+        Event::ExpectationOpened { application, class, opener, published, listener, .. } => {
+            let (application, opener) = (application.name(), opener_text(*class, *opener));
             line!(
                 text,
-                "expectation opened: {} from {opener} to {published}, which is {listener}",
-                application.name()
+                "expectation opened: {application} from {opener} to {published}, which is {listener}"
             );
         }
         Event::ExpectationRefused { reason, .. } => line!(text, "expectation refused: {}", reason.name()),
