@@ -25,6 +25,8 @@ const MOST_FRAGMENTED: usize = 4_096;
 const MID_STREAM: &str = "mid-stream";
 /// The state of a flow that a rule refused.
 const DENIED: &str = "denied";
+/// The state of a flow that has no session and needs none.
+const STATELESS: &str = "stateless";
 /// The state of a flow that no rule was asked about.
 const NO_SESSION: &str = "no-session";
 
@@ -236,6 +238,7 @@ impl Book {
             (None, Some(reason)) if entry.readable => {
                 self.refused(gateway, entry, tuple, reason, &effect.heard)?
             }
+            (None, None) if entry.readable && effect.forwarded > 0 => self.passed(gateway, entry, tuple)?,
             _ => return None,
         };
         let drops: Vec<_> = effect.drops.iter().map(|(reason, n)| (reason.name(), *n)).collect();
@@ -289,6 +292,16 @@ impl Book {
         }
         let id = u32::try_from(self.flows.len() + 1).ok()?;
         self.flows.push(Flow { id, ..flow });
+        Some(id)
+    }
+
+    /// A flow whose packets a rule lets pass one by one.
+    fn passed(&mut self, gateway: &Gateway, entry: &Entry, tuple: Tuple) -> Option<u32> {
+        let decision = decision(gateway, entry.side, tuple);
+        let rule = decision.map(|d| self.names.rule(d.rule, gateway.policy().generation).into_owned());
+        let flow = Flow { state: STATELESS, verdict: Verdict::Allow, rule, ..Flow::between(tuple) };
+        let id = self.add(flow)?;
+        self.tuples.insert(tuple.either_way(), id);
         Some(id)
     }
 
@@ -477,6 +490,7 @@ fn decision(gateway: &Gateway, side: Side, tuple: Tuple) -> Option<Decision> {
         source: tuple.source.addr,
         destination: tuple.destination.addr,
         protocol: Protocol::from_number(tuple.protocol)?,
+        sport: tuple.source.port,
         dport: tuple.destination.port,
     }))
 }

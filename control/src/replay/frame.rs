@@ -3,10 +3,10 @@
 
 use super::capture::{Layer, NoLink, Packet, Seen, read};
 use super::tuple::Header;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv6Addr};
 use dataplane::key::Protocol;
 use dataplane::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, checksum};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// Longest IP packet.
 const LONGEST: usize = 65_535;
@@ -84,7 +84,7 @@ pub struct Repairs {
 pub struct Sorter {
     inside: Vec<IpNet>,
     /// Addresses of the gateway for translation: they count as inside for who sends to them.
-    translated: Vec<Ipv4Addr>,
+    translated: Vec<Ipv4Net>,
     macs: [[u8; 6]; 2],
     every_checksum: bool,
     /// What was put right so far.
@@ -97,7 +97,7 @@ impl Sorter {
     #[must_use]
     pub fn new(
         inside: Vec<IpNet>,
-        translated: Vec<Ipv4Addr>,
+        translated: Vec<Ipv4Net>,
         macs: [[u8; 6]; 2],
         every_checksum: bool,
     ) -> Self {
@@ -109,7 +109,8 @@ impl Sorter {
     }
 
     fn is_behind(&self, addr: IpAddr) -> bool {
-        self.is_inside(addr) || matches!(addr, IpAddr::V4(v4) if self.translated.contains(&v4))
+        self.is_inside(addr)
+            || matches!(addr, IpAddr::V4(v4) if self.translated.iter().any(|net| net.contains(&v4)))
     }
 
     /// Writes the frame of a packet as it reaches the gateway. Answers on which side.

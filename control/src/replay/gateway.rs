@@ -19,7 +19,7 @@ use dataplane::handoff::Grid;
 use dataplane::heap::{HeapPool, HeapPort, HeapWire};
 use dataplane::key::{InterfaceId, Tick, WorkerId};
 use dataplane::memory::NoMemory;
-use dataplane::policy::{Policy, Prefix};
+use dataplane::policy::{Log, Policy, Prefix};
 use dataplane::shared::{SetupError, Shared};
 use dataplane::view::{CloseReason, ExpectationView, SessionView};
 use dataplane::worker::Worker;
@@ -154,7 +154,7 @@ impl Gateway {
         // The report wants to know what no operator asked for.
         policy.log_default_deny = true;
         for rule in &mut policy.rules {
-            rule.log = true;
+            rule.log = Log::Both;
         }
         let network = network(config, sides, inside, nat);
         let mac = |id: InterfaceId| network.interfaces.get(usize::from(id.0)).map_or([0; 6], |i| i.mac);

@@ -35,7 +35,7 @@ use dataplane::key::Protocol;
 use dataplane::packet::{ETHERNET_LEN, Parse, flag, parse};
 use frame::{Side, Sorter};
 use gateway::{BuildError, Effect, Gateway, Sent};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use pcapng::{Way, Writer};
 use peer::Peers;
 use serde_json::json;
@@ -152,7 +152,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), ReplayError> {
     let names = sides.map(|id| config.interfaces.get(usize::from(id.0)).map_or("", |i| i.name.as_str()));
     let output = options.write.as_deref().map(|path| Output::create(path, names)).transpose()?;
     let headline = headline(options, &config, sides);
-    let mut replay = Replay::new(options, config, gateway, output);
+    let mut replay = Replay::new(options, &config, gateway, output);
     let mut packet = Packet::default();
     let ended = loop {
         match capture.next(&mut packet) {
@@ -212,7 +212,6 @@ impl Output {
 
 /// A replay under way.
 struct Replay {
-    config: Config,
     gateway: Gateway,
     sorter: Sorter,
     peers: Peers,
@@ -224,15 +223,15 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(options: &Options, config: Config, gateway: Gateway, output: Option<Output>) -> Self {
-        let own =
-            config.interfaces.iter().flat_map(|interface| interface.addresses.iter().map(|net| net.addr()));
-        let translated = if options.nat { own.chain(config.translated()).collect() } else { Vec::new() };
+    fn new(options: &Options, config: &Config, gateway: Gateway, output: Option<Output>) -> Self {
+        let own = config.interfaces.iter().flat_map(|interface| &interface.addresses);
+        let own = own.map(|net| Ipv4Net::from(net.addr()));
+        let translated = own.chain(config.translated()).filter(|_| options.nat).collect();
         let sorter = Sorter::new(options.inside.clone(), translated, gateway.macs(), options.fix_checksums);
         let most_flows = usize::try_from(config.dataplane.sessions).unwrap_or(usize::MAX);
         let book = Book::new(&gateway, most_flows);
         let peers = Peers::new(options.nat);
-        Self { config, gateway, sorter, peers, book, clock: None, output, frame: Vec::new() }
+        Self { gateway, sorter, peers, book, clock: None, output, frame: Vec::new() }
     }
 
     /// Time passes until a packet is captured. Answers the time that it counts for.
@@ -292,7 +291,7 @@ impl Replay {
         frame: &mut [u8],
     ) -> Result<(), ReplayError> {
         if let Some(tuple) = tuple {
-            self.peers.adapt(&self.config, &self.gateway, side, tuple, frame);
+            self.peers.adapt(&self.gateway, side, tuple, frame);
         }
         let parsed = match frame.first_chunk().map(|mac| parse(frame, *mac)) {
             Some(Parse::Ip(parsed)) => Some(parsed),

@@ -8,11 +8,11 @@ use super::frame::Side;
 use super::gateway::{Effect, Gateway, Heard, Sent};
 use super::tuple::{self, Tuple};
 use crate::audit::record::{destination, source};
-use crate::config::{Config, DestinationNat};
 use alg::Endpoint;
-use core::net::{IpAddr, Ipv4Addr};
-use dataplane::key::FlowKey;
+use core::net::IpAddr;
+use dataplane::key::{FlowKey, Protocol};
 use dataplane::packet::{ETHERNET_LEN, Parse, Parsed, flag, parse, rewrite};
+use dataplane::policy::{Destination, DestinationTarget};
 use dataplane::view::{ExpectationClass, ExpectationState, SessionView};
 use std::collections::HashMap;
 
@@ -86,9 +86,9 @@ impl Peers {
     }
 
     /// Changes a captured frame to what its sender would have sent.
-    pub fn adapt(&self, config: &Config, gateway: &Gateway, side: Side, tuple: Tuple, frame: &mut [u8]) {
+    pub fn adapt(&self, gateway: &Gateway, side: Side, tuple: Tuple, frame: &mut [u8]) {
         if self.nat && side == Side::Outside {
-            self.readdress(config, gateway, tuple, frame);
+            self.readdress(gateway, tuple, frame);
         }
         let other = if side == Side::Inside { Side::Outside } else { Side::Inside };
         let Some(stream) = self.streams.get(&(tuple.either_way(), other)) else { return };
@@ -101,10 +101,10 @@ impl Peers {
     }
 
     /// An outside end calls what it was told.
-    fn readdress(&self, config: &Config, gateway: &Gateway, tuple: Tuple, frame: &mut [u8]) {
+    fn readdress(&self, gateway: &Gateway, tuple: Tuple, frame: &mut [u8]) {
         let known = self.outside.get(&tuple.either_way()).map(|key| (source(key), destination(key)));
         let ends = known.or_else(|| {
-            let called = announced(gateway, tuple).or_else(|| called(config, gateway, tuple))?;
+            let called = announced(gateway, tuple).or_else(|| called(gateway, tuple))?;
             Some((tuple.source, called))
         });
         let Some((from, to)) = ends else { return };
@@ -125,7 +125,7 @@ impl Peers {
                 self.outside.insert(either, outside_key(view, side, fed));
             }
         }
-        let Some(parsed) = parsed(fed).filter(|p| p.protocol == dataplane::key::Protocol::Tcp) else {
+        let Some(parsed) = parsed(fed).filter(|p| p.protocol == Protocol::Tcp) else {
             return;
         };
         if parsed.has(flag::RST) {
@@ -206,25 +206,26 @@ fn announced(gateway: &Gateway, tuple: Tuple) -> Option<Endpoint> {
 }
 
 /// The address that destination NAT leads to the end that a packet from outside is captured as calling.
-fn called(config: &Config, gateway: &Gateway, tuple: Tuple) -> Option<Endpoint> {
+fn called(gateway: &Gateway, tuple: Tuple) -> Option<Endpoint> {
     let zone = gateway.zone(Side::Outside)?;
-    let protocol = dataplane::key::Protocol::from_number(tuple.protocol)?;
-    let IpAddr::V4(host) = tuple.destination.addr else { return None };
-    let leads = |addr: Ipv4Addr, port: u16| {
-        gateway.policy().destination_nat(zone, addr, protocol, port) == Some((host, tuple.destination.port))
-    };
-    let ports = |nat: &DestinationNat| -> Vec<u16> {
-        match nat.port {
-            None => vec![tuple.destination.port],
-            Some(_) => {
-                nat.services.iter().map(|service| service.ports.0).chain([tuple.destination.port]).collect()
+    let protocol = Protocol::from_number(tuple.protocol)?;
+    let Endpoint { addr: IpAddr::V4(host), port: own } = tuple.destination else { return None };
+    let policy = gateway.policy();
+    policy.destination_nat.iter().find_map(|nat| {
+        let (addr, moved) = match nat.target {
+            DestinationTarget::Host { addr, port } if addr == host => {
+                (nat.called.first()?.addr, port.is_some())
             }
-        }
-    };
-    config.destination_nats.iter().filter(|nat| nat.addr == host).find_map(|nat| {
-        let addr = *nat.destination.first()?;
-        let port = ports(nat).into_iter().find(|port| leads(addr, *port))?;
-        Some(Endpoint::new(IpAddr::V4(addr), port))
+            DestinationTarget::Network { outside, inside } => {
+                (inside.counterpart(tuple.destination.addr, &outside)?, false)
+            }
+            DestinationTarget::Host { .. } | DestinationTarget::Nothing => return None,
+        };
+        let IpAddr::V4(v4) = addr else { return None };
+        let listed = nat.services.iter().filter(|_| moved).map(|service| service.ports.0);
+        let leads =
+            |port: &u16| policy.destination_nat(zone, v4, protocol, *port) == Destination::Host(host, own);
+        listed.chain([own]).find(leads).map(|port| Endpoint::new(addr, port))
     })
 }
 
