@@ -35,9 +35,14 @@ fn c(offset: u32) -> u32 {
 
 impl Wire {
     fn with(options: Options, limits: Limits) -> Self {
+        Self::with_window(options, limits, 10_000)
+    }
+
+    /// The server has so much room from the start.
+    fn with_window(options: Options, limits: Limits, window: u16) -> Self {
         let mut gate = Gate::with_limits(limits);
         for (from, seq, ack, flags) in [(Initiator, CLIENT, 0, SYN), (Responder, SERVER, C, SYN | ACK)] {
-            let syn = Segment { options, ..segment(from, seq, ack, flags, b"") };
+            let syn = Segment { options, window, ..segment(from, seq, ack, flags, b"") };
             let out = gate.step(&syn);
             assert_eq!((out.len(), out[0].seq, out[0].flags), (1, seq, flags));
         }
@@ -264,7 +269,7 @@ fn a_window_of_zero_is_passed_on_and_probed() {
 
 #[test]
 fn growth_waits_for_the_window_and_the_edge_never_goes_back() {
-    let mut w = Wire::new();
+    let mut w = Wire::with_window(Options::default(), Limits::default(), 8);
     let window = |w: &mut Wire, ack: u32, window: u16| {
         w.gate.step(&Segment { window, ..segment(Responder, S, c(ack), ACK, b"") })
     };
@@ -287,7 +292,7 @@ fn growth_waits_for_the_window_and_the_edge_never_goes_back() {
 
 #[test]
 fn a_message_longer_than_the_window_of_its_receiver_can_be_held() {
-    let mut w = Wire::new();
+    let mut w = Wire::with_window(Options::default(), Limits::default(), 2);
     let out = w.gate.step(&Segment { window: 2, ..segment(Responder, S, c(0), ACK, b"") });
     assert_eq!(out[0].window, 2);
     let message = [GROW, 4, b'a', b'b', b'c', b'd'];
