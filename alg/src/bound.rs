@@ -2,8 +2,11 @@
 //!
 //! The dataplane keeps one of these per inspected session in a slab: it is `Copy` and owns nothing.
 
-use crate::contract::{Answer, Application, Blindness, Context, Gateway, Side, StreamAlg, Verdict};
+use crate::contract::{
+    Answer, Application, Blindness, Context, DatagramAlg, Gateway, Side, StreamAlg, Verdict,
+};
 use crate::ftp::Ftp;
+use crate::tftp::Tftp;
 
 /// State of the stream ALG of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -69,6 +72,54 @@ impl StreamAlg for Bound {
     fn give_up(&mut self, from: Side, bytes: &[u8]) -> bool {
         match self {
             Self::Ftp(ftp) => ftp.give_up(from, bytes),
+        }
+    }
+}
+
+/// State of the datagram ALG of one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum BoundDatagram {
+    /// TFTP requests.
+    Tftp(Tftp),
+}
+
+impl BoundDatagram {
+    /// The ALG of an application over UDP, at its start. `None` where nothing needs inspection.
+    #[must_use]
+    pub fn for_application(application: Application) -> Option<Self> {
+        match application {
+            Application::Tftp => Some(Self::Tftp(Tftp::default())),
+            _ => None,
+        }
+    }
+
+    /// The application whose messages this ALG reads.
+    #[must_use]
+    pub const fn application(&self) -> Application {
+        match self {
+            Self::Tftp(_) => Application::Tftp,
+        }
+    }
+
+    /// Why the ALG reads nothing for the rest of the flow, if it has given up.
+    #[must_use]
+    pub const fn blindness(&self) -> Option<Blindness> {
+        match self {
+            Self::Tftp(tftp) => tftp.blindness(),
+        }
+    }
+}
+
+impl DatagramAlg for BoundDatagram {
+    fn inspect<G: Gateway>(
+        &mut self,
+        cx: &mut Context<'_, G>,
+        from: Side,
+        payload: &[u8],
+        answer: &mut Answer,
+    ) -> Verdict {
+        match self {
+            Self::Tftp(tftp) => tftp.inspect(cx, from, payload, answer),
         }
     }
 }

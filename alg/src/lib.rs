@@ -7,6 +7,7 @@
 //!
 //! - [`contract`]: what an ALG is given and what it may answer.
 //! - [`profile`]: what is allowed.
+//! - [`rules`]: the command policy, one form for all protocols.
 //! - [`tables`]: what the ALGs of one worker remember together.
 //! - [`bound`]: the ALG of one session, whichever protocol it is.
 //! - [`ftp`]: RFC 959, RFC 2428.
@@ -17,9 +18,12 @@ pub mod bound;
 pub mod contract;
 pub mod ftp;
 pub mod profile;
+pub mod rules;
 pub mod tables;
+pub mod tftp;
 
-pub use bound::Bound;
+pub use bound::{Bound, BoundDatagram};
 pub use contract::*;
 pub use profile::Profile;
+pub use rules::{Action, CommandPolicy};
 pub use tables::Tables;

@@ -1,5 +1,7 @@
 //! What is allowed: the settings of one ALG profile, compiled, never changed once in use.
 
+use crate::rules::CommandPolicy;
+use crate::tftp::TftpOptions;
 use arrayvec::ArrayVec;
 
 /// Lowest port that a child may be sent to unless the profile says otherwise (RFC 2577 §3).
@@ -20,6 +22,10 @@ pub struct Profile {
     pub lowest_port: u16,
     /// Ports that no pinhole may lead to, as first and last (remote desktops, proxies).
     pub forbidden_ports: ArrayVec<(u16, u16), MAX_FORBIDDEN>,
+    /// Rules about messages.
+    pub rules: CommandPolicy,
+    /// TFTP alone.
+    pub tftp: TftpOptions,
 }
 
 impl Default for Profile {
@@ -29,6 +35,8 @@ impl Default for Profile {
             third_party: false,
             lowest_port: FIRST_UNPRIVILEGED,
             forbidden_ports: ArrayVec::new(),
+            rules: CommandPolicy::default(),
+            tftp: TftpOptions::default(),
         }
     }
 }

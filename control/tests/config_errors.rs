@@ -500,7 +500,7 @@ fn objects_and_profiles() {
     }
     expect(
         "[[alg]]\nname = 's'\nprotocol = »'sip'",
-        "alg protocol \"sip\" is not available in this release; expected ftp",
+        "alg protocol \"sip\" is not available in this release; expected one of ftp, tftp",
     );
     expect(
         "[[alg]]\nname = 'a'\nprotocol = 'ftp'\n[[alg]]\nname = 'b'\nprotocol = »'ftp'",
@@ -540,7 +540,7 @@ fn objects_and_profiles() {
     );
     expect(
         "[[service]]\nname = 's'\nprotocol = 'tcp'\nports = [8]\napplication = »'sip'",
-        "application \"sip\" is not available in this release; expected one of ftp, http, https, dns, ssh, ping",
+        "application \"sip\" is not available in this release; expected one of ftp, tftp, http, https, dns, ssh, ping",
     );
     for (table, rest) in [("zone", ""), ("address", "prefixes = '10.0.0.0/8'")] {
         expect(

@@ -404,6 +404,7 @@ fn an_expectation_without_its_parent() {
 
 /// Reasons that other scenarios produce, each with its test.
 const ELSEWHERE: &[(&str, &str)] = &[
+    ("udp-checksum", "scenario_tftp::a_wrong_checksum_is_not_laundered"),
     ("expectation-limit", "scenario_ftp::pinholes_of_a_session_have_a_limit"),
     ("ttl-exceeded", "scenario_gateway::time_runs_out"),
     ("fragmentation-needed", "scenario_gateway::fragmentation_needed"),

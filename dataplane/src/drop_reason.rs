@@ -65,6 +65,7 @@ drop_reasons! {
     UdpTruncated = "udp-truncated", "Shorter than a UDP header.";
     UdpLength = "udp-length", "The UDP length field does not fit the packet.";
     UdpPortZero = "udp-port-zero", "UDP port 0.";
+    UdpChecksum = "udp-checksum", "Wrong UDP checksum on a session that is inspected.";
     IcmpTruncated = "icmp-truncated", "Shorter than its ICMP header.";
     IcmpChecksum = "icmp-checksum", "Wrong ICMP checksum.";
     IcmpTypeUnsupported = "icmp-type-unsupported", "ICMP that is neither an echo nor an error about another packet.";

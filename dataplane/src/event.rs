@@ -5,7 +5,7 @@ use crate::drop_reason::DropReason;
 use crate::key::{FlowKey, InterfaceId, Tick, ZoneId};
 use crate::policy::RuleId;
 use crate::view::ExpectationClass;
-use alg::{Application, Denial, Endpoint, Fact};
+use alg::{Application, Blindness, Denial, Endpoint, Fact};
 use arrayvec::ArrayVec;
 use core::net::Ipv4Addr;
 
@@ -38,6 +38,15 @@ pub enum Event {
         application: Application,
         /// Why.
         denial: Denial,
+    },
+    /// An ALG cannot read its session any more, which goes on without it.
+    AlgBlind {
+        /// The session.
+        session: Ref,
+        /// What it was taken for.
+        application: Application,
+        /// Why.
+        why: Blindness,
     },
     /// A pinhole was opened.
     ExpectationOpened {

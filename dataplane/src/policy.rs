@@ -343,18 +343,20 @@ pub enum AlgMode {
     Full,
 }
 
-/// The ALG profiles of a policy. FTP is on by default (RFC 5382 REQ-6 allows that one).
+/// The ALG profiles of a policy. FTP is on by default (RFC 5382 REQ-6 allows that one); TFTP where a rule names it.
 #[derive(Clone, Debug)]
 pub struct AlgProfiles {
     /// FTP.
     pub ftp: AlgMode,
+    /// TFTP, of sessions whose rule has a service that is TFTP.
+    pub tftp: AlgMode,
     /// TCP ports that are FTP where the rule's service does not name an application.
     pub ftp_ports: Vec<u16>,
 }
 
 impl Default for AlgProfiles {
     fn default() -> Self {
-        Self { ftp: AlgMode::Full, ftp_ports: vec![21] }
+        Self { ftp: AlgMode::Full, tftp: AlgMode::Full, ftp_ports: vec![21] }
     }
 }
 

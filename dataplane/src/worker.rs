@@ -7,7 +7,7 @@ use crate::event::{Event, Frame, Ref, Stamped};
 use crate::expect::Ledger;
 use crate::fib::{Fib, MAX_INTERFACES, PortMap};
 use crate::handoff::{Grid, Parcel};
-use crate::key::{InterfaceId, Tick, WorkerId};
+use crate::key::{InterfaceId, Protocol, Tick, WorkerId};
 use crate::nat::{BindingId, Bindings, HoldDown};
 use crate::packet::limit::TokenBucket;
 use crate::packet::{icmp_error, vlan};
@@ -18,6 +18,7 @@ use crate::session::record::FLAG_ALG;
 use crate::session::{Magazine, Marks};
 use crate::shared::{Command, Shared};
 use crate::stage::admit::Admission;
+use crate::stage::datagram::Datagrams;
 use crate::stage::forward::{Carried, Plan, Way};
 use crate::stage::inspect::{self, Algs, Scratch};
 use crate::stage::lookup::{self, Owner};
@@ -76,6 +77,7 @@ pub struct Local<P: Port, A: BufPool<Buf = P::Buf>> {
     pub(crate) bindings: Bindings,
     pub(crate) hold_down: HoldDown,
     pub(crate) algs: Algs,
+    pub(crate) datagrams: Datagrams,
     pub(crate) ledger: Ledger,
     /// Packets of the stream engine that leave behind the one under way.
     pub(crate) made: ArrayVec<(NextHop, P::Buf), MAX_EMISSIONS>,
@@ -109,6 +111,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             algs: Algs::new(setup.alg_sessions, setup.stream_chunks),
             made: ArrayVec::new(),
             stream_cursor: 0,
+            datagrams: Datagrams::new(setup.alg_sessions),
             rng,
             icmp_limit: TokenBucket::new(Tick(0), setup.icmp_errors_per_second, setup.icmp_errors_per_second),
             deny_limit: TokenBucket::new(Tick(0), setup.deny_events_per_second, setup.deny_events_per_second),
@@ -464,7 +467,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
         let bytes = u32::from(item.parsed.ip_len);
         let mut state = track::track(&hit, item)?;
-        if hit.session.flags() & FLAG_ALG != 0 {
+        if hit.session.flags() & FLAG_ALG != 0 && item.parsed.protocol == Protocol::Udp {
+            if let Some(fate) = self.inspect_datagram(cx, &hit, &hop, item)? {
+                return Ok(fate);
+            }
+        } else if hit.session.flags() & FLAG_ALG != 0 {
             inspect::verify(item)?;
             if let Some(fate) = self.inspect(cx, &hit, &hop, item)? {
                 return Ok(fate);
@@ -693,7 +700,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     }
 
     /// Takes a session out of the table. Its record stays for control.
-    fn unlink(&mut self, cx: &Context<'_>, id: Ref, reason: CloseReason) {
+    pub(crate) fn unlink(&mut self, cx: &Context<'_>, id: Ref, reason: CloseReason) {
         let Some(session) = cx.shared.arena.resolve(id) else { return };
         if session.owner() != self.id || session.state() == State::Closed {
             return;
@@ -725,7 +732,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             self.release_binding(cx, binding);
         }
         if let Some(slot) = session.alg_slot() {
-            self.algs.free(slot);
+            self.free_alg(session.key(Direction::Forward).protocol, slot);
         }
         if let Some(expectation) = session.expectation() {
             cx.shared.expectations.child_ended(expectation);

@@ -6,6 +6,7 @@
 
 use super::clock::{Date, WallClock, elapsed_ms};
 use super::names::{Names, id};
+use alg::Blindness;
 use alg::{Application, Endpoint, Side};
 use dataplane::event::{Event, Stamped};
 use dataplane::key::{FlowKey, WorkerId};
@@ -35,6 +36,10 @@ pub enum Record<'a> {
     AlgMessage(AlgMessage),
     /// An ALG refused a message; the session was reset.
     AlgDenied(AlgDenied),
+    /// An ALG cannot read a session: it is encrypted.
+    AlgBlind(AlgBlind),
+    /// An ALG does not read a session: it is another protocol.
+    AlgProtocolConfusion(AlgBlind),
 }
 
 /// Who talks to whom, admitted by what.
@@ -235,6 +240,19 @@ pub struct AlgDenied {
     pub worker: u8,
 }
 
+/// An ALG reads a session no more; it goes on without it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AlgBlind {
+    /// When.
+    pub time: Date,
+    /// The session.
+    pub session: String,
+    /// What it was taken for.
+    pub application: &'static str,
+    /// The worker that owns the session.
+    pub worker: u8,
+}
+
 impl<'a> Flow<'a> {
     fn of(view: &SessionView, names: &'a Names) -> Self {
         let (source, destination) = (source(&view.forward), destination(&view.forward));
@@ -325,6 +343,14 @@ impl<'a> Record<'a> {
                 reason: denial.name(),
                 worker,
             }),
+            Event::AlgBlind { session, application, why } => {
+                let record =
+                    AlgBlind { time, session: id(*session), application: application.name(), worker };
+                match why {
+                    Blindness::Encrypted => Self::AlgBlind(record),
+                    Blindness::OtherProtocol => Self::AlgProtocolConfusion(record),
+                }
+            }
             Event::ExpectationOpened {
                 expectation,
                 parent,

@@ -168,6 +168,7 @@ fn alg_profiles(config: &Config) -> AlgProfiles {
                 profiles.ftp = alg.mode;
                 profiles.ftp_ports.clone_from(&alg.ports);
             }
+            AlgProtocol::Tftp => profiles.tftp = alg.mode,
         }
     }
     profiles

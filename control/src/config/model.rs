@@ -254,6 +254,8 @@ pub struct NamedService {
 pub enum AlgProtocol {
     /// FTP.
     Ftp,
+    /// TFTP.
+    Tftp,
 }
 
 /// `[[alg]]`.

@@ -26,11 +26,11 @@ const fn one(protocol: Protocol, port: u16, application: Application) -> Named {
 /// Names, ports as IANA assigns them, and the application where Postern knows it. `any` is not among them: a rule
 /// takes it for the absence of a list.
 pub(super) const PREDEFINED: [(&str, Named); 25] = {
-    use Application::{Dns, Ftp, Http, Https, Ping, Ssh, Unknown};
+    use Application::{Dns, Ftp, Http, Https, Ping, Ssh, Tftp, Unknown};
     use Protocol::{Icmp, Tcp, Udp};
     [
         ("ftp", one(Tcp, 21, Ftp)),
-        ("tftp", one(Udp, 69, Unknown)),
+        ("tftp", one(Udp, 69, Tftp)),
         ("http", one(Tcp, 80, Http)),
         ("https", one(Tcp, 443, Https)),
         ("ssh", one(Tcp, 22, Ssh)),

@@ -139,11 +139,17 @@ impl Gateway for Live {
 
     fn algs(&self) -> Vec<AlgView> {
         let profiles = &self.shared.policy.load().alg;
-        let mode = match profiles.ftp {
-            AlgMode::Off => "off",
-            AlgMode::Full => "full",
+        let view = |application: Application, mode, ports| {
+            let mode = match mode {
+                AlgMode::Off => "off",
+                AlgMode::Full => "full",
+            };
+            AlgView { protocol: application.name(), mode, ports }
         };
-        vec![AlgView { protocol: Application::Ftp.name(), mode, ports: profiles.ftp_ports.clone() }]
+        vec![
+            view(Application::Ftp, profiles.ftp, profiles.ftp_ports.clone()),
+            view(Application::Tftp, profiles.tftp, Vec::new()),
+        ]
     }
 
     fn policy(&self) -> Arc<PolicyView> {

@@ -424,9 +424,9 @@ impl Book {
 
     fn event(&mut self, stamped: &Stamped) {
         let (flow, others) = match &stamped.event {
-            Event::AlgMessage { session, .. } | Event::AlgDenied { session, .. } => {
-                (self.session(*session), vec![])
-            }
+            Event::AlgMessage { session, .. }
+            | Event::AlgDenied { session, .. }
+            | Event::AlgBlind { session, .. } => (self.session(*session), vec![]),
             Event::ExpectationOpened { parent, .. } => {
                 self.expectations.opened += 1;
                 let parent = self.session(*parent);

@@ -121,6 +121,9 @@ fn event(text: &mut String, event: &Event) {
         Event::AlgDenied { application, denial, .. } => {
             line!(text, "alg {}: refused: {}", application.name(), denial.name());
         }
+        Event::AlgBlind { application, why, .. } => {
+            line!(text, "alg {}: reads no further: {}", application.name(), why.name());
+        }
         Event::ExpectationOpened { application, class, opener, published, listener, .. } => {
             let (application, opener) = (application.name(), opener_text(*class, *opener));
             line!(

@@ -6,6 +6,7 @@
 
 pub mod build;
 pub mod checksum;
+pub mod datagram;
 mod field;
 pub mod icmp_error;
 pub mod ip_options;

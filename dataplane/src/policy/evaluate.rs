@@ -119,25 +119,13 @@ impl Policy {
         })
     }
 
-    /// Whether sessions of this application get an ALG.
+    /// Whether sessions of this application get an ALG over this protocol.
     #[must_use]
-    pub fn alg_for(&self, application: Application) -> bool {
-        match application {
-            Application::Ftp => self.alg.ftp == AlgMode::Full,
-            Application::Unknown
-            | Application::FtpData
-            | Application::Http
-            | Application::Https
-            | Application::Dns
-            | Application::Ssh
-            | Application::Ping
-            | Application::Tftp
-            | Application::TftpData
-            | Application::Sip
-            | Application::Rtp
-            | Application::Rtcp
-            | Application::Rtsp
-            | Application::T38 => false,
+    pub fn inspects(&self, protocol: Protocol, application: Application) -> bool {
+        match (protocol, application) {
+            (Protocol::Tcp, Application::Ftp) => self.alg.ftp == AlgMode::Full,
+            (Protocol::Udp, Application::Tftp) => self.alg.tftp == AlgMode::Full,
+            _ => false,
         }
     }
 }

@@ -152,10 +152,13 @@ fn applications_come_from_the_service_then_from_the_ports() {
 fn only_ftp_has_an_alg_and_it_can_be_off() {
     let mut policy = Policy::default();
     for application in Application::ALL {
-        assert_eq!(policy.alg_for(application), application == Application::Ftp);
+        assert_eq!(policy.inspects(Protocol::Tcp, application), application == Application::Ftp);
+        assert_eq!(policy.inspects(Protocol::Udp, application), application == Application::Tftp);
     }
     policy.alg.ftp = AlgMode::Off;
-    assert!(!policy.alg_for(Application::Ftp));
+    assert!(!policy.inspects(Protocol::Tcp, Application::Ftp));
+    policy.alg.tftp = AlgMode::Off;
+    assert!(!policy.inspects(Protocol::Udp, Application::Tftp));
 }
 
 #[test]

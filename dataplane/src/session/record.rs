@@ -419,6 +419,12 @@ impl Session {
         (slot != u32::MAX).then_some(slot)
     }
 
+    /// Its ALG reads nothing any more. Owner only.
+    pub fn unbind(&self) {
+        let flags = self.state_flags.load(Ordering::Relaxed);
+        self.state_flags.store(flags & !FLAG_ALG, Ordering::Release);
+    }
+
     /// The rule that admitted it.
     pub fn rule(&self) -> RuleId {
         RuleId(self.rule.load(Ordering::Relaxed))

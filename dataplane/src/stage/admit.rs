@@ -18,7 +18,7 @@ use crate::stage::{Context, Fate, Hit, Item, lookup, route};
 use crate::table::{Direction, Entry, Hash, Placed, Unique};
 use crate::view::State;
 use crate::worker::Local;
-use alg::Bound;
+use alg::{Bound, BoundDatagram};
 use core::net::{IpAddr, Ipv4Addr};
 
 /// What came of it.
@@ -261,7 +261,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 self.cancel_binding(cx, binding);
             }
             if let Some(slot) = init.alg_slot {
-                self.algs.free(slot);
+                self.free_alg(init.forward.protocol, slot);
             }
         }
         opened
@@ -277,12 +277,23 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             let binding = self.bindings.get(id).ok_or(DropReason::NatBindingsFull)?;
             init.reverse.set_destination(binding.outside_addr, binding.outside_port);
         }
-        let inspected =
-            want.inspect && init.forward.protocol == Protocol::Tcp && cx.policy.alg_for(init.application);
-        if inspected && let Some(bound) = Bound::for_application(init.application) {
-            init.alg_slot = Some(self.algs.alloc(bound).ok_or(DropReason::AlgTableFull)?);
+        if want.inspect && cx.policy.inspects(init.forward.protocol, init.application) {
+            let slot = match init.forward.protocol {
+                Protocol::Udp => BoundDatagram::for_application(init.application)
+                    .and_then(|bound| self.datagrams.alloc(bound)),
+                _ => Bound::for_application(init.application).and_then(|bound| self.algs.alloc(bound)),
+            };
+            init.alg_slot = Some(slot.ok_or(DropReason::AlgTableFull)?);
         }
         Ok(())
+    }
+
+    /// Gives a session's ALG state back.
+    pub(crate) fn free_alg(&mut self, protocol: Protocol, slot: u32) {
+        match protocol {
+            Protocol::Udp => self.datagrams.free(slot),
+            _ => self.algs.free(slot),
+        }
     }
 
     /// The binding of the initiator, made if there is none. One reference is the caller's.

@@ -112,8 +112,8 @@ pub(crate) struct Scratch {
     unread: Box<[u8]>,
     /// None while it is in use.
     departures: Option<Box<Departures>>,
-    profile: Profile,
-    tables: Tables,
+    pub(crate) profile: Profile,
+    pub(crate) tables: Tables,
 }
 
 impl Default for Scratch {
@@ -441,7 +441,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// Inspected sessions of this worker, and chunks of their streams.
     #[must_use]
     pub fn inspected(&self) -> (usize, usize) {
-        self.algs.used()
+        let (streams, chunks) = self.algs.used();
+        (streams + self.datagrams.used(), chunks)
     }
 
     /// The worker's number.

@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod answer;
 pub mod child;
+pub mod datagram;
 pub mod emit;
 pub mod filter;
 pub mod forward;

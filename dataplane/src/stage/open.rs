@@ -10,7 +10,7 @@
 
 use crate::buf::BufPool;
 use crate::fib::AdjacencyId;
-use crate::key::{FlowKey, Protocol, WorkerId, ZoneId};
+use crate::key::{FlowKey, WorkerId, ZoneId};
 use crate::nat::{BindingHash, BindingId, BindingKey};
 use crate::packet::parse::is_host;
 use crate::policy::{Action, Decision, Mode, NatAddress, Query, Source};
@@ -152,7 +152,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let sessions = match decision.mode {
             Mode::Packet => false,
             Mode::Stateful => true,
-            Mode::Alg => key.protocol != Protocol::Tcp || !cx.policy.alg_for(decision.application),
+            Mode::Alg => !cx.policy.inspects(key.protocol, decision.application),
         };
         if decision.action != Action::Allow || !sessions {
             return None;

@@ -215,7 +215,7 @@ static ALG: Schema = Schema {
 };
 
 /// Protocols of the language without an ALG in this release.
-const LATER_ALGS: [&str; 10] = ["tftp", "sip", "rtsp", "dns", "pptp", "irc", "h323", "http", "tls", "smtp"];
+const LATER_ALGS: [&str; 9] = ["sip", "rtsp", "dns", "pptp", "irc", "h323", "http", "tls", "smtp"];
 
 pub(super) fn algs<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Alg> {
     let mut names = Names::new("alg");
@@ -223,13 +223,12 @@ pub(super) fn algs<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Alg> {
     let mut algs = Vec::new();
     for table in reader.items(top, "alg", &ALG) {
         let name = item_name(reader, &table, "alg name", &mut names);
-        let protocol = reader.need_string(&table, "protocol", "\"ftp\"");
-        if let Some(text) = protocol {
-            let words = [("ftp", AlgProtocol::Ftp)];
-            if reader.word(&text, "alg protocol", &words, &LATER_ALGS).is_some() {
-                protocols.take(reader, &text);
-            }
-        }
+        let protocol = reader.need_string(&table, "protocol", "one of ftp, tftp").and_then(|text| {
+            let words = [("ftp", AlgProtocol::Ftp), ("tftp", AlgProtocol::Tftp)];
+            let protocol = reader.word(&text, "alg protocol", &words, &LATER_ALGS)?;
+            protocols.take(reader, &text);
+            Some(protocol)
+        });
         let mode = reader.string(&table, "mode", "one of off, full");
         let words = [("off", AlgMode::Off), ("full", AlgMode::Full)];
         let later = ["monitor", "inspect", "strict"];
@@ -240,7 +239,10 @@ pub(super) fn algs<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Alg> {
             let port = reader.integer_of(&entry, 1..=65_535).and_then(one_port);
             ports.extend(port.map(|(port, _)| port));
         });
-        if given && entries == 0 {
+        if given && protocol == Some(AlgProtocol::Tftp) {
+            let what = "TFTP is read where a rule's service is TFTP".into();
+            reader.conflict(&table.span_of("ports"), what, "no \"ports\"");
+        } else if given && entries == 0 {
             let what = "\"ports\" names no port".into();
             reader.conflict(&table.span_of("ports"), what, "ports such as [21, 2121], or no \"ports\"");
         } else if !given {
@@ -248,7 +250,7 @@ pub(super) fn algs<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Alg> {
         }
         algs.push(Alg {
             name: name.to_owned(),
-            protocol: AlgProtocol::Ftp,
+            protocol: protocol.unwrap_or(AlgProtocol::Ftp),
             mode: mode.unwrap_or_default(),
             ports,
         });
@@ -271,16 +273,17 @@ fn item_name<'t>(
 
 /// The application that a service says it is, or that its protocol says.
 fn application<'t>(reader: &mut Reader<'t>, table: &Table<'t>, protocol: Option<Protocol>) -> Application {
-    use Application::{Dns, Ftp, Http, Https, Ping, Ssh, Unknown};
+    use Application::{Dns, Ftp, Http, Https, Ping, Ssh, Tftp, Unknown};
     let default = if protocol == Some(Protocol::Icmp) { Ping } else { Unknown };
     let Some(text) = reader.string(table, "application", "the application that the service is") else {
         return default;
     };
-    let words = [Ftp, Http, Https, Dns, Ssh, Ping].map(|a| (a.name(), a));
+    let words = [Ftp, Tftp, Http, Https, Dns, Ssh, Ping].map(|a| (a.name(), a));
     let later: Vec<&str> = PREDEFINED.iter().map(|(name, _)| *name).collect();
     let Some(application) = reader.word(&text, "application", &words, &later) else { return default };
     let carriers: &[Protocol] = match application {
         Ftp | Http | Ssh => &[Protocol::Tcp],
+        Tftp => &[Protocol::Udp],
         Ping => &[Protocol::Icmp],
         // HTTP/3 and DNS run over both.
         _ => &[Protocol::Tcp, Protocol::Udp],

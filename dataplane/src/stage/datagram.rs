@@ -1,0 +1,199 @@
+//! Datagram: the ALG of a UDP session reads its datagrams, one message each.
+//!
+//! A datagram is checked, read, edited and sent on, or it is dropped: it is never cut. One that an edit makes too large for
+//! its egress is dropped and reported. Reassembly comes before this stage, so that a fragment is never read.
+
+use crate::buf::{BufPool, PacketBuf};
+use crate::counters::Counter;
+use crate::drop_reason::DropReason;
+use crate::event::Event;
+use crate::packet::datagram::{replace_payload, turn_round};
+use crate::port::Port;
+use crate::stage::publish::{Publisher, endpoints, release, side};
+use crate::stage::{Context, Fate, Hit, Item, NextHop};
+use crate::view::CloseReason;
+use crate::worker::Local;
+use alg::{BoundDatagram, DatagramAlg, Denial, Edit, Verdict};
+use arrayvec::ArrayVec;
+
+/// Longest datagram that an ALG reads or makes, in bytes of payload.
+pub const MAX_DATAGRAM: usize = 9_216;
+
+/// A payload under construction.
+type Payload = ArrayVec<u8, MAX_DATAGRAM>;
+
+/// The ALG states of one worker's UDP sessions.
+pub(crate) struct Datagrams {
+    algs: Box<[Option<BoundDatagram>]>,
+    free: Vec<u32>,
+    payload: Box<Payload>,
+}
+
+impl Datagrams {
+    /// Room for `capacity` inspected sessions. Nothing grows later.
+    pub(crate) fn new(capacity: u32) -> Self {
+        Self {
+            algs: (0..capacity).map(|_| None).collect(),
+            free: (0..capacity).rev().collect(),
+            payload: Box::default(),
+        }
+    }
+
+    pub(crate) fn alloc(&mut self, alg: BoundDatagram) -> Option<u32> {
+        let slot = self.free.pop()?;
+        *self.algs.get_mut(slot as usize)? = Some(alg);
+        Some(slot)
+    }
+
+    pub(crate) fn free(&mut self, slot: u32) {
+        if let Some(alg @ Some(_)) = self.algs.get_mut(slot as usize) {
+            *alg = None;
+            self.free.push(slot);
+        }
+    }
+
+    /// How many are in use.
+    pub(crate) fn used(&self) -> usize {
+        self.algs.len() - self.free.len()
+    }
+}
+
+/// The payload with the edits applied. False if it grows too long, or an edit lies outside it.
+fn apply(payload: &[u8], edits: &[Edit], into: &mut Payload) -> bool {
+    into.clear();
+    let mut at = 0;
+    for edit in edits {
+        let Some(before) = payload.get(at..edit.start) else { return false };
+        if into.try_extend_from_slice(before).is_err() || into.try_extend_from_slice(&edit.with).is_err() {
+            return false;
+        }
+        at = edit.start.saturating_add(edit.len);
+    }
+    payload.get(at..).is_some_and(|rest| into.try_extend_from_slice(rest).is_ok())
+}
+
+impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
+    /// Feeds a datagram to its session's ALG and applies what it answers.
+    pub(crate) fn inspect_datagram(
+        &mut self,
+        cx: &Context<'_>,
+        hit: &Hit<'_>,
+        hop: &NextHop,
+        item: &mut Item<P::Buf>,
+    ) -> Result<Option<Fate>, DropReason> {
+        // A checksum that is made anew would launder corruption.
+        if !item.parsed.l4_checksum_is_valid(item.buf.bytes()) {
+            return Err(DropReason::UdpChecksum);
+        }
+        let slot = hit.session.alg_slot().ok_or(DropReason::AlgTableFull)?;
+        let algs = &mut self.datagrams;
+        let alg =
+            algs.algs.get_mut(slot as usize).and_then(Option::as_mut).ok_or(DropReason::AlgTableFull)?;
+        let payload = item.buf.bytes().get(item.parsed.payload_range()).unwrap_or(&[]);
+        let mut publisher = Publisher::new(cx, hit, &mut self.bindings, &mut self.rng);
+        let scratch = &mut *self.scratch;
+        scratch.answer.clear();
+        let mut call = alg::Context {
+            flow: &endpoints(cx, hit),
+            profile: &scratch.profile,
+            gateway: &mut publisher,
+            tables: &mut scratch.tables,
+        };
+        let verdict = alg.inspect(&mut call, side(hit.direction), payload, &mut scratch.answer);
+        let mut reserved = publisher.reserved;
+        let denied = match verdict {
+            Verdict::Pass => None,
+            Verdict::Blind(why) => {
+                hit.session.unbind();
+                self.count(cx, Counter::AlgBlind, 1);
+                let application = hit.session.application();
+                self.tell(cx, Event::AlgBlind { session: hit.id, application, why });
+                None
+            }
+            Verdict::Refuse(denial) => Some((denial, false)),
+            Verdict::Deny(denial) => Some((denial, true)),
+            // A datagram ALG has no more to come: this one breaks its contract.
+            Verdict::Hold { .. } | Verdict::More { .. } => Some((Denial::Malformed, false)),
+        };
+        if let Some((denial, ends)) = denied {
+            release(&cx.shared.registry, &mut self.bindings, &mut reserved);
+            return self.refuse_datagram(cx, hit, item, denial, ends).map(Some);
+        }
+        let edited = !self.scratch.answer.edits.is_empty();
+        if edited {
+            let fits = apply(payload, &self.scratch.answer.edits, &mut self.datagrams.payload);
+            let grown = usize::from(item.parsed.ip_len) - payload.len() + self.datagrams.payload.len();
+            let mtu = cx.fib.interface(hop.interface).map_or(0, |i| usize::from(i.mtu));
+            if !fits
+                || grown > mtu
+                || !replace_payload(&mut item.buf, &mut item.parsed, &self.datagrams.payload)
+            {
+                release(&cx.shared.registry, &mut self.bindings, &mut reserved);
+                self.deny_event(cx, hit, Denial::NoResources);
+                return Err(DropReason::AlgNoRoom);
+            }
+        }
+        if self.open_pinholes(cx, hit, reserved).is_err() {
+            return self.refuse_datagram(cx, hit, item, Denial::NoResources, false).map(Some);
+        }
+        self.report(cx, hit);
+        Ok(None)
+    }
+
+    fn deny_event(&mut self, cx: &Context<'_>, hit: &Hit<'_>, denial: Denial) {
+        self.count(cx, Counter::AlgDenied, 1);
+        self.report(cx, hit);
+        let application = hit.session.application();
+        self.tell(cx, Event::AlgDenied { session: hit.id, application, denial });
+    }
+
+    /// Refuses a datagram: its sender gets the protocol's own answer, if there is one. The session lives, or ends too.
+    fn refuse_datagram(
+        &mut self,
+        cx: &Context<'_>,
+        hit: &Hit<'_>,
+        item: &mut Item<P::Buf>,
+        denial: Denial,
+        ends: bool,
+    ) -> Result<Fate, DropReason> {
+        self.deny_event(cx, hit, denial);
+        if ends {
+            self.unlink(cx, hit.id, CloseReason::AlgDenied);
+        }
+        let reply = &self.scratch.answer.reply;
+        if !reply.is_empty() {
+            let built = replace_payload(&mut item.buf, &mut item.parsed, reply)
+                && turn_round(item.buf.bytes_mut(), &item.parsed);
+            if built {
+                return Ok(Fate::Error(DropReason::AlgDenied));
+            }
+        }
+        Err(DropReason::AlgDenied)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edit(start: usize, len: usize, with: &[u8]) -> Edit {
+        Edit { start, len, with: with.iter().copied().collect() }
+    }
+
+    #[test]
+    fn edits_are_applied_in_their_order() {
+        let mut out = Payload::new();
+        assert!(apply(b"abcdef", &[edit(1, 2, b"XYZ"), edit(5, 1, b"")], &mut out));
+        assert_eq!(out.as_slice(), b"aXYZde");
+        assert!(apply(b"abc", &[], &mut out));
+        assert_eq!(out.as_slice(), b"abc");
+    }
+
+    #[test]
+    fn edits_that_do_not_fit_are_none() {
+        let mut out = Payload::new();
+        assert!(!apply(b"abc", &[edit(2, 2, b"x")], &mut out), "beyond the end");
+        assert!(!apply(b"abc", &[edit(1, 2, b""), edit(2, 1, b"")], &mut out), "overlapping");
+        assert!(!apply(&[0; MAX_DATAGRAM], &[edit(0, 0, b"x")], &mut out), "too long");
+    }
+}
