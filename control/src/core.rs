@@ -234,7 +234,7 @@ impl<R: Records> Core<R> {
     fn send(&self, worker: WorkerId, frame: Frame) {
         // A full ring loses an ARP frame, as a wire may; it is repeated.
         if let Some(lane) = self.shared.lane(worker) {
-            let _ = lane.commands.push(Command::Send(frame));
+            let _ = lane.frames.push(frame);
         }
     }
 

@@ -73,7 +73,7 @@ impl Default for Setup {
     }
 }
 
-/// What control asks of a worker. A worker that is asked again does no harm: control repeats [`Self::Unlink`] until the
+/// What control asks of a worker about sessions and expectations. A worker that is asked again does no harm: control repeats [`Self::Unlink`] until the
 /// state shows that it was done.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -90,15 +90,13 @@ pub enum Command {
     Free(Ref),
     /// Free a claimed or expired expectation: its grace period is over.
     FreeExpectation(Ref),
-    /// Send a frame of control's.
-    Send(Frame),
     /// Time has passed: look after the streams that wait.
     Streams,
 }
 
 /// Commands that fit a worker's ring.
 const COMMANDS: usize = 8_192;
-/// Frames that fit a worker's ring to control.
+/// Frames that fit a worker's ring to control, and the one from it.
 const PUNTS: usize = 256;
 
 /// One worker's rings and counters.
@@ -109,6 +107,8 @@ pub struct Lane {
     pub punts: ArrayQueue<Frame>,
     /// Control → worker.
     pub commands: ArrayQueue<Command>,
+    /// Control → worker: control's own, to be sent.
+    pub frames: ArrayQueue<Frame>,
     /// The worker's counters.
     pub counters: WorkerCounters,
     /// The same by interface.
@@ -167,6 +167,7 @@ impl Shared {
                 events: ArrayQueue::new(setup.events.max(1)),
                 punts: ArrayQueue::new(PUNTS),
                 commands: ArrayQueue::new(COMMANDS),
+                frames: ArrayQueue::new(PUNTS),
                 counters: WorkerCounters::default(),
                 interfaces: (0..MAX_INTERFACES).map(|_| InterfaceCounters::default()).collect(),
             })

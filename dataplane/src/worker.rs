@@ -3,7 +3,7 @@
 use crate::buf::{BufPool, PacketBuf};
 use crate::counters::{Counter, InterfaceCounters};
 use crate::drop_reason::DropReason;
-use crate::event::{Event, Frame, Ref, Stamped};
+use crate::event::{Event, Ref, Stamped};
 use crate::expect::Ledger;
 use crate::fib::{Fib, MAX_INTERFACES, PortMap};
 use crate::handoff::{Grid, Parcel};
@@ -16,26 +16,23 @@ use crate::port::{BURST, Burst, Port};
 use crate::rng::Rng;
 use crate::session::record::FLAG_ALG;
 use crate::session::{Magazine, Marks};
-use crate::shared::{Command, Shared};
+use crate::shared::Shared;
 use crate::stage::admit::Admission;
 use crate::stage::datagram::Datagrams;
 use crate::stage::forward::{Carried, Plan, Way};
 use crate::stage::inspect::{self, Algs, Scratch};
 use crate::stage::lookup::{self, Owner};
-use crate::stage::open::Opening;
+use crate::stage::open::{Opening, Openings};
 use crate::stage::queue::{Queue, Waiting};
 use crate::stage::{Context, Fate, Item, NextHop, Original, forward, receive, rewrite, route, track};
 use crate::stream::segment::MAX_EMISSIONS;
-use crate::table::Direction;
-use crate::view::{CloseReason, State};
+use crate::view::CloseReason;
 use arc_swap::{ArcSwap, Cache};
 use arrayvec::ArrayVec;
 use std::sync::Arc;
 
 /// Most handoffs of one packet. Two are needed; a change of policy on the way may cost one more.
 const MAX_HOPS: u8 = 4;
-/// Most commands of control in one poll.
-const COMMANDS: usize = 256;
 /// Most resting ports that are looked at in one poll.
 const RESTING: usize = 64;
 
@@ -296,7 +293,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if cx.shared.setup.misroute {
             self.misroute(cx, grid, ingress, burst, plans);
         } else if first {
-            let openings = self.survey(cx, plans.get(..burst.len()).unwrap_or(&[]));
+            let mut openings = Openings::new();
+            self.survey(cx, plans.get(..burst.len()).unwrap_or(&[]), &mut openings);
             self.travel(cx, grid, ingress, burst, plans, &openings);
         } else {
             self.travel(cx, grid, ingress, burst, plans, &[]);
@@ -668,97 +666,6 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             counters.sent(sent as u64, bytes - tags * sent as u64);
         }
         self.drop(cx, DropReason::TxFull, packets.saturating_sub(sent));
-    }
-
-    /// Does what control asks.
-    fn obey(&mut self, cx: &Context<'_>) -> usize {
-        let Some(lane) = cx.shared.lane(self.id) else { return 0 };
-        for done in 0..COMMANDS {
-            match lane.commands.pop() {
-                None => return done,
-                Some(Command::Unlink { session, reason, only_if_last_seen }) => {
-                    let idle = cx
-                        .shared
-                        .arena
-                        .resolve(session)
-                        .is_some_and(|s| only_if_last_seen.is_none_or(|seen| seen == s.last_seen()));
-                    if idle {
-                        self.unlink(cx, session, reason);
-                    }
-                }
-                Some(Command::Free(session)) => self.free(cx, session),
-                Some(Command::FreeExpectation(id)) => self.free_expectation(cx, id),
-                Some(Command::Streams) => self.time_streams(cx),
-                Some(Command::Send(Frame { interface, bytes })) => {
-                    if let Some(buf) = self.copy_of(cx, &bytes) {
-                        self.transmit(cx, interface, buf);
-                    }
-                }
-            }
-        }
-        COMMANDS
-    }
-
-    /// Takes a session out of the table. Its record stays for control.
-    pub(crate) fn unlink(&mut self, cx: &Context<'_>, id: Ref, reason: CloseReason) {
-        let Some(session) = cx.shared.arena.resolve(id) else { return };
-        if session.owner() != self.id || session.state() == State::Closed {
-            return;
-        }
-        let table = &cx.shared.table;
-        for direction in [Direction::Forward, Direction::Reverse] {
-            let entry = crate::stage::admit::entry(id.index, direction, id.version);
-            table.remove(table.hash(&session.key(direction)), entry);
-        }
-        let reason = match (session.close_reason(), session.state(), reason) {
-            (CloseReason::None, State::TcpTimeWait, CloseReason::Timeout) => CloseReason::Fin,
-            (CloseReason::None, State::TcpReset, CloseReason::Timeout | CloseReason::Fin) => {
-                CloseReason::Reset
-            }
-            (CloseReason::None, _, reason) => reason,
-            (earlier, ..) => earlier,
-        };
-        session.close(reason);
-        cx.shared.arena.mark(id.index);
-    }
-
-    /// Gives back all that a closed session held, then its index.
-    fn free(&mut self, cx: &Context<'_>, id: Ref) {
-        let Some(session) = cx.shared.arena.resolve(id) else { return };
-        if session.owner() != self.id || session.state() != State::Closed {
-            return;
-        }
-        if let Some(binding) = session.binding() {
-            self.release_binding(cx, binding);
-        }
-        if let Some(slot) = session.alg_slot() {
-            self.free_alg(session.key(Direction::Forward).protocol, slot);
-        }
-        if let Some(expectation) = session.expectation() {
-            cx.shared.expectations.child_ended(expectation);
-        }
-        if let Some(parent) = session.parent().and_then(|p| cx.shared.arena.resolve_open(p)) {
-            parent.remove_child();
-        }
-        session.free();
-        cx.shared.arena.release(&mut self.magazine, id.index);
-        self.count(cx, Counter::SessionsFreed, 1);
-    }
-
-    fn free_expectation(&mut self, cx: &Context<'_>, id: Ref) {
-        let Some(expectation) = cx.shared.expectations.resolve(id) else { return };
-        let init = expectation.init();
-        if init.owner != self.id || !expectation.is_over() {
-            return;
-        }
-        if expectation.state() == crate::view::ExpectationState::Expired {
-            self.count(cx, Counter::ExpectationsExpired, 1);
-        }
-        if let Some(binding) = init.binding {
-            self.release_binding(cx, binding);
-        }
-        cx.shared.expectations.free(id);
-        self.ledger.freed(id.index);
     }
 
     /// Sends an event to control, or counts that its ring is full.

@@ -11,10 +11,12 @@ use dataplane::drop_reason::DropReason;
 use dataplane::fib::{Fib, Interface};
 use dataplane::handoff::Grid;
 use dataplane::heap::{HeapPool, HeapPort, HeapWire};
-use dataplane::key::{InterfaceId, Tick, WorkerId, ZoneId};
+use dataplane::key::{InterfaceId, Protocol, Tick, WorkerId, ZoneId};
 use dataplane::packet::build::{Ends, Tcp, tcp, udp};
 use dataplane::packet::{checksum, flag};
-use dataplane::policy::{Action, Log, Mode, NatAddress, NatTarget, Policy, Rule, SourceNat, ZoneSet};
+use dataplane::policy::{
+    Action, Log, Mode, NatAddress, NatTarget, Policy, Rule, Service, SourceNat, ZoneSet,
+};
 use dataplane::shared::{Setup, Shared};
 use dataplane::view::SessionView;
 use dataplane::worker::Worker;
@@ -30,7 +32,11 @@ const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const SERVER_ADDR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 /// MTU of the outside, small enough to be exceeded.
 const MTU: u16 = 600;
-const FLOWS: u16 = 6;
+const FLOWS: u16 = 12;
+/// Flows from here on are to a service that is denied.
+const DENIED: u16 = 10;
+/// Bindings that fit: fewer than there are flows.
+const BINDINGS: u32 = 14;
 
 type Counts = Vec<(&'static str, u64)>;
 
@@ -52,7 +58,7 @@ impl Gateway {
     fn new(long_way: bool, nat: bool) -> Self {
         let setup = Setup {
             sessions: 64,
-            bindings: 64,
+            bindings: BINDINGS,
             expectations: 8,
             alg_sessions: 8,
             misroute: long_way,
@@ -74,19 +80,31 @@ impl Gateway {
             &[(InterfaceId(0), CLIENT_ADDR, CLIENT), (InterfaceId(1), SERVER_ADDR, SERVER)],
         )));
         let pool_addr = shared.registry.register(OUTSIDE).unwrap();
-        shared.policy.store(Arc::new(Policy {
+        let rule = |name: &str, services, action| Rule {
+            name: name.to_owned(),
+            from: zone(0),
+            to: zone(1),
+            source: Vec::new().into(),
+            destination: Vec::new().into(),
+            services,
+            action,
+            mode: Mode::default(),
+            log: Log::Off,
+        };
+        let denied = Service {
+            protocol: None,
+            ports: (0, 0),
+            source_ports: (0, u16::MAX),
+            application: alg::Application::Unknown,
+        };
+        let denied = [Protocol::Tcp, Protocol::Udp].map(|protocol| Service {
+            protocol: Some(protocol),
+            ports: (1000, 1999),
+            ..denied
+        });
+        let mut policy = Policy {
             generation: 1,
-            rules: vec![Rule {
-                name: "all".to_owned(),
-                from: zone(0),
-                to: zone(1),
-                source: Vec::new().into(),
-                destination: Vec::new().into(),
-                services: vec![],
-                action: Action::Allow,
-                mode: Mode::default(),
-                log: Log::Off,
-            }],
+            rules: vec![rule("some", denied.to_vec(), Action::Deny), rule("all", vec![], Action::Allow)],
             source_nat: if nat {
                 vec![SourceNat {
                     from: zone(0),
@@ -100,7 +118,12 @@ impl Gateway {
             },
             interface_nat: vec![None, Some(NatAddress { addr: OUTSIDE, pool: pool_addr })],
             ..Policy::default()
-        }));
+        };
+        if !long_way {
+            // So that the compiled form is held against the entries one by one, too.
+            policy.compile().unwrap();
+        }
+        shared.policy.store(Arc::new(policy));
         let (inside, a) = HeapPort::pair(256);
         let (outside, b) = HeapPort::pair(256);
         let pool = HeapPool::new(2048);
@@ -179,7 +202,8 @@ fn shapes() -> impl Strategy<Value = Vec<Shape>> {
 }
 
 fn frame(shape: &Shape, nat: bool) -> Vec<u8> {
-    let (client_port, server_port) = (40_000 + shape.flow, if shape.is_tcp { 80 } else { 53 });
+    let service = if shape.flow >= DENIED { 1_234 } else { 80 };
+    let (client_port, server_port) = (40_000 + shape.flow, service);
     let seen = if nat { OUTSIDE } else { CLIENT_ADDR };
     let (mut ends, sport, dport) = if shape.reply {
         (Ends::new(SERVER, SERVER_ADDR, GATEWAY, seen), server_port, client_port)
@@ -218,7 +242,7 @@ proptest! {
     #[test]
     fn both_ways_give_the_same(nat in any::<bool>(), bursts in proptest::collection::vec(shapes(), 1..8)) {
         let (mut straight, mut long) = (Gateway::new(false, nat), Gateway::new(true, nat));
-        // Half of the flows are established, so that most packets find something.
+        // Half of the flows are established, so that most packets find something; the others begin in bursts.
         let mut openers = Vec::new();
         for flow in 0..FLOWS / 2 {
             for (is_tcp, reply, flags) in [

@@ -207,6 +207,14 @@ impl Bindings {
         }
     }
 
+    /// Brings near the binding of an id.
+    #[inline]
+    pub fn approach_id(&self, id: BindingId) {
+        if let Some(slot) = self.slots.get(id.index as usize) {
+            crate::prefetch(slot);
+        }
+    }
+
     #[inline]
     fn hash(&self, key: &BindingKey) -> BindingHash {
         let addrs = match key.addr {

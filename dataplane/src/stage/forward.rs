@@ -16,6 +16,7 @@
 use crate::buf::PacketBuf;
 use crate::drop_reason::DropReason;
 use crate::event::Ref;
+use crate::fib::{AdjacencyId, Lookup};
 use crate::key::{Addrs, FlowKey, InterfaceId, Protocol, WorkerId, ZoneId};
 use crate::packet::{ETHERNET_LEN, ETHERTYPE_IPV4, IPV4_LEN, TCP_LEN, UDP_LEN};
 use crate::port::BURST;
@@ -298,6 +299,18 @@ pub(crate) fn carry<B: PacketBuf>(cx: &Context<'_>, me: WorkerId, plan: &Plan, b
     Carried::To(interface)
 }
 
+/// Finds the next hop of one direction of a session and remembers it: the first answer comes without. None if there is no
+/// such next hop, or its MAC address is not known.
+#[inline(never)]
+fn learn(cx: &Context<'_>, session: &Session, direction: Direction) -> Option<AdjacencyId> {
+    // The other direction's source is where this direction's packets go.
+    let Addrs::V4(destination, _) = session.key(direction.other()).addrs else { return None };
+    let Lookup::Forward { interface, next_hop } = cx.fib.lookup(destination) else { return None };
+    let adjacency = cx.fib.adjacency_for(interface, next_hop)?;
+    session.set_adjacency(direction, cx.fib.topology(), adjacency);
+    Some(adjacency)
+}
+
 /// Translates a packet of a session, counts it, writes its L2 header. None, and nothing changed, if its next hop is not
 /// known or it does not fit there.
 #[inline(always)]
@@ -308,7 +321,11 @@ pub(crate) fn pass<B: PacketBuf>(
     is_tcp: bool,
     buf: &mut B,
 ) -> Option<InterfaceId> {
-    let hop = cx.fib.hop(session.adjacency(direction, cx.fib.topology())?)?;
+    let adjacency = match session.adjacency(direction, cx.fib.topology()) {
+        Some(adjacency) => adjacency,
+        None => learn(cx, session, direction)?,
+    };
+    let hop = cx.fib.hop(adjacency)?;
     let (answer_addrs, answer_l4) = session.key_words(direction.other());
     let frame_len = buf.bytes().len();
     let h: &mut [u8; HEADERS] = buf.bytes_mut().first_chunk_mut()?;

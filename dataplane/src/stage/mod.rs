@@ -9,6 +9,7 @@ pub mod filter;
 pub mod forward;
 pub mod inspect;
 pub mod lookup;
+pub mod obey;
 pub mod open;
 pub mod pick_up;
 pub mod pinhole;

@@ -9,8 +9,8 @@
 //! publish with the same functions, and must give the same packet and the same session; a property test compares them.
 
 use crate::buf::BufPool;
-use crate::fib::AdjacencyId;
-use crate::key::{FlowKey, WorkerId, ZoneId};
+use crate::fib::{AdjacencyId, Lookup};
+use crate::key::{Addrs, FlowKey, WorkerId, ZoneId};
 use crate::nat::{BindingHash, BindingId, BindingKey};
 use crate::packet::parse::is_host;
 use crate::policy::{Action, Decision, Mode, NatAddress, Query, Source};
@@ -31,7 +31,6 @@ use core::net::{IpAddr, Ipv4Addr};
 pub(crate) struct Opening<'a> {
     /// Which of the burst it is.
     pub(crate) number: usize,
-    key: FlowKey,
     /// Egress zone.
     to: ZoneId,
     adjacency: AdjacencyId,
@@ -39,7 +38,8 @@ pub(crate) struct Opening<'a> {
     /// How its initiator is seen.
     source: Source<'a>,
     home: WorkerId,
-    hash: Option<(BindingKey, BindingHash)>,
+    /// Of its binding, if it needs one.
+    hash: BindingHash,
     binding: Option<BindingId>,
 }
 
@@ -53,10 +53,10 @@ impl<'a> Opening<'a> {
     }
 
     /// The answer's key, but for a binding that is not known yet.
-    fn answer(&self) -> FlowKey {
-        let mut answer = self.key.reversed(self.to);
+    fn answer(&self, key: &FlowKey) -> FlowKey {
+        let mut answer = key.reversed(self.to);
         if let Source::Static(addr) = self.source {
-            answer.set_destination(addr, self.key.sport);
+            answer.set_destination(addr, key.sport);
         }
         answer
     }
@@ -71,27 +71,25 @@ const fn bound(source: Source<'_>) -> &[NatAddress] {
 
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// Finds out what it can about the first packets of a burst, and brings near what opening them will touch.
-    pub(crate) fn survey<'a>(&mut self, cx: &Context<'a>, plans: &[Plan]) -> Openings<'a> {
-        let mut openings = Openings::new();
+    pub(crate) fn survey<'a>(&mut self, cx: &Context<'a>, plans: &[Plan], openings: &mut Openings<'a>) {
         for (number, plan) in plans.iter().enumerate().filter(|(_, plan)| plan.way == Way::First) {
             if let Some(mut opening) = self.look_into(cx, number, plan) {
-                if let Some((key, hash)) = &mut opening.hash {
-                    *hash = self.bindings.approach(key);
+                if let Some(key) = binding_key(&plan.key(), opening.nat()) {
+                    opening.hash = self.bindings.approach(&key);
                 }
                 // There are as many as packets at most.
                 let _ = openings.try_push(opening);
             }
         }
         cx.shared.arena.prefetch(&self.magazine, openings.len());
-        for opening in &openings {
-            if let Some((_, hash)) = opening.hash {
-                self.bindings.approach_slot(hash);
-            }
+        for opening in openings.iter().filter(|opening| !opening.nat().is_empty()) {
+            self.bindings.approach_slot(opening.hash);
         }
-        for opening in &mut openings {
-            let mut answer = opening.answer();
-            if let Some((key, hash)) = &opening.hash {
-                opening.binding = self.bindings.find_hashed(*hash, key);
+        for opening in openings {
+            let Some(key) = plans.get(opening.number).map(Plan::key) else { continue };
+            let mut answer = opening.answer(&key);
+            if let Some(key) = binding_key(&key, opening.nat()) {
+                opening.binding = self.bindings.find_hashed(opening.hash, &key);
                 let Some(binding) = opening.binding.and_then(|id| self.bindings.get(id)) else { continue };
                 answer.set_destination(binding.outside_addr, binding.outside_port);
             }
@@ -99,15 +97,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             cx.shared.table.prefetch(hash);
             cx.shared.table.prefetch_second(hash);
         }
-        openings
     }
 
     /// The same of one packet alone.
     pub(crate) fn survey_one<'a>(&mut self, cx: &Context<'a>, plan: &Plan) -> Option<Opening<'a>> {
         let mut opening = self.look_into(cx, 0, plan)?;
-        if let Some((key, _)) = &opening.hash {
-            opening.binding = self.bindings.find(key);
-        }
+        opening.binding = binding_key(&plan.key(), opening.nat()).and_then(|key| self.bindings.find(&key));
         Some(opening)
     }
 
@@ -115,7 +110,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     #[inline]
     fn look_into<'a>(&mut self, cx: &Context<'a>, number: usize, plan: &Plan) -> Option<Opening<'a>> {
         let key = plan.key();
-        let crate::key::Addrs::V4(source, destination) = key.addrs else { return None };
+        let Addrs::V4(source, destination) = key.addrs else { return None };
         let plain = matches!(plan.what(), Move::Syn | Move::Datagram)
             && key.sport != 0
             && key.dport != 0
@@ -125,9 +120,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if !plain || cx.policy.is_translated(called) || route::check_source(cx, source).is_err() {
             return None;
         }
-        let hop = route::next_hop(cx, destination).ok()?;
-        let adjacency = cx.fib.adjacency_for(hop.interface, hop.next_hop)?;
-        let to = cx.fib.interface(hop.interface)?.zone;
+        let Lookup::Forward { interface, next_hop } = cx.fib.lookup(destination) else { return None };
+        let adjacency = cx.fib.adjacency_for(interface, next_hop)?;
+        let to = cx.fib.interface(interface)?.zone;
         let (from, inside) = (key.scope, key.source());
         let verdict = cx.policy.decide(
             &mut self.memo,
@@ -142,7 +137,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             },
         );
         let decision = verdict.decision;
-        let source = verdict.source(cx.policy, inside, hop.interface)?;
+        let source = verdict.source(cx.policy, inside, interface)?;
         let nat = bound(source);
         let home = if nat.is_empty() {
             cx.shared.home.of_tuple(&key)
@@ -157,11 +152,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if decision.action != Action::Allow || !sessions {
             return None;
         }
-        let hash = nat.get(paired_with(inside, nat.len())).map(|paired| {
-            let key = BindingKey { protocol: key.protocol, addr: inside, port: key.sport, pool: paired.pool };
-            (key, BindingHash::default())
-        });
-        Some(Opening { number, key, to, adjacency, decision, source, home, hash, binding: None })
+        let hash = BindingHash::default();
+        Some(Opening { number, to, adjacency, decision, source, home, hash, binding: None })
     }
 
     /// Opens a session for a planned packet and carries the packet to its egress.
@@ -172,9 +164,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         opening: &Opening<'_>,
         buf: &mut P::Buf,
     ) -> Carried {
+        let key = plan.key();
         // What has come since the survey: an earlier packet of this burst may have opened the session, or the expectation
         // that this one meets.
-        if cx.shared.expectations.find(&opening.key).is_some() || cx.shared.table.may_hold(plan.hash()) {
+        if cx.shared.expectations.find(&key).is_some() || cx.shared.table.may_hold(plan.hash()) {
             return Carried::LongWay;
         }
         if opening.home != self.id {
@@ -183,9 +176,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let init = Init {
             owner: self.id,
             state: if plan.what() == Move::Syn { State::TcpSynSent } else { State::UdpNew },
-            forward: opening.key,
+            forward: key,
             // A binding puts the translated initiator in when the port is known.
-            reverse: opening.answer(),
+            reverse: opening.answer(&key),
             application: opening.decision.application,
             rule: opening.decision.rule,
             policy_generation: cx.policy.generation,
@@ -214,4 +207,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             None => Carried::LongWay,
         }
     }
+}
+
+/// What the initiator's binding is found by; none if it needs none.
+#[inline]
+fn binding_key(key: &FlowKey, nat: &[NatAddress]) -> Option<BindingKey> {
+    let addr = key.source();
+    let paired = nat.get(paired_with(addr, nat.len()))?;
+    Some(BindingKey { protocol: key.protocol, addr, port: key.sport, pool: paired.pool })
 }

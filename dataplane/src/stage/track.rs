@@ -217,7 +217,6 @@ pub(crate) fn track<B>(hit: &Hit<'_>, item: &Item<B>) -> Result<State, DropReaso
 }
 
 /// The same as [`settle`] with what [`Move::leads_to`] has found.
-#[cold]
 pub(crate) fn settle_number(cx: &Context<'_>, hit: &Hit<'_>, next: u8) {
     if let Some(next) = State::from_number(next) {
         settle(cx, hit, next);
