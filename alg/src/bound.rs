@@ -3,38 +3,42 @@
 //! The dataplane keeps one of these per inspected session in a slab: it is `Copy` and owns nothing.
 
 use crate::contract::{
-    Answer, Application, Blindness, Context, DatagramAlg, Gateway, Side, StreamAlg, Verdict,
+    Answer, Application, Blindness, Context, DatagramAlg, Gateway, Probe, Side, StreamAlg, Verdict,
 };
-use crate::ftp::Ftp;
-use crate::tftp::Tftp;
+use crate::ftp::{self, Ftp};
+use crate::rtsp::{self, Rtsp};
+use crate::sip::{self, SipDatagrams, SipStream};
+use crate::tftp::{self, Tftp};
 
 /// State of the stream ALG of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Bound {
     /// FTP control connection.
     Ftp(Ftp),
+    /// SIP over TCP.
+    Sip(SipStream),
+    /// RTSP control connection.
+    Rtsp(Rtsp),
+}
+
+/// State of the datagram ALG of one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum BoundDatagram {
+    /// TFTP requests.
+    Tftp(Tftp),
+    /// SIP over UDP.
+    Sip(SipDatagrams),
 }
 
 impl Bound {
-    /// The ALG of an application, at the start of its streams. `None` where nothing needs inspection.
+    /// The ALG of an application over TCP, at the start of its streams. `None` where nothing needs inspection.
     #[must_use]
     pub fn for_application(application: Application) -> Option<Self> {
         match application {
             Application::Ftp => Some(Self::Ftp(Ftp::default())),
-            Application::Unknown
-            | Application::FtpData
-            | Application::Http
-            | Application::Https
-            | Application::Dns
-            | Application::Ssh
-            | Application::Ping
-            | Application::Tftp
-            | Application::TftpData
-            | Application::Sip
-            | Application::Rtp
-            | Application::Rtcp
-            | Application::Rtsp
-            | Application::T38 => None,
+            Application::Sip => Some(Self::Sip(SipStream::default())),
+            Application::Rtsp => Some(Self::Rtsp(Rtsp::default())),
+            _ => None,
         }
     }
 
@@ -43,6 +47,8 @@ impl Bound {
     pub const fn application(&self) -> Application {
         match self {
             Self::Ftp(_) => Application::Ftp,
+            Self::Sip(_) => Application::Sip,
+            Self::Rtsp(_) => Application::Rtsp,
         }
     }
 
@@ -51,6 +57,22 @@ impl Bound {
     pub const fn blindness(&self) -> Option<Blindness> {
         match self {
             Self::Ftp(ftp) => ftp.blindness(),
+            Self::Sip(sip) => sip.blindness(),
+            Self::Rtsp(rtsp) => rtsp.blindness(),
+        }
+    }
+
+    /// Which application the first bytes of a connection are certainly of, whatever its port.
+    #[must_use]
+    pub fn recognise(from: Side, bytes: &[u8]) -> Option<Application> {
+        if ftp::probe(from, bytes) == Probe::Certain {
+            Some(Application::Ftp)
+        } else if sip::probe(bytes) == Probe::Certain {
+            Some(Application::Sip)
+        } else if rtsp::probe(bytes) == Probe::Certain {
+            Some(Application::Rtsp)
+        } else {
+            None
         }
     }
 }
@@ -66,21 +88,18 @@ impl StreamAlg for Bound {
     ) -> Verdict {
         match self {
             Self::Ftp(ftp) => ftp.inspect(cx, from, offset, bytes, answer),
+            Self::Sip(sip) => sip.inspect(cx, from, offset, bytes, answer),
+            Self::Rtsp(rtsp) => rtsp.inspect(cx, from, offset, bytes, answer),
         }
     }
 
     fn give_up(&mut self, from: Side, bytes: &[u8]) -> bool {
         match self {
             Self::Ftp(ftp) => ftp.give_up(from, bytes),
+            Self::Sip(sip) => sip.give_up(from, bytes),
+            Self::Rtsp(rtsp) => rtsp.give_up(from, bytes),
         }
     }
-}
-
-/// State of the datagram ALG of one session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum BoundDatagram {
-    /// TFTP requests.
-    Tftp(Tftp),
 }
 
 impl BoundDatagram {
@@ -89,6 +108,7 @@ impl BoundDatagram {
     pub fn for_application(application: Application) -> Option<Self> {
         match application {
             Application::Tftp => Some(Self::Tftp(Tftp::default())),
+            Application::Sip => Some(Self::Sip(SipDatagrams::default())),
             _ => None,
         }
     }
@@ -98,6 +118,7 @@ impl BoundDatagram {
     pub const fn application(&self) -> Application {
         match self {
             Self::Tftp(_) => Application::Tftp,
+            Self::Sip(_) => Application::Sip,
         }
     }
 
@@ -106,6 +127,19 @@ impl BoundDatagram {
     pub const fn blindness(&self) -> Option<Blindness> {
         match self {
             Self::Tftp(tftp) => tftp.blindness(),
+            Self::Sip(sip) => sip.blindness(),
+        }
+    }
+
+    /// Which application the first datagram of a session is certainly of, whatever its port.
+    #[must_use]
+    pub fn recognise(from: Side, payload: &[u8]) -> Option<Application> {
+        if tftp::probe(from, payload) == Probe::Certain {
+            Some(Application::Tftp)
+        } else if sip::probe(payload) == Probe::Certain {
+            Some(Application::Sip)
+        } else {
+            None
         }
     }
 }
@@ -120,6 +154,7 @@ impl DatagramAlg for BoundDatagram {
     ) -> Verdict {
         match self {
             Self::Tftp(tftp) => tftp.inspect(cx, from, payload, answer),
+            Self::Sip(sip) => sip.inspect(cx, from, payload, answer),
         }
     }
 }
@@ -129,11 +164,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_ftp_is_inspected() {
+    fn who_is_inspected() {
+        use Application::{Ftp, Rtsp, Sip, Tftp};
         for application in Application::ALL {
-            let bound = Bound::for_application(application);
-            assert_eq!(bound.is_some(), application == Application::Ftp, "{application:?}");
-            assert!(bound.is_none_or(|b| b.application() == application && b.blindness().is_none()));
+            let stream = Bound::for_application(application);
+            assert_eq!(stream.is_some(), matches!(application, Ftp | Sip | Rtsp), "{application:?}");
+            assert!(stream.is_none_or(|b| b.application() == application && b.blindness().is_none()));
+            let datagram = BoundDatagram::for_application(application);
+            assert_eq!(datagram.is_some(), matches!(application, Tftp | Sip), "{application:?}");
+            assert!(datagram.is_none_or(|b| b.application() == application && b.blindness().is_none()));
         }
+    }
+
+    #[test]
+    fn first_bytes_are_recognised_on_any_port() {
+        use Side::{Initiator, Responder};
+        assert_eq!(Bound::recognise(Responder, b"220 FTP server ready\r\n"), Some(Application::Ftp));
+        assert_eq!(Bound::recognise(Responder, b"220 mail.example ESMTP\r\n"), None);
+        assert_eq!(Bound::recognise(Initiator, b"USER anonymous\r\n"), None, "POP3 begins like this too");
+        assert_eq!(Bound::recognise(Initiator, b"OPTIONS sip:a@b SIP/2.0\r\n"), Some(Application::Sip));
+        assert_eq!(Bound::recognise(Initiator, b"OPTIONS * RTSP/1.0\r\n"), Some(Application::Rtsp));
+        assert_eq!(Bound::recognise(Initiator, b"OPTIONS * HTTP/1.1\r\n"), None);
+        assert_eq!(BoundDatagram::recognise(Initiator, b"\0\x01a\0octet\0"), Some(Application::Tftp));
+        assert_eq!(BoundDatagram::recognise(Responder, b"SIP/2.0 200 OK\r\n"), Some(Application::Sip));
     }
 }

@@ -10,7 +10,8 @@
 //! - [`rules`]: the command policy, one form for all protocols.
 //! - [`tables`]: what the ALGs of one worker remember together.
 //! - [`bound`]: the ALG of one session, whichever protocol it is.
-//! - [`ftp`]: RFC 959, RFC 2428.
+//! - [`ftp`]: RFC 959, RFC 1639, RFC 2428. [`tftp`]: RFC 1350. [`sip`]: RFC 3261 with RFC 8866.
+//!   [`rtsp`]: RFC 2326, RFC 7826.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
@@ -18,7 +19,9 @@ pub mod bound;
 pub mod contract;
 pub mod ftp;
 pub mod profile;
+pub mod rtsp;
 pub mod rules;
+pub mod sip;
 pub mod tables;
 pub mod tftp;
 

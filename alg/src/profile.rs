@@ -1,6 +1,9 @@
 //! What is allowed: the settings of one ALG profile, compiled, never changed once in use.
 
+use crate::ftp::FtpOptions;
+use crate::rtsp::RtspOptions;
 use crate::rules::CommandPolicy;
+use crate::sip::SipOptions;
 use crate::tftp::TftpOptions;
 use arrayvec::ArrayVec;
 
@@ -24,8 +27,14 @@ pub struct Profile {
     pub forbidden_ports: ArrayVec<(u16, u16), MAX_FORBIDDEN>,
     /// Rules about messages.
     pub rules: CommandPolicy,
+    /// FTP alone.
+    pub ftp: FtpOptions,
     /// TFTP alone.
     pub tftp: TftpOptions,
+    /// SIP alone.
+    pub sip: SipOptions,
+    /// RTSP alone.
+    pub rtsp: RtspOptions,
 }
 
 impl Default for Profile {
@@ -36,7 +45,10 @@ impl Default for Profile {
             lowest_port: FIRST_UNPRIVILEGED,
             forbidden_ports: ArrayVec::new(),
             rules: CommandPolicy::default(),
+            ftp: FtpOptions::default(),
             tftp: TftpOptions::default(),
+            sip: SipOptions::default(),
+            rtsp: RtspOptions::default(),
         }
     }
 }

@@ -1,22 +1,37 @@
 //! What the ALGs of one worker remember beyond the state of a flow: allocated once, bounded, shared by its flows.
 
+use crate::sip::Calls;
 use core::net::IpAddr;
 
 /// Sets of rate counters of one worker.
 const RATE_SETS: usize = 256;
 
 /// The tables of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tables {
+    /// Live SIP calls.
+    pub(crate) calls: Calls,
     /// How often rules with a rate have matched.
     pub(crate) rates: Rates,
 }
 
 impl Tables {
-    /// With the default room. Nothing grows later.
+    /// With room for 64 calls: for tests and small gateways.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::with_calls(64)
+    }
+
+    /// With room for about so many SIP calls, about 1 KiB each. Nothing grows later.
+    #[must_use]
+    pub fn with_calls(calls: usize) -> Self {
+        Self { calls: Calls::new(calls), rates: Rates::default() }
+    }
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -4,4 +4,4 @@
 #[path = "../../alg/tests/common/fuzz_body.rs"]
 mod fuzz_body;
 
-libfuzzer_sys::fuzz_target!(|script: &[u8]| fuzz_body::run(script));
+libfuzzer_sys::fuzz_target!(|script: &[u8]| fuzz_body::ftp(script));

@@ -267,6 +267,16 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether nothing is asked for or told.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty()
+            && self.expectations.is_empty()
+            && self.orders.is_empty()
+            && self.facts.is_empty()
+            && self.reply.is_empty()
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.edits.clear();

@@ -1,6 +1,7 @@
-//! The grammars of the four FTP messages that name an endpoint, and how each is written anew.
+//! The grammars of the six FTP messages that name an endpoint, and how each is written anew.
 //!
-//! Owns text only: RFC 959 §4.1.2 (PORT), §4.2 and RFC 1123 §4.1.2.6 (227), RFC 2428 §2 (EPRT) and §3 (229).
+//! Owns text only: RFC 959 §4.1.2 (PORT), §4.2 and RFC 1123 §4.1.2.6 (227), RFC 2428 §2 (EPRT) and
+//! §3 (229), RFC 1639 (LPRT, 228).
 //! Whether a named endpoint is allowed is decided elsewhere.
 
 use crate::contract::{Endpoint, MAX_REPLACEMENT};
@@ -29,6 +30,10 @@ pub(super) enum Message {
     Pasv,
     /// `229 text (|||port|) text`
     Epsv,
+    /// `LPRT family,length,address...,2,p1,p2`
+    Lprt,
+    /// `228 text (family,length,address...,2,p1,p2) text`
+    Lpsv,
 }
 
 /// An endpoint that a message names, and where it does.
@@ -40,6 +45,8 @@ pub(super) struct Named {
     pub(super) addr: Option<IpAddr>,
     /// The port, never 0.
     pub(super) port: u16,
+    /// How many bytes of the argument follow the range.
+    pub(super) trailing: usize,
     /// What separates the fields of EPRT and 229.
     delimiter: u8,
 }
@@ -50,8 +57,8 @@ impl Message {
     /// Length of the command or code.
     pub(super) const fn word_len(self) -> usize {
         match self {
-            Self::Port | Self::Eprt => 4,
-            Self::Pasv | Self::Epsv => 3,
+            Self::Port | Self::Eprt | Self::Lprt => 4,
+            Self::Pasv | Self::Epsv | Self::Lpsv => 3,
         }
     }
 
@@ -60,11 +67,13 @@ impl Message {
         let (before, (addr, port, delimiter), after) = match self {
             Self::Port => whole(argument, six_numbers)?,
             Self::Eprt => whole(argument, eprt)?,
-            Self::Pasv => pasv(argument)?,
+            Self::Lprt => whole(argument, long)?,
+            Self::Pasv => passive(argument, six_numbers)?,
+            Self::Lpsv => passive(argument, long)?,
             Self::Epsv => epsv(argument)?,
         };
         let range = before..argument.len().checked_sub(after)?;
-        (port != 0).then_some(Named { range, addr, port, delimiter })
+        (port != 0).then_some(Named { range, addr, port, trailing: after, delimiter })
     }
 
     /// The text of `endpoint` in the place of `named`. `None`: this message cannot carry that endpoint.
@@ -81,6 +90,20 @@ impl Message {
                 let d = char::from(eprt_delimiter(named.delimiter, addr)?);
                 let family = if addr.is_ipv4() { 1 } else { 2 };
                 write!(text, "{d}{family}{d}{addr}{d}{}{d}", endpoint.port).ok()?;
+            }
+            (Self::Lprt | Self::Lpsv, addr) => {
+                let [p, q] = endpoint.port.to_be_bytes();
+                match addr {
+                    IpAddr::V4(a) => {
+                        write!(text, "4,4").ok()?;
+                        a.octets().iter().try_for_each(|o| write!(text, ",{o}")).ok()?;
+                    }
+                    IpAddr::V6(a) => {
+                        write!(text, "6,16").ok()?;
+                        a.octets().iter().try_for_each(|o| write!(text, ",{o}")).ok()?;
+                    }
+                }
+                write!(text, ",2,{p},{q}").ok()?;
             }
             (Self::Epsv, _) => write!(text, "{}", endpoint.port).ok()?,
         }
@@ -101,11 +124,11 @@ fn whole(argument: &[u8], grammar: impl Fn(&[u8]) -> Read<'_, Fields>) -> Option
     Some((before, fields, rest.len()))
 }
 
-/// Six numbers after any text without a digit (RFC 1123 §4.1.2.6: parentheses may be there or not). A digit
+/// The numbers stand after any text without a digit (RFC 1123 §4.1.2.6: parentheses may be there or not). A digit
 /// further on would give the reply a second reading: refused.
-fn pasv(text: &[u8]) -> Option<(usize, Fields, usize)> {
+fn passive(text: &[u8], grammar: impl Fn(&[u8]) -> Read<'_, Fields>) -> Option<(usize, Fields, usize)> {
     let (rest, before) = no_digits(text).ok()?;
-    let (rest, fields) = six_numbers(rest).ok()?;
+    let (rest, fields) = grammar(rest).ok()?;
     terminated(no_digits, eof::<_, ()>).parse(rest).ok()?;
     Some((before.len(), fields, rest.len()))
 }
@@ -132,6 +155,29 @@ fn six_numbers(text: &[u8]) -> Read<'_, Fields> {
         (Some(IpAddr::V4(Ipv4Addr::new(a, b, c, d))), u16::from_be_bytes([p, q]), b',')
     })
     .parse(text)
+}
+
+/// Family, length of the address, its bytes, length of the port, its bytes (RFC 1639 §2).
+fn long(text: &[u8]) -> Read<'_, Fields> {
+    let next = || preceded(char(','), number8);
+    let refuse = || nom::Err::Error(());
+    let (rest, (family, length)) = (number8, next()).parse(text)?;
+    let mut octets = [0_u8; 16];
+    let wanted = match (family, length) {
+        (4, 4) => 4,
+        (6, 16) => 16,
+        _ => return Err(refuse()),
+    };
+    let mut rest = rest;
+    for octet in octets.iter_mut().take(wanted) {
+        (rest, *octet) = next().parse(rest)?;
+    }
+    let (rest, (_, p, q)) = (verify(next(), |n| *n == 2), next(), next()).parse(rest)?;
+    let addr = match octets {
+        [a, b, c, d, ..] if family == 4 => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+        octets => IpAddr::V6(Ipv6Addr::from(octets)),
+    };
+    Ok((rest, (Some(addr), u16::from_be_bytes([p, q]), b',')))
 }
 
 fn eprt(text: &[u8]) -> Read<'_, Fields> {
@@ -316,6 +362,27 @@ mod tests {
     }
 
     #[test]
+    fn long_arguments() {
+        let four = "4,4,10,1,0,2,2,156,64";
+        assert_eq!(read(Message::Lprt, four), found(four, "10.1.0.2", 40000));
+        let six = "6,16,253,0,0,0,0,0,0,0,0,0,0,0,0,0,0,2,2,156,64";
+        assert_eq!(read(Message::Lprt, six), found(six, "fd00::2", 40000));
+        let reply = format!("Entering Long Passive Mode ({six})");
+        assert_eq!(read(Message::Lpsv, &reply), found(six, "fd00::2", 40000));
+        for bad in [
+            "4,16,10,1,0,2,2,156,64",
+            "6,4,10,1,0,2,2,156,64",
+            "5,4,10,1,0,2,2,156,64",
+            "4,4,10,1,0,2,1,156",
+            "4,4,10,1,0,2,2,156",
+            "4,4,10,1,0,2,2,156,64,1",
+            "4,4,10,1,0,2,2,0,0",
+        ] {
+            assert_eq!(read(Message::Lprt, bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
     fn what_is_written_can_be_read() {
         let four = Endpoint::new(IpAddr::from([203, 0, 113, 255]), 65535);
         let six = Endpoint::new("fdaa:aaaa:aaaa:aaaa:aaaa:aaaa:aaaa:aaaa".parse().unwrap(), 65535);
@@ -325,6 +392,9 @@ mod tests {
             (Message::Eprt, "!1!10.1.0.2!40000!", four),
             (Message::Eprt, "a2a::1a40000a", six),
             (Message::Epsv, "Passive (@@@50009@)", six),
+            (Message::Lprt, "4,4,10,1,0,2,2,156,64", four),
+            (Message::Lprt, "6,16,253,0,0,0,0,0,0,0,0,0,0,0,0,0,0,2,2,156,64", six),
+            (Message::Lpsv, "Long (4,4,10,1,0,2,2,156,64)", six),
         ] {
             let named = message.read(from.as_bytes()).unwrap();
             let text = message.write(&named, to).unwrap();

@@ -31,7 +31,7 @@ pub(super) struct LineHead {
 impl LineHead {
     /// Whether nothing of the line has been read yet.
     pub(super) fn at_start(&self) -> bool {
-        self.len == 0 && self.telnet == Telnet::Outside
+        self.len == 0
     }
 
     /// The line's first bytes, as many as were read, at most [`HEAD`]; without the LF.
@@ -58,10 +58,8 @@ impl LineHead {
                     return read.saturating_add(1);
                 }
                 (Telnet::Choice, b) if b != b'\n' => Telnet::Outside,
-                (Telnet::Command | Telnet::Choice, _) => {
-                    self.telnet = Telnet::Outside;
-                    return read;
-                }
+                // It ends here, unfinished, and the line begins. Whether that is held is not known: nothing is noted.
+                (Telnet::Command | Telnet::Choice, _) => return read,
             };
         }
         bytes.len()
@@ -69,6 +67,7 @@ impl LineHead {
 
     /// Reads more bytes of the line, without its LF.
     pub(super) fn push(&mut self, part: &[u8]) {
+        self.telnet = Telnet::Outside;
         let free = self.bytes.get_mut(usize::from(self.len)..).unwrap_or_default();
         for (slot, &byte) in free.iter_mut().zip(part) {
             *slot = byte;

@@ -1,85 +1,192 @@
-//! The FTP control connection: RFC 959, RFC 2428, and where RFC 4217 ends what can be read.
+//! The FTP control connection: RFC 959, RFC 1639, RFC 2428, and where RFC 2228 and RFC 4217 end what can be read.
 //!
 //! Owns the state of one control connection: where each side stands in its current line, whether the server is
-//! inside a multi-line reply, and which passive replies the client is waiting for. Four messages name an endpoint:
-//! PORT and EPRT from the client, 227 and 229 from the server. Each is checked, published, rewritten where the
-//! gateway translates, and opens one expectation for the data connection. Everything else passes unread.
+//! inside a multi-line reply, and which commands wait for their replies. Six messages name an endpoint: PORT, EPRT and
+//! LPRT from the client, 227, 229 and 228 from the server. Each is checked, published, rewritten where the gateway
+//! translates, and opens one expectation for the data connection. What a client names is armed only by the server's
+//! positive reply; what a server names is that reply. Everything else passes unread, unless the profile asks.
 //!
 //! - `line`: the few bytes to remember of a line that was cut.
-//! - `args`: the grammars of the four messages.
+//! - `args`: the grammars of the six messages.
+//! - `command`: the client's vocabulary; `pending`: the commands that wait for replies.
+//! - `client`, `server`: one line of either.
+//! - `strict`: what only a strict profile refuses.
 //!
 //! What is refused (RFC 2577 §3, and what a strict firewall adds):
 //! - an address that is not the sender's own (in 227 the address that the client calls will do as well); a port below 1024; an argument that is not of the grammar;
-//! - a line of one of the four that is longer than [`MAX_LINE`];
-//! - 227 without PASV, 229 without EPSV (reply spoofing). The two are counted; a PASV or EPSV that the server
-//!   refused is not counted back, because only its order ties a refusal to its command. So after a refused EPSV one
-//!   229 too many would pass: it could only name the server's own unprivileged port.
+//! - a line of one of the six that is longer than [`MAX_LINE`];
+//! - 227 without PASV, 229 without EPSV, 228 without LPSV (reply spoofing);
+//! - more than 32 commands that wait for their replies.
 //!
 //! What makes the ALG blind for the rest of the flow (all passes, nothing is rewritten or opened):
-//! - reply 234 after AUTH (RFC 4217 §4): the streams are encrypted from there. CCC is not followed: it is encrypted;
-//! - a client line that begins with an HTTP method: a browser was made to speak to an FTP port (NAT slipstreaming).
+//! - reply 234 or 235 after AUTH (RFC 4217 §4, RFC 2228): the streams are protected from there. CCC is not followed:
+//!   it is encrypted;
+//! - a first line that is not FTP's, or a client line that begins with an HTTP method: a browser was made to speak to
+//!   an FTP port (NAT slipstreaming).
+//!
+//! A refused command leaves as NOOP, and the server's reply to that as the refusal: replies stay in the order of the
+//! commands however many are under way.
 //!
 //! Lines end with LF; a CR before it belongs to the ending. Lines inside a multi-line reply are text (RFC 959 §4.2),
 //! also when they look like 227: file names and banners are written by strangers.
 
 mod args;
+mod client;
+mod command;
 mod line;
+mod pending;
+mod server;
+mod strict;
 
 use crate::contract::{
-    Answer, Application, Blindness, Context, Denial, Edit, Endpoint, ExpectationRequest, Fact, FlowContext,
-    Gateway, MAX_EXCERPT, Opener, Parity, Side, StreamAlg, Transport, Uses, Verdict,
+    Answer, Application, Blindness, Context, Denial, Edit, Endpoint, ExpectationRequest, Fact, Gateway,
+    MAX_EXCERPT, Opener, Parity, Probe, Side, StreamAlg, Transport, Uses, Verdict,
 };
 use args::Message;
 use arrayvec::ArrayVec;
-use line::{LineHead, Match, find_word, first_word};
+use command::Kind;
+use line::LineHead;
+use pending::Pending;
+use server::Mask;
 
 /// Longest line that may need an edit, in bytes, with its ending. RFC 959 sets no bound; a 227 is below 60.
 pub const MAX_LINE: usize = 512;
 
-/// Lowest port that a data connection may be sent to (RFC 2577 §3).
-const FIRST_UNPRIVILEGED: u16 = 1024;
+/// What a profile says about FTP alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FtpOptions {
+    /// A line may end with LF alone. A strict profile asks for CR LF in any case.
+    pub bare_lf: bool,
+    /// The client reads a greeting that names no software.
+    pub mask_greeting: bool,
+    /// The client reads an answer to SYST that names no system.
+    pub mask_syst: bool,
+    /// The address in 227 and 228 is replaced by the server's own instead of being refused: servers behind an address
+    /// translation that they do not know of. The pinhole leads to the server itself in any case.
+    pub correct_passive_address: bool,
+    /// Longest command line, in bytes, where a strict profile or a rule has lines read whole.
+    pub longest_line: u16,
+}
 
-/// What an FTP client never says, and a browser does (RFC 9110 §9, RFC 5789).
-const HTTP_METHODS: [&[u8]; 9] =
-    [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
+impl Default for FtpOptions {
+    fn default() -> Self {
+        Self {
+            bare_lf: true,
+            mask_greeting: false,
+            mask_syst: false,
+            correct_passive_address: false,
+            longest_line: 1024,
+        }
+    }
+}
+
+/// Marks the tag of a pinhole that the server named.
+const PASSIVE: u32 = 1 << 31;
+
+/// What the first bytes of a connection say. A greeting that names FTP is certain; a bare 220 is mail's too, and USER is
+/// POP3's.
+#[must_use]
+pub fn probe(from: Side, bytes: &[u8]) -> Probe {
+    let line = bytes.split(|&b| b == b'\n').next().unwrap_or_default();
+    let has = |word: &[u8]| line.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
+    match from {
+        Side::Responder if line.starts_with(b"220 ") || line.starts_with(b"220-") => {
+            if has(b"ftp") && !has(b"smtp") { Probe::Certain } else { Probe::Unsure }
+        }
+        Side::Responder if b"220 ".starts_with(line) => Probe::Unsure,
+        Side::Initiator if line.get(..5).is_some_and(|w| w.eq_ignore_ascii_case(b"USER ")) => Probe::Unsure,
+        _ => Probe::NotMine,
+    }
+}
 
 /// State of one FTP control connection. The default is the start of both streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Ftp {
-    /// Where the client stands in its line. A line that may become PORT or EPRT is held, never begun here.
+    /// Where the client stands in its line. A line that may become PORT, EPRT or LPRT is held, never begun here.
     client: LineHead,
-    /// The same for the server, 227 and 229.
+    /// The same for the server, 227, 228 and 229.
     server: LineHead,
     /// The code of the multi-line reply that the server is in.
     multiline: Option<[u8; 3]>,
-    /// PASV commands without their 227.
-    pasv: u8,
-    /// EPSV commands without their 229.
-    epsv: u8,
+    /// The commands without their replies.
+    pending: Pending,
+    /// The reply that the server is in is masked.
+    mask: Option<Mask>,
+    /// The line that the server is in is masked; true: it is the reply's last.
+    masked_line: Option<bool>,
+    /// How many pinholes PORT, EPRT and LPRT have asked for: the last one's tag.
+    actives: u32,
+    /// How many 227, 228 and 229 have; the last one's tag is this and [`PASSIVE`].
+    passives: u32,
     /// The client has sent AUTH.
     auth: bool,
+    /// The server has agreed to EPSV ALL.
+    epsv_all: bool,
+    /// The client's first line was a command.
+    spoke: bool,
+    /// The server's first line was a reply.
+    greeted: bool,
     /// Nothing is read any more, and why.
     blind: Option<Blindness>,
 }
 
 // One per inspected session, and sent to a peer: keep it small.
-const _: () = assert!(size_of::<Ftp>() <= 32);
+const _: () = assert!(size_of::<Ftp>() <= 96);
 
 /// How one step through the bytes ended.
 enum Step {
     /// So many bytes are understood.
     Read(usize),
-    /// The line is not complete and may need an edit.
+    /// The line is not complete and may need an edit or a refusal.
     Unfinished,
-    /// The line is refused.
+    /// The line is refused, and with it the flow.
     Refused(Denial),
 }
 
-/// The arguments of one call that stay the same while it runs.
-struct Call<'a, G> {
-    flow: &'a FlowContext,
+/// One call, as its steps share it.
+struct Call<'a, 'c, G> {
+    cx: &'a mut Context<'c, G>,
     from: Side,
-    gateway: &'a mut G,
+    /// Where the step's bytes stand in the call.
+    start: usize,
+    /// Where they stand in their stream.
+    offset: u64,
+    answer: &'a mut Answer,
+}
+
+impl<G: Gateway> Call<'_, '_, G> {
+    /// Replaces bytes of this step. A step asks for at most two; [`Ftp::inspect`] has seen to the room.
+    fn edit(&mut self, at: usize, len: usize, with: ArrayVec<u8, { crate::MAX_REPLACEMENT }>) {
+        let start = self.start.saturating_add(at);
+        self.answer.edits.try_push(Edit { start, len, with }).ok();
+    }
+
+    /// A message that goes on, edited or not.
+    fn accepted(&mut self, text: &[u8], edit: Option<&Edit>, rule: Option<u16>) {
+        let after = match edit {
+            None => excerpt([text]),
+            Some(edit) => {
+                let head = text.get(..edit.start).unwrap_or_default();
+                let tail = text.get(edit.start.saturating_add(edit.len)..).unwrap_or_default();
+                excerpt([head, &edit.with, tail])
+            }
+        };
+        let fact = Fact { from: self.from, offset: self.offset, before: excerpt([text]), after, rule };
+        self.answer.facts.try_push(fact).ok();
+    }
+
+    /// A message of which nothing leaves.
+    fn refused(&mut self, text: &[u8], rule: Option<u16>) {
+        let before = excerpt([text]);
+        let fact = Fact { from: self.from, offset: self.offset, before, after: ArrayVec::new(), rule };
+        self.answer.facts.try_push(fact).ok();
+    }
+
+    /// Refuses the flow over this line.
+    fn deny(&mut self, text: &[u8], denial: Denial, rule: Option<u16>) -> Step {
+        self.refused(text, rule);
+        Step::Refused(denial)
+    }
 }
 
 impl Ftp {
@@ -89,163 +196,48 @@ impl Ftp {
         self.blind
     }
 
-    /// Reads one line, or as much of one as is there. `start` is where `rest` stands in the call, `offset` where it
-    /// stands in its stream.
-    fn step<G: Gateway>(
-        &mut self,
-        call: &mut Call<'_, G>,
-        start: usize,
-        offset: u64,
-        rest: &[u8],
-        answer: &mut Answer,
-    ) -> Step {
-        if call.from == Side::Initiator {
-            let telnet = self.client.skip_telnet(rest);
-            if telnet != 0 {
-                return Step::Read(telnet);
-            }
-        }
-        let end = rest.iter().position(|&b| b == b'\n');
-        match self.recognise(call.from, rest) {
-            Match::No => Step::Read(self.ordinary(call.from, rest, end)),
-            Match::Undecided => Step::Unfinished,
-            Match::Word(message) => {
-                let line = match end {
-                    Some(end) if end < MAX_LINE => rest.get(..end).unwrap_or_default(),
-                    None if rest.len() < MAX_LINE => return Step::Unfinished,
-                    _ => {
-                        answer.facts.try_push(refused(call.from, offset, rest)).ok();
-                        return Step::Refused(Denial::Malformed);
-                    }
-                };
-                let text = line.strip_suffix(b"\r").unwrap_or(line);
-                match self.message(call, message, text, answer) {
-                    Ok((request, edit)) => {
-                        let fact = accepted(call.from, offset, text, edit.as_ref());
-                        answer.facts.try_push(fact).ok();
-                        // `message` has checked that there is room.
-                        answer.expectations.try_push(request).ok();
-                        if let Some(mut edit) = edit {
-                            edit.start = edit.start.saturating_add(start);
-                            answer.edits.try_push(edit).ok();
-                        }
-                        Step::Read(line.len().saturating_add(1))
-                    }
-                    Err(denial) => {
-                        answer.facts.try_push(refused(call.from, offset, text)).ok();
-                        Step::Refused(denial)
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether the line that starts here is one of the four messages.
-    fn recognise(&self, from: Side, rest: &[u8]) -> Match<Message> {
-        match from {
-            Side::Initiator if self.client.at_start() => {
-                find_word(rest, &[(b"PORT", Message::Port), (b"EPRT", Message::Eprt)])
-            }
-            Side::Responder if self.server.at_start() && self.multiline.is_none() => {
-                find_word(rest, &[(b"227", Message::Pasv), (b"229", Message::Epsv)])
-            }
-            _ => Match::No,
-        }
-    }
-
-    /// Reads a line that needs no edit, up to and with its LF at `end`, or as far as it goes.
-    fn ordinary(&mut self, from: Side, rest: &[u8], end: Option<usize>) -> usize {
-        let line = match from {
-            Side::Initiator => &mut self.client,
-            Side::Responder => &mut self.server,
-        };
-        let Some(end) = end else {
-            line.push(rest);
-            return rest.len();
-        };
-        line.push(rest.get(..end).unwrap_or_default());
-        let ended = *line;
-        line.next_line();
-        match from {
-            Side::Initiator => self.command(ended.head()),
-            Side::Responder => self.reply(ended.head()),
-        }
-        end.saturating_add(1)
-    }
-
-    /// A client's line has ended, whose first bytes are `head`.
-    fn command(&mut self, head: &[u8]) {
-        let word = first_word(head);
-        let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
-        if is(b"PASV") {
-            self.pasv = self.pasv.saturating_add(1);
-        } else if is(b"EPSV") {
-            // `EPSV ALL` announces, and is answered by 200 (RFC 2428 §4).
-            if !head.eq_ignore_ascii_case(b"EPSV ALL") {
-                self.epsv = self.epsv.saturating_add(1);
-            }
-        } else if is(b"AUTH") {
-            self.auth = true;
-        } else if HTTP_METHODS.contains(&word) {
-            self.blind = Some(Blindness::OtherProtocol);
-        }
-    }
-
-    /// A server's line has ended, whose first bytes are `head` (RFC 959 §4.2).
-    fn reply(&mut self, head: &[u8]) {
-        let Some((&code, rest)) = head.split_first_chunk::<3>() else { return };
-        let after = rest.first().copied();
-        match self.multiline {
-            Some(open) if code != open || after != Some(b' ') => return,
-            Some(_) => self.multiline = None,
-            None if !code.iter().all(u8::is_ascii_digit) => return,
-            None if after == Some(b'-') => {
-                self.multiline = Some(code);
-                return;
-            }
-            None => {}
-        }
-        if self.auth && &code == b"234" {
-            self.blind = Some(Blindness::Encrypted);
-        }
-    }
-
     /// Checks a message that names an endpoint, and has it published. Answers the expectation, and the edit, counted
     /// from the start of the line, if the published endpoint is another.
     fn message<G: Gateway>(
         &mut self,
-        call: &mut Call<'_, G>,
+        call: &mut Call<'_, '_, G>,
         message: Message,
         text: &[u8],
-        answer: &Answer,
     ) -> Result<(ExpectationRequest, Option<Edit>), Denial> {
         let from = call.from;
-        match message {
-            Message::Port | Message::Eprt => {}
-            Message::Pasv => self.pasv = self.pasv.checked_sub(1).ok_or(Denial::WrongSide)?,
-            Message::Epsv => self.epsv = self.epsv.checked_sub(1).ok_or(Denial::WrongSide)?,
+        let (flow, profile) = (call.cx.flow, call.cx.profile);
+        let asked = match message {
+            Message::Port | Message::Eprt | Message::Lprt => None,
+            Message::Pasv => Some(Kind::Pasv),
+            Message::Epsv => Some(Kind::Epsv),
+            Message::Lpsv => Some(Kind::Lpsv),
+        };
+        if let Some(kind) = asked {
+            self.pending.answered_as(kind).ok_or(Denial::WrongSide)?;
         }
         let skipped = message.word_len().saturating_add(1);
         let named = text.get(skipped..).and_then(|a| message.read(a)).ok_or(Denial::Malformed)?;
-        let own = call.flow.own(from).addr;
+        if profile.strict && named.trailing > strict::MAX_TRAILING {
+            return Err(Denial::Malformed);
+        }
+        let own = flow.own(from).addr;
         // A server behind destination NAT may be told to name the address that it is called by.
-        let seen = if message == Message::Pasv { call.flow.seen(from).addr } else { own };
-        if named.addr.is_some_and(|addr| addr != own && addr != seen) {
+        let seen = if asked.is_some() { flow.seen(from).addr } else { own };
+        let corrected = asked.is_some() && profile.ftp.correct_passive_address;
+        if named.addr.is_some_and(|addr| addr != own && addr != seen) && !corrected {
             return Err(Denial::ThirdPartyAddress);
         }
-        if named.port < FIRST_UNPRIVILEGED {
+        if !profile.allows_port(named.port) {
             return Err(Denial::PrivilegedPort);
-        }
-        if answer.expectations.is_full() || answer.edits.is_full() {
-            return Err(Denial::TooMany);
         }
         let listener = Endpoint::new(own, named.port);
         let published = call
+            .cx
             .gateway
             .publish(from, Transport::Tcp, listener, 1, Parity::Any)
             .map_err(|_| Denial::NoResources)?;
         // 229 carries no address: the client will use the one that it called.
-        if message == Message::Epsv && published.addr != call.flow.seen(from).addr {
+        if message == Message::Epsv && published.addr != flow.seen(from).addr {
             return Err(Denial::NoResources);
         }
         let changed = published.port != named.port || named.addr.is_some_and(|a| a != published.addr);
@@ -256,19 +248,52 @@ impl Ftp {
         } else {
             None
         };
+        let tag = if asked.is_some() {
+            self.passives = self.passives.wrapping_add(1);
+            self.passives | PASSIVE
+        } else {
+            self.actives = self.actives.wrapping_add(1);
+            self.actives
+        };
         let request = ExpectationRequest {
-            tag: 0,
+            tag,
             opener: Opener::Peer(from.other()),
             transport: Transport::Tcp,
             listener,
             published,
             reverse: None,
             uses: Uses::Once,
-            armed: true,
+            armed: asked.is_some(),
             lifetime_ms: 0,
             application: Application::FtpData,
         };
         Ok((request, edit))
+    }
+
+    /// Reads the line of a message that names an endpoint: all of it must be there.
+    fn named<G: Gateway>(&mut self, call: &mut Call<'_, '_, G>, message: Message, rest: &[u8]) -> Step {
+        let line = match rest.iter().position(|&b| b == b'\n') {
+            Some(end) if end < MAX_LINE => rest.get(..end).unwrap_or_default(),
+            None if rest.len() < MAX_LINE => return Step::Unfinished,
+            _ => return call.deny(rest, Denial::Malformed, None),
+        };
+        let ended = line.strip_suffix(b"\r");
+        let text = ended.unwrap_or(line);
+        let profile = call.cx.profile;
+        if ended.is_none() && (profile.strict || !profile.ftp.bare_lf) {
+            return call.deny(text, Denial::Malformed, None);
+        }
+        match self.message(call, message, text) {
+            Ok((request, edit)) => {
+                call.accepted(text, edit.as_ref(), None);
+                call.answer.expectations.try_push(request).ok();
+                if let Some(edit) = edit {
+                    call.edit(edit.start, edit.len, edit.with);
+                }
+                Step::Read(line.len().saturating_add(1))
+            }
+            Err(denial) => call.deny(text, denial, None),
+        }
     }
 }
 
@@ -281,7 +306,6 @@ impl StreamAlg for Ftp {
         bytes: &[u8],
         answer: &mut Answer,
     ) -> Verdict {
-        let mut call = Call { flow: cx.flow, from, gateway: cx.gateway };
         let mut understood = 0_usize;
         // Each round reads at least one byte, or ends.
         while self.blind.is_none() {
@@ -289,8 +313,16 @@ impl StreamAlg for Ftp {
             if rest.is_empty() {
                 break;
             }
-            let at = offset.wrapping_add(understood as u64);
-            match self.step(&mut call, understood, at, rest, answer) {
+            if understood != 0 && !has_room(answer) {
+                return Verdict::More { understood };
+            }
+            let offset = offset.wrapping_add(understood as u64);
+            let mut call = Call { cx: &mut *cx, from, start: understood, offset, answer: &mut *answer };
+            let step = match from {
+                Side::Initiator => self.client_step(&mut call, rest),
+                Side::Responder => self.server_step(&mut call, rest),
+            };
+            match step {
                 Step::Read(count) => understood = understood.saturating_add(count),
                 Step::Unfinished => return Verdict::Hold { understood },
                 Step::Refused(denial) => return Verdict::Deny(denial),
@@ -312,22 +344,12 @@ impl StreamAlg for Ftp {
     }
 }
 
-/// The fact of a message that goes on, edited or not.
-fn accepted(from: Side, offset: u64, text: &[u8], edit: Option<&Edit>) -> Fact {
-    let after = match edit {
-        None => excerpt([text]),
-        Some(edit) => {
-            let head = text.get(..edit.start).unwrap_or_default();
-            let tail = text.get(edit.start.saturating_add(edit.len)..).unwrap_or_default();
-            excerpt([head, &edit.with, tail])
-        }
-    };
-    Fact { from, offset, before: excerpt([text]), after, rule: None }
-}
-
-/// The fact of a message that is refused: nothing of it leaves.
-fn refused(from: Side, offset: u64, text: &[u8]) -> Fact {
-    Fact { from, offset, before: excerpt([text]), after: ArrayVec::new(), rule: None }
+/// Whether the answer takes what one more line may need.
+fn has_room(answer: &Answer) -> bool {
+    answer.edits.remaining_capacity() >= 2
+        && answer.orders.remaining_capacity() >= 4
+        && !answer.expectations.is_full()
+        && !answer.facts.is_full()
 }
 
 /// The parts in a row, as far as they fit.

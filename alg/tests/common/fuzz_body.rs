@@ -1,12 +1,12 @@
-//! The body of the `ftp` fuzz target, shared with the bounded test that runs it on every build.
+//! The bodies of the fuzz targets, shared with the bounded tests that run them on every build.
 //!
 //! The input is a script: a control byte picks the direction and a length, that many bytes follow. The same script is
 //! fed in its own pieces to one ALG, and byte by byte to another; both must answer the same in total.
 
-use alg::ftp::Ftp;
 use alg::{
-    Answer, Context, Denial, Endpoint, ExpectationRequest, Fact, FlowContext, Gateway, Parity, Profile,
-    PublishError, Side, StreamAlg, Tables, Transport, Verdict,
+    Answer, Application, Bound, BoundDatagram, Context, DatagramAlg, Denial, Endpoint, ExpectationRequest,
+    Fact, FlowContext, Gateway, Order, Parity, Profile, PublishError, Side, StreamAlg, Tables, Transport,
+    Verdict,
 };
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -35,8 +35,9 @@ impl Gateway for Nat {
         }
     }
 
-    fn to_inside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
-        None
+    fn to_inside(&self, _: Transport, published: Endpoint) -> Option<Endpoint> {
+        let inside = Endpoint::new(CLIENT, published.port.rotate_right(3).max(1024));
+        (published.addr == OUTSIDE && published.port.is_multiple_of(2)).then_some(inside)
     }
 
     fn to_outside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
@@ -44,53 +45,74 @@ impl Gateway for Nat {
     }
 }
 
-#[derive(Default)]
-struct Run {
-    alg: Ftp,
+struct Run<'a> {
+    alg: Bound,
+    port: u16,
+    profile: &'a Profile,
+    tables: Tables,
     offset: [u64; 2],
     held: [Vec<u8>; 2],
     out: [Vec<u8>; 2],
     expectations: Vec<ExpectationRequest>,
+    orders: Vec<Order>,
     facts: Vec<Fact>,
     denial: Option<Denial>,
 }
 
-impl Run {
-    fn feed(&mut self, from: Side, bytes: &[u8]) {
-        if self.denial.is_some() {
-            return;
-        }
+impl<'a> Run<'a> {
+    fn new(application: Application, port: u16, profile: &'a Profile) -> Option<Self> {
+        Some(Self {
+            alg: Bound::for_application(application)?,
+            port,
+            profile,
+            tables: Tables::new(),
+            offset: [0; 2],
+            held: Default::default(),
+            out: Default::default(),
+            expectations: Vec::new(),
+            orders: Vec::new(),
+            facts: Vec::new(),
+            denial: None,
+        })
+    }
+
+    fn feed(&mut self, from: Side, bytes: &[u8], longest: usize) {
+        self.held[from as usize].extend_from_slice(bytes);
+        while self.denial.is_none() && self.call(from, longest) {}
+    }
+
+    /// One call. True if the ALG wants another at once.
+    fn call(&mut self, from: Side, longest: usize) -> bool {
         let flow = FlowContext {
             id: 1,
             transport: Transport::Tcp,
             now_ms: 0,
             initiator: Endpoint::new(CLIENT, 40000),
             initiator_translated: Endpoint::new(OUTSIDE, 20001),
-            responder: Endpoint::new(SERVER, 21),
-            responder_translated: Endpoint::new(SERVER, 21),
+            responder: Endpoint::new(SERVER, self.port),
+            responder_translated: Endpoint::new(SERVER, self.port),
         };
         let side = from as usize;
         let (held, out) = (&mut self.held[side], &mut self.out[side]);
-        held.extend_from_slice(bytes);
         let mut answer = Answer::default();
-        let mut cx = Context {
-            flow: &flow,
-            profile: &Profile::default(),
-            gateway: &mut Nat,
-            tables: &mut Tables::new(),
-        };
+        let mut cx =
+            Context { flow: &flow, profile: self.profile, gateway: &mut Nat, tables: &mut self.tables };
         let verdict = self.alg.inspect(&mut cx, from, self.offset[side], held, &mut answer);
         self.facts.extend(answer.facts);
-        let understood = match verdict {
-            Verdict::Pass | Verdict::Blind(_) => held.len(),
-            Verdict::Hold { understood } | Verdict::More { understood } => understood,
+        let (understood, again) = match verdict {
+            Verdict::Pass | Verdict::Blind(_) => (held.len(), false),
+            Verdict::Hold { understood } => (understood, false),
+            Verdict::More { understood } => {
+                assert!(understood > 0, "it moves");
+                (understood, true)
+            }
             Verdict::Refuse(denial) | Verdict::Deny(denial) => {
                 self.denial = Some(denial);
-                return;
+                return false;
             }
         };
         assert!(understood <= held.len());
-        assert!(held.len() - understood < alg::ftp::MAX_LINE, "no more than a line is held");
+        assert!(again || held.len() - understood < longest, "no more than a message is held");
         let mut done = 0;
         for edit in answer.edits {
             assert!(edit.start >= done && edit.start + edit.len <= understood);
@@ -101,25 +123,28 @@ impl Run {
         out.extend_from_slice(&held[done..understood]);
         held.drain(..understood);
         self.offset[side] += understood as u64;
+        self.out[from.other() as usize].extend_from_slice(&answer.reply);
         self.expectations.extend(answer.expectations);
+        self.orders.extend(answer.orders);
+        again
     }
 }
 
-/// Runs one script. Panics where the ALG breaks its contract.
-pub fn run(script: &[u8]) {
-    let (mut whole, mut bytewise) = (Run::default(), Run::default());
+/// Runs one script on a stream ALG that holds less than `longest` bytes. Panics where it breaks its contract.
+pub fn stream(application: Application, port: u16, profile: &Profile, longest: usize, script: &[u8]) {
+    let new = || Run::new(application, port, profile);
+    let (Some(mut whole), Some(mut bytewise)) = (new(), new()) else { return };
     let mut rest = script;
     while let Some((&control, more)) = rest.split_first() {
         let from = if control & 0x80 == 0 { Side::Initiator } else { Side::Responder };
         let (piece, more) = more.split_at(usize::from(control & 0x7f).min(more.len()));
         rest = more;
-        whole.feed(from, piece);
-        for byte in piece {
-            bytewise.feed(from, &[*byte]);
+        if piece.is_empty() {
+            continue;
         }
-        // More pinholes in one call than the contract carries: only a matter of the cut.
-        if whole.denial == Some(Denial::TooMany) {
-            return;
+        whole.feed(from, piece, longest);
+        for byte in piece {
+            bytewise.feed(from, &[*byte], longest);
         }
     }
     assert_eq!(whole.denial, bytewise.denial);
@@ -128,6 +153,73 @@ pub fn run(script: &[u8]) {
         assert_eq!(whole.out, bytewise.out);
         assert_eq!(whole.held, bytewise.held);
         assert_eq!(whole.expectations, bytewise.expectations);
+        assert_eq!(whole.orders, bytewise.orders);
         assert_eq!(whole.alg, bytewise.alg);
+    }
+}
+
+/// FTP, with the default profile and with everything on.
+pub fn ftp(script: &[u8]) {
+    stream(Application::Ftp, 21, &Profile::default(), alg::ftp::MAX_LINE, script);
+    let mut profile = Profile::default();
+    profile.ftp.mask_greeting = true;
+    profile.ftp.mask_syst = true;
+    profile.ftp.correct_passive_address = true;
+    profile.rules = alg::CommandPolicy::new([alg::rules::Rule {
+        methods: Box::new(["STOR".into(), "PWD".into()]),
+        action: alg::Action::Deny,
+        ..Default::default()
+    }]);
+    stream(Application::Ftp, 21, &profile, 1024, script);
+    profile.strict = true;
+    stream(Application::Ftp, 21, &profile, 1024, script);
+}
+
+/// SIP over TCP.
+pub fn sip_stream(script: &[u8]) {
+    let mut profile = Profile::default();
+    stream(Application::Sip, 5060, &profile, 20_000, script);
+    profile.sip.rewrite = alg::sip::Rewrite::Full;
+    profile.third_party = true;
+    stream(Application::Sip, 5060, &profile, 20_000, script);
+}
+
+/// RTSP.
+pub fn rtsp(script: &[u8]) {
+    let mut profile = Profile::default();
+    stream(Application::Rtsp, 554, &profile, alg::rtsp::MAX_HEAD, script);
+    profile.rtsp.other_source = true;
+    stream(Application::Rtsp, 554, &profile, alg::rtsp::MAX_HEAD, script);
+}
+
+/// TFTP and SIP over UDP: each piece of the script is a datagram.
+pub fn datagrams(script: &[u8]) {
+    for (application, port) in [(Application::Tftp, 69), (Application::Sip, 5060)] {
+        let Some(mut alg) = BoundDatagram::for_application(application) else { continue };
+        let (profile, mut tables) = (Profile::default(), Tables::new());
+        let flow = FlowContext {
+            id: 1,
+            transport: Transport::Udp,
+            now_ms: 0,
+            initiator: Endpoint::new(CLIENT, 40000),
+            initiator_translated: Endpoint::new(OUTSIDE, 20001),
+            responder: Endpoint::new(SERVER, port),
+            responder_translated: Endpoint::new(SERVER, port),
+        };
+        let mut rest = script;
+        while let Some((&control, more)) = rest.split_first() {
+            let from = if control & 0x80 == 0 { Side::Initiator } else { Side::Responder };
+            let (piece, more) = more.split_at(usize::from(control & 0x7f).min(more.len()));
+            rest = more;
+            let mut answer = Answer::default();
+            let mut cx = Context { flow: &flow, profile: &profile, gateway: &mut Nat, tables: &mut tables };
+            let verdict = alg.inspect(&mut cx, from, piece, &mut answer);
+            assert!(!matches!(verdict, Verdict::Hold { .. } | Verdict::More { .. }), "a datagram is whole");
+            let mut done = 0;
+            for edit in &answer.edits {
+                assert!(edit.start >= done && edit.start + edit.len <= piece.len());
+                done = edit.start + edit.len;
+            }
+        }
     }
 }

@@ -3,13 +3,14 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+pub mod datagrams;
 pub mod fuzz_body;
 
-use alg::ftp::Ftp;
 use alg::{
-    Answer, Application, Context, Denial, Endpoint, ExpectationRequest, Fact, FlowContext, Gateway, Opener,
-    Parity, Profile, PublishError, Side, StreamAlg, Tables, Transport, Uses, Verdict,
+    Answer, Application, Blindness, Bound, Context, Denial, Endpoint, ExpectationRequest, Fact, FlowContext,
+    Gateway, Opener, Order, Parity, Profile, PublishError, Side, StreamAlg, Tables, Transport, Uses, Verdict,
 };
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Publishes the seen address with port `(port + shift) % 64512 + 1024`.
@@ -19,9 +20,15 @@ pub struct TestGateway {
     pub shift: u16,
     pub error: Option<PublishError>,
     pub asked: Vec<(Side, Endpoint)>,
+    /// What is published, by this flow and by others.
+    pub published: BTreeMap<(IpAddr, u16), Endpoint>,
 }
 
 impl TestGateway {
+    pub fn new(flow: FlowContext) -> Self {
+        Self { flow, shift: 0, error: None, asked: Vec::new(), published: BTreeMap::new() }
+    }
+
     /// The port that `port` is published as; itself where the flow is not translated.
     pub fn port(&self, side: Side, port: u16) -> u16 {
         if self.flow.own(side) == self.flow.seen(side) {
@@ -35,27 +42,32 @@ impl Gateway for TestGateway {
     fn publish(
         &mut self,
         side: Side,
-        transport: Transport,
+        _: Transport,
         endpoint: Endpoint,
         count: u16,
         parity: Parity,
     ) -> Result<Endpoint, PublishError> {
-        assert_eq!((transport, count, parity), (Transport::Tcp, 1, Parity::Any));
-        assert_eq!(endpoint.addr, self.flow.own(side).addr, "only the end's own address is published");
+        assert!(count >= 1 && (count == 1 || parity == Parity::Even));
         assert!(endpoint.port >= 1024, "privileged port published");
         self.asked.push((side, endpoint));
-        match self.error {
-            Some(error) => Err(error),
-            None => Ok(Endpoint::new(self.flow.seen(side).addr, self.port(side, endpoint.port))),
+        if let Some(error) = self.error {
+            return Err(error);
         }
+        let published = Endpoint::new(self.flow.seen(side).addr, self.port(side, endpoint.port));
+        for i in 0..count {
+            let inside = Endpoint::new(endpoint.addr, endpoint.port.wrapping_add(i));
+            self.published.insert((published.addr, published.port.wrapping_add(i)), inside);
+        }
+        Ok(published)
     }
 
-    fn to_inside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
-        None
+    fn to_inside(&self, _: Transport, published: Endpoint) -> Option<Endpoint> {
+        self.published.get(&(published.addr, published.port)).copied()
     }
 
-    fn to_outside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
-        None
+    fn to_outside(&self, _: Transport, inside: Endpoint) -> Option<Endpoint> {
+        let found = self.published.iter().find(|(_, to)| **to == inside);
+        found.map(|((addr, port), _)| Endpoint::new(*addr, *port))
     }
 }
 
@@ -68,26 +80,39 @@ pub struct Stream {
 }
 
 /// One control connection and all that its ALG has answered.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Engine {
-    pub alg: Ftp,
+    pub alg: Bound,
     pub gateway: TestGateway,
+    pub profile: Profile,
+    pub tables: Tables,
+    pub now_ms: u32,
     pub streams: [Stream; 2],
     pub expectations: Vec<ExpectationRequest>,
+    pub orders: Vec<Order>,
     pub facts: Vec<Fact>,
     pub denial: Option<Denial>,
 }
 
 impl Engine {
-    pub fn new(flow: FlowContext) -> Self {
+    pub fn of(application: Application, flow: FlowContext) -> Self {
         Self {
-            alg: Ftp::default(),
-            gateway: TestGateway { flow, shift: 0, error: None, asked: Vec::new() },
+            alg: Bound::for_application(application).unwrap(),
+            gateway: TestGateway::new(flow),
+            profile: Profile::default(),
+            tables: Tables::new(),
+            now_ms: 0,
             streams: Default::default(),
             expectations: Vec::new(),
+            orders: Vec::new(),
             facts: Vec::new(),
             denial: None,
         }
+    }
+
+    /// FTP.
+    pub fn new(flow: FlowContext) -> Self {
+        Self::of(Application::Ftp, flow)
     }
 
     /// Source NAT of the client.
@@ -105,6 +130,12 @@ impl Engine {
         Self::new(flow("10.1.0.2", "10.1.0.2", "203.0.113.9", "203.0.113.9"))
     }
 
+    /// With a strict profile.
+    pub fn strict(mut self) -> Self {
+        self.profile.strict = true;
+        self
+    }
+
     /// The stream from a side.
     pub fn stream(&self, from: Side) -> &Stream {
         &self.streams[from as usize]
@@ -120,32 +151,56 @@ impl Engine {
         String::from_utf8_lossy(&self.stream(from).held).into_owned()
     }
 
+    /// Why nothing is read any more.
+    pub fn blind(&self) -> Option<Blindness> {
+        self.alg.blindness()
+    }
+
     /// More bytes of one direction arrive.
     pub fn feed(&mut self, from: Side, bytes: impl AsRef<[u8]>) -> &mut Self {
         if self.denial.is_some() {
             return self;
         }
+        self.streams[from as usize].held.extend_from_slice(bytes.as_ref());
+        while self.call(from) {}
+        self
+    }
+
+    /// One call of the ALG. True if it wants another at once.
+    fn call(&mut self, from: Side) -> bool {
         let stream = &mut self.streams[from as usize];
-        stream.held.extend_from_slice(bytes.as_ref());
         let mut answer = Answer::default();
-        let flow = self.gateway.flow;
+        let flow = FlowContext { now_ms: self.now_ms, ..self.gateway.flow };
         let mut cx = Context {
             flow: &flow,
-            profile: &Profile::default(),
+            profile: &self.profile,
             gateway: &mut self.gateway,
-            tables: &mut Tables::new(),
+            tables: &mut self.tables,
         };
+        let before = self.alg;
         let verdict = self.alg.inspect(&mut cx, from, stream.offset, &stream.held, &mut answer);
-        let understood = match verdict {
-            Verdict::Pass | Verdict::Blind(_) => stream.held.len(),
-            Verdict::Hold { understood } | Verdict::More { understood } => {
+        let (understood, again) = match verdict {
+            Verdict::Pass => (stream.held.len(), false),
+            Verdict::Blind(why) => {
+                assert_eq!(self.alg.blindness(), Some(why));
+                (stream.held.len(), false)
+            }
+            Verdict::Hold { understood } => {
                 assert!(understood < stream.held.len(), "Hold holds something");
-                understood
+                if understood == 0 {
+                    assert_eq!(self.alg, before, "held bytes leave no trace");
+                }
+                (understood, false)
+            }
+            Verdict::More { understood } => {
+                assert!(understood > 0 && understood < stream.held.len(), "More moves");
+                (understood, true)
             }
             Verdict::Refuse(denial) | Verdict::Deny(denial) => {
+                assert!(matches!(verdict, Verdict::Deny(_)), "a stream is denied");
                 self.denial = Some(denial);
                 self.facts.extend(answer.facts);
-                return self;
+                return false;
             }
         };
         let mut done = 0;
@@ -159,9 +214,11 @@ impl Engine {
         stream.out.extend_from_slice(&stream.held[done..understood]);
         stream.held.drain(..understood);
         stream.offset += understood as u64;
+        self.streams[from.other() as usize].out.extend_from_slice(&answer.reply);
         self.expectations.extend(answer.expectations);
+        self.orders.extend(answer.orders);
         self.facts.extend(answer.facts);
-        self
+        again
     }
 
     pub fn client(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -208,17 +265,21 @@ pub fn end(text: &str) -> Endpoint {
     Endpoint::new(at.ip(), at.port())
 }
 
+/// The tag of a data connection that the server named.
+pub const PASSIVE: u32 = 1 << 31;
+
 /// The pinhole of a data connection.
-pub fn data(opener: Side, listener: Endpoint, published: Endpoint) -> ExpectationRequest {
+pub fn data(tag: u32, listener: Endpoint, published: Endpoint) -> ExpectationRequest {
+    let passive = tag & PASSIVE != 0;
     ExpectationRequest {
-        tag: 0,
-        opener: Opener::Peer(opener),
+        tag,
+        opener: Opener::Peer(if passive { Side::Initiator } else { Side::Responder }),
         transport: Transport::Tcp,
         listener,
         published,
         reverse: None,
         uses: Uses::Once,
-        armed: true,
+        armed: passive,
         lifetime_ms: 0,
         application: Application::FtpData,
     }

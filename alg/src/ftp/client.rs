@@ -1,0 +1,174 @@
+//! One line of the client's.
+
+use crate::contract::{Application, Blindness, Denial, Gateway, Side};
+use crate::ftp::args::Message;
+use crate::ftp::command::{self, Kind};
+use crate::ftp::line::{Match, find_word, first_word, is_blank};
+use crate::ftp::{Call, Ftp, MAX_LINE, Step, strict};
+use crate::rules::{Action, Decision, Subject};
+
+/// What the server reads instead of a command that is refused: it does nothing, and is answered.
+const NOTHING: &[u8] = b"NOOP\r\n";
+/// What it reads instead of a command that is masked.
+const MASKED: &[u8] = b"XXXX\r\n";
+
+const NAMED: [(&[u8], Message); 3] =
+    [(b"PORT", Message::Port), (b"EPRT", Message::Eprt), (b"LPRT", Message::Lprt)];
+
+impl Ftp {
+    /// Reads one line, or as much of one as is there.
+    pub(super) fn client_step<G: Gateway>(&mut self, call: &mut Call<'_, '_, G>, rest: &[u8]) -> Step {
+        let telnet = self.client.skip_telnet(rest);
+        if telnet != 0 {
+            return Step::Read(telnet);
+        }
+        let end = rest.iter().position(|&b| b == b'\n');
+        if !self.client.at_start() {
+            // A line whose begin the engine had to let go cannot be judged any more.
+            if call.cx.profile.strict || call.cx.profile.rules.concerns(Application::Ftp) {
+                return call.deny(rest, Denial::SplitMessage, None);
+            }
+            return self.pass(call, rest, end);
+        }
+        let named = find_word(rest, &NAMED);
+        if matches!(named, Match::Undecided) {
+            return Step::Unfinished;
+        }
+        if self.reads_whole_lines(call) {
+            let limit = usize::from(call.cx.profile.ftp.longest_line).max(MAX_LINE);
+            let line = match end {
+                Some(end) if end < limit => rest.get(..end).unwrap_or_default(),
+                None if rest.len() < limit => return Step::Unfinished,
+                _ => return call.deny(rest, Denial::TooLong, None),
+            };
+            if let Some(step) = self.judge(call, line) {
+                return step;
+            }
+        }
+        match named {
+            Match::Word(message) => {
+                let step = self.named(call, message, rest);
+                if matches!(step, Step::Read(_)) {
+                    self.client.next_line();
+                }
+                match step {
+                    Step::Read(_) if !self.begin(Kind::Active) => Step::Refused(Denial::OutOfSequence),
+                    other => other,
+                }
+            }
+            _ => self.pass(call, rest, end),
+        }
+    }
+
+    /// Whether a line is read as a whole before any of it goes on.
+    fn reads_whole_lines<G: Gateway>(&self, call: &Call<'_, '_, G>) -> bool {
+        self.epsv_all || call.cx.profile.strict || call.cx.profile.rules.concerns(Application::Ftp)
+    }
+
+    /// A whole line, without its LF, before it is read. Answers what becomes of it if it does not go on as it is.
+    fn judge<G: Gateway>(&mut self, call: &mut Call<'_, '_, G>, line: &[u8]) -> Option<Step> {
+        let text = line.strip_suffix(b"\r").unwrap_or(line);
+        let (word, argument) = split(text);
+        let kind = Kind::of(text);
+        let shown = if word.eq_ignore_ascii_case(b"PASS") { word } else { text };
+        if call.cx.profile.strict {
+            if let Err(denial) = strict::command(line) {
+                return Some(call.deny(shown, denial, None));
+            }
+            // Only what is meant to overtake may come before the last command's reply (RFC 959 §4.1.3).
+            let overtakes = [&b"ABOR"[..], b"STAT", b"QUIT"].iter().any(|w| word.eq_ignore_ascii_case(w));
+            if !self.pending.settled() && !overtakes {
+                return Some(call.deny(shown, Denial::OutOfSequence, None));
+            }
+        }
+        let decision = if call.cx.profile.rules.concerns(Application::Ftp) {
+            let subject = Subject {
+                application: Application::Ftp,
+                from: Side::Initiator,
+                method: word,
+                argument,
+                filename: if command::names_file(word) { argument } else { b"" },
+                user: if word.eq_ignore_ascii_case(b"USER") { argument } else { b"" },
+                domain: if word.eq_ignore_ascii_case(b"HOST") { argument } else { b"" },
+                size: u32::try_from(line.len()).unwrap_or(u32::MAX),
+            };
+            let flow = call.cx.flow;
+            call.cx.profile.rules.decide(&subject, flow.initiator.addr, flow.now_ms, call.cx.tables)
+        } else {
+            Decision::default()
+        };
+        match decision.action {
+            Action::Reset => return Some(call.deny(shown, Denial::Policy, decision.rule)),
+            Action::Deny => {
+                call.refused(shown, decision.rule);
+                return Some(self.instead(call, line, NOTHING, Kind::Refused));
+            }
+            Action::Mask => {
+                call.refused(shown, decision.rule);
+                return Some(self.instead(call, line, MASKED, Kind::Other));
+            }
+            Action::Allow if decision.log => call.accepted(shown, None, decision.rule),
+            Action::Allow => {}
+        }
+        // After EPSV ALL no other way to set up data is left (RFC 2428 §4).
+        if self.epsv_all && matches!(kind, Kind::Active | Kind::Pasv | Kind::Lpsv) {
+            call.refused(shown, None);
+            return Some(self.instead(call, line, NOTHING, Kind::RefusedAfterAll));
+        }
+        None
+    }
+
+    /// Another command leaves in place of this line.
+    fn instead<G: Gateway>(
+        &mut self,
+        call: &mut Call<'_, '_, G>,
+        line: &[u8],
+        with: &[u8],
+        kind: Kind,
+    ) -> Step {
+        let len = line.len().saturating_add(1);
+        call.edit(0, len, with.iter().copied().collect());
+        self.client.next_line();
+        if self.begin(kind) { Step::Read(len) } else { Step::Refused(Denial::OutOfSequence) }
+    }
+
+    /// Reads a line that goes on as it is, up to and with its LF at `end`, or as far as it goes.
+    fn pass<G: Gateway>(&mut self, call: &mut Call<'_, '_, G>, rest: &[u8], end: Option<usize>) -> Step {
+        let Some(end) = end else {
+            self.client.push(rest);
+            return Step::Read(rest.len());
+        };
+        self.client.push(rest.get(..end).unwrap_or_default());
+        let ended = self.client;
+        self.client.next_line();
+        let head = ended.head();
+        if command::is_http(first_word(head)) || !self.spoke && !head.is_empty() && !is_first(head) {
+            self.blind = Some(Blindness::OtherProtocol);
+        } else if first_word(head).is_empty() {
+            // An empty line asks for nothing, though some servers answer it.
+        } else if !self.begin(Kind::of(head)) {
+            return call.deny(rest.get(..end).unwrap_or_default(), Denial::OutOfSequence, None);
+        }
+        Step::Read(end.saturating_add(1))
+    }
+
+    /// A command goes to the server and waits for its reply. False: too many do.
+    fn begin(&mut self, kind: Kind) -> bool {
+        self.spoke = true;
+        self.auth |= kind == Kind::Auth;
+        self.pending.add(kind)
+    }
+}
+
+/// Whether the first line of a client may begin like this. An empty one may, and a telnet command.
+fn is_first(head: &[u8]) -> bool {
+    first_word(head).is_empty() && head.first() == Some(&b'\r') || command::is_command(head)
+}
+
+/// A command and its argument.
+fn split(text: &[u8]) -> (&[u8], &[u8]) {
+    let word = first_word(text);
+    let rest = text.get(word.len()..).unwrap_or_default();
+    let blanks = rest.iter().take_while(|b| is_blank(**b)).count();
+    (word, rest.get(blanks..).unwrap_or_default())
+}

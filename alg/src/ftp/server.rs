@@ -1,0 +1,199 @@
+//! One line of the server's.
+
+use crate::contract::{Blindness, Gateway, Order};
+use crate::ftp::args::Message;
+use crate::ftp::command::Kind;
+use crate::ftp::line::{Match, find_word};
+use crate::ftp::pending::Answered;
+use crate::ftp::{Call, Denial, Ftp, MAX_LINE, PASSIVE, Step, strict};
+use arrayvec::ArrayVec;
+
+const NAMED: [(&[u8], Message); 3] =
+    [(b"227", Message::Pasv), (b"229", Message::Epsv), (b"228", Message::Lpsv)];
+
+/// How many of the last pinholes of either sort REIN closes. Older ones have expired, or were used.
+const CLOSED_BY_REIN: u32 = 2;
+
+/// What the client reads instead of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) enum Mask {
+    Greeting,
+    System,
+    Refused,
+    RefusedAfterAll,
+}
+
+impl Mask {
+    const fn text(self) -> &'static [u8] {
+        match self {
+            Self::Greeting => b"220 FTP server ready.\r\n",
+            // A name of the assigned system names (RFC 1700), as RFC 959 §4.1.3 asks for.
+            Self::System => b"215 UNKNOWN\r\n",
+            Self::Refused => b"550 Refused by policy.\r\n",
+            Self::RefusedAfterAll => b"503 EPSV ALL is in effect.\r\n",
+        }
+    }
+}
+
+impl Ftp {
+    /// Reads one line, or as much of one as is there.
+    pub(super) fn server_step<G: Gateway>(&mut self, call: &mut Call<'_, '_, G>, rest: &[u8]) -> Step {
+        let end = rest.iter().position(|&b| b == b'\n');
+        if self.server.at_start() {
+            if self.may_mask(call) {
+                if end.is_none() && rest.len() < 4 {
+                    return Step::Unfinished;
+                }
+                self.begin_mask(call, rest);
+            }
+            if self.masked_line.is_none() && self.multiline.is_none() {
+                match find_word(rest, &NAMED) {
+                    Match::Undecided => return Step::Unfinished,
+                    Match::Word(message) => {
+                        let step = self.named(call, message, rest);
+                        self.greeted |= matches!(step, Step::Read(_));
+                        return step;
+                    }
+                    Match::No => {}
+                }
+                if call.cx.profile.strict {
+                    let line = match end {
+                        Some(end) if end < MAX_LINE => rest.get(..end).unwrap_or_default(),
+                        None if rest.len() < MAX_LINE => return Step::Unfinished,
+                        _ => return call.deny(rest, Denial::TooLong, None),
+                    };
+                    if let Err(denial) = strict::reply(line) {
+                        return call.deny(line, denial, None);
+                    }
+                }
+            }
+        }
+        let read = end.map_or(rest.len(), |end| end.saturating_add(1));
+        match (self.masked_line, end) {
+            (None, _) => {}
+            (Some(true), Some(_)) => {
+                let text = self.mask.take().map(Mask::text).unwrap_or_default();
+                call.edit(0, read, text.iter().copied().collect());
+            }
+            (Some(_), _) => call.edit(0, read, ArrayVec::new()),
+        }
+        let Some(end) = end else {
+            self.server.push(rest);
+            return Step::Read(read);
+        };
+        self.masked_line = None;
+        self.server.push(rest.get(..end).unwrap_or_default());
+        let ended = self.server;
+        self.server.next_line();
+        self.reply(call, ended.head());
+        Step::Read(read)
+    }
+
+    /// Whether the reply that begins here may have to be masked.
+    fn may_mask<G: Gateway>(&self, call: &Call<'_, '_, G>) -> bool {
+        if self.multiline.is_some() {
+            return self.mask.is_some();
+        }
+        let options = call.cx.profile.ftp;
+        self.pending.any(|kind| match kind {
+            Kind::Greeting => options.mask_greeting,
+            Kind::Syst => options.mask_syst,
+            Kind::Refused | Kind::RefusedAfterAll => true,
+            _ => false,
+        })
+    }
+
+    /// Decides whether the line that begins with `rest` (four bytes, or a whole line) is masked.
+    fn begin_mask<G: Gateway>(&mut self, call: &Call<'_, '_, G>, rest: &[u8]) {
+        let Some((code, after)) = rest.split_first_chunk::<3>() else {
+            self.masked_line = self.mask.map(|_| false);
+            return;
+        };
+        let more = after.first() == Some(&b'-');
+        if let Some(open) = self.multiline {
+            self.masked_line = Some(*code == open && after.first() == Some(&b' '));
+            return;
+        }
+        let options = call.cx.profile.ftp;
+        let kind = number(*code).filter(|n| *n >= 200).and_then(|n| self.pending.wanted(n).map(|k| (k, n)));
+        self.mask = match kind {
+            Some((Kind::Greeting, 220)) if options.mask_greeting => Some(Mask::Greeting),
+            Some((Kind::Syst, 215)) if options.mask_syst => Some(Mask::System),
+            Some((Kind::Refused, _)) => Some(Mask::Refused),
+            Some((Kind::RefusedAfterAll, _)) => Some(Mask::RefusedAfterAll),
+            _ => None,
+        };
+        self.masked_line = self.mask.map(|_| !more);
+    }
+
+    /// A line has ended, whose first bytes are `head` (RFC 959 §4.2).
+    fn reply<G: Gateway>(&mut self, call: &mut Call<'_, '_, G>, head: &[u8]) {
+        if !self.greeted {
+            self.greeted = true;
+            if !strict::is_code(head) {
+                self.blind = Some(Blindness::OtherProtocol);
+                return;
+            }
+        }
+        let Some((&code, rest)) = head.split_first_chunk::<3>() else { return };
+        let after = rest.first().copied();
+        match self.multiline {
+            Some(open) if code != open || after != Some(b' ') => return,
+            Some(_) => self.multiline = None,
+            None if number(code).is_none() => return,
+            None if after == Some(b'-') => {
+                self.multiline = Some(code);
+                return;
+            }
+            None => {}
+        }
+        if let Some(number) = number(code) {
+            self.final_line(call, number);
+        }
+    }
+
+    /// A reply is complete.
+    fn final_line<G: Gateway>(&mut self, call: &mut Call<'_, '_, G>, code: u16) {
+        if self.auth && matches!(code, 234 | 235) {
+            self.blind = Some(Blindness::Encrypted);
+            return;
+        }
+        if code < 200 {
+            if let Some(answered) = self.pending.transfer_begins() {
+                self.decided(call, answered, true);
+            }
+            return;
+        }
+        let Some(answered) = self.pending.answered(code) else { return };
+        match answered.kind {
+            Kind::Active => self.decided(call, answered, code < 300),
+            Kind::EpsvAll => self.epsv_all = code < 300,
+            Kind::Rein if code < 300 => {
+                (self.auth, self.epsv_all) = (false, false);
+                for back in 0..CLOSED_BY_REIN {
+                    for (last, mark) in [(self.actives, 0), (self.passives, PASSIVE)] {
+                        if let Some(tag) = last.checked_sub(back).filter(|tag| *tag != 0) {
+                            let order = Order::Close { tag: tag | mark, children: false };
+                            call.answer.orders.try_push(order).ok();
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The server has decided about a PORT, EPRT or LPRT.
+    fn decided<G: Gateway>(&self, call: &mut Call<'_, '_, G>, answered: Answered, positive: bool) {
+        let tag = self.actives.wrapping_sub(answered.active_behind);
+        let order = if positive { Order::Activate { tag } } else { Order::Close { tag, children: false } };
+        call.answer.orders.try_push(order).ok();
+    }
+}
+
+fn number(code: [u8; 3]) -> Option<u16> {
+    code.iter().try_fold(0_u16, |n, digit| {
+        let digit = char::from(*digit).to_digit(10)?;
+        Some(n.wrapping_mul(10).wrapping_add(u16::try_from(digit).ok()?))
+    })
+}

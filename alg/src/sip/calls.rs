@@ -1,0 +1,166 @@
+//! The calls of one worker: what each side has offered, by session and Call-ID.
+//!
+//! A table of sets. A call that was not heard of for its time makes room; when all of a set live, a new call is refused.
+
+use crate::contract::{Application, Endpoint, Side};
+use crate::sip::sdp::MAX_MEDIA;
+
+const WAYS: usize = 8;
+
+/// A media endpoint that one side has named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Medium {
+    /// As on its own wire.
+    pub(super) own: Endpoint,
+    /// As the other side addresses it.
+    pub(super) published: Endpoint,
+    /// Where its RTCP goes, likewise, if it has a port of its own.
+    pub(super) rtcp: Option<(Endpoint, Endpoint)>,
+    /// The side named its own address: a pinhole may lead there.
+    pub(super) is_self: bool,
+    pub(super) count: u16,
+    pub(super) tcp: bool,
+    pub(super) application: Application,
+}
+
+/// One call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Call {
+    flow: u64,
+    id: u64,
+    /// Its part of the tags of its pinholes.
+    serial: u32,
+    heard_ms: u32,
+    /// An INVITE was answered with 2xx.
+    pub(super) confirmed: bool,
+    pub(super) media: [[Option<Medium>; MAX_MEDIA]; 2],
+}
+
+/// How long a call that is not confirmed is remembered without a word: longer than timer C (RFC 3261 §16.6).
+pub(super) const EARLY_MS: u32 = 240_000;
+/// How long a confirmed one is.
+pub(super) const CONFIRMED_MS: u32 = 12 * 3_600_000;
+
+impl Call {
+    fn is_live(&self, now_ms: u32) -> bool {
+        let limit = if self.confirmed { CONFIRMED_MS } else { EARLY_MS };
+        now_ms.wrapping_sub(self.heard_ms) < limit
+    }
+
+    /// The tag of a pinhole of a medium.
+    pub(super) fn tag(&self, media: usize, part: u32) -> u32 {
+        let media = u32::try_from(media).unwrap_or_default();
+        (self.serial & 0x000f_ffff) << 8 | media << 5 | part & 0x1f
+    }
+
+    pub(super) fn side(&self, side: Side) -> &[Option<Medium>; MAX_MEDIA] {
+        let [initiator, responder] = &self.media;
+        match side {
+            Side::Initiator => initiator,
+            Side::Responder => responder,
+        }
+    }
+
+    pub(super) fn side_mut(&mut self, side: Side) -> &mut [Option<Medium>; MAX_MEDIA] {
+        let [initiator, responder] = &mut self.media;
+        match side {
+            Side::Initiator => initiator,
+            Side::Responder => responder,
+        }
+    }
+}
+
+/// The table.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    sets: Box<[[Option<Call>; WAYS]]>,
+    serial: u32,
+}
+
+impl Calls {
+    /// Room for about so many.
+    pub(crate) fn new(calls: usize) -> Self {
+        Self { sets: vec![[None; WAYS]; calls.div_ceil(WAYS).max(1)].into_boxed_slice(), serial: 0 }
+    }
+
+    fn set(&mut self, flow: u64, id: u64) -> Option<&mut [Option<Call>; WAYS]> {
+        let mixed = (flow ^ id.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let place = usize::try_from(mixed).unwrap_or_default().checked_rem(self.sets.len())?;
+        self.sets.get_mut(place)
+    }
+
+    /// The call of a session, if it lives.
+    pub(super) fn get(&mut self, flow: u64, id: u64, now_ms: u32) -> Option<Call> {
+        let set = self.set(flow, id)?;
+        set.iter().flatten().find(|c| c.flow == flow && c.id == id && c.is_live(now_ms)).copied()
+    }
+
+    /// The call, or a new one that is not in the table yet.
+    pub(super) fn get_or_new(&mut self, flow: u64, id: u64, now_ms: u32) -> Call {
+        self.get(flow, id, now_ms).unwrap_or_else(|| {
+            self.serial = self.serial.wrapping_add(1);
+            let serial = self.serial;
+            Call { flow, id, serial, heard_ms: now_ms, confirmed: false, media: [[None; MAX_MEDIA]; 2] }
+        })
+    }
+
+    /// Keeps a call. False: there is no room.
+    #[must_use]
+    pub(super) fn put(&mut self, mut call: Call, now_ms: u32) -> bool {
+        call.heard_ms = now_ms;
+        let Some(set) = self.set(call.flow, call.id) else { return false };
+        let mine = set.iter().position(|c| c.is_some_and(|c| c.flow == call.flow && c.id == call.id));
+        let place = mine.or_else(|| set.iter().position(|c| c.is_none_or(|c| !c.is_live(now_ms))));
+        let Some(slot) = place.and_then(|p| set.get_mut(p)) else { return false };
+        *slot = Some(call);
+        true
+    }
+
+    /// Forgets a call.
+    pub(super) fn remove(&mut self, call: &Call) {
+        if let Some(set) = self.set(call.flow, call.id)
+            && let Some(slot) =
+                set.iter_mut().find(|c| c.is_some_and(|c| c.flow == call.flow && c.id == call.id))
+        {
+            *slot = None;
+        }
+    }
+}
+
+/// A Call-ID as a number: FNV-1a over the part before its host, which may be translated.
+pub(super) fn call_id(text: &[u8]) -> u64 {
+    let text = text.trim_ascii();
+    let local = text.iter().position(|&b| b == b'@').map_or(text, |at| text.get(..at).unwrap_or_default());
+    local.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_come_and_go() {
+        let mut calls = Calls::new(8);
+        let ids: Vec<u64> = (0..8).collect();
+        for id in &ids {
+            let call = calls.get_or_new(1, *id, 0);
+            assert!(calls.put(call, 0));
+        }
+        let ninth = calls.get_or_new(1, 100, 0);
+        assert!(!calls.put(ninth, 0), "all live");
+        assert!(calls.get(1, 3, 0).is_some() && calls.get(2, 3, 0).is_none());
+        assert!(calls.get(1, 3, EARLY_MS).is_none());
+        let kept = Call { confirmed: true, ..calls.get(1, 4, 10).unwrap() };
+        assert!(calls.put(kept, 10));
+        assert!(calls.put(ninth, EARLY_MS), "the others are over");
+        assert!(calls.get(1, 4, EARLY_MS).is_some(), "a confirmed one is not");
+        calls.remove(&kept);
+        assert!(calls.get(1, 4, EARLY_MS).is_none());
+    }
+
+    #[test]
+    fn the_host_of_a_call_id_does_not_count() {
+        assert_eq!(call_id(b" a1b2@10.1.0.2 "), call_id(b"a1b2@198.51.100.1"));
+        assert_ne!(call_id(b"a1b2"), call_id(b"a1b3"));
+    }
+}

@@ -1,0 +1,380 @@
+//! A session description applied: addresses and ports translated, pinholes asked for (RFC 3264).
+
+use crate::contract::{
+    Answer, Application, Denial, Endpoint, ExpectationRequest, Gateway, Opener, Order, Parity, Side,
+    Transport, Uses,
+};
+use crate::sip::Rewrite;
+use crate::sip::calls::{Call, EARLY_MS, Medium};
+use crate::sip::message::slice;
+use crate::sip::read::{Facts, Method, Reading, Stop, decimal};
+use crate::sip::sdp::{self, At, Media, Sdp, Wrong};
+use core::net::IpAddr;
+use core::ops::Range;
+
+/// Most ports, or pairs, of one m= line.
+const MAX_COUNT: u16 = 4;
+
+/// The RTCP pinhole's part of a tag; the RTP ones are even.
+const RTCP: u32 = 1;
+
+/// Whether a body of this type is read.
+pub(super) fn reads(content_type: &[u8]) -> bool {
+    is_description(content_type) || starts(content_type, b"multipart/")
+}
+
+fn is_description(content_type: &[u8]) -> bool {
+    starts(content_type, b"application/sdp")
+}
+
+fn starts(text: &[u8], with: &[u8]) -> bool {
+    text.trim_ascii().get(..with.len()).is_some_and(|t| t.eq_ignore_ascii_case(with))
+}
+
+/// Closes all pinholes of a call.
+pub(super) fn close(call: &Call, answer: &mut Answer, children: bool) {
+    for side in &call.media {
+        for (place, medium) in side.iter().enumerate() {
+            if let Some(medium) = medium {
+                stop(call, place, *medium, answer, children);
+            }
+        }
+    }
+}
+
+fn stop(call: &Call, place: usize, medium: Medium, answer: &mut Answer, children: bool) {
+    let each = if medium.application == Application::Rtp { 1 } else { 2 };
+    for part in (0..u32::from(medium.count).saturating_mul(2)).step_by(each) {
+        let order = Order::Close { tag: call.tag(place, part), children };
+        if !answer.orders.contains(&order) {
+            answer.orders.try_push(order).ok();
+        }
+    }
+}
+
+impl<G: Gateway> Reading<'_, '_, G> {
+    /// Reads the body. Answers whether it had a description that was read.
+    pub(super) fn body(&mut self, head: usize, facts: &Facts, id: u64) -> Result<bool, Stop> {
+        let Some(kind) = facts.content_type.clone() else { return Ok(false) };
+        let kind = slice(self.bytes, kind);
+        let body = head..self.bytes.len();
+        let range = if is_description(kind) {
+            Some(body)
+        } else if starts(kind, b"multipart/") {
+            self.part(kind, body)?
+        } else {
+            None
+        };
+        let Some(range) = range.filter(|r| !r.is_empty()) else { return Ok(false) };
+        if facts.encoded {
+            return Err(Denial::Unsupported.into());
+        }
+        // Elsewhere a description is only shown (OPTIONS, RFC 3261 §11.2).
+        if !matches!(facts.method, Method::Invite | Method::Ack | Method::Modifies) {
+            return Ok(false);
+        }
+        let sdp = sdp::read(self.bytes, range).map_err(|wrong| match wrong {
+            Wrong::Malformed => Denial::Malformed,
+            Wrong::TooMany => Denial::TooMany,
+        })?;
+        if sdp.ice {
+            return Ok(false);
+        }
+        self.apply(&sdp, id)?;
+        Ok(true)
+    }
+
+    /// The part of a multipart body (RFC 2046 §5.1) that is a description.
+    fn part(&self, kind: &[u8], body: Range<usize>) -> Result<Option<Range<usize>>, Stop> {
+        const BOUNDARY: &[u8] = b"boundary=";
+        let at = kind.windows(BOUNDARY.len()).position(|w| w.eq_ignore_ascii_case(BOUNDARY));
+        let rest = slice(kind, at.ok_or(Denial::Malformed)?.saturating_add(BOUNDARY.len())..kind.len());
+        let boundary = match rest.strip_prefix(b"\"") {
+            Some(quoted) => quoted.split(|&b| b == b'"').next(),
+            None => rest.split(|&b| b == b';' || b.is_ascii_whitespace()).next(),
+        };
+        let boundary = boundary.filter(|b| !b.is_empty() && b.len() <= 70).ok_or(Denial::Malformed)?;
+        let (mut at, mut found, mut open) = (body.start, None, None);
+        let (mut in_head, mut wanted) = (false, false);
+        // Each round reads a line.
+        while at < body.end {
+            let rest = slice(self.bytes, at..body.end);
+            let lf = rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len());
+            let line = slice(rest, 0..lf).trim_ascii_end();
+            let next = at.saturating_add(lf).saturating_add(1);
+            if line.strip_prefix(b"--").is_some_and(|l| l.starts_with(boundary)) {
+                if let Some(from) = open.take() {
+                    if found.is_some() {
+                        // Two descriptions would have two readings.
+                        return Err(Denial::Malformed.into());
+                    }
+                    found = Some(from..at);
+                }
+                (in_head, wanted) = (true, false);
+            } else if in_head && line.is_empty() {
+                in_head = false;
+                open = wanted.then_some(next.min(body.end));
+            } else if in_head {
+                let mut parts = line.splitn(2, |&b| b == b':');
+                let name = parts.next().unwrap_or_default().trim_ascii();
+                if name.eq_ignore_ascii_case(b"content-type") {
+                    wanted = is_description(parts.next().unwrap_or_default());
+                }
+            }
+            at = next;
+        }
+        Ok(found.or(open.map(|from| from..body.end)))
+    }
+
+    /// Translates the description and asks for its pinholes.
+    fn apply(&mut self, sdp: &Sdp, id: u64) -> Result<(), Stop> {
+        let from = self.from;
+        let flow = *self.cx.flow;
+        let mut call = self.cx.tables.calls.get_or_new(flow.id, id, flow.now_ms);
+        if self.cx.profile.sip.rewrite == Rewrite::Full
+            && let Some(origin) = &sdp.origin
+        {
+            self.address(origin)?;
+        }
+        // The lines stand in this order: the session's c=, then each m= with its own.
+        if let Some(connection) = &sdp.connection {
+            let used = sdp.media.iter().find(|m| m.connection.is_none() && m.port.is != 0);
+            self.connection(sdp, connection, used)?;
+        }
+        for (place, media) in sdp.media.iter().enumerate() {
+            let medium = self.medium(sdp, media)?;
+            let before = call.side_mut(from).get_mut(place).and_then(|slot| core::mem::replace(slot, medium));
+            match medium {
+                None => {
+                    // Port 0 stops a medium (RFC 3264 §8.2); hold keeps it.
+                    if media.port.is != 0
+                        && let Some(slot) = call.side_mut(from).get_mut(place)
+                    {
+                        *slot = before;
+                    }
+                    if let Some(before) = before.filter(|_| media.port.is == 0) {
+                        stop(&call, place, before, self.answer, false);
+                    }
+                }
+                Some(_) => self.open(&call, place)?,
+            }
+        }
+        if self.cx.tables.calls.put(call, flow.now_ms) { Ok(()) } else { Err(Denial::Limit.into()) }
+    }
+
+    /// The session's c= line: it follows the first medium that needs it.
+    fn connection(&mut self, sdp: &Sdp, line: &At<IpAddr>, used: Option<&Media>) -> Result<(), Stop> {
+        match used {
+            Some(media) => match self.translate(sdp, media)? {
+                Some((_, published)) => self.edit(line.range.clone(), address_text(published.addr)),
+                None => Ok(()),
+            },
+            None => self.address(line),
+        }
+    }
+
+    /// An address that no port goes with.
+    fn address(&mut self, at: &At<IpAddr>) -> Result<(), Stop> {
+        let (from, to) = (self.from, self.from.other());
+        let flow = self.cx.flow;
+        let new = if at.is == flow.own(from).addr {
+            flow.seen(from).addr
+        } else if at.is == flow.seen(to).addr {
+            flow.own(to).addr
+        } else {
+            return Ok(());
+        };
+        self.edit(at.range.clone(), address_text(new))
+    }
+
+    /// Where a medium's first port leads: on the wire of the side that is meant, and as it will stand in the message.
+    fn translate(&mut self, sdp: &Sdp, media: &Media) -> Result<Option<(Endpoint, Endpoint)>, Stop> {
+        let from = self.from;
+        let flow = *self.cx.flow;
+        let Some(connection) = media.connection.as_ref().or(sdp.connection.as_ref()) else { return Ok(None) };
+        let (addr, port) = (connection.is, media.port.is);
+        if port == 0 || addr.is_unspecified() || addr.is_multicast() {
+            return Ok(None);
+        }
+        let named = Endpoint::new(addr, port);
+        if addr != flow.own(from).addr {
+            // Media of another inside phone, which this call only passes on: it stays inside.
+            if let Some(inside) = self.cx.gateway.to_inside(media.transport, named) {
+                return Ok(Some((inside, inside)));
+            }
+            let hidden = flow.own(from).addr != flow.seen(from).addr;
+            if hidden && !self.cx.profile.third_party {
+                return Err(Denial::ThirdPartyAddress.into());
+            }
+            return Ok(Some((named, named)));
+        }
+        if !self.cx.profile.allows_port(port) {
+            return Err(Denial::PrivilegedPort.into());
+        }
+        let parity = match (media.has_rtcp(), port.is_multiple_of(2)) {
+            (false, _) => Parity::Any,
+            (true, true) => Parity::Even,
+            (true, false) => Parity::Odd,
+        };
+        let count = if media.count > MAX_COUNT { return Err(Denial::TooMany.into()) } else { media.count };
+        let ports = if media.has_rtcp() { count.saturating_mul(2) } else { count };
+        let published = self
+            .cx
+            .gateway
+            .publish(from, media.transport, named, ports, parity)
+            .map_err(|_| Denial::NoResources)?;
+        Ok(Some((named, published)))
+    }
+
+    /// Translates the lines of one medium.
+    fn medium(&mut self, sdp: &Sdp, media: &Media) -> Result<Option<Medium>, Stop> {
+        let Some((own, published)) = self.translate(sdp, media)? else {
+            if let Some(connection) = media.connection.as_ref().filter(|c| !c.is.is_unspecified()) {
+                self.address(connection)?;
+            }
+            return Ok(None);
+        };
+        self.edit(media.port.range.clone(), decimal(u32::from(published.port)))?;
+        let is_self = own.addr == self.cx.flow.own(self.from).addr;
+        if let Some(connection) = &media.connection {
+            self.edit(connection.range.clone(), address_text(published.addr))?;
+        }
+        let rtcp = self.rtcp(media, own, published, is_self)?;
+        Ok(Some(Medium {
+            own,
+            published,
+            rtcp,
+            is_self,
+            count: media.count,
+            tcp: media.transport == Transport::Tcp,
+            application: media.application,
+        }))
+    }
+
+    /// Where a medium's RTCP goes, and its a=rtcp line translated.
+    fn rtcp(
+        &mut self,
+        media: &Media,
+        own: Endpoint,
+        published: Endpoint,
+        is_self: bool,
+    ) -> Result<Option<(Endpoint, Endpoint)>, Stop> {
+        if media.application != Application::Rtp {
+            return Ok(None);
+        }
+        let next = |e: Endpoint| Endpoint::new(e.addr, e.port.wrapping_add(1));
+        let Some(line) = &media.rtcp else { return Ok(Some((next(own), next(published)))) };
+        if let Some(at) = &media.rtcp_addr
+            && is_self
+            && at.is != own.addr
+            && !self.cx.profile.third_party
+        {
+            return Err(Denial::ThirdPartyAddress.into());
+        }
+        let there = Endpoint::new(own.addr, line.is);
+        let (result, port) = if line.is == media.port.is {
+            (None, published.port)
+        } else if line.is == media.port.is.wrapping_add(1) {
+            (Some((next(own), next(published))), published.port.wrapping_add(1))
+        } else if is_self {
+            if !self.cx.profile.allows_port(line.is) {
+                return Err(Denial::PrivilegedPort.into());
+            }
+            let apart = self
+                .cx
+                .gateway
+                .publish(self.from, media.transport, there, 1, Parity::Any)
+                .map_err(|_| Denial::NoResources)?;
+            (Some((there, apart)), apart.port)
+        } else {
+            // Another host's: as that side says, unless it is an inside one's that is published.
+            let inside = self.cx.gateway.to_inside(media.transport, there).unwrap_or(there);
+            (Some((inside, inside)), inside.port)
+        };
+        self.edit(line.range.clone(), decimal(u32::from(port)))?;
+        if let Some(at) = &media.rtcp_addr {
+            self.edit(at.range.clone(), address_text(published.addr))?;
+        }
+        Ok(result)
+    }
+
+    /// Asks for the pinholes of a medium, as far as the two sides are known.
+    fn open(&mut self, call: &Call, place: usize) -> Result<(), Stop> {
+        let flow = *self.cx.flow;
+        let medium = |side: Side| call.side(side).get(place).copied().flatten();
+        // Who is translated listens; else who named his own address, the caller first.
+        let hidden = |side: &Side| flow.own(*side).addr != flow.seen(*side).addr;
+        let sides = [Side::Initiator, Side::Responder];
+        let listens = |side: &Side| medium(*side).is_some_and(|m| m.is_self);
+        let side =
+            sides.into_iter().find(|s| hidden(s) && listens(s)).or_else(|| sides.into_iter().find(listens));
+        let Some((side, here)) = side.and_then(|s| medium(s).map(|m| (s, m))) else { return Ok(()) };
+        let there = medium(side.other());
+        let other = side.other();
+        for pair in 0..here.count {
+            let step = if here.rtcp.is_some() { pair.saturating_mul(2) } else { pair };
+            let nth = |e: Endpoint| Endpoint::new(e.addr, e.port.wrapping_add(step));
+            let part = u32::from(pair).saturating_mul(2);
+            let remote = there.filter(|t| t.count == here.count).map(|t| (nth(t.own), nth(t.published)));
+            self.pinhole(
+                call.tag(place, part),
+                other,
+                here,
+                (nth(here.own), nth(here.published)),
+                remote,
+                here.application,
+            )?;
+            let Some((own, published)) = here.rtcp else { continue };
+            let rtcp = match there {
+                // It may come multiplexed: then nobody uses this one.
+                Some(t) => t.rtcp.map(|(o, p)| (nth(o), nth(p))),
+                None => None,
+            };
+            self.pinhole(
+                call.tag(place, part | RTCP),
+                other,
+                here,
+                (nth(own), nth(published)),
+                rtcp,
+                Application::Rtcp,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn pinhole(
+        &mut self,
+        tag: u32,
+        other: Side,
+        here: Medium,
+        (listener, published): (Endpoint, Endpoint),
+        remote: Option<(Endpoint, Endpoint)>,
+        application: Application,
+    ) -> Result<(), Stop> {
+        let opener = match remote {
+            Some((own, _)) if own.addr != self.cx.flow.own(other).addr => Opener::Host(other, own.addr),
+            _ => Opener::Peer(other),
+        };
+        let request = ExpectationRequest {
+            tag,
+            opener,
+            transport: if here.tcp { Transport::Tcp } else { Transport::Udp },
+            listener,
+            published,
+            reverse: remote.map(|(_, as_addressed)| as_addressed),
+            uses: Uses::Once,
+            armed: true,
+            lifetime_ms: EARLY_MS,
+            application,
+        };
+        self.answer.expectations.try_push(request).map_err(|_| Stop::Refuse(Denial::TooMany))
+    }
+}
+
+fn address_text(addr: IpAddr) -> arrayvec::ArrayVec<u8, { crate::MAX_REPLACEMENT }> {
+    use std::io::Write;
+    let mut text = arrayvec::ArrayVec::new();
+    // The longest address fits.
+    write!(text, "{addr}").ok();
+    text
+}

@@ -1,0 +1,277 @@
+//! The outer form of a SIP message: start line, headers, body (RFC 3261 §7), and where it ends in a stream (§18.3).
+//!
+//! Everything is a range of the message's own bytes; nothing is copied or made anew.
+
+use core::ops::Range;
+
+/// Most header lines of one message.
+pub(crate) const MAX_HEADERS: usize = 128;
+
+/// The headers that are read, whatever their spelling (long or compact, RFC 3261 §7.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    Via,
+    Contact,
+    Route,
+    RecordRoute,
+    Path,
+    ServiceRoute,
+    From,
+    To,
+    CallId,
+    CSeq,
+    ContentLength,
+    ContentType,
+    ContentEncoding,
+    Expires,
+    ReferTo,
+    Identity,
+    Warning,
+    Software,
+    Other,
+}
+
+impl Name {
+    fn of(name: &[u8]) -> Self {
+        const NAMES: [(&[u8], Name); 34] = [
+            (b"via", Name::Via),
+            (b"v", Name::Via),
+            (b"contact", Name::Contact),
+            (b"m", Name::Contact),
+            (b"route", Name::Route),
+            (b"record-route", Name::RecordRoute),
+            (b"path", Name::Path),
+            (b"service-route", Name::ServiceRoute),
+            (b"from", Name::From),
+            (b"f", Name::From),
+            (b"to", Name::To),
+            (b"t", Name::To),
+            (b"call-id", Name::CallId),
+            (b"i", Name::CallId),
+            (b"cseq", Name::CSeq),
+            (b"content-length", Name::ContentLength),
+            (b"l", Name::ContentLength),
+            (b"content-type", Name::ContentType),
+            (b"c", Name::ContentType),
+            (b"content-encoding", Name::ContentEncoding),
+            (b"e", Name::ContentEncoding),
+            (b"expires", Name::Expires),
+            (b"refer-to", Name::ReferTo),
+            (b"r", Name::ReferTo),
+            (b"referred-by", Name::Identity),
+            (b"b", Name::Identity),
+            (b"p-asserted-identity", Name::Identity),
+            (b"p-preferred-identity", Name::Identity),
+            (b"remote-party-id", Name::Identity),
+            (b"diversion", Name::Identity),
+            (b"history-info", Name::Identity),
+            (b"warning", Name::Warning),
+            (b"user-agent", Name::Software),
+            (b"server", Name::Software),
+        ];
+        NAMES.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map_or(Self::Other, |(_, known)| *known)
+    }
+}
+
+/// One header: its name and where its value stands, folded lines and all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) name: Name,
+    pub(crate) value: Range<usize>,
+    /// From the first byte of the name up to the line's end, without it.
+    pub(crate) line: Range<usize>,
+}
+
+/// What the first line says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    Request { method: Range<usize>, uri: Range<usize> },
+    Response { code: u16 },
+}
+
+/// The bytes of a range; empty if there are none.
+pub(crate) fn slice(bytes: &[u8], range: Range<usize>) -> &[u8] {
+    bytes.get(range).unwrap_or_default()
+}
+
+/// Reads the first line, without its ending.
+pub(crate) fn start(line: &[u8]) -> Option<Start> {
+    const VERSION: &[u8] = b"SIP/2.0";
+    if let Some(rest) = line.strip_prefix(VERSION) {
+        let digits = rest.strip_prefix(b" ")?.get(..3)?;
+        let code = core::str::from_utf8(digits).ok()?.parse().ok()?;
+        let after = rest.get(4).copied();
+        return ((100..700).contains(&code) && matches!(after, None | Some(b' ')))
+            .then_some(Start::Response { code });
+    }
+    let first = line.iter().position(|&b| b == b' ')?;
+    let uri = first.checked_add(1)?;
+    let last = line.len().checked_sub(VERSION.len().checked_add(1)?)?;
+    let token = slice(line, 0..first);
+    let named = !token.is_empty()
+        && token.len() <= 32
+        && token.iter().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(b));
+    let versioned = line.get(last..)?.strip_prefix(b" ") == Some(VERSION);
+    // Every URI begins with its scheme.
+    let schemed = line.get(uri).is_some_and(u8::is_ascii_alphabetic);
+    (named && schemed && versioned && uri < last && !slice(line, uri..last).contains(&b' '))
+        .then_some(Start::Request { method: 0..first, uri: uri..last })
+}
+
+/// Where the line that begins at `at` ends, and where the next one begins. `None`: no ending is there.
+fn line_end(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let rest = bytes.get(at..)?;
+    let lf = at.checked_add(rest.iter().position(|&b| b == b'\n')?)?;
+    let end = if lf > at && bytes.get(lf.checked_sub(1)?) == Some(&b'\r') { lf.checked_sub(1)? } else { lf };
+    Some((end, lf.checked_add(1)?))
+}
+
+/// What stands behind the first line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Header(Header),
+    /// The empty line; the body begins here.
+    Body(usize),
+    /// No header, and no end.
+    Malformed,
+}
+
+/// Where the first line ends, and where the next begins.
+pub(crate) fn first_line(bytes: &[u8]) -> Option<(usize, usize)> {
+    line_end(bytes, 0)
+}
+
+/// Reads the header that begins at `at`; answers it, and where the next one begins.
+pub(crate) fn header(bytes: &[u8], at: usize) -> (Next, usize) {
+    let Some((mut end, mut next)) = line_end(bytes, at) else { return (Next::Malformed, at) };
+    if end == at {
+        return (Next::Body(next), next);
+    }
+    let first = slice(bytes, at..end);
+    // A line that begins with a blank continues the one before (RFC 3261 §7.3.1). Each round reads a line.
+    while matches!(bytes.get(next), Some(b' ' | b'\t')) {
+        let Some(more) = line_end(bytes, next) else { return (Next::Malformed, at) };
+        (end, next) = more;
+    }
+    let Some(colon) = first.iter().position(|&b| b == b':') else { return (Next::Malformed, at) };
+    let name = slice(first, 0..colon).trim_ascii_end();
+    if name.is_empty() || name.iter().any(|b| !b.is_ascii_graphic()) {
+        return (Next::Malformed, at);
+    }
+    let value = at.saturating_add(colon).saturating_add(1)..end;
+    (Next::Header(Header { name: Name::of(name), value, line: at..end }), next)
+}
+
+/// A decimal number and nothing else but blanks.
+pub(crate) fn number(text: &[u8]) -> Option<u32> {
+    let text = text.trim_ascii();
+    let plain = !text.is_empty() && text.len() <= 10 && text.iter().all(u8::is_ascii_digit);
+    plain.then(|| core::str::from_utf8(text).ok()?.parse().ok()).flatten()
+}
+
+/// Where a message ends in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Not all of its headers are there.
+    Unfinished,
+    /// Its headers are so long, its body so long.
+    Known { head: usize, body: usize },
+    /// It has no headers that can be read.
+    Malformed,
+}
+
+/// Finds the end of the message that begins `bytes`. A missing Content-Length counts as 0.
+pub(crate) fn extent(bytes: &[u8]) -> Extent {
+    let Some((_, mut at)) = first_line(bytes) else { return Extent::Unfinished };
+    let mut body = None;
+    for _ in 0..=MAX_HEADERS {
+        match header(bytes, at) {
+            (Next::Body(head), _) => return Extent::Known { head, body: body.unwrap_or_default() },
+            (Next::Header(h), next) => {
+                // What follows decides whether the line goes on.
+                if next >= bytes.len() {
+                    return Extent::Unfinished;
+                }
+                if h.name == Name::ContentLength {
+                    let length = number(slice(bytes, h.value)).and_then(|n| usize::try_from(n).ok());
+                    // Two lengths would have two readings.
+                    match (length, body) {
+                        (Some(n), None) => body = Some(n),
+                        (Some(n), Some(before)) if n == before => {}
+                        _ => return Extent::Malformed,
+                    }
+                }
+                at = next;
+            }
+            (Next::Malformed, _) => {
+                let complete = bytes.get(at..).is_some_and(|rest| rest.contains(&b'\n'));
+                // A folded line may only lack its end.
+                return if complete && !folds(bytes, at) { Extent::Malformed } else { Extent::Unfinished };
+            }
+        }
+    }
+    Extent::Malformed
+}
+
+/// Whether the last bytes are the begin of a continuation line without its end.
+fn folds(bytes: &[u8], at: usize) -> bool {
+    let last = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |lf| lf.saturating_add(1));
+    last > at && matches!(bytes.get(last), Some(b' ' | b'\t'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_lines() {
+        assert_eq!(start(b"SIP/2.0 200 OK"), Some(Start::Response { code: 200 }));
+        assert_eq!(start(b"SIP/2.0 180"), Some(Start::Response { code: 180 }));
+        let line = b"INVITE sip:bob@198.51.100.2:5060;transport=udp SIP/2.0";
+        assert_eq!(start(line), Some(Start::Request { method: 0..6, uri: 7..46 }));
+        for bad in [
+            &b"GET / HTTP/1.1"[..],
+            b"INVITE sip:b SIP/1.0",
+            b"INVITE  SIP/2.0",
+            b"INVITE sip:b c SIP/2.0",
+            b"IN(VITE sip:b SIP/2.0",
+            b" sip:b SIP/2.0",
+            b"SIP/2.0 99 x",
+            b"SIP/2.0 2000",
+            b"SIP/2.0",
+            b"",
+        ] {
+            assert_eq!(start(bad), None, "{:?}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    #[test]
+    fn headers_compact_and_folded() {
+        let bytes = b"v : a\r\n b\r\n\tc\r\nSubject: x\n\r\nbody";
+        let (first, next) = header(bytes, 0);
+        let Next::Header(first) = first else { unreachable!("{first:?}") };
+        assert_eq!((first.name, &bytes[first.value]), (Name::Via, &b" a\r\n b\r\n\tc"[..]));
+        let (second, next) = header(bytes, next);
+        let Next::Header(second) = second else { unreachable!("{second:?}") };
+        assert_eq!((second.name, &bytes[second.value]), (Name::Other, &b" x"[..]));
+        assert_eq!(header(bytes, next).0, Next::Body(bytes.len() - 4));
+        for bad in [&b"no colon\r\n"[..], b": x\r\n", b"a b: x\r\n", b"Via: x"] {
+            assert_eq!(header(bad, 0).0, Next::Malformed, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_ends_where_its_length_says_however_much_is_there() {
+        let whole = b"OPTIONS sip:a SIP/2.0\r\nSubject: x\r\n y\r\nl: 4\r\n\r\n";
+        for cut in 0..whole.len() {
+            assert_eq!(extent(&whole[..cut]), Extent::Unfinished, "{cut}");
+        }
+        assert_eq!(extent(whole), Extent::Known { head: whole.len(), body: 4 });
+        let twice = b"OPTIONS sip:a SIP/2.0\r\nl: 4\r\nContent-Length: 5\r\n\r\n";
+        assert_eq!(extent(twice), Extent::Malformed);
+        for bad in ["l: -1", "l: 4 4", "l: 99999999999", "l:", "nonsense"] {
+            let message = format!("OPTIONS sip:a SIP/2.0\r\n{bad}\r\n\r\n");
+            assert_eq!(extent(message.as_bytes()), Extent::Malformed, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Two phases, strict profiles, masks, and the command policy.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use alg::rules::{Pattern, Rule};
+use alg::{Action, Blindness, CommandPolicy, Denial, Order, Side};
+use common::{Engine, PASSIVE, end};
+
+const PORT: &str = "PORT 10,1,0,2,156,64\r\n";
+
+#[test]
+fn an_active_pinhole_waits_for_the_positive_reply() {
+    let mut e = Engine::source_nat();
+    e.server("220 hi\r\n").client(PORT);
+    assert!(!e.expectations[0].armed && e.orders.is_empty());
+    e.server("200 PORT command successful.\r\n");
+    assert_eq!(e.orders, [Order::Activate { tag: 1 }]);
+    // EPRT, LPRT, lower case, a multi-line reply.
+    e.client("eprt |1|10.1.0.2|40001|\r\n").server("200-yes\r\n200 indeed\r\n");
+    e.client("LPRT 4,4,10,1,0,2,2,156,66\r\n").server("200 ok\r\n");
+    assert_eq!(e.orders[1..], [Order::Activate { tag: 2 }, Order::Activate { tag: 3 }]);
+    assert!(e.out(Side::Initiator).ends_with("LPRT 4,4,198,51,100,1,2,160,66\r\n"));
+}
+
+#[test]
+fn a_negative_reply_closes_it() {
+    for reply in ["500 Illegal PORT command.\r\n", "425 no\r\n", "501-x\r\n501 no\r\n"] {
+        let mut e = Engine::source_nat();
+        e.server("220 hi\r\n").client(PORT).server(reply);
+        assert_eq!(e.orders, [Order::Close { tag: 1, children: false }], "{reply:?}");
+    }
+}
+
+#[test]
+fn replies_belong_to_their_commands() {
+    let mut e = Engine::source_nat();
+    e.server("220 hi\r\n").client("USER a\r\n").client(PORT).client(PORT);
+    e.server("331 password\r\n");
+    assert!(e.orders.is_empty(), "not the 331");
+    e.server("200 ok\r\n500 no\r\n");
+    assert_eq!(e.orders, [Order::Activate { tag: 1 }, Order::Close { tag: 2, children: false }]);
+    // An ABOR that is answered once does not shift what follows.
+    let mut e = Engine::source_nat();
+    e.server("220 hi\r\n").client("RETR a\r\n").server("150 go\r\n").client("\u{7f}");
+    let mut e = Engine::source_nat();
+    e.server("220 hi\r\n").client("RETR a\r\n").server("150 go\r\n").client(b"\xff\xf4\xff\xf2ABOR\r\n");
+    e.server("226 aborted\r\n").client(PORT).server("200 ok\r\n");
+    assert_eq!(e.orders, [Order::Activate { tag: 1 }]);
+    // A transfer that begins says that its PORT was accepted.
+    let mut e = Engine::source_nat();
+    e.server("220 hi\r\n").client(PORT).client("RETR a\r\n").server("150 go\r\n");
+    assert_eq!(e.orders, [Order::Activate { tag: 1 }]);
+}
+
+#[test]
+fn the_servers_own_endpoint_is_armed_at_once() {
+    let mut e = Engine::destination_nat();
+    e.server("220 hi\r\n").client("LPSV\r\n").server("228 Long (4,4,10,1,0,2,2,156,64)\r\n");
+    assert_eq!(e.out(Side::Responder), "220 hi\r\n228 Long (4,4,198,51,100,1,2,160,64)\r\n");
+    assert_eq!((e.expectations[0].armed, e.expectations[0].tag), (true, PASSIVE | 1));
+    assert_eq!(e.server("228 Long (4,4,10,1,0,2,2,156,64)\r\n").denial, Some(Denial::WrongSide));
+}
+
+#[test]
+fn rein_forgets_the_login_and_closes_what_waits() {
+    let mut e = Engine::source_nat();
+    e.server("220 hi\r\n").client("AUTH TLS\r\n").server("500 no\r\n").client(PORT).server("200 ok\r\n");
+    e.client("REIN\r\n").server("220 again\r\n");
+    assert_eq!(e.orders[1..], [Order::Close { tag: 1, children: false }]);
+    e.client("NOOP\r\n").server("234 what\r\n");
+    assert_eq!(e.blind(), None, "AUTH is forgotten");
+}
+
+#[test]
+fn after_epsv_all_only_epsv_sets_up_data() {
+    for size in [1, 4, 1000] {
+        let mut e = Engine::source_nat();
+        e.server("220 hi\r\n").client("EPSV ALL\r\n").server("200 ok\r\n");
+        for (command, left) in [("PORT 10,1,0,2,156,64\r\n", "NOOP\r\n"), ("pasv\r\n", "NOOP\r\n")] {
+            let before = e.out(Side::Initiator).len();
+            e.feed_cut(Side::Initiator, command.as_bytes(), &[size]);
+            assert_eq!(&e.out(Side::Initiator)[before..], left);
+            e.feed_cut(Side::Responder, b"200 nothing done\r\n", &[size]);
+            assert!(e.out(Side::Responder).ends_with("\r\n503 EPSV ALL is in effect.\r\n"));
+        }
+        e.client("EPSV\r\n").server("229 ok (|||50000|)\r\n");
+        assert_eq!((e.denial, e.expectations.len()), (None, 1));
+    }
+    let mut e = Engine::source_nat();
+    e.server("220 hi\r\n").client("EPSV ALL\r\n").server("500 no\r\n").client(PORT);
+    assert_eq!(e.expectations.len(), 1, "the server did not agree");
+}
+
+#[test]
+fn auth_gssapi_is_blind_when_it_is_complete() {
+    let mut e = Engine::source_nat();
+    e.server("220 hi\r\n").client("AUTH GSSAPI\r\n").server("334 go on\r\n");
+    assert_eq!(e.blind(), None);
+    e.client("ADAT abcd\r\n").server("235 ok\r\n");
+    assert_eq!(e.blind(), Some(Blindness::Encrypted));
+}
+
+#[test]
+fn another_protocol_in_the_first_bytes_is_never_read() {
+    for first in [
+        &b"POST / HTTP/1.1\r\n"[..],
+        b"SSH-2.0-x\r\n",
+        b"\x00\x03\x00\x58!\x12\xa4\x42\r\n",
+        b"\x16\x03\x01\n",
+    ] {
+        let mut e = Engine::source_nat();
+        e.server("220 hi\r\n").client(first).client(PORT);
+        assert_eq!(e.blind(), Some(Blindness::OtherProtocol), "{first:?}");
+        assert_eq!((e.denial, e.expectations.len()), (None, 0));
+    }
+    let mut e = Engine::source_nat();
+    e.server("SSH-2.0-x\r\n227 (203,0,113,9,0,22)\r\n");
+    assert_eq!((e.blind(), e.denial), (Some(Blindness::OtherProtocol), None));
+}
+
+#[test]
+fn a_servers_wrong_address_is_corrected_where_the_profile_says() {
+    let mut e = Engine::source_nat();
+    e.profile.ftp.correct_passive_address = true;
+    e.server("220 hi\r\n").client("PASV\r\n").server("227 ok (192,168,1,5,195,89).\r\n");
+    assert!(e.out(Side::Responder).ends_with("227 ok (203,0,113,9,195,89).\r\n"));
+    assert_eq!(e.expectations[0].listener, end("203.0.113.9:50009"), "its own address, whatever it says");
+}
+
+/// What a strict profile makes of a client's line after a quiet start.
+fn strict_client(line: &str) -> Option<Denial> {
+    let mut e = Engine::source_nat().strict();
+    e.server("220 hi\r\n").client(line);
+    e.denial
+}
+
+fn strict_server(line: &str) -> Option<Denial> {
+    let mut e = Engine::source_nat().strict();
+    e.server("220 hi\r\n").client("PASV\r\n").server(line);
+    e.denial
+}
+
+#[test]
+fn strict_commands() {
+    for (line, denial) in [
+        ("RETR a\r\n", None),
+        ("RETR a\n", Some(Denial::Malformed)),
+        ("PORT 10,1,0,2,156,64\n", Some(Denial::Malformed)),
+        ("PORT 10,1,0,2,156\r\n", Some(Denial::Malformed)),
+        ("RETR a\rPORT 10,1,0,2,156,64\r\n", Some(Denial::Malformed)),
+        ("RETR a\r\nPORT 10,1,0,2,156,64\r\n", Some(Denial::OutOfSequence)),
+        ("RETR a\r\nABOR\r\nSTAT\r\nQUIT\r\n", None),
+        ("227 Entering (203,0,113,9,0,22)\r\n", Some(Denial::WrongSide)),
+        ("PORT 10,1,0,2,3,255\r\n", Some(Denial::PrivilegedPort)),
+        ("PORT 10,1,0,3,156,64\r\n", Some(Denial::ThirdPartyAddress)),
+    ] {
+        assert_eq!(strict_client(line), denial, "{line:?}");
+        let mut cut = Engine::source_nat().strict();
+        cut.server("220 hi\r\n").feed_cut(Side::Initiator, line.as_bytes(), &[1]);
+        assert_eq!(cut.denial, denial, "{line:?} byte by byte");
+    }
+    let long = format!("RETR {}\r\n", "a".repeat(1020));
+    assert_eq!(strict_client(&long), Some(Denial::TooLong));
+    // Nothing before the greeting.
+    assert_eq!(Engine::source_nat().strict().client("USER a\r\n").denial, Some(Denial::OutOfSequence));
+    // Without a strict profile all of that is a matter between the two.
+    let mut e = Engine::source_nat();
+    e.client("RETR a\nRETR b\rc\n").client(&long);
+    assert_eq!(e.denial, None);
+}
+
+#[test]
+fn strict_replies() {
+    for (line, denial) in [
+        ("227 Entering Passive Mode (203,0,113,9,195,89).\r\n", None),
+        ("227 (203,0,113,9,195,89) and more\r\n", Some(Denial::Malformed)),
+        ("PORT 10,1,0,2,156,64\r\n", Some(Denial::WrongSide)),
+        ("550 227 (203,0,113,9,195,89)\r\n", Some(Denial::WrongSide)),
+        ("550 Illegal PORT command.\r\n", None),
+        ("hello\r\n", Some(Denial::Malformed)),
+        ("550 no\n", Some(Denial::Malformed)),
+        ("550-227 (203,0,113,9,195,89)\r\nanything\n550 no\r\n", Some(Denial::WrongSide)),
+        ("550-no\r\n227 (203,0,113,9,195,89)\n550 no\r\n", None),
+    ] {
+        assert_eq!(strict_server(line), denial, "{line:?}");
+    }
+}
+
+#[test]
+fn lf_alone_is_an_option() {
+    let mut e = Engine::source_nat();
+    e.profile.ftp.bare_lf = false;
+    e.server("220 hi\n").client("USER a\n");
+    assert_eq!(e.denial, None, "only what is read must be exact");
+    assert_eq!(e.client("PORT 10,1,0,2,156,64\n").denial, Some(Denial::Malformed));
+}
+
+#[test]
+fn greeting_and_system_are_masked() {
+    let banner =
+        "220-ProFTPD 1.3.8 on secret.example\r\n please log in\r\n2200 not yet\r\n220 ready 10.1.0.2\r\n";
+    for size in [1, 2, 3, 4, 5, 7, 11, 1000] {
+        let mut e = Engine::source_nat();
+        (e.profile.ftp.mask_greeting, e.profile.ftp.mask_syst) = (true, true);
+        e.feed_cut(Side::Responder, banner.as_bytes(), &[size]);
+        assert_eq!(e.out(Side::Responder), "220 FTP server ready.\r\n", "by {size}");
+        e.client("USER a\r\n").feed_cut(Side::Responder, b"331 password for a\r\n", &[size]);
+        e.client("SYST\r\n").feed_cut(Side::Responder, b"215 UNIX Type: L8 Version: BSD-4\r\n", &[size]);
+        e.client("SYST\r\n").feed_cut(Side::Responder, b"530 no\r\n", &[size]);
+        let read = "220 FTP server ready.\r\n331 password for a\r\n215 UNKNOWN\r\n530 no\r\n";
+        assert_eq!(e.out(Side::Responder), read);
+    }
+}
+
+fn policy(action: Action, methods: &[&str], filename: Option<&str>) -> CommandPolicy {
+    CommandPolicy::new([Rule {
+        methods: methods.iter().map(|m| (*m).into()).collect(),
+        filename: filename.map(|f| Pattern::regex(f).unwrap()),
+        action,
+        ..Rule::default()
+    }])
+}
+
+#[test]
+fn a_refused_command_is_answered_in_its_place() {
+    for size in [1, 3, 1000] {
+        let mut e = Engine::source_nat();
+        e.profile.rules = policy(Action::Deny, &["RETR", "STOR"], Some(r"\.exe$"));
+        e.server("220 hi\r\n");
+        // Pipelined: the refusal comes between the other replies.
+        e.feed_cut(Side::Initiator, b"CWD x\r\nretr Virus.EXE\r\nRETR a.txt\r\nPWD\r\n", &[size]);
+        assert_eq!(e.out(Side::Initiator), "CWD x\r\nNOOP\r\nRETR a.txt\r\nPWD\r\n");
+        e.feed_cut(
+            Side::Responder,
+            b"250 ok\r\n200-no\r\nop\r\n200 ok\r\n150 go\r\n226 done\r\n257 /\r\n",
+            &[size],
+        );
+        let read = "220 hi\r\n250 ok\r\n550 Refused by policy.\r\n150 go\r\n226 done\r\n257 /\r\n";
+        assert_eq!(e.out(Side::Responder), read, "by {size}");
+        assert_eq!(e.facts.len(), 1);
+        assert_eq!((&e.facts[0].before[..], e.facts[0].rule), (&b"retr Virus.EXE"[..], Some(0)));
+        assert!(e.facts[0].after.is_empty());
+    }
+}
+
+#[test]
+fn the_other_actions() {
+    let mut e = Engine::source_nat();
+    e.profile.rules = policy(Action::Reset, &["SITE"], None);
+    e.server("220 hi\r\n").client("NOOP\r\nSITE EXEC x\r\n");
+    assert_eq!((e.denial, e.facts[0].rule), (Some(Denial::Policy), Some(0)));
+
+    let mut e = Engine::source_nat();
+    e.profile.rules = policy(Action::Mask, &["SITE"], None);
+    e.server("220 hi\r\n").client("SITE EXEC x\r\nNOOP\r\n");
+    assert_eq!(e.out(Side::Initiator), "XXXX\r\nNOOP\r\n");
+
+    // PORT itself can be refused: passive only.
+    let mut e = Engine::source_nat();
+    e.profile.rules = policy(Action::Deny, &["PORT", "EPRT"], None);
+    e.server("220 hi\r\n").client(PORT).server("200 ok\r\n");
+    assert_eq!((e.out(Side::Initiator).as_str(), e.expectations.len(), e.orders.len()), ("NOOP\r\n", 0, 0));
+    assert!(e.out(Side::Responder).ends_with("550 Refused by policy.\r\n"));
+
+    // A logged command says nothing of a password.
+    let mut e = Engine::source_nat();
+    e.profile.rules = CommandPolicy::new([Rule { log: true, ..Rule::default() }]);
+    e.server("220 hi\r\n").client("USER a\r\nPASS secret\r\n");
+    let told: Vec<&[u8]> = e.facts.iter().map(|f| &f.before[..]).collect();
+    assert_eq!(told, [&b"USER a"[..], b"PASS"]);
+    assert_eq!(e.out(Side::Initiator), "USER a\r\nPASS secret\r\n");
+}
+
+#[test]
+fn a_line_that_was_let_go_unread_does_not_escape_the_policy() {
+    use alg::StreamAlg as _;
+    for strict in [false, true] {
+        let mut e = Engine::source_nat();
+        e.profile.strict = strict;
+        e.profile.rules = policy(Action::Deny, &["STOR"], None);
+        e.server("220 hi\r\n").client("STO");
+        assert_eq!(e.held(Side::Initiator), "STO");
+        // The hold limit: the engine lets the begin go.
+        assert!(e.alg.give_up(Side::Initiator, b"STO"));
+        e.streams[0].held.clear();
+        e.client("R x\r\n");
+        assert_eq!(e.denial, Some(Denial::SplitMessage));
+    }
+}

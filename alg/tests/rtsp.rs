@@ -1,0 +1,226 @@
+//! RTSP: what a SETUP publishes, what its reply opens, and what passes untouched.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use alg::rules::{Pattern, Rule};
+use alg::{Action, Application, Blindness, CommandPolicy, Denial, Opener, Order, Side};
+use common::{Engine, end, flow};
+
+const C: Side = Side::Initiator;
+const S: Side = Side::Responder;
+
+fn rtsp() -> Engine {
+    let mut flow = flow("10.1.0.2", "198.51.100.1", "203.0.113.9", "203.0.113.9");
+    (flow.responder.port, flow.responder_translated.port) = (554, 554);
+    Engine::of(Application::Rtsp, flow)
+}
+
+fn setup(transport: &str) -> String {
+    format!("SETUP rtsp://203.0.113.9/a/track1 RTSP/1.0\r\nCSeq: 3\r\nTransport: {transport}\r\n\r\n")
+}
+
+fn ok(transport: &str) -> String {
+    format!("RTSP/1.0 200 OK\r\nCSeq: 3\r\nSession: 12;timeout=60\r\nTransport: {transport}\r\n\r\n")
+}
+
+#[test]
+fn a_pair_is_published_and_opened_when_the_server_agrees() {
+    // The variants of real clients and servers.
+    for (asked, left, answered, read) in [
+        (
+            "RTP/AVP;unicast;client_port=50000-50001",
+            "RTP/AVP;unicast;client_port=51024-51025",
+            "RTP/AVP;unicast;client_port=51024-51025;server_port=6000-6001;ssrc=1A",
+            "RTP/AVP;unicast;client_port=50000-50001;server_port=6000-6001;ssrc=1A",
+        ),
+        (
+            "RTP/AVP/UDP;unicast;destination=10.1.0.2;client_port=50000/50001;mode=play",
+            "RTP/AVP/UDP;unicast;destination=198.51.100.1;client_port=51024/51025;mode=play",
+            "RTP/AVP;destination=198.51.100.1;client_port=51024/51025;server_port=6000-6001;source=203.0.113.9",
+            "RTP/AVP;destination=10.1.0.2;client_port=50000/50001;server_port=6000-6001;source=203.0.113.9",
+        ),
+        (
+            "RTP/AVP;unicast;destination=10.1.0.2:50000;client_port=50000-50001",
+            "RTP/AVP;unicast;destination=198.51.100.1:50000;client_port=51024-51025",
+            "RTP/AVP;unicast;server_port=6000-6001",
+            "RTP/AVP;unicast;server_port=6000-6001",
+        ),
+        (
+            "RTP/AVP/UDP;unicast;dest_addr=\"10.1.0.2:50000\"/\"10.1.0.2:50001\"",
+            "RTP/AVP/UDP;unicast;dest_addr=\"198.51.100.1:51024\"/\"198.51.100.1:51025\"",
+            "RTP/AVP/UDP;unicast;dest_addr=\":51024\"/\":51025\";src_addr=\"203.0.113.9:6000\"/\"203.0.113.9:6001\"",
+            "RTP/AVP/UDP;unicast;dest_addr=\":50000\"/\":50001\";src_addr=\"203.0.113.9:6000\"/\"203.0.113.9:6001\"",
+        ),
+    ] {
+        for size in [1, 9, 1000] {
+            let mut e = rtsp();
+            e.feed_cut(C, setup(asked).as_bytes(), &[size]);
+            assert_eq!((e.denial, e.out(C)), (None, setup(left)));
+            assert_eq!(e.expectations.len(), 2);
+            assert!(e.expectations.iter().all(|x| !x.armed && x.opener == Opener::Peer(S)));
+            e.feed_cut(S, ok(answered).as_bytes(), &[size]);
+            assert_eq!((e.denial, e.out(S)), (None, ok(read)));
+            let opened: Vec<_> = e.expectations[2..]
+                .iter()
+                .map(|x| (x.tag, x.armed, x.listener, x.published, x.reverse, x.application))
+                .collect();
+            let (rtp, rtcp) = (Application::Rtp, Application::Rtcp);
+            let inside = |p: &str| end(&format!("10.1.0.2:{p}"));
+            let outside = |p: &str| end(&format!("198.51.100.1:{p}"));
+            let server = |p: &str| Some(end(&format!("203.0.113.9:{p}")));
+            assert_eq!(
+                opened,
+                [
+                    (2, true, inside("50000"), outside("51024"), server("6000"), rtp),
+                    (3, true, inside("50001"), outside("51025"), server("6001"), rtcp),
+                ]
+            );
+        }
+    }
+}
+
+#[test]
+fn several_offers_and_the_one_that_the_server_takes() {
+    let mut e = rtsp();
+    let offer =
+        "RTP/AVP/TCP;unicast;interleaved=0-1,RTP/AVP;unicast;client_port=50000-50001, RTP/AVP;multicast";
+    e.client(setup(offer));
+    assert!(e.out(C).contains("interleaved=0-1,RTP/AVP;unicast;client_port=51024-51025, RTP/AVP;multicast"));
+    e.server(ok("RTP/AVP/TCP;unicast;interleaved=0-1"));
+    assert_eq!(e.expectations.len(), 2, "nothing more is opened");
+    let closed = [2, 3].map(|tag| Order::Close { tag, children: false });
+    assert_eq!(e.orders, closed, "what was not taken is closed");
+}
+
+#[test]
+fn a_refused_setup_closes_and_teardown_closes_with_its_media() {
+    let mut e = rtsp();
+    e.client(setup("RTP/AVP;unicast;client_port=50000-50001"));
+    e.server("RTSP/1.0 461 Unsupported Transport\r\nCSeq: 3\r\n\r\n");
+    assert_eq!(e.orders, [2, 3].map(|tag| Order::Close { tag, children: false }));
+
+    let mut e = rtsp();
+    e.client(setup("RTP/AVP;unicast;client_port=50000-50001"));
+    e.server(ok("RTP/AVP;unicast;client_port=51024-51025;server_port=6000-6001"));
+    e.client("PLAY rtsp://203.0.113.9/a RTSP/1.0\r\nCSeq: 4\r\nSession: 12\r\n\r\n");
+    e.server("RTSP/1.0 200 OK\r\nCSeq: 4\r\n\r\n");
+    assert!(e.orders.is_empty());
+    e.client("TEARDOWN rtsp://203.0.113.9/a RTSP/1.0\r\nCSeq: 5\r\nSession: 12\r\n\r\n");
+    assert!(e.orders.is_empty(), "only when the server agrees");
+    e.server("RTSP/1.0 200 OK\r\nCSeq: 5\r\n\r\n");
+    assert_eq!(e.orders, [2, 3].map(|tag| Order::Close { tag, children: true }));
+}
+
+#[test]
+fn interleaved_frames_are_passed_by_their_length() {
+    let mut frame = b"$\0\x00\x40".to_vec();
+    frame.extend_from_slice(setup("RTP/AVP;unicast;client_port=22-23").as_bytes());
+    frame.resize(4 + 0x40, b'\n');
+    let options = "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n";
+    let get = "GET_PARAMETER * RTSP/1.0\r\nCSeq: 2\r\nContent-Length: 6\r\n\r\n$\0\0\x02ab";
+    let sent = [options.as_bytes(), &frame, &frame, get.as_bytes(), &frame, options.as_bytes()].concat();
+    for size in [1, 3, 5, 100, 10_000] {
+        let mut e = rtsp();
+        e.feed_cut(C, &sent, &[size]);
+        assert_eq!((e.denial, e.held(C).as_str(), &e.stream(C).out), (None, "", &sent));
+        assert!(e.expectations.is_empty());
+    }
+}
+
+#[test]
+fn multicast_is_left_alone() {
+    let mut e = rtsp();
+    let asked = setup("RTP/AVP;multicast;destination=224.2.0.1;port=3456-3457;ttl=16");
+    e.client(&asked).server(ok("RTP/AVP;multicast;destination=224.2.0.1;port=3456-3457;ttl=16"));
+    assert_eq!((e.out(C), e.denial, e.expectations.len()), (asked, None, 0));
+}
+
+#[test]
+fn what_is_refused() {
+    for (transport, denial) in [
+        ("RTP/AVP;unicast;destination=10.1.0.3;client_port=50000-50001", Denial::ThirdPartyAddress),
+        ("RTP/AVP;unicast;dest_addr=\"10.1.0.3:50000\"", Denial::ThirdPartyAddress),
+        ("RTP/AVP;unicast;client_port=80-81", Denial::PrivilegedPort),
+        ("RTP/AVP;unicast;client_port=50000-50009", Denial::Malformed),
+        ("RTP/AVP;unicast;client_port=0-1", Denial::Malformed),
+        ("RTP/AVP;unicast;client_port=x", Denial::Malformed),
+        ("RTP/AVP;unicast;client_port=50000-50001\r\nTransport: x", Denial::Malformed),
+    ] {
+        let mut e = rtsp();
+        e.client(setup(transport));
+        assert_eq!((e.denial, e.expectations.len()), (Some(denial), 0), "{transport}");
+    }
+    let mut e = rtsp();
+    for n in 0..9 {
+        e.client(setup(&format!("RTP/AVP;unicast;client_port={0}", 50_000 + 2 * n)));
+    }
+    assert_eq!(e.denial, Some(Denial::Limit));
+    let mut e = rtsp();
+    e.server("OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n").server(setup("RTP/AVP;client_port=50000-50001"));
+    assert_eq!(e.denial, Some(Denial::WrongSide));
+}
+
+#[test]
+fn media_from_another_server_is_an_option() {
+    let answer = ok("RTP/AVP;unicast;client_port=51024-51025;server_port=6000-6001;source=203.0.113.77");
+    let mut e = rtsp();
+    e.client(setup("RTP/AVP;unicast;client_port=50000-50001")).server(&answer);
+    assert_eq!(e.denial, Some(Denial::ThirdPartyAddress));
+    let mut e = rtsp();
+    e.profile.rtsp.other_source = true;
+    e.client(setup("RTP/AVP;unicast;client_port=50000-50001")).server(&answer);
+    assert_eq!(e.expectations[2].opener, Opener::Host(S, end("203.0.113.77:1").addr));
+    assert_eq!(e.expectations[2].reverse, Some(end("203.0.113.77:6000")));
+    let mut e = rtsp();
+    e.profile.rtsp.other_source = true;
+    e.client(setup("RTP/AVP;unicast;client_port=50000-50001"));
+    e.server(ok("RTP/AVP;unicast;client_port=51024-51025;server_port=6000-6001"));
+    assert_eq!(e.expectations[2].opener, Opener::AnyHost(S));
+}
+
+#[test]
+fn a_server_behind_destination_nat() {
+    let mut flow = flow("192.0.2.7", "192.0.2.7", "10.1.0.2", "198.51.100.1");
+    (flow.responder.port, flow.responder_translated.port) = (554, 554);
+    let mut e = Engine::of(Application::Rtsp, flow);
+    e.client(setup("RTP/AVP;unicast;client_port=50000-50001"));
+    e.server(ok("RTP/AVP;unicast;client_port=50000-50001;server_port=6000-6001;source=10.1.0.2"));
+    let read = "RTP/AVP;unicast;client_port=50000-50001;server_port=7024-7025;source=198.51.100.1";
+    assert_eq!(e.out(S), ok(read));
+    assert_eq!(e.expectations[2].reverse, Some(end("198.51.100.1:7024")));
+    assert_eq!(
+        (e.expectations[2].listener, e.expectations[2].opener),
+        (end("192.0.2.7:50000"), Opener::Peer(S))
+    );
+}
+
+#[test]
+fn another_protocol_is_never_read() {
+    for (first, why) in [
+        (&b"POST / HTTP/1.1\r\n\r\n"[..], Blindness::OtherProtocol),
+        (b"GET / HTTP/1.0\r\n", Blindness::OtherProtocol),
+        (b"\x16\x03\x01\0", Blindness::Encrypted),
+        (b"$\0\0\x04abcd", Blindness::OtherProtocol),
+    ] {
+        for size in [1, 100] {
+            let mut e = rtsp();
+            e.feed_cut(C, first, &[size]).client(setup("RTP/AVP;unicast;client_port=50000-50001"));
+            assert_eq!((e.blind(), e.expectations.len()), (Some(why), 0), "{first:?}");
+        }
+    }
+}
+
+#[test]
+fn policy() {
+    let mut e = rtsp();
+    e.profile.rules = CommandPolicy::new([Rule {
+        application: Some(Application::Rtsp),
+        methods: Box::new(["SETUP".into()]),
+        filename: Some(Pattern::regex("^/a/").unwrap()),
+        action: Action::Deny,
+        ..Rule::default()
+    }]);
+    e.client("OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n").client(setup("RTP/AVP;client_port=50000-50001"));
+    assert_eq!(e.denial, Some(Denial::Policy));
+}

@@ -1,0 +1,398 @@
+//! SIP calls over UDP behind source NAT: what is rewritten, opened and closed.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use alg::sip::Rewrite;
+use alg::{Application, Denial, ExpectationRequest, Opener, Order, Side, Transport};
+use common::datagrams::Datagrams;
+use common::end;
+
+const IN: Side = Side::Initiator;
+const OUT: Side = Side::Responder;
+
+fn sip() -> Datagrams {
+    Datagrams::source_nat(Application::Sip, 5060, 5060)
+}
+
+fn lines(text: &[&str]) -> String {
+    text.iter().map(|l| format!("{l}\r\n")).collect()
+}
+
+/// A message of these header lines and this body, with the right length.
+fn message(head: &[&str], body: &str) -> String {
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+    format!("{}{kind}Content-Length: {}\r\n\r\n{body}", lines(head), body.len())
+}
+
+fn sdp(addr: &str, media: &[&str]) -> String {
+    let session = format!("v=0\r\no=- 1 1 IN IP4 {addr}\r\ns=-\r\nc=IN IP4 {addr}\r\nt=0 0\r\n");
+    session + &lines(media)
+}
+
+fn invite(body: &str) -> String {
+    message(
+        &[
+            "INVITE sip:bob@203.0.113.9 SIP/2.0",
+            "Via: SIP/2.0/UDP 10.1.0.2:5060;branch=z9hG4bK1;rport",
+            "From: \"10.1.0.2\" <sip:alice@10.1.0.2>;tag=a",
+            "To: <sip:bob@203.0.113.9>",
+            "Call-ID: abc@10.1.0.2",
+            "CSeq: 1 INVITE",
+            "m: <sip:alice@10.1.0.2:5060>",
+        ],
+        body,
+    )
+}
+
+fn reply(status: &str, method: &str, body: &str) -> String {
+    message(
+        &[
+            &format!("SIP/2.0 {status}"),
+            "v: SIP/2.0/UDP 198.51.100.1:20001;branch=z9hG4bK1;rport=20001;received=198.51.100.1",
+            "f: <sip:alice@10.1.0.2>;tag=a",
+            "t: <sip:bob@203.0.113.9>;tag=b",
+            "i: abc@10.1.0.2",
+            &format!("CSeq: 1 {method}"),
+            "Contact: <sip:bob@203.0.113.9>",
+        ],
+        body,
+    )
+}
+
+fn opened(e: &ExpectationRequest) -> (String, String, Opener, Option<String>, Application) {
+    let text = |e: alg::Endpoint| e.to_string();
+    (text(e.listener), text(e.published), e.opener, e.reverse.map(text), e.application)
+}
+
+const AUDIO: &str = "m=audio 40000 RTP/AVP 0 101";
+
+#[test]
+fn an_offer_is_rewritten_where_it_must_be_and_nowhere_else() {
+    let mut s = sip();
+    let left = s.text(IN, invite(&sdp("10.1.0.2", &[AUDIO, "a=rtpmap:0 PCMU/8000"])));
+    let body = "v=0\r\no=- 1 1 IN IP4 10.1.0.2\r\ns=-\r\nc=IN IP4 198.51.100.1\r\nt=0 0\r\n\
+        m=audio 41024 RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\n";
+    let expected = message(
+        &[
+            "INVITE sip:bob@203.0.113.9 SIP/2.0",
+            "Via: SIP/2.0/UDP 198.51.100.1:20001;branch=z9hG4bK1;rport",
+            "From: \"10.1.0.2\" <sip:alice@10.1.0.2>;tag=a",
+            "To: <sip:bob@203.0.113.9>",
+            "Call-ID: abc@10.1.0.2",
+            "CSeq: 1 INVITE",
+            "m: <sip:alice@198.51.100.1:20001>",
+        ],
+        body,
+    );
+    assert_eq!(left, expected);
+    // Early media from the signalling peer; RTCP beside it.
+    let peer = Opener::Peer(OUT);
+    assert_eq!(
+        s.expectations.iter().map(opened).collect::<Vec<_>>(),
+        [
+            ("10.1.0.2:40000".into(), "198.51.100.1:41024".into(), peer, None, Application::Rtp),
+            ("10.1.0.2:40001".into(), "198.51.100.1:41025".into(), peer, None, Application::Rtcp),
+        ]
+    );
+    assert!(s.expectations.iter().all(|e| e.armed && e.transport == Transport::Udp));
+}
+
+#[test]
+fn an_answer_names_who_may_send_and_where_to() {
+    let mut s = sip();
+    s.send(IN, invite(&sdp("10.1.0.2", &[AUDIO]))).unwrap();
+    let first: Vec<u32> = s.expectations.iter().map(|e| e.tag).collect();
+    let answer = reply("200 OK", "INVITE", &sdp("203.0.113.77", &["m=audio 6000 RTP/AVP 0"]));
+    let read = s.text(OUT, &answer);
+    let restored = answer.replace(
+        "198.51.100.1:20001;branch=z9hG4bK1;rport=20001;received=198.51.100.1",
+        "10.1.0.2:5060;branch=z9hG4bK1;rport=5060;received=10.1.0.2",
+    );
+    assert_eq!(read, restored, "the Via is the phone's own again; a media server's address stays");
+    let host = Opener::Host(OUT, end("203.0.113.77:1").addr);
+    let expected = [
+        (
+            "10.1.0.2:40000".into(),
+            "198.51.100.1:41024".into(),
+            host,
+            Some("203.0.113.77:6000".into()),
+            Application::Rtp,
+        ),
+        (
+            "10.1.0.2:40001".into(),
+            "198.51.100.1:41025".into(),
+            host,
+            Some("203.0.113.77:6001".into()),
+            Application::Rtcp,
+        ),
+    ];
+    assert_eq!(s.expectations.iter().map(opened).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        s.expectations.iter().map(|e| e.tag).collect::<Vec<_>>(),
+        first,
+        "the same pinholes, named anew"
+    );
+}
+
+#[test]
+fn bye_closes_the_call_and_its_media() {
+    let mut s = sip();
+    s.send(IN, invite(&sdp("10.1.0.2", &[AUDIO]))).unwrap();
+    let tags: Vec<u32> = s.expectations.iter().map(|e| e.tag).collect();
+    s.send(OUT, reply("200 OK", "INVITE", &sdp("203.0.113.9", &["m=audio 6000 RTP/AVP 0"]))).unwrap();
+    s.send(OUT, reply("401 Unauthorized", "BYE", "")).unwrap();
+    assert!(s.orders.is_empty(), "it will come again");
+    s.send(OUT, reply("200 OK", "BYE", "")).unwrap();
+    let closed: Vec<Order> = tags.iter().map(|tag| Order::Close { tag: *tag, children: true }).collect();
+    assert_eq!(s.orders, closed);
+    s.send(OUT, reply("200 OK", "BYE", "")).unwrap();
+    assert!(s.orders.is_empty(), "once");
+}
+
+#[test]
+fn a_refused_call_closes_its_pinholes_and_a_refused_re_invite_does_not() {
+    for status in ["486 Busy Here", "401 Unauthorized", "487 Request Terminated", "302 Moved"] {
+        let mut s = sip();
+        s.send(IN, invite(&sdp("10.1.0.2", &[AUDIO]))).unwrap();
+        s.send(OUT, reply("180 Ringing", "INVITE", "")).unwrap();
+        assert!(s.orders.is_empty());
+        s.send(OUT, reply(status, "INVITE", "")).unwrap();
+        assert_eq!(s.orders.len(), 2, "{status}");
+        assert!(matches!(s.orders[0], Order::Close { children: false, .. }));
+    }
+    let mut s = sip();
+    s.send(IN, invite(&sdp("10.1.0.2", &[AUDIO]))).unwrap();
+    s.send(OUT, reply("200 OK", "INVITE", &sdp("203.0.113.9", &["m=audio 6000 RTP/AVP 0"]))).unwrap();
+    s.send(IN, invite(&sdp("10.1.0.2", &[AUDIO]))).unwrap();
+    s.send(OUT, reply("488 Not Acceptable Here", "INVITE", "")).unwrap();
+    assert!(s.orders.is_empty());
+}
+
+#[test]
+fn a_call_from_outside_reaches_the_phone_and_its_answer_opens() {
+    let mut s = sip();
+    let request = message(
+        &[
+            "INVITE sip:alice@198.51.100.1:20001 SIP/2.0",
+            "Via: SIP/2.0/UDP 203.0.113.9:5060;branch=z9hG4bK9",
+            "Route: <sip:198.51.100.1:20001;lr>",
+            "From: <sip:bob@example.net>;tag=b",
+            "To: <sip:alice@example.net>",
+            "Call-ID: in",
+            "CSeq: 7 INVITE",
+            "Contact: <sip:bob@192.0.2.200:5070>",
+        ],
+        &sdp("203.0.113.50", &["m=audio 7000 RTP/AVP 0", "a=rtcp:7009"]),
+    );
+    let read = s.text(OUT, &request);
+    assert!(read.starts_with("INVITE sip:alice@10.1.0.2:5060 SIP/2.0\r\n"));
+    assert!(read.contains("Route: <sip:10.1.0.2:5060;lr>"));
+    assert!(s.expectations.is_empty(), "nobody inside has named an endpoint yet");
+    let ok = message(
+        &[
+            "SIP/2.0 200 OK",
+            "Via: SIP/2.0/UDP 203.0.113.9:5060;branch=z9hG4bK9",
+            "From: <sip:bob@example.net>;tag=b",
+            "To: <sip:alice@example.net>;tag=a",
+            "Call-ID: in",
+            "CSeq: 7 INVITE",
+            "Contact: <sip:alice@10.1.0.2>",
+        ],
+        &sdp("10.1.0.2", &[AUDIO]),
+    );
+    let left = s.text(IN, &ok);
+    assert!(left.contains("Contact: <sip:alice@198.51.100.1:20001>\r\n"), "{left}");
+    let host = Opener::Host(OUT, end("203.0.113.50:1").addr);
+    let expected = [
+        (
+            "10.1.0.2:40000".into(),
+            "198.51.100.1:41024".into(),
+            host,
+            Some("203.0.113.50:7000".into()),
+            Application::Rtp,
+        ),
+        (
+            "10.1.0.2:40001".into(),
+            "198.51.100.1:41025".into(),
+            host,
+            Some("203.0.113.50:7009".into()),
+            Application::Rtcp,
+        ),
+    ];
+    assert_eq!(s.expectations.iter().map(opened).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn many_media_fax_rtcp_and_stopped_streams() {
+    let mut s = sip();
+    let offer = sdp(
+        "10.1.0.2",
+        &[
+            "m=audio 40000 RTP/AVP 0",
+            "a=rtcp:40009 IN IP4 10.1.0.2",
+            "m=video 40002/2 RTP/AVP 96",
+            "c=IN IP4 10.1.0.2",
+            "m=image 40010 udptl t38",
+            "m=audio 0 RTP/AVP 0",
+            "m=audio 40020 UDP/TLS/RTP/SAVPF 96",
+            "a=rtcp:40020",
+            "a=rtcp-mux",
+            "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x",
+        ],
+    );
+    let left = s.text(IN, invite(&offer));
+    let expected = sdp(
+        "198.51.100.1",
+        &[
+            "m=audio 41024 RTP/AVP 0",
+            "a=rtcp:41033 IN IP4 198.51.100.1",
+            "m=video 41026/2 RTP/AVP 96",
+            "c=IN IP4 198.51.100.1",
+            "m=image 41034 udptl t38",
+            "m=audio 0 RTP/AVP 0",
+            "m=audio 41044 UDP/TLS/RTP/SAVPF 96",
+            "a=rtcp:41044",
+            "a=rtcp-mux",
+            "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x",
+        ],
+    );
+    let body = left.split("\r\n\r\n").nth(1).unwrap();
+    assert_eq!(body, expected.replace("o=- 1 1 IN IP4 198.51.100.1", "o=- 1 1 IN IP4 10.1.0.2"));
+    assert!(left.contains(&format!("Content-Length: {}\r\n", body.len())));
+    let listeners: Vec<_> = s.expectations.iter().map(|e| (e.listener.port, e.application)).collect();
+    use Application::{Rtcp, Rtp, T38};
+    let expected = [
+        (40000, Rtp),
+        (40009, Rtcp),
+        (40002, Rtp),
+        (40003, Rtcp),
+        (40004, Rtp),
+        (40005, Rtcp),
+        (40010, T38),
+        (40020, Rtp),
+    ];
+    assert_eq!(listeners, expected);
+    let mut tags: Vec<u32> = s.expectations.iter().map(|e| e.tag).collect();
+    tags.dedup();
+    assert_eq!(tags.len(), 8, "each has its own");
+    // The second stream is stopped: its pinholes close.
+    let mut again = vec!["m=audio 40000 RTP/AVP 0", "m=video 0 RTP/AVP 96"];
+    again.push("m=image 0 udptl t38");
+    s.send(IN, invite(&sdp("10.1.0.2", &again))).unwrap();
+    let closes = s.orders.iter().filter(|o| matches!(o, Order::Close { children: false, .. })).count();
+    assert_eq!(closes, 4 + 1, "two pairs of the video, one port of the fax");
+}
+
+#[test]
+fn hold_keeps_what_is_open() {
+    let mut s = sip();
+    s.send(IN, invite(&sdp("10.1.0.2", &[AUDIO]))).unwrap();
+    let hold = invite(&sdp("0.0.0.0", &[AUDIO, "a=inactive"]));
+    let left = s.text(IN, &hold);
+    assert!(left.contains("c=IN IP4 0.0.0.0\r\n") && left.contains("m=audio 40000"));
+    assert_eq!((s.expectations.len(), s.orders.len()), (0, 0));
+}
+
+#[test]
+fn ice_speaks_for_itself() {
+    let mut s = sip();
+    let offer = sdp("10.1.0.2", &[AUDIO, "a=candidate:1 1 UDP 2130706431 10.1.0.2 40000 typ host"]);
+    let left = s.text(IN, invite(&offer));
+    assert!(left.ends_with(&offer));
+    assert!(s.expectations.is_empty());
+}
+
+#[test]
+fn third_parties_and_low_ports_are_refused_in_sips_words() {
+    for (body, denial, status) in [
+        (sdp("10.1.0.3", &[AUDIO]), Denial::ThirdPartyAddress, "SIP/2.0 403 Forbidden\r\n"),
+        (sdp("10.1.0.2", &["m=audio 22 RTP/AVP 0"]), Denial::PrivilegedPort, "SIP/2.0 403 Forbidden\r\n"),
+        (sdp("10.1.0.2", &[AUDIO, "a=rtcp:53"]), Denial::PrivilegedPort, "SIP/2.0 403 Forbidden\r\n"),
+        (sdp("10.1.0.2", &[AUDIO, "a=rtcp:4000 IN IP4 10.1.0.3"]), Denial::ThirdPartyAddress, "SIP/2.0 403"),
+        (sdp("10.1.0.2", &["m=audio x RTP/AVP 0"]), Denial::Malformed, "SIP/2.0 400 Bad Request\r\n"),
+        (sdp("10.1.0.2", &[AUDIO; 7]), Denial::TooMany, "SIP/2.0 503 Service Unavailable\r\n"),
+    ] {
+        let mut s = sip();
+        assert_eq!(s.send(IN, invite(&body)), Err(denial), "{body}");
+        let reply = String::from_utf8(s.reply.clone()).unwrap();
+        assert!(reply.starts_with(status), "{reply}");
+        assert!(reply.contains("Via: SIP/2.0/UDP 10.1.0.2:5060;branch=z9hG4bK1;rport\r\n"));
+        assert!(reply.contains("\r\nCall-ID: abc@10.1.0.2\r\nCSeq: 1 INVITE\r\n"));
+        assert!(
+            reply.contains("To: <sip:bob@203.0.113.9>;tag=") && reply.ends_with("Content-Length: 0\r\n\r\n")
+        );
+        assert_eq!(s.facts.len(), 1);
+    }
+    let mut s = sip();
+    s.profile.third_party = true;
+    let left = s.text(IN, invite(&sdp("10.1.0.3", &[AUDIO])));
+    assert!(
+        left.contains("c=IN IP4 10.1.0.3\r\n") && s.expectations.is_empty(),
+        "allowed, and nothing opened"
+    );
+    let mut s = sip();
+    s.profile.forbidden_ports.push((40000, 40000));
+    assert_eq!(s.send(IN, invite(&sdp("10.1.0.2", &[AUDIO]))), Err(Denial::PrivilegedPort));
+}
+
+#[test]
+fn media_between_two_inside_phones_stays_inside() {
+    // Another phone, 10.1.0.7, has its media published as 198.51.100.1:30000.
+    let mut s = sip();
+    s.gateway.published.insert((end("198.51.100.1:1").addr, 30000), end("10.1.0.7:4000"));
+    s.gateway.published.insert((end("198.51.100.1:1").addr, 30001), end("10.1.0.7:4001"));
+    s.send(IN, invite(&sdp("10.1.0.2", &[AUDIO]))).unwrap();
+    let read = s.text(OUT, reply("200 OK", "INVITE", &sdp("198.51.100.1", &["m=audio 30000 RTP/AVP 0"])));
+    assert!(read.ends_with("c=IN IP4 10.1.0.7\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"), "{read}");
+}
+
+#[test]
+fn full_rewriting_is_undone_on_the_way_back() {
+    let mut s = sip();
+    s.profile.sip.rewrite = Rewrite::Full;
+    let left = s.text(IN, invite(&sdp("10.1.0.2", &[AUDIO])));
+    assert!(!left.replace("\"10.1.0.2\"", "").contains("10.1.0.2"), "{left}");
+    assert!(
+        left.contains("Call-ID: abc@198.51.100.1\r\n") && left.contains("<sip:alice@198.51.100.1>;tag=a")
+    );
+    let answer = reply("200 OK", "INVITE", &sdp("203.0.113.9", &["m=audio 6000 RTP/AVP 0"]))
+        .replace("alice@10.1.0.2", "alice@198.51.100.1")
+        .replace("abc@10.1.0.2", "abc@198.51.100.1");
+    let read = s.text(OUT, answer);
+    assert!(read.contains("i: abc@10.1.0.2\r\n") && read.contains("f: <sip:alice@10.1.0.2>;tag=a"), "{read}");
+    assert_eq!(s.expectations[0].reverse, Some(end("203.0.113.9:6000")), "one call on both sides");
+}
+
+#[test]
+fn multipart_bodies_have_their_description_read() {
+    let part = sdp("10.1.0.2", &[AUDIO]);
+    let body = format!(
+        "preamble\r\n--b1\r\nContent-Type: application/sdp\r\n\r\n{part}\r\n--b1\r\nContent-Type: text/plain\r\n\r\n\
+         c=IN IP4 10.1.0.2\r\n--b1--\r\n"
+    );
+    let head = invite("").replace("Content-Length: 0\r\n\r\n", "");
+    let typed =
+        format!("{head}Content-Type: multipart/mixed;boundary=\"b1\"\r\nl: {}\r\n\r\n{body}", body.len());
+    let mut s = sip();
+    let left = s.text(IN, &typed);
+    assert!(left.contains("c=IN IP4 198.51.100.1\r\nt=0 0\r\nm=audio 41024"));
+    assert!(left.ends_with("text/plain\r\n\r\nc=IN IP4 10.1.0.2\r\n--b1--\r\n"));
+    let length =
+        left.split("\r\n\r\n").next().unwrap().rsplit("l: ").next().unwrap().parse::<usize>().unwrap();
+    assert_eq!(length, left.len() - left.find("\r\n\r\n").unwrap() - 4);
+}
+
+#[test]
+fn without_translation_nothing_is_rewritten_but_opened() {
+    let mut flow = common::flow("10.1.0.2", "10.1.0.2", "203.0.113.9", "203.0.113.9");
+    (flow.initiator.port, flow.initiator_translated.port) = (5060, 5060);
+    (flow.responder.port, flow.responder_translated.port) = (5060, 5060);
+    let mut s = Datagrams::new(Application::Sip, flow);
+    let request = invite(&sdp("10.1.0.2", &[AUDIO]));
+    assert_eq!(s.text(IN, &request), request);
+    assert_eq!(s.expectations.len(), 2);
+    let answer = reply("183 Session Progress", "INVITE", &sdp("203.0.113.9", &["m=audio 6000 RTP/AVP 0"]));
+    assert_eq!(s.text(OUT, &answer), answer);
+    assert_eq!(opened(&s.expectations[0]).3, Some("203.0.113.9:6000".into()));
+}

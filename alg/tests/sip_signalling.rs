@@ -1,0 +1,273 @@
+//! SIP registrations, framing over TCP, other protocols, and the command policy.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use alg::rules::{Pattern, Rule};
+use alg::{Action, Application, Blindness, CommandPolicy, Denial, Opener, Order, Side, Uses};
+use common::datagrams::Datagrams;
+use common::{Engine, end, flow};
+
+const IN: Side = Side::Initiator;
+const OUT: Side = Side::Responder;
+/// The tag of the pinhole to a phone's contact at port 5060.
+const CONTACT: u32 = 1 << 31 | 5060;
+
+fn sip() -> Datagrams {
+    Datagrams::source_nat(Application::Sip, 5060, 5060)
+}
+
+fn register(contact: &str, expires: &str) -> String {
+    format!(
+        "REGISTER sip:example.net SIP/2.0\r\nVia: SIP/2.0/UDP 10.1.0.2:5060;branch=z9hG4bK1;rport\r\n\
+         From: <sip:alice@example.net>;tag=a\r\nTo: <sip:alice@example.net>\r\nCall-ID: reg\r\nCSeq: 1 REGISTER\r\n\
+         Contact: {contact}\r\n{expires}Content-Length: 0\r\n\r\n"
+    )
+}
+
+fn registered(status: &str, contact: &str, expires: &str) -> String {
+    let contact = if contact.is_empty() { String::new() } else { format!("Contact: {contact}\r\n") };
+    format!(
+        "SIP/2.0 {status}\r\nVia: SIP/2.0/UDP 198.51.100.1:20001;branch=z9hG4bK1;rport=20001;received=198.51.100.1\r\n\
+         From: <sip:alice@example.net>;tag=a\r\nTo: <sip:alice@example.net>;tag=r\r\nCall-ID: reg\r\n\
+         CSeq: 1 REGISTER\r\n{contact}{expires}Content-Length: 0\r\n\r\n"
+    )
+}
+
+#[test]
+fn a_registration_is_open_to_its_registrar_when_and_as_long_as_that_agrees() {
+    let mut s = sip();
+    let left = s.text(IN, register("<sip:alice@10.1.0.2:5060>;expires=600", ""));
+    assert!(left.contains("Contact: <sip:alice@198.51.100.1:20001>;expires=600\r\n"));
+    let [e] = s.expectations[..] else { unreachable!("one pinhole") };
+    assert_eq!((e.tag, e.armed, e.uses), (CONTACT, false, Uses::Many));
+    assert_eq!(
+        (e.opener, e.listener, e.published),
+        (Opener::Peer(OUT), end("10.1.0.2:5060"), end("198.51.100.1:20001"))
+    );
+    assert_eq!(e.lifetime_ms, 632_000);
+    // Refused: it stays shut.
+    s.send(OUT, registered("401 Unauthorized", "", "")).unwrap();
+    assert!(s.orders.is_empty());
+    // The registrar shortens it.
+    let read = s
+        .text(OUT, registered("200 OK", "<sip:alice@198.51.100.1:20001>;expires=120, <sip:x@192.0.2.1>", ""));
+    assert!(read.contains("Contact: <sip:alice@10.1.0.2:5060>;expires=120, <sip:x@192.0.2.1>\r\n"));
+    let ms = 152_000;
+    let expected =
+        [Order::Activate { tag: CONTACT }, Order::Lifetime { tag: CONTACT, ms }, Order::KeepSession { ms }];
+    assert_eq!(s.orders, expected);
+    // Expires as a header, and bounded by the profile.
+    s.profile.sip.longest_registration_s = 100;
+    s.send(OUT, registered("200 OK", "<sip:alice@198.51.100.1:20001>", "Expires: 7200\r\n")).unwrap();
+    assert_eq!(s.orders[2], Order::KeepSession { ms: 132_000 });
+}
+
+#[test]
+fn leaving_closes_it() {
+    let mut s = sip();
+    s.send(IN, register("<sip:alice@10.1.0.2:5060>;expires=0", "")).unwrap();
+    assert!(s.expectations.is_empty());
+    s.send(OUT, registered("200 OK", "", "")).unwrap();
+    assert_eq!(s.orders, [Order::Close { tag: CONTACT, children: false }]);
+    s.send(IN, register("*", "Expires: 0\r\n")).unwrap();
+    s.send(OUT, registered("200 OK", "", "")).unwrap();
+    assert_eq!(s.orders, [Order::Close { tag: CONTACT, children: false }]);
+}
+
+#[test]
+fn nobody_registers_somebody_else() {
+    let mut s = sip();
+    let other = register("<sip:alice@10.1.0.3:5060>", "");
+    assert_eq!(s.send(IN, &other), Err(Denial::ThirdPartyAddress));
+    assert!(s.reply.starts_with(b"SIP/2.0 403 Forbidden\r\n"));
+    assert_eq!(s.send(IN, register("<sip:alice@10.1.0.2:22>", "")), Err(Denial::PrivilegedPort));
+    s.profile.third_party = true;
+    assert_eq!(s.text(IN, &other), other.replace("UDP 10.1.0.2:5060", "UDP 198.51.100.1:20001"));
+    assert!(s.expectations.is_empty());
+}
+
+#[test]
+fn a_contact_at_another_port_is_published_for_itself() {
+    let mut s = sip();
+    let left = s.text(IN, register("<sip:alice@10.1.0.2:5070>", ""));
+    assert!(left.contains("Contact: <sip:alice@198.51.100.1:6094>"), "{left}");
+    assert_eq!(
+        (s.expectations[0].listener, s.expectations[0].published),
+        (end("10.1.0.2:5070"), end("198.51.100.1:6094"))
+    );
+    // A request to it finds the way back.
+    let options =
+        "OPTIONS sip:alice@198.51.100.1:6094 SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.9\r\nCall-ID: x\r\n\r\n";
+    assert!(s.text(OUT, options).starts_with("OPTIONS sip:alice@10.1.0.2:5070 SIP/2.0\r\n"));
+}
+
+#[test]
+fn keep_alives_pass_and_other_protocols_are_never_read() {
+    let stun = b"\0\x01\0\0\x21\x12\xa4\x42abcdefghijkl";
+    for first in [&b"\r\n\r\n"[..], b"\0\0\0\0", stun] {
+        let mut s = sip();
+        assert_eq!(s.send(IN, first).unwrap(), first);
+        s.send(IN, register("<sip:alice@10.1.0.2:5060>", "")).unwrap();
+        assert_eq!(s.expectations.len(), 1);
+    }
+    for first in [&b"POST / HTTP/1.1\r\n\r\n"[..], b"\x80\x01binary", b"HELO x\r\n"] {
+        let mut s = sip();
+        s.send(IN, first).unwrap();
+        assert_eq!(s.alg.blindness(), Some(Blindness::OtherProtocol));
+        let later = register("<sip:alice@10.1.0.2:5060>", "");
+        assert_eq!(s.text(IN, &later), later);
+        assert!(s.expectations.is_empty());
+    }
+}
+
+#[test]
+fn what_is_not_of_sips_form_is_refused_or_passes_as_the_profile_says() {
+    let good = register("<sip:alice@10.1.0.2:5060>", "");
+    for bad in [
+        good.replace("Call-ID: reg\r\n", ""),
+        good.replace("Content-Length: 0", "Content-Length: 10"),
+        good.replace("Contact:", "Con tact:"),
+        good.replace("\r\n\r\n", ""),
+        good.replace("Content-Length: 0", "Content-Length: 0\r\nl: 1"),
+    ] {
+        let mut s = sip();
+        s.send(IN, &good).unwrap();
+        assert_eq!(s.send(IN, &bad), Err(Denial::Malformed), "{bad}");
+        s.profile.sip.pass_malformed = true;
+        assert_eq!(s.text(IN, &bad), bad);
+        assert!(s.expectations.is_empty());
+    }
+    let mut s = sip();
+    let long = good.replace("Call-ID: reg", &format!("Call-ID: reg\r\nSubject: {}", "x".repeat(17_000)));
+    assert_eq!(s.send(IN, &long), Err(Denial::TooLong));
+}
+
+#[test]
+fn policy_by_method_user_and_domain() {
+    let deny = |rule: Rule| CommandPolicy::new([Rule { action: Action::Deny, ..rule }]);
+    let message = "MESSAGE sip:bob@chat.example SIP/2.0\r\nVia: SIP/2.0/UDP 10.1.0.2\r\nFrom: <sip:eve@a>;tag=1\r\n\
+         To: <sip:bob@chat.example>\r\nCall-ID: m\r\nCSeq: 1 MESSAGE\r\nContent-Length: 2\r\n\r\nhi";
+    for rule in [
+        Rule { methods: Box::new(["message".into()]), ..Rule::default() },
+        Rule { user: Some(Pattern::set(["eve"])), ..Rule::default() },
+        Rule { domain: Some(Pattern::regex("^chat\\.").unwrap()), ..Rule::default() },
+    ] {
+        let mut s = sip();
+        s.profile.rules = deny(rule);
+        assert_eq!(s.send(IN, message), Err(Denial::Policy));
+        assert!(s.reply.starts_with(b"SIP/2.0 403 Forbidden\r\nVia: SIP/2.0/UDP 10.1.0.2\r\n"));
+        assert_eq!(s.facts[0].rule, Some(0));
+        assert!(s.send(IN, register("<sip:alice@10.1.0.2>", "")).is_ok());
+    }
+    let mut s = sip();
+    s.profile.sip.unknown_methods = false;
+    assert_eq!(s.send(IN, message.replace("MESSAGE", "DANCE")), Err(Denial::Unsupported));
+    assert!(s.send(IN, message).is_ok());
+    let mut s = sip();
+    s.profile.sip.mask_software = true;
+    let named = message.replace("Call-ID", "User-Agent: Phone 1.2\r\nCall-ID");
+    assert!(s.text(IN, named).contains("User-Agent: masked\r\n"));
+}
+
+fn tcp() -> Engine {
+    let mut flow = flow("10.1.0.2", "198.51.100.1", "203.0.113.9", "203.0.113.9");
+    (flow.responder.port, flow.responder_translated.port) = (5060, 5060);
+    Engine::of(Application::Sip, flow)
+}
+
+fn tcp_message(method: &str, contact: &str, body: &str) -> String {
+    let kind = if body.is_empty() { "" } else { "Content-Type: text/plain\r\n" };
+    format!(
+        "{method} sip:example.net SIP/2.0\r\nVia: SIP/2.0/TCP 10.1.0.2:5060;branch=z9hG4bK1\r\n\
+         From: <sip:alice@example.net>;tag=a\r\nTo: <sip:alice@example.net>\r\nCall-ID: reg\r\nCSeq: 1 {method}\r\n\
+         Contact: <{contact}>\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[test]
+fn messages_over_tcp_however_cut() {
+    let own = "sip:alice@10.1.0.2:40000;transport=tcp";
+    let seen = "sip:alice@198.51.100.1:20001;transport=tcp";
+    let (one, two) =
+        (tcp_message("OPTIONS", own, ""), tcp_message("MESSAGE", own, "REGISTER sip:x SIP/2.0\r\n\r\n"));
+    let sent = format!("{one}\r\n\r\n{two}{one}");
+    for size in [1, 2, 7, 100, 10_000] {
+        let mut e = tcp();
+        e.feed_cut(IN, sent.as_bytes(), &[size]);
+        assert_eq!((e.denial, e.held(IN).as_str()), (None, ""));
+        assert_eq!(e.out(IN), sent.replace(own, seen), "by {size}");
+    }
+}
+
+#[test]
+fn a_refused_request_over_tcp_leaves_the_connection() {
+    for size in [1, 50, 10_000] {
+        let mut e = tcp();
+        e.profile.rules = CommandPolicy::new([Rule {
+            methods: Box::new(["MESSAGE".into()]),
+            action: Action::Deny,
+            ..Rule::default()
+        }]);
+        let own = "sip:alice@10.1.0.2:40000;transport=tcp";
+        let (good, bad) = (tcp_message("OPTIONS", own, ""), tcp_message("MESSAGE", own, ""));
+        e.feed_cut(IN, format!("{good}{bad}{good}").as_bytes(), &[size]);
+        assert_eq!(e.denial, None);
+        assert_eq!(e.out(IN).matches("OPTIONS sip:").count(), 2);
+        assert!(!e.out(IN).contains("MESSAGE"));
+        assert!(
+            e.out(OUT)
+                .starts_with("SIP/2.0 403 Forbidden\r\nVia: SIP/2.0/TCP 10.1.0.2:5060;branch=z9hG4bK1\r\n")
+        );
+    }
+}
+
+#[test]
+fn a_body_that_nobody_reads_is_not_held() {
+    let mut e = tcp();
+    let body = "x".repeat(100_000);
+    let message = tcp_message("MESSAGE", "sip:alice@example.net", &body);
+    e.client(&message[..1000]);
+    assert_eq!(e.held(IN), "");
+    e.client(&message[1000..]).client(tcp_message("OPTIONS", "sip:a@b", ""));
+    assert_eq!(
+        (e.denial, e.out(IN).len()),
+        (None, message.len() + tcp_message("OPTIONS", "sip:a@b", "").len())
+    );
+}
+
+#[test]
+fn what_a_connection_begins_with_decides() {
+    for (first, why) in [
+        (&b"POST / HTTP/1.1\r\nHost: x\r\n\r\n"[..], Blindness::OtherProtocol),
+        (b"\x16\x03\x01\x02\0", Blindness::Encrypted),
+        (b"\0\x03\0\x58\x21\x12\xa4\x42", Blindness::OtherProtocol),
+    ] {
+        for size in [1, 3, 1000] {
+            let mut e = tcp();
+            let later = tcp_message("REGISTER", "sip:alice@10.1.0.2:5060", "");
+            e.feed_cut(IN, first, &[size]).client(&later);
+            assert_eq!(e.blind(), Some(why), "{first:?}");
+            assert!(e.expectations.is_empty() && e.out(IN).ends_with(&later));
+        }
+    }
+    // Inside a later body, too: only what stands at a message's start is one.
+    let mut e = tcp();
+    let inner = tcp_message("REGISTER", "sip:alice@10.1.0.2:5060", "");
+    e.client(tcp_message("MESSAGE", "sip:alice@example.net", &inner));
+    assert!(e.expectations.is_empty());
+    // What does not continue with SIP ends the flow.
+    let mut e = tcp();
+    e.client(tcp_message("OPTIONS", "sip:a@b", "")).client("nonsense\r\nmore\r\n\r\n");
+    assert_eq!(e.denial, Some(Denial::Malformed));
+}
+
+#[test]
+fn a_contact_over_tcp_is_published() {
+    let mut e = tcp();
+    e.client(tcp_message("REGISTER", "sip:alice@10.1.0.2:5060;transport=tcp", ""));
+    assert!(e.out(IN).contains("Contact: <sip:alice@198.51.100.1:6084;transport=tcp>"), "{}", e.out(IN));
+    assert!(e.out(IN).contains("Via: SIP/2.0/TCP 10.1.0.2:5060;"), "replies come over the connection");
+    assert_eq!(e.expectations[0].transport, alg::Transport::Tcp);
+}
