@@ -151,7 +151,7 @@ fn the_first_copy_wins() {
     w.client(6, b"b");
     w.client(9, b"X");
     let out = w.client(7, b"cPY");
-    let want = vec![GROW, 2, b'a', b'c', b'a', b'c', b'P', b'X'];
+    let want = [GROW, 2, b'a', b'c', b'a', b'c', b'P', b'X'];
     assert_eq!(bytes(&out, Responder)[0].1[..6], want[..6]);
     assert_eq!(w.gate.decided[0][10..], [] as [u8; 0], "P is the first byte of an unfinished message");
     assert_eq!(w.gate.tally.conflicts, 2);
