@@ -382,6 +382,7 @@ fn expectation_gone(mode: Mode) -> Drops {
     let mut gw = Gateway::new(mode, &standard());
     let mut ftp = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
     ftp.say(&mut gw, Side::Initiator, "PORT 10,1,0,2,195,81\r\n");
+    ftp.say(&mut gw, Side::Responder, "200 PORT command successful.\r\n");
     let published = gw.expectations()[0].published.port;
     ftp.reset(&mut gw, Side::Initiator);
     while !gw.sessions().is_empty() {

@@ -110,6 +110,7 @@ fn a_million_sessions_come_and_go() {
         let mut ftp = Pair::connect(&mut gw, (CLIENT, 40_000 + n), (SERVER, 21));
         let line = format!("PORT 10,1,0,2,195,{n}\r\n");
         let seen = ftp.say(&mut gw, Side::Initiator, &line);
+        ftp.say(&mut gw, Side::Responder, "200 PORT command successful.\r\n");
         let numbers: Vec<u16> =
             seen.trim_end().split([' ', ',']).skip(5).map(|n| n.parse().unwrap()).collect();
         let published = numbers[0] << 8 | numbers[1];

@@ -115,10 +115,13 @@ fn six(addr: Ipv4Addr, port: u16) -> String {
 
 /// The port of the one expectation that waits.
 fn published(gw: &Gateway) -> u16 {
-    let armed: Vec<_> =
-        gw.expectations().into_iter().filter(|e| e.state == ExpectationState::Armed).collect();
-    assert_eq!(armed.len(), 1, "{armed:#?}");
-    armed[0].published.port
+    let waiting: Vec<_> = gw
+        .expectations()
+        .into_iter()
+        .filter(|e| matches!(e.state, ExpectationState::Armed | ExpectationState::Inactive))
+        .collect();
+    assert_eq!(waiting.len(), 1, "{waiting:#?}");
+    waiting[0].published.port
 }
 
 /// A data connection: opened, used in both directions, closed.

@@ -161,6 +161,7 @@ fn ftp_through_a_pool() {
         let mut ftp = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
         let outside = ftp.responder.peer.0;
         let seen = ftp.say(&mut gw, Side::Initiator, "EPRT |1|10.1.0.2|50001|\r\n");
+        ftp.say(&mut gw, Side::Responder, "200 EPRT command successful.\r\n");
         let armed: Vec<_> =
             gw.expectations().into_iter().filter(|e| e.state == ExpectationState::Armed).collect();
         let port = armed[0].published.port;

@@ -250,6 +250,7 @@ fn ftp_active() {
                 };
                 let named = ftp.say(&mut gw, Side::Initiator, line(client.addr, 50_001));
                 assert_eq!(named, line(seen, 50_001), "the port stays");
+                ftp.say(&mut gw, Side::Responder, "200 command successful.\r\n");
                 let armed =
                     gw.expectations().into_iter().filter(|e| e.state == ExpectationState::Armed).count();
                 assert_eq!(armed, 1);

@@ -48,6 +48,7 @@ fn a_child_inherits_from_its_parent_not_from_the_new_policy() {
         let mut gw = Gateway::new(mode, &standard());
         let mut ftp = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
         ftp.say(&mut gw, Side::Initiator, "PORT 10,1,0,2,195,81\r\n");
+        ftp.say(&mut gw, Side::Responder, "200 PORT command successful.\r\n");
         let published = gw.expectations()[0].published.port;
         gw.reload(&strict());
         let mut data = Pair::new((SERVER, 20), (GW_OUTSIDE, published), (CLIENT, 50_001));
@@ -234,6 +235,7 @@ fn a_child_goes_with_its_parent_after_a_commit() {
             let mut gw = Gateway::new(mode, &standard());
             let mut ftp = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
             ftp.say(&mut gw, Side::Initiator, "PORT 10,1,0,2,195,81\r\n");
+            ftp.say(&mut gw, Side::Responder, "200 PORT command successful.\r\n");
             let published = gw.expectations()[0].published.port;
             Pair::new((SERVER, 20), (GW_OUTSIDE, published), (CLIENT, 50_001)).handshake(&mut gw);
             gw.reload(&on_commit("reevaluate", &[SMALL, SHORT, LINKS, NAT, rules].concat()));
