@@ -5,8 +5,6 @@
 //! - the claim word without the version: a claim of the old one takes the new one;
 //! - decided by a load and a store: two winners;
 //! - the winner leaves a slot, or a refused one stays counted: `assert_gone`;
-//! - an activation by a store instead of a compare-and-swap: it revives what control has ended;
-//! - a child that is not counted in the claim word itself: the record is free under it;
 //! - no fence in `Expectation::write`: `a_view_is_of_one_expectation`.
 #![cfg(postern_loom)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a model fails")]
