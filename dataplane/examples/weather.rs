@@ -201,7 +201,10 @@ fn server(port: u16, seed: u64) {
     }
 }
 
-/// Says all its commands without waiting; checks every reply.
+/// Rounds of commands that may wait for their replies. The ALG refuses whoever has more than 32 commands unanswered.
+const AHEAD: u32 = 4;
+
+/// Says its commands up to [`AHEAD`] rounds before their replies; checks every reply.
 fn client(to: &str, seed: u64, rounds: u32, own: &str, seen: &str, peer: &str) {
     let mut chance = Chance(seed);
     let stream = TcpStream::connect(to).unwrap();
@@ -209,8 +212,12 @@ fn client(to: &str, seed: u64, rounds: u32, own: &str, seen: &str, peer: &str) {
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut out = stream.try_clone().unwrap();
     let (own, seen, peer) = (own.to_owned(), seen.to_owned(), peer.to_owned());
+    let (answered, may_go_on) = std::sync::mpsc::channel();
     let writer = std::thread::spawn(move || {
         for round in 0..rounds {
+            if round >= AHEAD {
+                may_go_on.recv().unwrap();
+            }
             let comma = own.replace('.', ",");
             let text = format!(
                 "NOOP {round}\r\nPORT {comma},195,81\r\nPASV\r\nEPRT |1|{own}|50001|\r\nPWD\r\nSTAT {round}\r\n"
@@ -238,6 +245,7 @@ fn client(to: &str, seed: u64, rounds: u32, own: &str, seen: &str, peer: &str) {
         assert!(rest.is_some_and(|r| numbers(r, ',')), "{eprt}");
         assert_eq!(next(), "200 PWD");
         assert_eq!(next(), format!("200 STAT {round}"));
+        answered.send(()).ok();
     }
     assert!(lines.next().is_none(), "nothing follows");
     writer.join().unwrap();
