@@ -499,8 +499,12 @@ fn objects_and_profiles() {
         );
     }
     expect(
-        "[[alg]]\nname = 's'\nprotocol = »'sip'",
-        "alg protocol \"sip\" is not available in this release; expected one of ftp, tftp",
+        "[[alg]]\nname = 'p'\nprotocol = »'pptp'",
+        "alg protocol \"pptp\" is not available in this release; expected one of ftp, tftp, sip, rtsp",
+    );
+    expect(
+        "[[alg]]\nname = 's'\nprotocol = 'sip'\nports = »[5060]",
+        "this protocol is read where a rule's service names it; expected no \"ports\"",
     );
     expect(
         "[[alg]]\nname = 'a'\nprotocol = 'ftp'\n[[alg]]\nname = 'b'\nprotocol = »'ftp'",
@@ -539,8 +543,8 @@ fn objects_and_profiles() {
         "application \"ftp\" does not run over this protocol; expected protocol tcp",
     );
     expect(
-        "[[service]]\nname = 's'\nprotocol = 'tcp'\nports = [8]\napplication = »'sip'",
-        "application \"sip\" is not available in this release; expected one of ftp, tftp, http, https, dns, ssh, ping",
+        "[[service]]\nname = 's'\nprotocol = 'tcp'\nports = [8]\napplication = »'pptp'",
+        "application \"pptp\" is not available in this release; expected one of ftp, tftp, sip, rtsp, http, https, dns, ssh, ping",
     );
     for (table, rest) in [("zone", ""), ("address", "prefixes = '10.0.0.0/8'")] {
         expect(

@@ -343,20 +343,26 @@ pub enum AlgMode {
     Full,
 }
 
-/// The ALG profiles of a policy. FTP is on by default (RFC 5382 REQ-6 allows that one); TFTP where a rule names it.
+/// The ALG profiles of a policy. FTP is on by default (RFC 5382 REQ-6 allows that one); the others where a rule's service
+/// names their application.
 #[derive(Clone, Debug)]
 pub struct AlgProfiles {
     /// FTP.
     pub ftp: AlgMode,
-    /// TFTP, of sessions whose rule has a service that is TFTP.
+    /// TFTP.
     pub tftp: AlgMode,
+    /// SIP, over UDP and TCP.
+    pub sip: AlgMode,
+    /// RTSP.
+    pub rtsp: AlgMode,
     /// TCP ports that are FTP where the rule's service does not name an application.
     pub ftp_ports: Vec<u16>,
 }
 
 impl Default for AlgProfiles {
     fn default() -> Self {
-        Self { ftp: AlgMode::Full, tftp: AlgMode::Full, ftp_ports: vec![21] }
+        let full = AlgMode::Full;
+        Self { ftp: full, tftp: full, sip: full, rtsp: full, ftp_ports: vec![21] }
     }
 }
 

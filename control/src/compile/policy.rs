@@ -169,6 +169,8 @@ fn alg_profiles(config: &Config) -> AlgProfiles {
                 profiles.ftp_ports.clone_from(&alg.ports);
             }
             AlgProtocol::Tftp => profiles.tftp = alg.mode,
+            AlgProtocol::Sip => profiles.sip = alg.mode,
+            AlgProtocol::Rtsp => profiles.rtsp = alg.mode,
         }
     }
     profiles

@@ -256,6 +256,10 @@ pub enum AlgProtocol {
     Ftp,
     /// TFTP.
     Tftp,
+    /// SIP.
+    Sip,
+    /// RTSP.
+    Rtsp,
 }
 
 /// `[[alg]]`.

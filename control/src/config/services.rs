@@ -26,7 +26,7 @@ const fn one(protocol: Protocol, port: u16, application: Application) -> Named {
 /// Names, ports as IANA assigns them, and the application where Postern knows it. `any` is not among them: a rule
 /// takes it for the absence of a list.
 pub(super) const PREDEFINED: [(&str, Named); 25] = {
-    use Application::{Dns, Ftp, Http, Https, Ping, Ssh, Tftp, Unknown};
+    use Application::{Dns, Ftp, Http, Https, Ping, Rtsp, Sip, Ssh, Tftp, Unknown};
     use Protocol::{Icmp, Tcp, Udp};
     [
         ("ftp", one(Tcp, 21, Ftp)),
@@ -45,9 +45,9 @@ pub(super) const PREDEFINED: [(&str, Named); 25] = {
         ("pop3", one(Tcp, 110, Unknown)),
         ("imap", one(Tcp, 143, Unknown)),
         ("ldap", one(Tcp, 389, Unknown)),
-        ("sip", one(Udp, 5060, Unknown)),
-        ("sip-tcp", one(Tcp, 5060, Unknown)),
-        ("rtsp", one(Tcp, 554, Unknown)),
+        ("sip", one(Udp, 5060, Sip)),
+        ("sip-tcp", one(Tcp, 5060, Sip)),
+        ("rtsp", one(Tcp, 554, Rtsp)),
         ("pptp", one(Tcp, 1723, Unknown)),
         ("irc", one(Tcp, 6667, Unknown)),
         ("h323", one(Tcp, 1720, Unknown)),

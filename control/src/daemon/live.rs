@@ -149,6 +149,8 @@ impl Gateway for Live {
         vec![
             view(Application::Ftp, profiles.ftp, profiles.ftp_ports.clone()),
             view(Application::Tftp, profiles.tftp, Vec::new()),
+            view(Application::Sip, profiles.sip, Vec::new()),
+            view(Application::Rtsp, profiles.rtsp, Vec::new()),
         ]
     }
 

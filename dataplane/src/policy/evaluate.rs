@@ -122,11 +122,14 @@ impl Policy {
     /// Whether sessions of this application get an ALG over this protocol.
     #[must_use]
     pub fn inspects(&self, protocol: Protocol, application: Application) -> bool {
-        match (protocol, application) {
-            (Protocol::Tcp, Application::Ftp) => self.alg.ftp == AlgMode::Full,
-            (Protocol::Udp, Application::Tftp) => self.alg.tftp == AlgMode::Full,
-            _ => false,
-        }
+        let mode = match (protocol, application) {
+            (Protocol::Tcp, Application::Ftp) => self.alg.ftp,
+            (Protocol::Udp, Application::Tftp) => self.alg.tftp,
+            (Protocol::Tcp | Protocol::Udp, Application::Sip) => self.alg.sip,
+            (Protocol::Tcp, Application::Rtsp) => self.alg.rtsp,
+            _ => AlgMode::Off,
+        };
+        mode == AlgMode::Full
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::{Action, Log, Mode, NatAddress, NatTarget, PoolAddr, RuleId, ZoneSet};
 use super::*;
+use alg::{Bound, BoundDatagram};
 use core::net::Ipv4Addr;
 use core::ops::Range;
 use proptest::prelude::*;
@@ -149,16 +150,23 @@ fn applications_come_from_the_service_then_from_the_ports() {
 }
 
 #[test]
-fn only_ftp_has_an_alg_and_it_can_be_off() {
+fn who_has_an_alg_and_that_it_can_be_off() {
     let mut policy = Policy::default();
     for application in Application::ALL {
-        assert_eq!(policy.inspects(Protocol::Tcp, application), application == Application::Ftp);
-        assert_eq!(policy.inspects(Protocol::Udp, application), application == Application::Tftp);
+        let by = |protocol| policy.inspects(protocol, application);
+        assert_eq!(by(Protocol::Tcp), Bound::for_application(application).is_some(), "{application:?}");
+        assert_eq!(
+            by(Protocol::Udp),
+            BoundDatagram::for_application(application).is_some(),
+            "{application:?}"
+        );
+        assert!(!by(Protocol::Icmp), "{application:?}");
     }
-    policy.alg.ftp = AlgMode::Off;
-    assert!(!policy.inspects(Protocol::Tcp, Application::Ftp));
-    policy.alg.tftp = AlgMode::Off;
-    assert!(!policy.inspects(Protocol::Udp, Application::Tftp));
+    let off = AlgMode::Off;
+    policy.alg = AlgProfiles { ftp: off, tftp: off, sip: off, rtsp: off, ..AlgProfiles::default() };
+    for application in Application::ALL {
+        assert!(!policy.inspects(Protocol::Tcp, application) && !policy.inspects(Protocol::Udp, application));
+    }
 }
 
 #[test]

@@ -215,7 +215,7 @@ static ALG: Schema = Schema {
 };
 
 /// Protocols of the language without an ALG in this release.
-const LATER_ALGS: [&str; 9] = ["sip", "rtsp", "dns", "pptp", "irc", "h323", "http", "tls", "smtp"];
+const LATER_ALGS: [&str; 7] = ["dns", "pptp", "irc", "h323", "http", "tls", "smtp"];
 
 pub(super) fn algs<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Alg> {
     let mut names = Names::new("alg");
@@ -223,12 +223,18 @@ pub(super) fn algs<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Alg> {
     let mut algs = Vec::new();
     for table in reader.items(top, "alg", &ALG) {
         let name = item_name(reader, &table, "alg name", &mut names);
-        let protocol = reader.need_string(&table, "protocol", "one of ftp, tftp").and_then(|text| {
-            let words = [("ftp", AlgProtocol::Ftp), ("tftp", AlgProtocol::Tftp)];
-            let protocol = reader.word(&text, "alg protocol", &words, &LATER_ALGS)?;
-            protocols.take(reader, &text);
-            Some(protocol)
-        });
+        let protocol =
+            reader.need_string(&table, "protocol", "one of ftp, tftp, sip, rtsp").and_then(|text| {
+                let words = [
+                    ("ftp", AlgProtocol::Ftp),
+                    ("tftp", AlgProtocol::Tftp),
+                    ("sip", AlgProtocol::Sip),
+                    ("rtsp", AlgProtocol::Rtsp),
+                ];
+                let protocol = reader.word(&text, "alg protocol", &words, &LATER_ALGS)?;
+                protocols.take(reader, &text);
+                Some(protocol)
+            });
         let mode = reader.string(&table, "mode", "one of off, full");
         let words = [("off", AlgMode::Off), ("full", AlgMode::Full)];
         let later = ["monitor", "inspect", "strict"];
@@ -239,8 +245,8 @@ pub(super) fn algs<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Alg> {
             let port = reader.integer_of(&entry, 1..=65_535).and_then(one_port);
             ports.extend(port.map(|(port, _)| port));
         });
-        if given && protocol == Some(AlgProtocol::Tftp) {
-            let what = "TFTP is read where a rule's service is TFTP".into();
+        if given && protocol.is_some_and(|p| p != AlgProtocol::Ftp) {
+            let what = "this protocol is read where a rule's service names it".into();
             reader.conflict(&table.span_of("ports"), what, "no \"ports\"");
         } else if given && entries == 0 {
             let what = "\"ports\" names no port".into();
@@ -273,19 +279,19 @@ fn item_name<'t>(
 
 /// The application that a service says it is, or that its protocol says.
 fn application<'t>(reader: &mut Reader<'t>, table: &Table<'t>, protocol: Option<Protocol>) -> Application {
-    use Application::{Dns, Ftp, Http, Https, Ping, Ssh, Tftp, Unknown};
+    use Application::{Dns, Ftp, Http, Https, Ping, Rtsp, Sip, Ssh, Tftp, Unknown};
     let default = if protocol == Some(Protocol::Icmp) { Ping } else { Unknown };
     let Some(text) = reader.string(table, "application", "the application that the service is") else {
         return default;
     };
-    let words = [Ftp, Tftp, Http, Https, Dns, Ssh, Ping].map(|a| (a.name(), a));
+    let words = [Ftp, Tftp, Sip, Rtsp, Http, Https, Dns, Ssh, Ping].map(|a| (a.name(), a));
     let later: Vec<&str> = PREDEFINED.iter().map(|(name, _)| *name).collect();
     let Some(application) = reader.word(&text, "application", &words, &later) else { return default };
     let carriers: &[Protocol] = match application {
-        Ftp | Http | Ssh => &[Protocol::Tcp],
+        Ftp | Rtsp | Http | Ssh => &[Protocol::Tcp],
         Tftp => &[Protocol::Udp],
         Ping => &[Protocol::Icmp],
-        // HTTP/3 and DNS run over both.
+        // SIP, HTTP/3 and DNS run over both.
         _ => &[Protocol::Tcp, Protocol::Udp],
     };
     if protocol.is_some_and(|p| !carriers.contains(&p)) {
