@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 packages=(
     build-essential pkg-config libdpdk-dev clang libclang-dev
     iproute2 iputils-ping traceroute ethtool procps util-linux valgrind
-    vsftpd curl lftp netcat-openbsd socat tcpdump iperf3
+    vsftpd tftpd-hpa tftp-hpa curl lftp netcat-openbsd socat tcpdump iperf3
+    python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
 )
 
 say() { printf 'deps: %s\n' "$*"; }
@@ -16,6 +17,14 @@ fail() { printf 'deps: %s\n' "$*" >&2; exit 1; }
 
 installed() {
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# A service that a package has enabled, and whatever it takes to be root.
+switch_off() {
+    local service=$1
+    shift
+    say "switching off the $service service that the package enabled"
+    "$@" systemctl disable --now "$service" >/dev/null 2>&1 || say "could not switch off $service; check it yourself"
 }
 
 debian_packages() {
@@ -39,26 +48,29 @@ debian_packages() {
     say "installing ${missing[*]}"
     "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" </dev/null
 
-    # Debian starts a server that it installs. Nobody asked for a public FTP server: only the tests run one.
-    case " ${missing[*]} " in
-        *" vsftpd "*)
-            if [ -d /run/systemd/system ]; then
-                say "switching off the vsftpd service that the package enabled"
-                "${run[@]}" systemctl disable --now vsftpd >/dev/null 2>&1 || say "could not switch off vsftpd; check it yourself"
-            fi
-            ;;
-    esac
+    # Debian starts a server that it installs. Nobody asked for a public one: only the tests run them.
+    for p in vsftpd tftpd-hpa; do
+        case " ${missing[*]} " in
+            *" $p "*) [ ! -d /run/systemd/system ] || switch_off "$p" "${run[@]}" ;;
+        esac
+    done
+}
+
+gst_rtsp_server() {
+    /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null
 }
 
 # On other distributions: name what is missing, by what it is for.
 other_distribution() {
     local missing=() c
-    for c in cc clang pkg-config ip ping traceroute ethtool vsftpd curl lftp nc socat tcpdump iperf3 setpriv sysctl; do
+    for c in cc clang pkg-config ip ping traceroute ethtool vsftpd in.tftpd tftp curl lftp nc socat tcpdump iperf3 \
+        gst-launch-1.0 setpriv sysctl; do
         command -v "$c" >/dev/null || [ -x "/usr/sbin/$c" ] || missing+=("$c")
     done
     if command -v pkg-config >/dev/null && ! pkg-config --exists libdpdk; then
         missing+=("libdpdk (headers, libraries and its pkg-config file; 22.11 or newer)")
     fi
+    gst_rtsp_server || missing+=("gst-rtsp-server and PyGObject, for /usr/bin/python3")
     [ "${#missing[@]}" -eq 0 ] && return 0
     say "this is not a Debian-like system, so nothing is installed for you. Missing:" >&2
     printf '  %s\n' "${missing[@]}" >&2

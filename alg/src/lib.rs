@@ -19,6 +19,7 @@ pub mod bound;
 pub mod contract;
 pub mod ftp;
 pub mod profile;
+mod reader;
 pub mod rtsp;
 pub mod rules;
 pub mod sip;

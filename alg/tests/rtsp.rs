@@ -72,12 +72,24 @@ fn a_pair_is_published_and_opened_when_the_server_agrees() {
             assert_eq!(
                 opened,
                 [
-                    (2, true, inside("50000"), outside("51024"), server("6000"), rtp),
-                    (3, true, inside("50001"), outside("51025"), server("6001"), rtcp),
+                    (4, true, inside("50000"), outside("51024"), server("6000"), rtp),
+                    (5, true, inside("50001"), outside("51025"), server("6001"), rtcp),
                 ]
             );
         }
     }
+}
+
+/// RTP and RTCP at one port (RFC 5761), which clients write as a range of one.
+#[test]
+fn one_port_written_twice() {
+    let mut e = rtsp();
+    e.client(setup("RTP/AVP;unicast;client_port=50000-50000"));
+    assert_eq!(e.out(C), setup("RTP/AVP;unicast;client_port=51024-51024"));
+    e.server(ok("RTP/AVP;unicast;client_port=51024-51024;server_port=6000-6000"));
+    assert_eq!(e.out(S), ok("RTP/AVP;unicast;client_port=50000-50000;server_port=6000-6000"));
+    let opened: Vec<_> = e.expectations.iter().map(|x| (x.tag, x.armed, x.published.port)).collect();
+    assert_eq!(opened, [(4, false, 51_024), (4, true, 51_024)]);
 }
 
 #[test]
@@ -89,7 +101,7 @@ fn several_offers_and_the_one_that_the_server_takes() {
     assert!(e.out(C).contains("interleaved=0-1,RTP/AVP;unicast;client_port=51024-51025, RTP/AVP;multicast"));
     e.server(ok("RTP/AVP/TCP;unicast;interleaved=0-1"));
     assert_eq!(e.expectations.len(), 2, "nothing more is opened");
-    let closed = [2, 3].map(|tag| Order::Close { tag, children: false });
+    let closed = [4, 5].map(|tag| Order::Close { tag, children: false });
     assert_eq!(e.orders, closed, "what was not taken is closed");
 }
 
@@ -98,7 +110,7 @@ fn a_refused_setup_closes_and_teardown_closes_with_its_media() {
     let mut e = rtsp();
     e.client(setup("RTP/AVP;unicast;client_port=50000-50001"));
     e.server("RTSP/1.0 461 Unsupported Transport\r\nCSeq: 3\r\n\r\n");
-    assert_eq!(e.orders, [2, 3].map(|tag| Order::Close { tag, children: false }));
+    assert_eq!(e.orders, [4, 5].map(|tag| Order::Close { tag, children: false }));
 
     let mut e = rtsp();
     e.client(setup("RTP/AVP;unicast;client_port=50000-50001"));
@@ -109,7 +121,7 @@ fn a_refused_setup_closes_and_teardown_closes_with_its_media() {
     e.client("TEARDOWN rtsp://203.0.113.9/a RTSP/1.0\r\nCSeq: 5\r\nSession: 12\r\n\r\n");
     assert!(e.orders.is_empty(), "only when the server agrees");
     e.server("RTSP/1.0 200 OK\r\nCSeq: 5\r\n\r\n");
-    assert_eq!(e.orders, [2, 3].map(|tag| Order::Close { tag, children: true }));
+    assert_eq!(e.orders, [4, 5].map(|tag| Order::Close { tag, children: true }));
 }
 
 #[test]
@@ -188,11 +200,23 @@ fn a_server_behind_destination_nat() {
     e.server(ok("RTP/AVP;unicast;client_port=50000-50001;server_port=6000-6001;source=10.1.0.2"));
     let read = "RTP/AVP;unicast;client_port=50000-50001;server_port=7024-7025;source=198.51.100.1";
     assert_eq!(e.out(S), ok(read));
-    assert_eq!(e.expectations[2].reverse, Some(end("198.51.100.1:7024")));
-    assert_eq!(
-        (e.expectations[2].listener, e.expectations[2].opener),
-        (end("192.0.2.7:50000"), Opener::Peer(S))
-    );
+    // Whoever speaks first, by one pinhole that holds the published port.
+    let opened: Vec<_> = e.expectations[2..]
+        .iter()
+        .map(|x| (x.armed, x.opener, x.listener, x.published, x.reverse, x.application))
+        .collect();
+    let wanted = [("6000", "7024", "50000", Application::Rtp), ("6001", "7025", "50001", Application::Rtcp)];
+    let wanted = wanted.map(|(own, seen, client, what)| {
+        let (own, seen) = (end(&format!("10.1.0.2:{own}")), end(&format!("198.51.100.1:{seen}")));
+        (true, Opener::Peer(C), own, seen, Some(end(&format!("192.0.2.7:{client}"))), what)
+    });
+    assert_eq!(opened, wanted);
+    assert_eq!(e.orders, [4, 5].map(|tag| Order::Close { tag, children: false }));
+    e.orders.clear();
+    e.client("TEARDOWN rtsp://198.51.100.1/a RTSP/1.0\r\nCSeq: 5\r\n\r\n");
+    e.server("RTSP/1.0 200 OK\r\nCSeq: 5\r\n\r\n");
+    let tags = [4, 5, 6, 7].map(|tag| Order::Close { tag, children: true });
+    assert_eq!(e.orders, tags);
 }
 
 #[test]

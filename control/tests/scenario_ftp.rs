@@ -12,7 +12,6 @@ use dataplane::packet::build;
 use dataplane::packet::flag::{ACK, FIN, PSH, RST, SYN};
 use dataplane::view::{CloseReason, ExpectationState, SessionView, State};
 use scenario::*;
-use std::net::Ipv4Addr;
 
 /// The client's data port.
 const DATA: u16 = 50_001;
@@ -41,22 +40,6 @@ fn control(gw: &mut Gateway) -> Pair {
     // Which reply belongs to which command is counted: an unanswered one would take the next.
     ftp.say(gw, Side::Responder, "230 Login successful.\r\n");
     ftp
-}
-
-fn six(addr: Ipv4Addr, port: u16) -> String {
-    let [a, b, c, d] = addr.octets();
-    format!("{a},{b},{c},{d},{},{}", port >> 8, port & 255)
-}
-
-/// The port that a rewritten PORT or EPRT names. Until the server agrees it is not open yet.
-fn published(gw: &Gateway) -> u16 {
-    let waiting: Vec<_> = gw
-        .expectations()
-        .into_iter()
-        .filter(|e| matches!(e.state, ExpectationState::Armed | ExpectationState::Inactive))
-        .collect();
-    assert_eq!(waiting.len(), 1, "{waiting:#?}");
-    waiting[0].published.port
 }
 
 /// Sends PORT, which the server accepts; answers the published port.

@@ -10,7 +10,6 @@ use dataplane::event::Event;
 use dataplane::key::Protocol;
 use dataplane::packet::flag::{ACK, PSH, RST, SYN};
 use dataplane::policy::Log;
-use dataplane::view::ExpectationState;
 use scenario::*;
 use std::net::Ipv4Addr;
 
@@ -63,65 +62,27 @@ fn text() -> String {
     [SMALL, SHORT, LINKS, NAT, SERVERS].concat()
 }
 
-/// A way to a server: the client, what it calls, the server, and the client's address there.
-#[derive(Clone, Copy, Debug)]
-struct Way {
-    client: Host,
-    called: (Ipv4Addr, u16),
-    server: Host,
-    client_seen: Ipv4Addr,
-    /// The client is reached at its own address.
-    plain: bool,
-}
-
 /// To the gateway's own address; to an address that is one host's as a whole; with the client translated too.
 const WAYS: [Way; 3] = [
-    Way { client: SERVER, called: (GW_OUTSIDE, 2121), server: CLIENT, client_seen: SERVER.addr, plain: true },
-    Way { client: SERVER, called: (PUBLIC, 21), server: CLIENT2, client_seen: SERVER.addr, plain: true },
+    Way { client: SERVER, called: (GW_OUTSIDE, 2121), server: CLIENT, client_seen: SERVER.addr },
+    Way { client: SERVER, called: (PUBLIC, 21), server: CLIENT2, client_seen: SERVER.addr },
     Way {
         client: CLIENT,
         called: (PUBLIC_DMZ, 2121),
         server: DMZ_HOST,
         client_seen: Ipv4Addr::new(10, 2, 0, 1),
-        plain: false,
     },
 ];
 
 fn each_way(scenario: impl Fn(&mut Gateway, Way)) {
-    each_mode(|mode| {
-        for way in WAYS {
-            println!("{way:?}");
-            let mut gw = Gateway::new(mode, &text());
-            scenario(&mut gw, way);
-            gw.assert_balance(0);
-            gw.drain();
-        }
-    });
+    way::each_way(&WAYS, &text(), scenario);
 }
 
 fn control(gw: &mut Gateway, way: Way) -> Pair {
-    let mut ftp = Pair::new((way.client, 40_000), way.called, (way.server, 21));
-    ftp.handshake(gw);
-    assert_eq!(ftp.responder.peer.0, way.client_seen);
+    let mut ftp = way.connect(gw, 40_000, 21);
     assert_eq!(ftp.say(gw, Side::Responder, "220 ready\r\n"), "220 ready\r\n");
     assert_eq!(gw.session().application, Application::Ftp, "port 21 behind the translation");
     ftp
-}
-
-fn six(addr: Ipv4Addr, port: u16) -> String {
-    let [a, b, c, d] = addr.octets();
-    format!("{a},{b},{c},{d},{},{}", port >> 8, port & 255)
-}
-
-/// The port of the one expectation that waits.
-fn published(gw: &Gateway) -> u16 {
-    let waiting: Vec<_> = gw
-        .expectations()
-        .into_iter()
-        .filter(|e| matches!(e.state, ExpectationState::Armed | ExpectationState::Inactive))
-        .collect();
-    assert_eq!(waiting.len(), 1, "{waiting:#?}");
-    waiting[0].published.port
 }
 
 /// A data connection: opened, used in both directions, closed.
@@ -164,7 +125,7 @@ fn passive_mode() {
             assert_eq!(view.listener.to_string(), format!("{}:{PASSIVE}", way.server.addr));
 
             // Another client finds nothing there.
-            let twin = if way.plain { SERVER2 } else { CLIENT2 };
+            let twin = if way.plain() { SERVER2 } else { CLIENT2 };
             let other = Pair::new((twin, 41_000), (way.called.0, outside), (way.server, PASSIVE));
             gw.inject(twin.interface, &other.frame(Side::Initiator, SYN, b""));
             gw.run();
@@ -192,7 +153,7 @@ fn active_mode() {
                 let seen = ftp.say(gw, Side::Initiator, line(way.client.addr, DATA));
                 let outside = published(gw);
                 assert_eq!(seen, line(way.client_seen, outside));
-                assert_eq!(outside == DATA && way.plain, way.plain);
+                assert_eq!(outside == DATA && way.plain(), way.plain());
                 ftp.say(gw, Side::Responder, "200 PORT command successful.\r\n");
 
                 let mut data = Pair::new((way.server, from), (way.client_seen, outside), (way.client, DATA));

@@ -182,11 +182,6 @@ fn arp_is_answered_on_the_link_alone() {
     });
 }
 
-fn six(addr: Ipv4Addr, port: u16) -> String {
-    let [a, b, c, d] = addr.octets();
-    format!("{a},{b},{c},{d},{},{}", port >> 8, port & 255)
-}
-
 fn transfer(gw: &mut Gateway, data: &mut Pair) {
     data.handshake(gw);
     for n in 0..4_u8 {
@@ -199,25 +194,22 @@ fn transfer(gw: &mut Gateway, data: &mut Pair) {
     assert_eq!((gw.ports_held(), gw.ports_in_use()), ((0, 0), 0), "nothing is reserved");
 }
 
-/// The client, what it calls, the server, and both as the other sees them.
-type Way = (Host, Ipv4Addr, Host, Ipv4Addr);
-
 /// Out of it, into it, and from one inside host to another.
 const WAYS: [Way; 3] = [
-    (CLIENT, SERVER.addr, SERVER, SEEN),
-    (SERVER, SEEN, CLIENT, SERVER.addr),
-    (CLIENT, SEEN2, CLIENT2, SEEN),
+    Way { client: CLIENT, called: (SERVER.addr, 21), server: SERVER, client_seen: SEEN },
+    Way { client: SERVER, called: (SEEN, 21), server: CLIENT, client_seen: SERVER.addr },
+    Way { client: CLIENT, called: (SEEN2, 21), server: CLIENT2, client_seen: SEEN },
 ];
 
 #[test]
 fn ftp_passive() {
     for extended in [false, true] {
         each_mode(|mode| {
-            for (client, called, server, seen) in WAYS {
+            for way in WAYS {
+                let Way { client, called: (called, _), server, client_seen: seen } = way;
                 let mut gw = Gateway::new(mode, &text());
-                let mut ftp = Pair::new((client, 40_000), (called, 21), (server, 21));
-                ftp.handshake(&mut gw);
-                assert_eq!(ftp.responder.peer, (seen, 40_000));
+                let mut ftp = way.connect(&mut gw, 40_000, 21);
+                assert_eq!(ftp.responder.peer.1, 40_000);
                 let (command, line): (_, fn(Ipv4Addr, u16) -> String) = match extended {
                     false => ("PASV\r\n", |a, p| format!("227 Entering ({})\r\n", six(a, p))),
                     true => ("EPSV\r\n", |_, p| format!("229 Entering (|||{p}|)\r\n")),
@@ -240,10 +232,10 @@ fn ftp_passive() {
 fn ftp_active() {
     for (extended, from) in [(false, 20), (true, 20), (true, 45_000)] {
         each_mode(|mode| {
-            for (client, called, server, seen) in WAYS {
+            for way in WAYS {
+                let Way { client, called: (called, _), server, client_seen: seen } = way;
                 let mut gw = Gateway::new(mode, &text());
-                let mut ftp = Pair::new((client, 40_000), (called, 21), (server, 21));
-                ftp.handshake(&mut gw);
+                let mut ftp = way.connect(&mut gw, 40_000, 21);
                 let line = |addr: Ipv4Addr, port: u16| match extended {
                     true => format!("EPRT |1|{addr}|{port}|\r\n"),
                     false => format!("PORT {}\r\n", six(addr, port)),

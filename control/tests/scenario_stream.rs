@@ -9,8 +9,6 @@ use dataplane::drop_reason::DropReason;
 use dataplane::packet::flag::{ACK, CWR, ECE, FIN, PSH, SYN};
 use dataplane::view::State;
 use scenario::*;
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
 const FTP_ONLY: &str = r#"
 [[rule]]
@@ -26,109 +24,10 @@ fn text() -> String {
     [SMALL, SHORT, LINKS, NAT, FTP_ONLY].concat()
 }
 
-fn six(addr: Ipv4Addr, port: u16) -> String {
-    let [a, b, c, d] = addr.octets();
-    format!("{a},{b},{c},{d},{},{}", port >> 8, port & 255)
-}
-
-/// What an end has got of the other's stream, put in order by sequence number.
-struct Ear {
-    /// The number of its first byte.
-    first: u32,
-    bytes: BTreeMap<u32, u8>,
-    fin: Option<u32>,
-}
-
-impl Ear {
-    fn new(first: u32) -> Self {
-        Self { first, bytes: BTreeMap::new(), fin: None }
-    }
-
-    fn hear(&mut self, seen: &Seen) {
-        let at = seen.tcp().seq.wrapping_sub(self.first);
-        for (i, byte) in (0..).zip(&seen.payload) {
-            let before = self.bytes.insert(at.wrapping_add(i), *byte);
-            assert!(before.is_none_or(|b| b == *byte), "two bytes for one number");
-        }
-        if seen.tcp().flags & FIN != 0 {
-            self.fin = Some(at.wrapping_add(seen.payload.len() as u32));
-        }
-    }
-
-    /// How much has arrived in order.
-    fn next(&self) -> u32 {
-        (0..).zip(self.bytes.keys()).take_while(|(want, at)| want == *at).count() as u32
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.bytes.values().take(self.next() as usize).copied().collect()).unwrap()
-    }
-}
-
-/// An end that speaks to the gateway in pieces of its own choice, and acknowledges at once what it has.
-struct Talk {
-    gw: Gateway,
-    pair: Pair,
-    /// First numbers of both streams, as their senders count.
-    firsts: [u32; 2],
-    ears: [Ear; 2],
-}
-
-const fn at(side: Side) -> usize {
-    match side {
-        Side::Initiator => 0,
-        Side::Responder => 1,
-    }
-}
-
-impl Talk {
-    fn new(mode: Mode) -> Self {
-        let mut gw = Gateway::new(mode, &text());
-        let pair = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
-        let firsts = [pair.initiator.seq, pair.responder.seq];
-        let ears = [Ear::new(pair.initiator.ack), Ear::new(pair.responder.ack)];
-        Self { gw, pair, firsts, ears }
-    }
-
-    /// The end sends a piece of what it says. What leaves is heard, and acknowledged.
-    fn send(&mut self, side: Side, offset: usize, bytes: &[u8], flags: u8) {
-        self.frame(side, offset, bytes, flags);
-        for _ in 0..8 {
-            if !self.settle() {
-                return;
-            }
-        }
-        panic!("the ends do not come to rest");
-    }
-
-    fn frame(&mut self, side: Side, offset: usize, bytes: &[u8], flags: u8) {
-        let me = self.pair.end_mut(side);
-        me.seq = self.firsts[at(side)].wrapping_add(offset as u32);
-        let ear = &self.ears[at(side)];
-        let fin = ear.fin == Some(ear.next());
-        me.ack = ear.first.wrapping_add(ear.next() + u32::from(fin));
-        let frame = self.pair.frame(side, flags, bytes);
-        self.gw.inject(self.pair.end(side).host.interface, &frame);
-        self.gw.run();
-    }
-
-    /// Hears what has left. Answers whether there was anything to acknowledge.
-    fn settle(&mut self) -> bool {
-        let mut news = false;
-        for side in [Side::Initiator, Side::Responder] {
-            let mut mine = false;
-            while let Some(seen) = self.gw.recv(self.pair.end(side).host.interface) {
-                mine |= !seen.payload.is_empty() || seen.tcp().flags & FIN != 0;
-                self.ears[at(side)].hear(&seen);
-            }
-            if mine {
-                let said = self.pair.end(side).seq.wrapping_sub(self.firsts[at(side)]);
-                self.frame(side, said as usize, b"", ACK);
-                news = true;
-            }
-        }
-        news
-    }
+fn talk(mode: Mode) -> Talk {
+    let mut gw = Gateway::new(mode, &text());
+    let pair = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
+    Talk::new(gw, pair)
 }
 
 const CLIENT_SAYS: &str = "USER anonymous\r\nPASS p\r\nPWD\r\nPORT 10,1,0,2,195,81\r\nNLST\r\nEPRT |1|10.1.0.2|50001|\r\nEPSV\r\nQUIT\r\n";
@@ -146,7 +45,7 @@ fn wanted(gw: &Gateway) -> String {
 #[test]
 fn one_byte_at_a_time() {
     each_mode(|mode| {
-        let mut talk = Talk::new(mode);
+        let mut talk = talk(mode);
         let most = CLIENT_SAYS.len().max(SERVER_SAYS.len());
         for i in 0..most {
             for (side, says) in [(Side::Responder, SERVER_SAYS), (Side::Initiator, CLIENT_SAYS)] {
@@ -169,7 +68,7 @@ fn one_byte_at_a_time() {
 fn backwards_and_everything_twice() {
     each_mode(|mode| {
         for size in [7, 13, 31] {
-            let mut talk = Talk::new(mode);
+            let mut talk = talk(mode);
             for (side, says) in [(Side::Responder, SERVER_SAYS), (Side::Initiator, CLIENT_SAYS)] {
                 let pieces: Vec<_> = says.as_bytes().chunks(size).enumerate().collect();
                 // Groups that the engine can keep behind a gap, each from its end to its beginning.
@@ -192,7 +91,7 @@ fn backwards_and_everything_twice() {
 #[test]
 fn a_cut_passive_reply_opens_when_it_is_whole() {
     each_mode(|mode| {
-        let mut talk = Talk::new(mode);
+        let mut talk = talk(mode);
         talk.send(Side::Responder, 0, b"220 ready\r\n", PSH | ACK);
         talk.send(Side::Initiator, 0, b"PA", PSH | ACK);
         talk.send(Side::Initiator, 2, b"SV\r\n", PSH | ACK);
@@ -211,7 +110,7 @@ fn a_cut_passive_reply_opens_when_it_is_whole() {
 #[test]
 fn the_hold_limit_lets_go_and_opens_nothing() {
     each_mode(|mode| {
-        let mut talk = Talk::new(mode);
+        let mut talk = talk(mode);
         talk.send(Side::Initiator, 0, b"PORT 10,1,0,2,", PSH | ACK);
         assert_eq!(talk.ears[1].text(), "");
         talk.gw.advance_by(1_200, 100);
@@ -231,7 +130,7 @@ fn the_hold_limit_lets_go_and_opens_nothing() {
 #[test]
 fn what_only_the_gateway_has_is_repeated_by_it() {
     each_mode(|mode| {
-        let mut talk = Talk::new(mode);
+        let mut talk = talk(mode);
         talk.send(Side::Initiator, 0, b"PO", PSH | ACK);
         // The limit is over, and what leaves is lost.
         talk.gw.advance_by(1_200, 100);
@@ -246,7 +145,7 @@ fn what_only_the_gateway_has_is_repeated_by_it() {
 #[test]
 fn a_fin_behind_a_gap_closes_nothing_yet() {
     each_mode(|mode| {
-        let mut talk = Talk::new(mode);
+        let mut talk = talk(mode);
         talk.send(Side::Initiator, 6, b"QUIT\r\n", PSH | ACK | FIN);
         assert_eq!(talk.gw.session().state, State::TcpEstablished);
         assert_eq!((talk.ears[1].text().as_str(), talk.ears[1].fin), ("", None));
@@ -306,7 +205,7 @@ fn a_signed_connection_is_left_alone() {
 #[test]
 fn an_acknowledgement_of_held_bytes_by_their_receiver_is_not_believed() {
     each_mode(|mode| {
-        let mut talk = Talk::new(mode);
+        let mut talk = talk(mode);
         talk.send(Side::Initiator, 0, b"PORT 10,1", PSH | ACK);
         talk.pair.responder.ack = talk.ears[1].first.wrapping_add(5);
         talk.pair.responder.seq = talk.firsts[1];

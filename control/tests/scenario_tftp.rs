@@ -23,23 +23,6 @@ const WRITE: &[u8] = b"\0\x02config.txt\0netascii\0";
 const DATA: &[u8] = b"\0\x03\0\x01hello";
 const ACK: &[u8] = b"\0\x04\0\x01";
 
-const TFTP_ONLY: &str = r#"
-[[nat]]
-type = "destination"
-from = "untrust"
-destination = ["198.51.100.1"]
-service = "tftp"
-translate = "10.1.0.2"
-
-[[rule]]
-name = "tftp only"
-from = "any"
-to = "any"
-service = "tftp"
-action = "allow"
-log = true
-"#;
-
 const OFF: &str = "
 [[alg]]
 name = \"no-tftp\"
@@ -47,74 +30,47 @@ protocol = \"tftp\"
 mode = \"off\"
 ";
 
-/// A client, what it calls, and the server.
-#[derive(Clone, Copy, Debug)]
-struct Way {
-    client: Host,
-    called: Ipv4Addr,
-    server: Host,
-    /// What becomes of a packet of the server's that nobody expects.
-    unexpected: DropReason,
+/// The client asks; what arrives at the server.
+fn ask(gw: &mut Gateway, way: Way, request: &[u8]) -> Seen {
+    let frame = build::udp(&way.client.to(way.called.0), CLIENT_TID, PORT, request);
+    let seen = gw.pass(way.client.interface, &frame, way.server.interface);
+    assert_eq!((seen.destination, seen.payload.as_slice()), ((way.server.addr, PORT), request));
+    seen
 }
 
-/// Source NAT, destination NAT, and none.
-const WAYS: [Way; 3] = [
-    Way { client: CLIENT, called: SERVER.addr, server: SERVER, unexpected: DropReason::NatNoSession },
-    Way { client: SERVER, called: GW_OUTSIDE, server: CLIENT, unexpected: DropReason::PolicyDeny },
-    Way { client: CLIENT, called: DMZ_HOST.addr, server: DMZ_HOST, unexpected: DropReason::PolicyDeny },
-];
-
-impl Way {
-    /// The client asks; what arrives at the server.
-    fn ask(&self, gw: &mut Gateway, request: &[u8]) -> Seen {
-        let frame = build::udp(&self.client.to(self.called), CLIENT_TID, PORT, request);
-        let seen = gw.pass(self.client.interface, &frame, self.server.interface);
-        assert_eq!((seen.destination, seen.payload.as_slice()), ((self.server.addr, PORT), request));
-        seen
-    }
-
-    /// A frame of the server's to the client as it sees it.
-    fn answer(&self, asked: &Seen, tid: u16, payload: &[u8]) -> Vec<u8> {
-        build::udp(&self.server.to(asked.source.0), tid, asked.source.1, payload)
-    }
-}
-
-fn text() -> String {
-    [SMALL, SHORT, LINKS, NAT, TFTP_ONLY].concat()
+/// A frame of the server's to the client as it sees it.
+fn answer(way: Way, asked: &Seen, tid: u16, payload: &[u8]) -> Vec<u8> {
+    build::udp(&way.server.to(asked.source.0), tid, asked.source.1, payload)
 }
 
 fn each_way(text: &str, scenario: impl Fn(&mut Gateway, Way)) {
-    each_mode(|mode| {
-        for way in WAYS {
-            println!("{way:?}");
-            let mut gw = Gateway::new(mode, text);
-            scenario(&mut gw, way);
-            gw.assert_balance(0);
-            gw.drain_all();
-        }
-    });
+    way::each_way(&ways(PORT), text, scenario);
+}
+
+fn text() -> String {
+    way_text("tftp")
 }
 
 #[test]
 fn get_and_put() {
     each_way(&text(), |gw, way| {
         for (request, first, second) in [(READ, DATA, ACK), (WRITE, ACK, DATA)] {
-            let asked = way.ask(gw, request);
+            let asked = ask(gw, way, request);
             let parent = gw.sessions().into_iter().find(|s| s.application == Application::Tftp).unwrap();
             assert!(parent.alg);
             let answered =
-                gw.pass(way.server.interface, &way.answer(&asked, SERVER_TID, first), way.client.interface);
+                gw.pass(way.server.interface, &answer(way, &asked, SERVER_TID, first), way.client.interface);
             assert_eq!(answered.destination, (way.client.addr, CLIENT_TID));
-            assert_eq!((answered.source.0, answered.payload.as_slice()), (way.called, first));
+            assert_eq!((answered.source.0, answered.payload.as_slice()), (way.called.0, first));
             // The client goes on with the port that it was answered from.
-            let on = build::udp(&way.client.to(way.called), CLIENT_TID, answered.source.1, second);
+            let on = build::udp(&way.client.to(way.called.0), CLIENT_TID, answered.source.1, second);
             let arrived = gw.pass(way.client.interface, &on, way.server.interface);
             assert_eq!((arrived.destination, arrived.source), ((way.server.addr, SERVER_TID), asked.source));
             let child = gw.sessions().into_iter().find(|s| s.application == Application::TftpData).unwrap();
             assert_eq!((child.parent, child.alg), (Some(parent.id), false));
             // The first packet has fixed the server's port: another one opens nothing.
-            let other = way.answer(&asked, SERVER_TID + 1, DATA);
-            gw.refuse(way.server.interface, &other, way.unexpected);
+            let other = answer(way, &asked, SERVER_TID + 1, DATA);
+            gw.refuse(way.server.interface, &other, way.unexpected());
             gw.drain();
         }
         assert_eq!((gw.count(Counter::ExpectationsOpened), gw.count(Counter::ExpectationsHit)), (2, 2));
@@ -129,21 +85,21 @@ fn get_and_put() {
 #[test]
 fn with_the_alg_off_no_answer_comes_back() {
     each_way(&[&text(), OFF].concat(), |gw, way| {
-        let asked = way.ask(gw, READ);
+        let asked = ask(gw, way, READ);
         assert!(!gw.session().alg);
-        gw.refuse(way.server.interface, &way.answer(&asked, SERVER_TID, DATA), way.unexpected);
+        gw.refuse(way.server.interface, &answer(way, &asked, SERVER_TID, DATA), way.unexpected());
     });
 }
 
 #[test]
 fn a_repeated_request_keeps_its_pinhole_and_a_third_party_has_none() {
     each_way(&text(), |gw, way| {
-        let asked = way.ask(gw, READ);
-        assert_eq!(way.ask(gw, READ).source, asked.source);
+        let asked = ask(gw, way, READ);
+        assert_eq!(ask(gw, way, READ).source, asked.source);
         assert_eq!(gw.count(Counter::ExpectationsOpened), 1);
         let stranger = Host { addr: Ipv4Addr::from_bits(way.server.addr.to_bits() + 40), ..way.server };
         let forged = build::udp(&stranger.to(asked.source.0), SERVER_TID, asked.source.1, DATA);
-        gw.refuse(way.server.interface, &forged, way.unexpected);
+        gw.refuse(way.server.interface, &forged, way.unexpected());
         assert_eq!(gw.expectations()[0].state, ExpectationState::Armed);
     });
 }
@@ -151,7 +107,7 @@ fn a_repeated_request_keeps_its_pinhole_and_a_third_party_has_none() {
 #[test]
 fn a_wrong_checksum_is_not_laundered() {
     each_way(&text(), |gw, way| {
-        let mut frame = build::udp(&way.client.to(way.called), CLIENT_TID, PORT, READ);
+        let mut frame = build::udp(&way.client.to(way.called.0), CLIENT_TID, PORT, READ);
         *frame.last_mut().unwrap() ^= 1;
         gw.refuse(way.client.interface, &frame, DropReason::UdpChecksum);
         assert_eq!(gw.count(Counter::ExpectationsOpened), 0);
@@ -161,12 +117,12 @@ fn a_wrong_checksum_is_not_laundered() {
 #[test]
 fn a_request_that_is_none_is_answered_as_the_protocol_does() {
     each_way(&text(), |gw, way| {
-        way.ask(gw, READ);
-        let bad = build::udp(&way.client.to(way.called), CLIENT_TID, PORT, b"\0\x01no mode");
+        ask(gw, way, READ);
+        let bad = build::udp(&way.client.to(way.called.0), CLIENT_TID, PORT, b"\0\x01no mode");
         gw.inject(way.client.interface, &bad);
         gw.run();
         let error = gw.recv(way.client.interface).expect("an ERROR");
-        assert_eq!((error.source, error.destination), ((way.called, PORT), (way.client.addr, CLIENT_TID)));
+        assert_eq!((error.source, error.destination), (way.called, (way.client.addr, CLIENT_TID)));
         assert_eq!((error.to_mac, &error.payload[..4]), (way.client.mac, &[0, 5, 0, 4][..]));
         gw.assert_silent();
         assert_eq!(gw.drops(), [("alg-denied", 1)].into());
@@ -176,14 +132,14 @@ fn a_request_that_is_none_is_answered_as_the_protocol_does() {
 #[test]
 fn a_server_that_asks_is_refused_and_the_session_lives() {
     each_way(&text(), |gw, way| {
-        let asked = way.ask(gw, READ);
-        gw.refuse(way.server.interface, &way.answer(&asked, PORT, READ), DropReason::AlgDenied);
+        let asked = ask(gw, way, READ);
+        gw.refuse(way.server.interface, &answer(way, &asked, PORT, READ), DropReason::AlgDenied);
         let denials = gw.core.records().find(|e| match e {
             Event::AlgDenied { denial, .. } => Some(*denial),
             _ => None,
         });
         assert_eq!(denials, [Denial::WrongSide]);
-        way.ask(gw, READ);
+        ask(gw, way, READ);
     });
 }
 
@@ -191,15 +147,15 @@ fn a_server_that_asks_is_refused_and_the_session_lives() {
 #[test]
 fn another_protocol_is_unbound_for_good_and_reported() {
     each_way(&text(), |gw, way| {
-        way.ask(gw, b"GET / HTTP/1.1\r\n\r\n");
+        ask(gw, way, b"GET / HTTP/1.1\r\n\r\n");
         assert!(!gw.session().alg);
         let confused = gw.core.records().find(|e| match e {
             Event::AlgBlind { application, why, .. } => Some((*application, *why)),
             _ => None,
         });
         assert_eq!(confused, [(Application::Tftp, Blindness::OtherProtocol)]);
-        let asked = way.ask(gw, READ);
+        let asked = ask(gw, way, READ);
         assert_eq!((gw.count(Counter::ExpectationsOpened), gw.count(Counter::AlgBlind)), (0, 1));
-        gw.refuse(way.server.interface, &way.answer(&asked, SERVER_TID, DATA), way.unexpected);
+        gw.refuse(way.server.interface, &answer(way, &asked, SERVER_TID, DATA), way.unexpected());
     });
 }

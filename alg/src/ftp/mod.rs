@@ -42,6 +42,7 @@ use crate::contract::{
     Answer, Application, Blindness, Context, Denial, Edit, Endpoint, ExpectationRequest, Fact, Gateway,
     MAX_EXCERPT, Opener, Parity, Probe, Side, StreamAlg, Transport, Uses, Verdict,
 };
+use crate::reader::{self, Reader, Step};
 use args::Message;
 use arrayvec::ArrayVec;
 use command::Kind;
@@ -132,16 +133,6 @@ pub struct Ftp {
 
 // One per inspected session, and sent to a peer: keep it small.
 const _: () = assert!(size_of::<Ftp>() <= 96);
-
-/// How one step through the bytes ended.
-enum Step {
-    /// So many bytes are understood.
-    Read(usize),
-    /// The line is not complete and may need an edit or a refusal.
-    Unfinished,
-    /// The line is refused, and with it the flow.
-    Refused(Denial),
-}
 
 /// One call, as its steps share it.
 struct Call<'a, 'c, G> {
@@ -297,6 +288,35 @@ impl Ftp {
     }
 }
 
+impl Reader for Ftp {
+    fn blind(&self) -> Option<Blindness> {
+        self.blind
+    }
+
+    /// What one more line may need.
+    fn has_room(answer: &Answer) -> bool {
+        answer.edits.remaining_capacity() >= 2
+            && answer.orders.remaining_capacity() >= 4
+            && !answer.expectations.is_full()
+            && !answer.facts.is_full()
+    }
+
+    fn step<G: Gateway>(
+        &mut self,
+        cx: &mut Context<'_, G>,
+        from: Side,
+        (start, offset): (usize, u64),
+        rest: &[u8],
+        answer: &mut Answer,
+    ) -> Step {
+        let mut call = Call { cx, from, start, offset, answer };
+        match from {
+            Side::Initiator => self.client_step(&mut call, rest),
+            Side::Responder => self.server_step(&mut call, rest),
+        }
+    }
+}
+
 impl StreamAlg for Ftp {
     fn inspect<G: Gateway>(
         &mut self,
@@ -306,32 +326,7 @@ impl StreamAlg for Ftp {
         bytes: &[u8],
         answer: &mut Answer,
     ) -> Verdict {
-        let mut understood = 0_usize;
-        // Each round reads at least one byte, or ends.
-        while self.blind.is_none() {
-            let rest = bytes.get(understood..).unwrap_or_default();
-            if rest.is_empty() {
-                break;
-            }
-            if understood != 0 && !has_room(answer) {
-                return Verdict::More { understood };
-            }
-            let offset = offset.wrapping_add(understood as u64);
-            let mut call = Call { cx: &mut *cx, from, start: understood, offset, answer: &mut *answer };
-            let step = match from {
-                Side::Initiator => self.client_step(&mut call, rest),
-                Side::Responder => self.server_step(&mut call, rest),
-            };
-            match step {
-                Step::Read(count) => understood = understood.saturating_add(count),
-                Step::Unfinished => return Verdict::Hold { understood },
-                Step::Refused(denial) => return Verdict::Deny(denial),
-            }
-        }
-        match self.blind {
-            None => Verdict::Pass,
-            Some(why) => Verdict::Blind(why),
-        }
+        reader::read(self, cx, from, offset, bytes, answer)
     }
 
     /// The line is an ordinary one from here on: whatever it becomes, it opens nothing.
@@ -342,14 +337,6 @@ impl StreamAlg for Ftp {
         }
         true
     }
-}
-
-/// Whether the answer takes what one more line may need.
-fn has_room(answer: &Answer) -> bool {
-    answer.edits.remaining_capacity() >= 2
-        && answer.orders.remaining_capacity() >= 4
-        && !answer.expectations.is_full()
-        && !answer.facts.is_full()
 }
 
 /// The parts in a row, as far as they fit.

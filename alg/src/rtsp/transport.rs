@@ -14,7 +14,7 @@ pub(super) struct Addr {
     pub(super) is: IpAddr,
 }
 
-/// One or two ports, and where they stand.
+/// One port or two, and where they stand. One may be written twice: RTP and RTCP share it (RFC 5761).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ports {
     pub(super) first: u16,
@@ -32,7 +32,10 @@ impl Ports {
     ) -> Result<(), Denial> {
         edit(self.range.clone(), crate::sip::read::decimal(u32::from(first)))?;
         match &self.more {
-            Some(range) => edit(range.clone(), crate::sip::read::decimal(u32::from(first.wrapping_add(1)))),
+            Some(range) => {
+                let next = first.wrapping_add(u16::from(self.second.is_some()));
+                edit(range.clone(), crate::sip::read::decimal(u32::from(next)))
+            }
             None => Ok(()),
         }
     }
@@ -119,7 +122,7 @@ fn read(bytes: &[u8], range: Range<usize>) -> Result<Spec, Malformed> {
     Ok(spec)
 }
 
-/// `a`, `a-b` or `a/b`, where b follows a.
+/// `a`, `a-b` or `a/b`, where b follows a, or is a.
 fn ports(bytes: &[u8], range: Range<usize>) -> Option<Ports> {
     let text = slice(bytes, range.clone());
     let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
@@ -132,9 +135,13 @@ fn ports(bytes: &[u8], range: Range<usize>) -> Option<Ports> {
         Some(b'-' | b'/') => {
             let two = one.end.checked_add(1)?..range.end;
             let second = port(two.clone())?;
-            // Servers without RTCP say the same port twice.
-            let follows = first.checked_add(1) == Some(second);
-            follows.then_some(Ports { first, second: Some(second), range: one, more: Some(two) })
+            let pair = first.checked_add(1) == Some(second);
+            (pair || first == second).then(|| Ports {
+                first,
+                second: pair.then_some(second),
+                range: one,
+                more: Some(two),
+            })
         }
         Some(_) => None,
     }

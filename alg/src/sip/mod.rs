@@ -38,6 +38,7 @@ pub(crate) use calls::Calls;
 use crate::contract::{
     Answer, Blindness, Context, DatagramAlg, Denial, Edit, Gateway, Probe, Side, StreamAlg, Verdict,
 };
+use crate::reader::{self, Reader, Step};
 use message::Extent;
 use read::Outcome;
 
@@ -238,6 +239,17 @@ impl SipStream {
             Side::Responder => responder,
         }
     }
+}
+
+impl Reader for SipStream {
+    fn blind(&self) -> Option<Blindness> {
+        self.blind
+    }
+
+    /// One message may fill the answer.
+    fn has_room(answer: &Answer) -> bool {
+        answer.is_empty()
+    }
 
     /// Reads one message, or as much as is there.
     fn step<G: Gateway>(
@@ -312,12 +324,6 @@ impl SipStream {
     }
 }
 
-enum Step {
-    Read(usize),
-    Unfinished,
-    Refused(Denial),
-}
-
 impl StreamAlg for SipStream {
     fn inspect<G: Gateway>(
         &mut self,
@@ -327,27 +333,6 @@ impl StreamAlg for SipStream {
         bytes: &[u8],
         answer: &mut Answer,
     ) -> Verdict {
-        let mut understood = 0_usize;
-        // Each round reads at least one byte, or ends.
-        while self.blind.is_none() {
-            let rest = bytes.get(understood..).unwrap_or_default();
-            if rest.is_empty() {
-                break;
-            }
-            // One message may fill the answer.
-            if understood != 0 && !answer.is_empty() {
-                return Verdict::More { understood };
-            }
-            let at = (understood, offset.wrapping_add(understood as u64));
-            match self.step(cx, from, at, rest, answer) {
-                Step::Read(count) => understood = understood.saturating_add(count),
-                Step::Unfinished => return Verdict::Hold { understood },
-                Step::Refused(denial) => return Verdict::Deny(denial),
-            }
-        }
-        match self.blind {
-            None => Verdict::Pass,
-            Some(why) => Verdict::Blind(why),
-        }
+        reader::read(self, cx, from, offset, bytes, answer)
     }
 }

@@ -26,4 +26,5 @@ mod path;
 mod ping;
 mod reload;
 mod stream;
+mod tftp;
 mod unprivileged;

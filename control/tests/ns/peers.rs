@@ -198,7 +198,8 @@ pub fn listens(world: &World, port: u16) -> bool {
     has_socket(world, "/proc/net/tcp", port)
 }
 
-fn has_socket(world: &World, table: &str, port: u16) -> bool {
+/// A socket of this table of the kernel is bound to this port of the server, and waits.
+pub fn has_socket(world: &World, table: &str, port: u16) -> bool {
     let table = run(world.command(Place::Server, "cat").arg(table)).stdout;
     // sl, local_address, rem_address, st: listening TCP is 0A, unconnected UDP 07.
     table.lines().any(|line| {

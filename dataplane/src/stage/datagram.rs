@@ -105,9 +105,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             Verdict::Pass => None,
             Verdict::Blind(why) => {
                 hit.session.unbind();
-                self.count(cx, Counter::AlgBlind, 1);
-                let application = hit.session.application();
-                self.tell(cx, Event::AlgBlind { session: hit.id, application, why });
+                self.tell_blind(cx, hit, why);
                 None
             }
             Verdict::Refuse(denial) => Some((denial, false)),

@@ -257,10 +257,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             let mut call = alg::Context { flow: &flow, profile, gateway: &mut publisher, tables };
             let verdict = inspected.alg.inspect(&mut call, from, offset, bytes, answer);
             let mut reserved = publisher.reserved;
+            let mut blind = None;
             let (understood, again) = match verdict {
                 Verdict::Pass => (len, false),
-                Verdict::Blind(_) => {
+                Verdict::Blind(why) => {
                     inspected.stream.set_blind();
+                    blind = Some(why);
                     (len, false)
                 }
                 Verdict::Hold { understood } => (understood, false),
@@ -284,6 +286,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 return Err(Denial::NoResources);
             }
             self.report(cx, hit);
+            if let Some(why) = blind {
+                self.tell_blind(cx, hit, why);
+            }
             if !again {
                 return self.bound(cx, slot, from, limits);
             }

@@ -14,7 +14,7 @@ use crate::stage::{Context, Hit, route};
 use crate::table::{Direction, Unique};
 use crate::view::{ExpectationClass, ExpectationState, State};
 use crate::worker::{Local, binding_id, binding_ref};
-use alg::{Endpoint, ExpectationRequest, MAX_EXPECTATIONS, Opener, Order, Side, Uses};
+use alg::{Blindness, Endpoint, ExpectationRequest, MAX_EXPECTATIONS, Opener, Order, Side, Uses};
 use arrayvec::ArrayVec;
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -267,6 +267,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         for fact in facts {
             self.tell(cx, Event::AlgMessage { session: hit.id, application, fact });
         }
+    }
+
+    /// Tells control that the ALG cannot read the session any more.
+    pub(crate) fn tell_blind(&mut self, cx: &Context<'_>, hit: &Hit<'_>, why: Blindness) {
+        self.count(cx, Counter::AlgBlind, 1);
+        let application = hit.session.application();
+        self.tell(cx, Event::AlgBlind { session: hit.id, application, why });
     }
 
     /// Gives a reference of a binding back.

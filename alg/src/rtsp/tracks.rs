@@ -1,0 +1,330 @@
+//! Tracks: the transports that a SETUP offers and its reply chooses, and their pinholes.
+
+use super::{MAX_TRACKS, Message, Rtsp, transport};
+use crate::contract::{
+    Answer, Application, Context, Denial, Edit, Endpoint, ExpectationRequest, Fact, Gateway, MAX_EXCERPT,
+    MAX_REPLACEMENT, Opener, Order, Parity, Side, Transport, Uses,
+};
+use crate::sip::message::slice;
+use arrayvec::ArrayVec;
+use core::ops::Range;
+
+/// Tags of one track: RTP and RTCP to the client, and the same to the server.
+const TAGS: u32 = 4;
+/// Where those to the server begin.
+const TO_SERVER: u32 = 2;
+
+/// The client's ports of one track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Track {
+    /// CSeq of the SETUP, until it is answered.
+    cseq: Option<u32>,
+    tag: u32,
+    own: u16,
+    published: u16,
+    /// RTP alone, or RTCP beside it.
+    pair: bool,
+    /// The server's ports are published too: it stands behind destination NAT.
+    server: bool,
+}
+
+/// The tracks of one connection.
+pub(super) type Tracks = [Option<Track>; MAX_TRACKS];
+
+impl Rtsp {
+    /// Publishes the ports that a SETUP offers.
+    pub(super) fn setup<G: Gateway>(
+        &mut self,
+        cx: &mut Context<'_, G>,
+        message: &Message<'_>,
+        offset: u64,
+        answer: &mut Answer,
+    ) -> Result<(), Denial> {
+        let Some(value) = message.transport.clone() else { return Ok(()) };
+        let own = cx.flow.own(Side::Initiator);
+        let seen = cx.flow.seen(Side::Initiator);
+        for spec in transport::specs(message.bytes, value) {
+            let spec = spec.map_err(|_| Denial::Malformed)?;
+            if spec.multicast || spec.tcp {
+                continue;
+            }
+            for addr in &spec.destinations {
+                if addr.is != own.addr && !cx.profile.third_party {
+                    return Err(Denial::ThirdPartyAddress);
+                }
+                if addr.is == own.addr {
+                    push(answer, message, addr.range.clone(), transport::address(seen.addr))?;
+                }
+            }
+            let Some(ports) = &spec.client else { continue };
+            if spec.destinations.iter().any(|d| d.is != own.addr) {
+                continue;
+            }
+            let track = self.publish(cx, message.cseq, ports, answer)?;
+            let text = before_of(message.bytes, &ports.range);
+            answer
+                .facts
+                .try_push(Fact {
+                    from: Side::Initiator,
+                    offset,
+                    before: text.clone(),
+                    after: text,
+                    rule: None,
+                })
+                .ok();
+            ports.write(track.published, |range, with| push(answer, message, range, with))?;
+        }
+        Ok(())
+    }
+
+    /// Publishes the client's ports and asks for their pinholes, which wait for the reply.
+    fn publish<G: Gateway>(
+        &mut self,
+        cx: &mut Context<'_, G>,
+        cseq: Option<u32>,
+        ports: &transport::Ports,
+        answer: &mut Answer,
+    ) -> Result<Track, Denial> {
+        let pair = ports.second.is_some();
+        let known =
+            self.tracks.iter().flatten().find(|t| t.own == ports.first && t.pair == pair).map(|t| t.tag);
+        let tag = known.unwrap_or_else(|| {
+            self.tags = self.tags.wrapping_add(TAGS);
+            self.tags
+        });
+        let published = publish_client(cx, ports.first, pair)?;
+        let track = Track { cseq, tag, own: ports.first, published, pair, server: false };
+        let slot = self
+            .tracks
+            .iter()
+            .position(|t| t.is_some_and(|t| t.tag == tag))
+            .or_else(|| self.tracks.iter().position(Option::is_none))
+            .and_then(|place| self.tracks.get_mut(place));
+        *slot.ok_or(Denial::Limit)? = Some(track);
+        to_client(cx, &track, Opener::Peer(Side::Responder), None, false, answer)?;
+        Ok(track)
+    }
+
+    /// The server has answered.
+    pub(super) fn reply<G: Gateway>(
+        &mut self,
+        cx: &mut Context<'_, G>,
+        message: &Message<'_>,
+        code: u32,
+        answer: &mut Answer,
+    ) -> Result<(), Denial> {
+        if code < 200 || message.cseq.is_none() {
+            return Ok(());
+        }
+        let positive = code < 300;
+        if self.teardown == message.cseq {
+            self.teardown = None;
+            if positive {
+                for track in self.tracks.iter_mut().filter_map(Option::take) {
+                    close(&track, true, answer);
+                }
+            }
+            return Ok(());
+        }
+        let mut chosen = None;
+        if positive && let Some(value) = message.transport.clone() {
+            for spec in transport::specs(message.bytes, value) {
+                let spec = spec.map_err(|_| Denial::Malformed)?;
+                if !spec.multicast && !spec.tcp {
+                    chosen = self.chosen(cx, message, &spec, answer)?.or(chosen);
+                }
+            }
+        }
+        // What the server did not choose closes; all of it when it refused.
+        for slot in &mut self.tracks {
+            let Some(track) = slot.filter(|t| t.cseq == message.cseq) else { continue };
+            if let Some(track) = chosen.filter(|c| c.tag == track.tag) {
+                *slot = Some(Track { cseq: None, ..track });
+            } else {
+                close(&track, false, answer);
+                *slot = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the transport that the server has chosen, back into the client's terms. Answers the track.
+    fn chosen<G: Gateway>(
+        &mut self,
+        cx: &mut Context<'_, G>,
+        message: &Message<'_>,
+        spec: &transport::Spec,
+        answer: &mut Answer,
+    ) -> Result<Option<Track>, Denial> {
+        let flow = *cx.flow;
+        let (own, seen) = (flow.own(Side::Initiator), flow.seen(Side::Initiator));
+        for addr in spec.destinations.iter().filter(|d| d.is == seen.addr) {
+            push(answer, message, addr.range.clone(), transport::address(own.addr))?;
+        }
+        let asked = |t: &&Track| t.cseq == message.cseq;
+        let named = |t: &&Track| spec.client.as_ref().is_none_or(|p| p.first == t.published);
+        let Some(mut track) = self.tracks.iter().flatten().find(|t| asked(t) && named(t)).copied() else {
+            return Ok(None);
+        };
+        if let Some(ports) = &spec.client {
+            ports.write(track.own, |range, with| push(answer, message, range, with))?;
+        }
+        // The server's own ports, where destination NAT stands before it.
+        let server = flow.own(Side::Responder).addr;
+        let source = spec.sources.first().map(|s| s.is).filter(|s| !s.is_unspecified());
+        let other = source.filter(|s| *s != server && *s != flow.seen(Side::Responder).addr);
+        if other.is_some() && !cx.profile.rtsp.other_source {
+            return Err(Denial::ThirdPartyAddress);
+        }
+        let mut remote = None;
+        if let Some(ports) = &spec.server {
+            if !cx.profile.allows_port(ports.first) {
+                return Err(Denial::PrivilegedPort);
+            }
+            let from = Endpoint::new(other.unwrap_or(server), ports.first);
+            track.server = server != flow.seen(Side::Responder).addr && other.is_none();
+            let addressed = if track.server {
+                let count = if ports.second.is_some() { 2 } else { 1 };
+                cx.gateway
+                    .publish(Side::Responder, Transport::Udp, from, count, parity(ports.first, count))
+                    .map_err(|_| Denial::NoResources)?
+            } else {
+                from
+            };
+            ports.write(addressed.port, |range, with| push(answer, message, range, with))?;
+            remote = Some(addressed);
+        }
+        for addr in spec.sources.iter().filter(|s| s.is == server) {
+            push(answer, message, addr.range.clone(), transport::address(flow.seen(Side::Responder).addr))?;
+        }
+        let opener = match other {
+            Some(host) => Opener::Host(Side::Responder, host),
+            None if cx.profile.rtsp.other_source && source.is_none() => Opener::AnyHost(Side::Responder),
+            None => Opener::Peer(Side::Responder),
+        };
+        publish_client(cx, track.own, track.pair)?;
+        if let (true, Some(ports), Some(published)) = (track.server, &spec.server, remote) {
+            // It holds what was published, and both ends find it: the server by its reverse.
+            let to_server = Request {
+                tag: track.tag.wrapping_add(TO_SERVER),
+                opener: Opener::Peer(Side::Initiator),
+                listener: Endpoint::new(server, ports.first),
+                published,
+                reverse: Some(Endpoint::new(seen.addr, track.published)),
+                armed: true,
+            };
+            to_server.open(ports.second.is_some(), answer)?;
+            if own.addr == seen.addr {
+                // One to the client would let the server be seen at another port.
+                close(&Track { server: false, ..track }, false, answer);
+                return Ok(Some(track));
+            }
+        }
+        to_client(cx, &track, opener, remote, true, answer)?;
+        Ok(Some(track))
+    }
+}
+
+const fn parity(port: u16, count: u16) -> Parity {
+    match (count, port % 2) {
+        (1, _) => Parity::Any,
+        (_, 0) => Parity::Even,
+        _ => Parity::Odd,
+    }
+}
+
+fn publish_client<G: Gateway>(cx: &mut Context<'_, G>, port: u16, pair: bool) -> Result<u16, Denial> {
+    if !cx.profile.allows_port(port) {
+        return Err(Denial::PrivilegedPort);
+    }
+    let count = if pair { 2 } else { 1 };
+    let listener = Endpoint::new(cx.flow.own(Side::Initiator).addr, port);
+    cx.gateway
+        .publish(Side::Initiator, Transport::Udp, listener, count, parity(port, count))
+        .map(|published| published.port)
+        .map_err(|_| Denial::NoResources)
+}
+
+/// Asks for the pinholes that lead to the client.
+fn to_client<G: Gateway>(
+    cx: &Context<'_, G>,
+    track: &Track,
+    opener: Opener,
+    reverse: Option<Endpoint>,
+    armed: bool,
+    answer: &mut Answer,
+) -> Result<(), Denial> {
+    let (own, seen) = (cx.flow.own(Side::Initiator).addr, cx.flow.seen(Side::Initiator).addr);
+    let listener = Endpoint::new(own, track.own);
+    let published = Endpoint::new(seen, track.published);
+    Request { tag: track.tag, opener, listener, published, reverse, armed }.open(track.pair, answer)
+}
+
+/// A pinhole for RTP; RTCP's is next to it in every respect.
+struct Request {
+    tag: u32,
+    opener: Opener,
+    listener: Endpoint,
+    published: Endpoint,
+    reverse: Option<Endpoint>,
+    armed: bool,
+}
+
+impl Request {
+    /// Asks for RTP's, and for RTCP's beside it.
+    fn open(&self, pair: bool, answer: &mut Answer) -> Result<(), Denial> {
+        let kinds = [(0_u16, Application::Rtp), (1, Application::Rtcp)];
+        for (n, application) in kinds.into_iter().take(if pair { 2 } else { 1 }) {
+            let beside = |e: Endpoint| Endpoint::new(e.addr, e.port.wrapping_add(n));
+            let request = ExpectationRequest {
+                tag: self.tag.wrapping_add(u32::from(n)),
+                opener: self.opener,
+                transport: Transport::Udp,
+                listener: beside(self.listener),
+                published: beside(self.published),
+                reverse: self.reverse.map(beside),
+                uses: Uses::Once,
+                armed: self.armed,
+                lifetime_ms: 0,
+                application,
+            };
+            answer.expectations.try_push(request).map_err(|_| Denial::TooMany)?;
+        }
+        Ok(())
+    }
+}
+
+fn close(track: &Track, children: bool, answer: &mut Answer) {
+    let count = if track.pair { 2 } else { 1 };
+    let to_server = if track.server { 2 } else { 0 };
+    for n in (0..count).chain((TO_SERVER..).take(to_server)) {
+        let tag = track.tag.wrapping_add(n);
+        answer.orders.try_push(Order::Close { tag, children }).ok();
+    }
+}
+
+fn before_of(bytes: &[u8], range: &Range<usize>) -> ArrayVec<u8, MAX_EXCERPT> {
+    let line = bytes.get(..range.start).unwrap_or_default();
+    let begin = line.iter().rposition(|&b| b == b'\n').map_or(0, |at| at.saturating_add(1));
+    let rest = bytes.get(begin..).unwrap_or_default();
+    rest.iter().copied().take_while(|b| !matches!(b, b'\r' | b'\n')).take(MAX_EXCERPT).collect()
+}
+
+/// Replaces bytes of the message, in their order, unless they stay the same.
+fn push(
+    answer: &mut Answer,
+    message: &Message<'_>,
+    range: Range<usize>,
+    with: ArrayVec<u8, MAX_REPLACEMENT>,
+) -> Result<(), Denial> {
+    if slice(message.bytes, range.clone()) == with.as_slice() {
+        return Ok(());
+    }
+    if answer.edits.is_full() {
+        return Err(Denial::TooMany);
+    }
+    let start = message.start.saturating_add(range.start);
+    let place = answer.edits.iter().rposition(|e| e.start < start).map_or(0, |at| at.saturating_add(1));
+    answer.edits.insert(place, Edit { start, len: range.len(), with });
+    Ok(())
+}

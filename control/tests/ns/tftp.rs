@@ -1,0 +1,237 @@
+//! TFTP through the gateway: tftpd-hpa with the tftp of the same source (no options) and with curl (blksize, tsize), with
+//! the ALG and without. The rule allows the server's port and nothing else: what the server sends comes from a port of
+//! its own choice.
+
+use super::command::{Daemon, Output, run, wait_until};
+use super::gateway::{Config, Gateway};
+use super::peers::{has_socket, noise, same_content};
+use super::world::{CLIENT, OUTSIDE, Place, SERVER, World, open};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the client calls the server that stands behind destination NAT.
+const CALLED: &str = "10.1.0.100";
+const DESTINATION_NAT: &str = "[[nat]]\ntype = \"destination\"\nfrom = \"trust\"\ndestination = [\"10.1.0.100\"]\n\
+    service = \"tftp\"\ntranslate = \"198.51.100.2\"\n";
+const OFF: &str = "[[alg]]\nname = \"no-tftp\"\nprotocol = \"tftp\"\nmode = \"off\"\n";
+/// Bytes that travel: many blocks, and the last one not full.
+const SIZE: usize = 100_123;
+/// The block size that curl asks for.
+const BLOCK: usize = 1400;
+
+/// How packets are translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nat {
+    Source,
+    Destination,
+    Both,
+    None,
+}
+
+impl Nat {
+    const ALL: [Self; 4] = [Self::Source, Self::Destination, Self::Both, Self::None];
+
+    fn translates_the_client(self) -> bool {
+        matches!(self, Self::Source | Self::Both)
+    }
+
+    fn translates_the_server(self) -> bool {
+        matches!(self, Self::Destination | Self::Both)
+    }
+
+    /// Where the client calls.
+    fn called(self) -> &'static str {
+        if self.translates_the_server() { CALLED } else { SERVER }
+    }
+
+    fn start(self, world: &World, more: &'static str) -> Gateway {
+        if !self.translates_the_client() {
+            world.ip(Place::Server, &format!("route add {CLIENT}/32 via {OUTSIDE}"));
+        }
+        let source_nat = self.translates_the_client();
+        let more =
+            if self.translates_the_server() { format!("{DESTINATION_NAT}{more}") } else { more.into() };
+        let config = Config { source_nat, more: more.leak(), misroute: true, ..Config::allowing(&["tftp"]) };
+        Gateway::start(world, &config)
+    }
+}
+
+/// in.tftpd in the server's namespace: a file to read, and a folder where files may be made.
+struct Server {
+    _daemon: Daemon,
+    root: PathBuf,
+    content: Vec<u8>,
+}
+
+impl Server {
+    fn start(world: &World) -> Self {
+        let root = world.files.path().join("tftp");
+        fs::create_dir_all(&root).unwrap();
+        let content = noise(7, SIZE);
+        fs::write(root.join("file"), &content).unwrap();
+        open(&root.join("file"), "644");
+        open(&root, "777");
+        let mut command = world.command(Place::Server, "in.tftpd");
+        command.args(["--foreground", "--ipv4", "--address", &format!("{SERVER}:69")]);
+        command.args(["--create", "--permissive", "--user", "nobody", "--secure"]).arg(&root);
+        let daemon = Daemon::spawn(&mut command, &world.files.path().join("tftpd.output"));
+        wait_until("in.tftpd answers", Duration::from_secs(10), || has_socket(world, "/proc/net/udp", 69));
+        Self { _daemon: daemon, root, content }
+    }
+
+    /// A file that was sent is there, once the server has written it.
+    #[track_caller]
+    fn has(&self, name: &str, content: &[u8]) {
+        let path = self.root.join(name);
+        // The last block is acknowledged before it is on the disk.
+        let whole = || fs::metadata(&path).is_ok_and(|m| m.len() == content.len() as u64);
+        wait_until("the file is whole at the server", Duration::from_secs(5), whole);
+        same_content(&path, content);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Client {
+    Hpa,
+    Curl,
+}
+
+impl Client {
+    fn get(self, world: &World, place: &str, into: &Path, seconds: u32) -> Output {
+        let _ = fs::remove_file(into);
+        let into = into.to_str().unwrap();
+        match self {
+            Self::Hpa => run(world
+                .limited(Place::Client, seconds, "tftp")
+                .args(["-4", "-m", "octet", place, "-c", "get", "file", into])),
+            Self::Curl => run(world.limited(Place::Client, seconds, "curl").args([
+                "-sS",
+                "--tftp-blksize",
+                &BLOCK.to_string(),
+                "-o",
+                into,
+                &format!("tftp://{place}/file"),
+            ])),
+        }
+    }
+
+    fn put(self, world: &World, place: &str, from: &Path, name: &str, seconds: u32) -> Output {
+        let from = from.to_str().unwrap();
+        match self {
+            Self::Hpa => run(world
+                .limited(Place::Client, seconds, "tftp")
+                .args(["-4", "-m", "octet", place, "-c", "put", from, name])),
+            Self::Curl => run(world.limited(Place::Client, seconds, "curl").args([
+                "-sS",
+                "--tftp-blksize",
+                &BLOCK.to_string(),
+                "-T",
+                from,
+                &format!("tftp://{place}/{name}"),
+            ])),
+        }
+    }
+}
+
+/// Read and write with both clients; what was opened for it, and who was let through.
+fn both_ways(nat: Nat) {
+    let Some(world) = World::new() else { return };
+    let gateway = nat.start(&world, "");
+    let server = Server::start(&world);
+    let [fetched, to_send] = ["fetched", "to-send"].map(|n| world.files.path().join(n));
+    let sent = noise(8, SIZE);
+    fs::write(&to_send, &sent).unwrap();
+    for client in [Client::Hpa, Client::Curl] {
+        client.get(&world, nat.called(), &fetched, 20).expect_ok(&format!("{client:?} reads, {nat:?}"));
+        same_content(&fetched, &server.content);
+        let name = format!("from-{client:?}");
+        client
+            .put(&world, nat.called(), &to_send, &name, 20)
+            .expect_ok(&format!("{client:?} writes, {nat:?}"));
+        server.has(&name, &sent);
+        for request in ["RRQ file".to_owned(), format!("WRQ {name}")] {
+            gateway.audited("alg-message", |r| r.to_string().contains(&request));
+        }
+    }
+    assert_eq!(gateway.counter("expectations-opened"), 4);
+    assert_eq!(gateway.counter("expectations-hit"), 4);
+    assert_eq!(gateway.counter("alg-denied"), 0);
+    assert!(gateway.counter("handed-off") > 0, "misrouting must hand packets over");
+
+    let opened = gateway.audited("expectation-opened", |r| r["application"] == "tftp-data");
+    let hit = gateway.audited("expectation-hit", |r| r["id"] == opened["id"]);
+    let child = gateway.audited("session-open", |r| r["id"] == hit["child"]);
+    assert_eq!((&child["parent"], &child["rule"]), (&opened["parent"], &"under test".into()));
+    assert_eq!(child["application"], "tftp-data");
+    // The server opens the transfer: to the client as it sees it, and is seen at the address that was called.
+    let begins = |field: &str, address: &str| {
+        let value = child[field].as_str().unwrap_or_default();
+        assert!(value.starts_with(&format!("{address}:")), "{field} is {value}, not {address}: {child}");
+    };
+    begins("source", SERVER);
+    if nat.translates_the_client() {
+        begins("destination", OUTSIDE);
+        begins("translated_destination", CLIENT);
+    } else {
+        begins("destination", CLIENT);
+    }
+    if nat.translates_the_server() {
+        begins("translated_source", CALLED);
+    }
+    // The options were agreed on: with larger blocks the last transfers took fewer packets than the first.
+    let list = gateway.control(&["session", "list", "--application", "tftp-data"]).expect_ok("session list");
+    let list: serde_json::Value = serde_json::from_str(&list.stdout).unwrap();
+    let mut packets: Vec<u64> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["packets"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum())
+        .collect();
+    packets.sort_unstable();
+    let [large, _, _, small] = packets[..] else { panic!("four transfers, not {packets:?}") };
+    assert!(small >= 2 * (SIZE / 512) as u64 && large < 3 * (SIZE / BLOCK) as u64, "{packets:?}");
+}
+
+#[test]
+fn source_nat() {
+    both_ways(Nat::Source);
+}
+
+#[test]
+fn destination_nat() {
+    both_ways(Nat::Destination);
+}
+
+#[test]
+fn both_translated() {
+    both_ways(Nat::Both);
+}
+
+#[test]
+fn no_nat() {
+    both_ways(Nat::None);
+}
+
+/// The control case of each: the request arrives, and no answer comes back.
+#[test]
+fn with_the_alg_off_no_transfer_begins() {
+    for nat in Nat::ALL {
+        let Some(world) = World::new() else { return };
+        let gateway = nat.start(&world, OFF);
+        let server = Server::start(&world);
+        let [fetched, to_send] = ["fetched", "to-send"].map(|n| world.files.path().join(n));
+        fs::write(&to_send, noise(8, SIZE)).unwrap();
+        for client in [Client::Hpa, Client::Curl] {
+            let what = format!("{client:?} without an ALG, {nat:?}");
+            client.get(&world, nat.called(), &fetched, 2).expect_failure(&what);
+            assert_eq!(fs::read(&fetched).unwrap_or_default(), b"", "{what}");
+            client.put(&world, nat.called(), &to_send, "sent", 2).expect_failure(&what);
+            assert_eq!(fs::read(server.root.join("sent")).unwrap_or_default(), b"", "{what}");
+        }
+        // What the server answered from its own port is what was dropped.
+        let dropped = if nat.translates_the_client() { "nat-no-session" } else { "policy-deny" };
+        assert!(gateway.counter(dropped) >= 4, "{nat:?}");
+        assert_eq!(gateway.counter("expectations-opened"), 0);
+    }
+}
