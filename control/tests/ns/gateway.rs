@@ -111,10 +111,16 @@ impl Gateway {
     /// Starts it and waits until it answers on its socket.
     #[track_caller]
     pub fn start(world: &World, config: &Config) -> Self {
+        Self::start_with(world, |folder| config.text(folder))
+    }
+
+    /// The same from a text of one's own, given the folder of its socket and its audit log.
+    #[track_caller]
+    pub fn start_with(world: &World, text: impl FnOnce(&Path) -> String) -> Self {
         let folder = world.files.path().join("gateway");
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("posternd.toml");
-        fs::write(&path, config.text(&folder)).unwrap();
+        fs::write(&path, text(&folder)).unwrap();
         let mut command = world.command(Place::Gateway, POSTERND);
         let daemon = Daemon::spawn(command.arg("--config").arg(&path), &folder.join("posternd.log"));
         let mut gateway = Self {
@@ -161,9 +167,15 @@ impl Gateway {
     /// The number of the policy in force.
     #[track_caller]
     pub fn policy_generation(&self) -> u64 {
+        self.status("/policy_generation")
+    }
+
+    /// A number of the gateway's status, by its JSON pointer.
+    #[track_caller]
+    pub fn status(&self, field: &str) -> u64 {
         let output = self.control(&["status"]).expect_ok("posternctl status");
         let value: Value = serde_json::from_str(&output.stdout).unwrap();
-        value["policy_generation"].as_u64().unwrap_or_else(|| panic!("no policy_generation in {value}"))
+        value.pointer(field).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {field} in {value}"))
     }
 
     /// Waits for a record of this kind of which `fits` says yes.

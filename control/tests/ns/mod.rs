@@ -22,6 +22,7 @@ mod ftp;
 mod kernel;
 mod lifecycle;
 mod load;
+mod million;
 mod path;
 mod ping;
 mod reload;
