@@ -2,6 +2,8 @@
 //!
 //! - `weather relay A B SEED`: carries frames between two interfaces of its namespace; loses, repeats, delays and cuts TCP
 //!   segments as the seed says. Kernels without netem need one.
+//! - `weather tag A B VLAN`: carries frames from A to B with a tag of that VLAN, and those of that VLAN from B to A without
+//!   it; others end there. Kernels without 8021q need one.
 //! - `weather server PORT SEED`, `weather client ADDRESS:PORT SEED ROUNDS OWN SEEN_OWN SEEN_PEER`: the kernel's own TCP at both
 //!   ends; what each hears is compared with what the other said, with the edits that the gateway must make.
 //!
@@ -41,6 +43,7 @@ fn main() {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
         ["relay", a, b, seed] => relay(a, b, seed.parse().expect("a seed")),
+        ["tag", a, b, vlan] => tag(a, b, vlan.parse().expect("a VLAN")),
         ["server", port, seed] => server(port.parse().expect("a port"), seed.parse().expect("a seed")),
         ["client", to, seed, rounds, own, seen, peer] => {
             client(to, seed.parse().expect("a seed"), rounds.parse().expect("rounds"), own, seen, peer);
@@ -101,6 +104,65 @@ fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> Option<usize> {
 fn send(fd: &OwnedFd, frame: &[u8]) {
     // SAFETY: pointer and length describe the frame. A frame that does not go out is lost, as on a wire.
     unsafe { libc::send(fd.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+}
+
+/// As [`receive`], with the VLAN of the frame's outer tag, which the kernel takes off.
+fn receive_tagged(fd: &OwnedFd, buffer: &mut [u8]) -> Option<(usize, Option<u16>)> {
+    let mut control = [0_u64; 16];
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: all zeros is a message without an address, control data or parts.
+    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control);
+    // SAFETY: the message's part and control data describe buffers that live over the call.
+    let n = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, 0) };
+    let n = usize::try_from(n).ok()?;
+    // SAFETY: the kernel has filled the control data of this message.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    if header.is_null() {
+        return Some((n, None));
+    }
+    // SAFETY: the only control data asked for is of this type, behind its header, and perhaps not aligned.
+    let said: libc::tpacket_auxdata =
+        unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() };
+    let tagged = said.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
+    Some((n, tagged.then_some(said.tp_vlan_tci & 0xfff)))
+}
+
+fn tag(a: &str, b: &str, vlan: u16) -> ! {
+    let ends = [raw(a), raw(b)];
+    let on: libc::c_int = 1;
+    // SAFETY: value and length describe a C int that lives over the call.
+    let set = unsafe {
+        libc::setsockopt(
+            ends[1].as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_AUXDATA,
+            core::ptr::from_ref(&on).cast(),
+            libc::socklen_t::try_from(size_of_val(&on)).unwrap(),
+        )
+    };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    let mut buffer = vec![0; 16_384];
+    println!("ready");
+    std::io::stdout().flush().unwrap();
+    loop {
+        let mut fds =
+            [0, 1].map(|i: usize| libc::pollfd { fd: ends[i].as_raw_fd(), events: libc::POLLIN, revents: 0 });
+        // SAFETY: pointer and count describe the array.
+        unsafe { libc::poll(fds.as_mut_ptr(), 2, 10) };
+        while let Some(n) = receive(&ends[0], &mut buffer) {
+            let (addresses, rest) = buffer[..n].split_at(12);
+            send(&ends[1], &[addresses, &[0x81, 0x00], &vlan.to_be_bytes(), rest].concat());
+        }
+        while let Some((n, of)) = receive_tagged(&ends[1], &mut buffer) {
+            if of == Some(vlan) {
+                send(&ends[0], &buffer[..n]);
+            }
+        }
+    }
 }
 
 fn relay(a: &str, b: &str, seed: u64) -> ! {

@@ -266,3 +266,43 @@ fn reloads_under_load_lose_nothing() {
         assert!(!lost.stdout.contains(reason), "{reason}: {}", lost.stdout);
     }
 }
+
+/// Connects from a port, speaks, forgets the connection without a word to anybody, as a host does that loses its power, and
+/// connects from the same port again.
+const AMNESIAC: &str = r#"
+use strict; use Socket;
+my ($to, $port, $from, $say) = @ARGV;
+sub talk {
+    socket(my $s, PF_INET, SOCK_STREAM, 0) or die "socket: $!";
+    setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1) or die "reuse: $!";
+    bind($s, sockaddr_in($from, INADDR_ANY)) or die "bind: $!";
+    connect($s, sockaddr_in($port, inet_aton($to))) or die "connect: $!";
+    if ($say) { syswrite($s, "$say\n") or die "write: $!" }
+    sysread($s, my $heard, 200) or die "nothing heard: $!";
+    print $heard;
+    return $s;
+}
+my $first = talk();
+# TCP_REPAIR: what is closed in repair mode is closed in silence.
+setsockopt($first, 6, 19, pack("i", 1)) or die "repair: $!";
+close($first);
+close(talk());
+"#;
+
+#[test]
+fn a_client_that_starts_again_with_nothing_in_mind_is_served() {
+    let Some(world) = World::new() else { return };
+    let gateway = Gateway::start(&world, &Config::allowing(&["ftp", "tcp/7000"]));
+    let _echo = tcp_echo(&world, 7000);
+    let _server = FtpServer::start(&world);
+    // A plain session, and one whose streams an ALG reads: the server answers the new SYN with a challenge, the client
+    // resets what it does not know, and begins anew (RFC 9293 §3.5.1, RFC 5961 §4).
+    for (port, say, heard) in [("7000", "hello", "hello"), ("21", "", "220 ")] {
+        let mut client = world.limited(Place::Client, 40, "perl");
+        let said = run(client.args(["-e", AMNESIAC, SERVER, port, "45300", say]))
+            .expect_ok("a client without memory");
+        let lines: Vec<_> = said.stdout.lines().collect();
+        assert!(lines.len() == 2 && lines.iter().all(|l| l.starts_with(heard)), "port {port}: {lines:?}");
+    }
+    assert_eq!(gateway.counter("sessions-opened"), 4, "each connection is a session of its own");
+}

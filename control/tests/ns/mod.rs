@@ -21,6 +21,7 @@ mod control;
 mod ftp;
 mod kernel;
 mod lifecycle;
+mod links;
 mod load;
 mod million;
 mod path;

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// The impairment stage and both talkers, from the same build.
-fn weather() -> PathBuf {
+pub fn weather() -> PathBuf {
     let path = Path::new(POSTERND).with_file_name("examples").join("weather");
     assert!(path.exists(), "{} is missing: run `scripts/test.sh ns`, which builds it", path.display());
     path
