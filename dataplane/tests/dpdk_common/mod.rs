@@ -30,7 +30,12 @@ pub fn pool(eal: &Eal, count: u32) -> Mempool {
 
 /// A running port of `queues` queues.
 pub fn port(eal: &Eal, name: &str, pool: &Mempool, queues: u16) -> EthPort {
-    let config = PortConfig { queues, rx_desc: 64, tx_desc: 64, ..PortConfig::new(pool.clone()) };
+    port_of(eal, name, pool, queues, 1500)
+}
+
+/// The same with this MTU.
+pub fn port_of(eal: &Eal, name: &str, pool: &Mempool, queues: u16, mtu: u16) -> EthPort {
+    let config = PortConfig { queues, rx_desc: 64, tx_desc: 64, mtu, ..PortConfig::new(pool.clone()) };
     let port = EthPort::configure(eal, name, &config).unwrap();
     port.start().unwrap();
     port
