@@ -52,7 +52,7 @@ fn main() {
     flood.pace(number(rate), flows, |_| {
         at = at.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (!over.load(Ordering::Relaxed))
-            .then(|| u32::try_from(u64::from(at) * u64::from(flows) >> 32).unwrap())
+            .then(|| u32::try_from((u64::from(at) * u64::from(flows)) >> 32).unwrap())
     });
 }
 
