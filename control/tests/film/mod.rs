@@ -40,7 +40,7 @@ to = "untrust"
 translate = "interface"
 "#;
 
-/// FTP and ping, outwards.
+/// What has an ALG, and ping, outwards.
 pub const RULES: &str = r#"
 [[rule]]
 name = "no telnet"
@@ -53,7 +53,7 @@ action = "deny"
 name = "ftp and ping"
 from = "trust"
 to = "untrust"
-service = ["ftp", "tftp", "icmp"]
+service = ["ftp", "tftp", "rtsp", "icmp"]
 action = "allow"
 "#;
 

@@ -13,6 +13,7 @@
 
 mod command;
 mod gateway;
+mod nat;
 mod peers;
 mod world;
 
@@ -27,6 +28,7 @@ mod million;
 mod path;
 mod ping;
 mod reload;
+mod rtsp;
 mod stream;
 mod tftp;
 mod unprivileged;

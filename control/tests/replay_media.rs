@@ -1,0 +1,143 @@
+//! `posternd replay`: captures whose data are datagrams. TFTP and RTSP.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod film;
+
+use alg::Side::{Initiator, Responder};
+use dataplane::packet::build;
+use film::*;
+use serde_json::{Value, json};
+
+fn datagram(film: &mut Film, from: (std::net::Ipv4Addr, u16), to: (std::net::Ipv4Addr, u16), payload: &[u8]) {
+    film.frame(build::udp(&ends(from.0, to.0), from.1, to.1, payload));
+}
+
+/// Every packet went on, but for so many that were held and went with the next; each child is expected, and its parent
+/// is the first flow.
+#[track_caller]
+fn assert_healthy(
+    report: &Value,
+    film: &Film,
+    held: usize,
+    application: &str,
+    children: &[(&str, &str, &str)],
+) {
+    assert_eq!(report["drops"], json!({}), "{report:#}");
+    assert_eq!(report["forwarded"], film.packets.len() - held);
+    assert_eq!(report["expectations"]["hit"], children.len());
+    assert_eq!(report["expectations"]["refused"], 0);
+    let (control, data) = flows(report).split_first().unwrap();
+    assert_eq!((&control["application"], &control["expected"]), (&json!(application), &json!(false)));
+    let data: Vec<_> = data
+        .iter()
+        .map(|flow| {
+            assert_eq!((&flow["expected"], &flow["parent"]), (&json!(true), &control["id"]), "{flow}");
+            assert_eq!((&flow["verdict"], &flow["drops"]), (&json!("allow"), &json!({})));
+            let text = |key: &str| flow[key].as_str().unwrap();
+            (text("application"), text("source"), text("destination"))
+        })
+        .collect();
+    assert_eq!(data, children);
+}
+
+fn transfer(request: &[u8], first: &[u8], second: &[u8]) -> Film {
+    let mut film = Film::new();
+    let (client, server) = ((CLIENT, 40_000), (SERVER, 6_969));
+    datagram(&mut film, client, (SERVER, 69), request);
+    for _ in 0..3 {
+        datagram(&mut film, server, client, first);
+        datagram(&mut film, client, server, second);
+    }
+    film
+}
+
+#[test]
+fn tftp_transfers_are_expected() {
+    let child = [("tftp-data", "203.0.113.9:6969", "10.1.0.2:40000")];
+    let (data, ack) = (&b"\0\x03\0\x01hello"[..], &b"\0\x04\0\x01"[..]);
+    for (request, first, second, said) in [
+        (&b"\0\x01file\0octet\0blksize\x001400\0"[..], data, ack, "RRQ file"),
+        (b"\0\x02file\0octet\0", ack, data, "WRQ file"),
+    ] {
+        let film = transfer(request, first, second);
+        let report = replay(&film);
+        assert_healthy(&report, &film, 0, "tftp", &child);
+        assert_eq!(report["expectations"], json!({"opened": 1, "hit": 1, "expired": 0, "refused": 0}));
+        let message = events(&report, "alg-message")[0];
+        assert!(message.to_string().contains(said), "{message}");
+    }
+}
+
+#[test]
+fn a_tftp_server_that_nobody_asked_is_denied() {
+    let mut film = transfer(b"\0\x01file\0octet\0", b"\0\x03\0\x01hello", b"\0\x04\0\x01");
+    film.packets.remove(0);
+    let report = replay(&film);
+    assert_eq!(report["expectations"]["opened"], 0);
+    assert_eq!(flows(&report)[0]["verdict"], "deny");
+}
+
+/// SETUP over UDP, media both ways, TEARDOWN; each message in two segments.
+fn stream() -> Film {
+    let mut film = Film::new();
+    let mut rtsp = film.open((CLIENT, 41_000), (SERVER, 554));
+    let mut say = |film: &mut Film, side, text: &str| {
+        let (head, tail) = text.split_at(text.len() / 2);
+        film.say(&mut rtsp, side, head);
+        film.say(&mut rtsp, side, tail);
+    };
+    let setup = "SETUP rtsp://203.0.113.9/a RTSP/1.0\r\nCSeq: 1\r\n\
+                 Transport: RTP/AVP;unicast;client_port=50000-50001\r\n\r\n";
+    let chosen = "RTSP/1.0 200 OK\r\nCSeq: 1\r\nSession: 1\r\n\
+                  Transport: RTP/AVP;unicast;client_port=50000-50001;server_port=6000-6001\r\n\r\n";
+    say(&mut film, Initiator, setup);
+    say(&mut film, Responder, chosen);
+    say(&mut film, Initiator, "PLAY rtsp://203.0.113.9/a RTSP/1.0\r\nCSeq: 2\r\nSession: 1\r\n\r\n");
+    say(&mut film, Responder, "RTSP/1.0 200 OK\r\nCSeq: 2\r\nSession: 1\r\n\r\n");
+    for n in [0, 1] {
+        datagram(&mut film, (SERVER, 6_000 + n), (CLIENT, 50_000 + n), b"media");
+        datagram(&mut film, (CLIENT, 50_000 + n), (SERVER, 6_000 + n), b"report");
+    }
+    say(&mut film, Initiator, "TEARDOWN rtsp://203.0.113.9/a RTSP/1.0\r\nCSeq: 3\r\nSession: 1\r\n\r\n");
+    say(&mut film, Responder, "RTSP/1.0 200 OK\r\nCSeq: 3\r\n\r\n");
+    film.close(&mut rtsp, Initiator);
+    film
+}
+
+#[test]
+fn rtsp_media_are_expected() {
+    let film = stream();
+    let report = replay(&film);
+    let children =
+        [("rtp", "203.0.113.9:6000", "10.1.0.2:50000"), ("rtcp", "203.0.113.9:6001", "10.1.0.2:50001")];
+    assert_healthy(&report, &film, 6, "rtsp", &children);
+    let messages: Vec<_> = events(&report, "alg-message").iter().map(|m| m.to_string()).collect();
+    assert!(messages.iter().any(|m| m.contains("client_port=50000-50001")), "{messages:?}");
+}
+
+#[test]
+fn rtsp_that_starts_in_the_middle_opens_nothing() {
+    let mut film = stream();
+    film.packets.drain(..4);
+    let report = replay(&film);
+    assert_eq!(flows(&report)[0]["state"], "mid-stream");
+    assert_eq!(report["expectations"]["opened"], 0);
+    assert!(events(&report, "alg-message").is_empty());
+    for media in &flows(&report)[1..] {
+        assert_eq!((&media["verdict"], &media["expected"]), (&json!("deny"), &json!(false)));
+    }
+}
+
+/// A browser that speaks HTTP to a port of RTSP.
+#[test]
+fn confusion_of_protocols_is_told() {
+    let mut film = Film::new();
+    let mut page = film.open((CLIENT, 41_000), (SERVER, 554));
+    film.say(&mut page, Initiator, "POST / HTTP/1.1\r\nContent-Length: 900\r\n\r\n");
+    film.say(&mut page, Initiator, "SETUP rtsp://a RTSP/1.0\r\nTransport: RTP/AVP;client_port=3389\r\n\r\n");
+    let report = replay(&film);
+    let told = events(&report, "alg-protocol-confusion");
+    assert_eq!((told.len(), &told[0]["flow"]), (1, &json!(1)), "{report:#}");
+    assert_eq!(report["expectations"]["opened"], 0);
+    assert_eq!(report["drops"], json!({}));
+}

@@ -1,0 +1,358 @@
+//! NAT slipstreaming and the FTP bounce, as packets: a browser inside is made to say, in a protocol of its own, what an ALG
+//! might take for a message of another's. Nothing opens, nothing is rewritten, and an event says why.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod scenario;
+
+use alg::{Application, Blindness, Denial, Side};
+use dataplane::buf::PacketBuf;
+use dataplane::counters::Counter;
+use dataplane::drop_reason::DropReason;
+use dataplane::event::Event;
+use dataplane::packet::build;
+use dataplane::packet::flag::{ACK, PSH, RST, SYN};
+use scenario::*;
+use std::net::Ipv4Addr;
+
+/// The port of the client's that the attacker is after.
+const TARGET: u16 = 3389;
+
+/// The service on which each message would be believed.
+const SERVICES: &str = r#"
+[[rule]]
+name = "services"
+from = "trust"
+to = "untrust"
+service = ["ftp", "tftp", "sip", "sip-tcp", "rtsp", "http", "h323"]
+action = "allow"
+log = true
+"#;
+
+const REGISTER: &str = "REGISTER sip:198.51.100.2 SIP/2.0\r\nVia: SIP/2.0/TCP 10.1.0.2:5060;branch=z9hG4bK1\r\n\
+    From: <sip:a@198.51.100.2>;tag=1\r\nTo: <sip:a@198.51.100.2>\r\nCall-ID: 1@10.1.0.2\r\nCSeq: 1 REGISTER\r\n\
+    Contact: <sip:a@10.1.0.2:3389>\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n";
+const INVITE: &str = "INVITE sip:b@198.51.100.2 SIP/2.0\r\nVia: SIP/2.0/UDP 10.1.0.2:5060;branch=z9hG4bK1\r\n\
+    From: <sip:a@198.51.100.2>;tag=1\r\nTo: <sip:b@198.51.100.2>\r\nCall-ID: 2@10.1.0.2\r\nCSeq: 1 INVITE\r\n\
+    Contact: <sip:a@10.1.0.2>\r\nContent-Type: application/sdp\r\nContent-Length: LENGTH\r\n\r\n";
+const SETUP: &str = "SETUP rtsp://198.51.100.2/a RTSP/1.0\r\nCSeq: 1\r\n\
+    Transport: RTP/AVP;unicast;client_port=3389-3390\r\n\r\n";
+/// `PORT` for the target.
+const COMMAND: &str = "PORT 10,1,0,2,13,61\r\n";
+
+fn gateway(mode: Mode) -> Gateway {
+    Gateway::new(mode, &[SMALL, SHORT, LINKS, NAT, SERVICES].concat())
+}
+
+/// A form that a page sends by itself, padded as the attacker needs it.
+fn post(port: u16, padding: usize) -> Vec<u8> {
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: 198.51.100.2:{port}\r\nContent-Type: text/plain\r\nContent-Length: 9000\r\n\r\n"
+    );
+    [head.into_bytes(), vec![b'A'; padding]].concat()
+}
+
+/// What a browser says to a TURN server over TCP (RFC 5766): Allocate, with a user name of the page's choice.
+fn turn(name: &[u8]) -> Vec<u8> {
+    let len = (8 + name.len() as u16).to_be_bytes();
+    let user = (name.len() as u16).to_be_bytes();
+    let head = [&[0, 3][..], &len, &[0x21, 0x12, 0xa4, 0x42], &[7; 12], &[0, 6], &user].concat();
+    [&head, name, b"\0\x19\0\x04\x11\0\0\0"].concat()
+}
+
+fn blind(gw: &mut Gateway) -> Vec<(Application, Blindness)> {
+    gw.core.records().find(|e| match e {
+        Event::AlgBlind { application, why, .. } => Some((*application, *why)),
+        _ => None,
+    })
+}
+
+fn denials(gw: &mut Gateway) -> Vec<Denial> {
+    gw.core.records().find(|e| match e {
+        Event::AlgDenied { denial, .. } => Some(*denial),
+        _ => None,
+    })
+}
+
+/// Nothing was opened or changed, and the attacker finds no way in.
+#[track_caller]
+fn nothing_opened(gw: &mut Gateway) {
+    let opened = [Counter::ExpectationsOpened, Counter::AlgEdits].map(|c| gw.count(c));
+    assert_eq!((opened, gw.expectations()), ([0, 0], vec![]));
+    for port in [TARGET, TARGET + 1] {
+        let syn = build::Tcp { sport: 4_444, dport: port, flags: SYN, ..Default::default() };
+        gw.refuse(OUTSIDE, &build::tcp(&SERVER.to(GW_OUTSIDE), &syn, b""), DropReason::NatNoSession);
+        let datagram = build::udp(&SERVER.to(GW_OUTSIDE), 4_444, port, b"in");
+        gw.refuse(OUTSIDE, &datagram, DropReason::NatNoSession);
+    }
+}
+
+/// Each protocol over TCP, its port, and the message that would open the target.
+const STREAMS: [(Application, u16, &str); 3] =
+    [(Application::Sip, 5060, REGISTER), (Application::Rtsp, 554, SETUP), (Application::Ftp, 21, COMMAND)];
+
+/// The published shape: a form is padded until a message stands alone at the start of a segment. The attacker's server
+/// plays along in the protocol of its port.
+#[test]
+fn a_message_alone_in_a_segment_of_another_protocol() {
+    each_mode(|mode| {
+        for (application, port, message) in STREAMS {
+            let greeting: &[u8] = if port == 21 { b"220 ready\r\n" } else { b"" };
+            for first in [post(port, 400), turn(&[b'A'; 400]), b"GET / HTTP/1.1\r\nHost: x\r\n".to_vec()] {
+                println!("{application:?} {:?}", String::from_utf8_lossy(&first[..20]));
+                let mut gw = gateway(mode);
+                let mut page = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, port));
+                assert!(gw.session().alg);
+                if !greeting.is_empty() {
+                    page.say(&mut gw, Side::Responder, greeting);
+                }
+                let sent = [first.as_slice(), b"\r\n"].concat();
+                let seen = page.pass(&mut gw, Side::Initiator, PSH | ACK, &sent);
+                assert_eq!(seen.payload, sent);
+                page.pass(&mut gw, Side::Responder, ACK, b"");
+                for _ in 0..2 {
+                    assert_eq!(page.say(&mut gw, Side::Initiator, message), message);
+                    for reply in
+                        ["200 OK\r\n", "SIP/2.0 200 OK\r\n\r\n", "RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n"]
+                    {
+                        assert_eq!(page.say(&mut gw, Side::Responder, reply), reply);
+                    }
+                }
+                assert_eq!(blind(&mut gw), [(application, Blindness::OtherProtocol)], "said once");
+                assert_eq!(gw.count(Counter::AlgBlind), 1);
+                nothing_opened(&mut gw);
+                gw.drain_all();
+            }
+        }
+    });
+}
+
+/// The segment with the message overtakes the one before it: what it follows is awaited.
+#[test]
+fn a_message_that_arrives_before_what_it_follows() {
+    each_mode(|mode| {
+        for (application, port, message) in STREAMS {
+            let mut gw = gateway(mode);
+            let page = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, port));
+            let mut talk = Talk::new(gw, page);
+            let form = post(port, 700);
+            talk.send(Side::Initiator, form.len(), message.as_bytes(), PSH | ACK);
+            assert_eq!(talk.ears[at(Side::Responder)].bytes.len(), 0, "{application:?}: it waits");
+            talk.send(Side::Initiator, 0, &form, PSH | ACK);
+            let heard = talk.ears[at(Side::Responder)].text();
+            assert_eq!(heard, [&*String::from_utf8(form).unwrap(), message].concat());
+            assert_eq!(blind(&mut talk.gw), [(application, Blindness::OtherProtocol)]);
+            nothing_opened(&mut talk.gw);
+            talk.gw.drain_all();
+        }
+    });
+}
+
+/// Every cut of the stream, one of which puts the message at the start of a segment.
+#[test]
+fn no_cut_makes_a_message_of_it() {
+    for (application, port, message) in STREAMS {
+        let all = [post(port, 30).as_slice(), message.as_bytes()].concat();
+        for size in (1..12).chain([all.len() - message.len()]) {
+            let mut gw = gateway(gateway::MODES[size % gateway::MODES.len()]);
+            let page = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, port));
+            let mut talk = Talk::new(gw, page);
+            for (n, piece) in all.chunks(size).enumerate() {
+                talk.send(Side::Initiator, n * size, piece, PSH | ACK);
+            }
+            assert_eq!(talk.ears[at(Side::Responder)].text().as_bytes(), all);
+            assert_eq!(blind(&mut talk.gw), [(application, Blindness::OtherProtocol)], "{size}");
+            nothing_opened(&mut talk.gw);
+            talk.gw.drain_all();
+        }
+    }
+}
+
+/// At a port without an ALG no message is one: HTTP's own, and H.323's, which no ALG reads.
+#[test]
+fn a_port_without_an_alg_reads_nothing() {
+    each_mode(|mode| {
+        for port in [80, 1720] {
+            let mut gw = gateway(mode);
+            let mut page = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, port));
+            assert!(!gw.session().alg);
+            for (_, _, message) in STREAMS {
+                assert_eq!(page.say(&mut gw, Side::Initiator, message), message);
+            }
+            nothing_opened(&mut gw);
+            gw.drain_all();
+        }
+    });
+}
+
+/// A TURN request over UDP, so long that it travels in fragments, the second of which begins with a message. It is never
+/// read: not alone, not behind the first, and not before it.
+#[test]
+fn a_message_alone_in_a_fragment() {
+    let message = REGISTER.replace("TCP", "UDP");
+    // UDP header, STUN header, attribute header: the name begins 32 bytes into the IP payload.
+    let padding = 1_480 - 32;
+    let name = [&vec![b'A'; padding][..], message.as_bytes()].concat();
+    let whole = build::udp(&CLIENT.to(SERVER.addr), 40_000, 5060, &turn(&name));
+    let fragment = |from: usize, to: usize, more: bool| {
+        let mut frame = [&whole[..34], &whole[34 + from..34 + to]].concat();
+        let length = (20 + to - from) as u16;
+        frame[16..18].copy_from_slice(&length.to_be_bytes());
+        frame[18..20].copy_from_slice(&77_u16.to_be_bytes());
+        let field = (from / 8) as u16 | if more { 0x2000 } else { 0 };
+        frame[20..22].copy_from_slice(&field.to_be_bytes());
+        frame[24..26].copy_from_slice(&[0, 0]);
+        let sum: u32 = frame[14..34].chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+        let folded = !(((sum >> 16) + (sum & 0xffff)) as u16);
+        frame[24..26].copy_from_slice(&folded.to_be_bytes());
+        frame
+    };
+    let (first, second) = (fragment(0, 1_480, true), fragment(1_480, whole.len() - 34, false));
+    assert!(second[34..].starts_with(b"REGISTER sip:"));
+    each_mode(|mode| {
+        for order in [vec![&second], vec![&first, &second], vec![&second, &first], vec![&second, &second]] {
+            let mut gw = gateway(mode);
+            for frame in &order {
+                gw.inject(INSIDE, frame);
+                gw.run();
+            }
+            // Whatever leaves, leaves as it was said.
+            let mut left = Vec::new();
+            while let Some(buf) = gw.recv_raw(OUTSIDE) {
+                left.extend_from_slice(&buf.bytes()[34..]);
+            }
+            if !left.is_empty() {
+                assert!(left.windows(message.len()).any(|w| w == message.as_bytes()), "rewritten");
+            }
+            assert_eq!((gw.count(Counter::AlgMessages), denials(&mut gw)), (0, vec![]));
+            nothing_opened(&mut gw);
+            gw.drain_all();
+        }
+    });
+}
+
+/// A browser's own datagram to a port of an ALG, in one piece: a STUN keep-alive is SIP's too, anything else is not.
+#[test]
+fn what_a_browser_says_over_udp() {
+    each_mode(|mode| {
+        let mut gw = gateway(mode);
+        let binding = turn(REGISTER.as_bytes());
+        let frame = build::udp(&CLIENT.to(SERVER.addr), 40_000, 5060, &binding);
+        assert_eq!(gw.pass(INSIDE, &frame, OUTSIDE).payload, binding);
+        let quic = [&[0xc3, 0, 0, 0, 1][..], REGISTER.as_bytes()].concat();
+        for (payload, port) in [(&quic, 5060), (&quic, 69)] {
+            let frame = build::udp(&CLIENT.to(SERVER.addr), 40_001, port, payload);
+            assert_eq!(&gw.pass(INSIDE, &frame, OUTSIDE).payload, payload);
+        }
+        let read = build::udp(&CLIENT.to(SERVER.addr), 40_001, 69, b"\0\x01file\0octet\0");
+        gw.pass(INSIDE, &read, OUTSIDE);
+        let register = build::udp(&CLIENT.to(SERVER.addr), 40_001, 5060, REGISTER.as_bytes());
+        assert_eq!(gw.pass(INSIDE, &register, OUTSIDE).text(), REGISTER);
+        let unread = [Application::Sip, Application::Tftp].map(|a| (a, Blindness::OtherProtocol));
+        assert_eq!(blind(&mut gw), unread);
+        nothing_opened(&mut gw);
+        gw.drain_all();
+    });
+}
+
+/// Real SIP that names somebody else, or a port where only services listen.
+#[test]
+fn a_registration_and_an_offer_for_somebody_else() {
+    let offer = |addr: &str, port: u16| {
+        let body = format!(
+            "v=0\r\no=a 1 1 IN IP4 10.1.0.2\r\ns=-\r\nc=IN IP4 {addr}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n"
+        );
+        format!("{}{body}", INVITE.replace("LENGTH", &body.len().to_string()))
+    };
+    let table = [
+        (REGISTER.replace("a@10.1.0.2:3389", "a@10.1.0.77:5060"), Denial::ThirdPartyAddress),
+        (REGISTER.replace("a@10.1.0.2:3389", "a@10.1.0.2:22"), Denial::PrivilegedPort),
+        (offer("10.1.0.77", 30_000), Denial::ThirdPartyAddress),
+        (offer("10.1.0.2", 445), Denial::PrivilegedPort),
+    ];
+    each_mode(|mode| {
+        for (message, denial) in &table {
+            println!("{message}");
+            let mut gw = gateway(mode);
+            let message = message.replace("SIP/2.0/TCP", "SIP/2.0/UDP");
+            let frame = build::udp(&CLIENT.to(SERVER.addr), 5060, 5060, message.as_bytes());
+            gw.inject(INSIDE, &frame);
+            gw.run();
+            let reply = gw.recv(INSIDE).expect("the gateway's own answer");
+            assert_eq!((reply.source, reply.text().starts_with("SIP/2.0 403 ")), ((SERVER.addr, 5060), true));
+            gw.assert_silent();
+            assert_eq!(denials(&mut gw), [*denial]);
+            nothing_opened(&mut gw);
+            gw.drain_all();
+        }
+    });
+}
+
+/// Both ends of a connection are reset, and nothing else leaves.
+#[track_caller]
+fn reset(gw: &mut Gateway, pair: &Pair, side: Side, message: &str) {
+    gw.inject(pair.end(side).host.interface, &pair.frame(side, PSH | ACK, message.as_bytes()));
+    gw.run();
+    for end in [&pair.initiator, &pair.responder] {
+        let rst = gw.recv(end.host.interface).expect("a reset");
+        assert_eq!((rst.destination, rst.tcp().flags & RST), ((end.host.addr, end.port), RST), "{message}");
+        assert_eq!(rst.payload, b"");
+    }
+    gw.assert_silent();
+}
+
+/// The bounce (RFC 2577): the data connection is to go to, or come from, somebody else.
+#[test]
+fn an_ftp_bounce() {
+    let victim = Ipv4Addr::new(10, 1, 0, 77);
+    let outside = Ipv4Addr::new(203, 0, 113, 5);
+    let table = [
+        (Side::Initiator, format!("PORT {}\r\n", six(victim, TARGET)), Denial::ThirdPartyAddress),
+        (Side::Initiator, format!("PORT {}\r\n", six(outside, 80)), Denial::ThirdPartyAddress),
+        (Side::Initiator, format!("EPRT |1|{victim}|{TARGET}|\r\n"), Denial::ThirdPartyAddress),
+        (Side::Initiator, "LPRT 4,4,10,1,0,77,2,13,61\r\n".into(), Denial::ThirdPartyAddress),
+        (Side::Initiator, format!("PORT {}\r\n", six(CLIENT.addr, 25)), Denial::PrivilegedPort),
+        (Side::Initiator, format!("EPRT |1|{}|22|\r\n", CLIENT.addr), Denial::PrivilegedPort),
+        (Side::Responder, format!("227 ({})\r\n", six(victim, TARGET)), Denial::ThirdPartyAddress),
+        (Side::Responder, format!("227 ({})\r\n", six(SERVER.addr, 22)), Denial::PrivilegedPort),
+        (Side::Responder, "229 (|||445|)\r\n".into(), Denial::PrivilegedPort),
+    ];
+    each_mode(|mode| {
+        for (side, message, denial) in &table {
+            println!("{message:?}");
+            let mut gw = gateway(mode);
+            let mut ftp = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
+            ftp.say(&mut gw, Side::Responder, "220 ready\r\n");
+            ftp.say(&mut gw, Side::Initiator, "USER a\r\n");
+            ftp.say(&mut gw, Side::Responder, "230 in\r\n");
+            if *side == Side::Responder {
+                let command = if message.starts_with("229") { "EPSV\r\n" } else { "PASV\r\n" };
+                ftp.say(&mut gw, Side::Initiator, command);
+            }
+            reset(&mut gw, &ftp, *side, message);
+            assert_eq!(denials(&mut gw), [*denial]);
+            nothing_opened(&mut gw);
+            gw.drain_all();
+        }
+    });
+}
+
+/// A stream aimed at somebody else, and at a service.
+#[test]
+fn an_rtsp_bounce() {
+    let table = [
+        ("RTP/AVP;unicast;destination=10.1.0.77;client_port=50000-50001", Denial::ThirdPartyAddress),
+        ("RTP/AVP;unicast;dest_addr=\"10.1.0.77:50000\"", Denial::ThirdPartyAddress),
+        ("RTP/AVP;unicast;client_port=445-446", Denial::PrivilegedPort),
+    ];
+    each_mode(|mode| {
+        for (transport, denial) in table {
+            let mut gw = gateway(mode);
+            let rtsp = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 554));
+            let message = format!("SETUP rtsp://a/b RTSP/1.0\r\nCSeq: 1\r\nTransport: {transport}\r\n\r\n");
+            reset(&mut gw, &rtsp, Side::Initiator, &message);
+            assert_eq!(denials(&mut gw), [denial]);
+            nothing_opened(&mut gw);
+            gw.drain_all();
+        }
+    });
+}
