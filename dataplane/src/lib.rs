@@ -45,14 +45,18 @@ pub mod view;
 pub mod worker;
 
 /// Asks the CPU to bring a cache line near.
-#[inline]
+#[inline(always)]
 pub(crate) fn prefetch<T>(at: &T) {
+    prefetch_at(at);
+}
+
+/// The same of any address.
+#[inline(always)]
+pub fn prefetch_at<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch is a hint and does not fault, whatever the address; this one is even valid.
+    // SAFETY: a prefetch is a hint and does not fault, whatever the address.
     unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(
-            core::ptr::from_ref(at).cast::<i8>(),
-        );
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(at.cast::<i8>());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;

@@ -1,11 +1,32 @@
-//! One facade for atomics: the real ones, or loom's under `--cfg postern_loom`.
+//! One facade for atomics and shared cells: the real ones, or loom's under `--cfg postern_loom`.
 //!
 //! The cfg has a name of its own because plain `--cfg loom` also changes tokio.
 
 #[cfg(not(postern_loom))]
-pub use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+pub use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(postern_loom)]
-pub use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+pub use loom::cell::UnsafeCell;
+#[cfg(postern_loom)]
+pub use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+
+/// A shared cell, with loom's face.
+#[cfg(not(postern_loom))]
+#[derive(Debug)]
+pub struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
+
+#[cfg(not(postern_loom))]
+impl<T> UnsafeCell<T> {
+    /// A cell that holds this.
+    pub const fn new(value: T) -> Self {
+        Self(core::cell::UnsafeCell::new(value))
+    }
+
+    /// Shows where it lies, to be changed by who has it to themselves.
+    #[inline(always)]
+    pub fn with_mut<R>(&self, change: impl FnOnce(*mut T) -> R) -> R {
+        change(self.0.get())
+    }
+}
 
 /// A full barrier right after a compare-and-swap that has succeeded.
 ///

@@ -6,7 +6,7 @@ use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref, Stamped};
 use crate::expect::Ledger;
 use crate::fib::{Fib, MAX_INTERFACES, PortMap};
-use crate::handoff::{Grid, Parcel};
+use crate::handoff::{Ends, Grid, Parcel};
 use crate::key::{InterfaceId, Protocol, Tick, WorkerId};
 use crate::nat::{BindingId, Bindings, HoldDown};
 use crate::packet::limit::TokenBucket;
@@ -51,7 +51,7 @@ pub(crate) fn binding_id(id: Ref) -> BindingId {
 /// One worker.
 pub struct Worker<P: Port, A: BufPool<Buf = P::Buf>> {
     shared: Arc<Shared>,
-    grid: Arc<Grid<P::Buf>>,
+    grid: Ends<P::Buf>,
     policy: Cache<Arc<ArcSwap<Policy>>, Arc<Policy>>,
     fib: Cache<Arc<ArcSwap<Fib>>, Arc<Fib>>,
     local: Local<P, A>,
@@ -119,7 +119,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             policy: Cache::new(Arc::clone(&shared.policy)),
             fib: Cache::new(Arc::clone(&shared.fib)),
             shared,
-            grid,
+            // Who comes second to a place in the grid is alone: it hands nothing off.
+            grid: grid.take(id).unwrap_or_else(Ends::none),
             local,
             burst: Burst::new(),
             parcels: ArrayVec::new(),
@@ -154,12 +155,20 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             self.local.retry(&cx);
         }
 
-        for ring in self.grid.toward(self.local.id) {
+        for ring in self.grid.from_all() {
+            if ring.look(BURST) == 0 {
+                continue;
+            }
             while !self.parcels.is_full()
                 && let Some(parcel) = ring.pop()
             {
+                parcel.buf.prefetch();
                 forward::prefetch(shared, &parcel.plan);
                 self.parcels.push(parcel);
+            }
+            ring.release();
+            for parcel in &self.parcels {
+                parcel.buf.prefetch_bytes();
             }
             work += self.parcels.len();
             for parcel in self.parcels.drain(..) {
@@ -192,6 +201,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             }
             self.local.process(&cx, &self.grid, ingress, burst, plans, first);
         }
+        self.grid.publish();
         self.local.flush(&cx);
         shared.arena.send_marks(&mut self.local.marks);
         shared.epochs.quiescent(reader);
@@ -207,7 +217,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
     /// Ends the worker: what is on its way to it is dropped and counted.
     pub fn shut_down(mut self) {
         let mut lost = 0;
-        for ring in self.grid.toward(self.local.id) {
+        for ring in self.grid.from_all() {
             while ring.pop().is_some() {
                 lost += 1;
             }
@@ -241,7 +251,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     fn sort(
         &mut self,
         cx: &Context<'_>,
-        grid: &Grid<P::Buf>,
+        grid: &Ends<P::Buf>,
         port: &PortMap,
         burst: &mut Burst<P::Buf>,
         plans: &mut forward::Plans,
@@ -284,7 +294,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     fn process(
         &mut self,
         cx: &Context<'_>,
-        grid: &Grid<P::Buf>,
+        grid: &Ends<P::Buf>,
         ingress: InterfaceId,
         burst: &mut Burst<P::Buf>,
         plans: &forward::Plans,
@@ -311,7 +321,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     fn travel(
         &mut self,
         cx: &Context<'_>,
-        grid: &Grid<P::Buf>,
+        grid: &Ends<P::Buf>,
         ingress: InterfaceId,
         burst: &mut Burst<P::Buf>,
         plans: &forward::Plans,
@@ -350,7 +360,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     }
 
     /// Takes a packet that another worker handed over through the journey.
-    fn arrive(&mut self, cx: &Context<'_>, grid: &Grid<P::Buf>, mut parcel: Parcel<P::Buf>) {
+    fn arrive(&mut self, cx: &Context<'_>, grid: &Ends<P::Buf>, mut parcel: Parcel<P::Buf>) {
         let carried = match parcel.plan.way {
             Way::First => match self.survey_one(cx, &parcel.plan) {
                 Some(opening) => self.begin(cx, &parcel.plan, &opening, &mut parcel.buf),
@@ -373,7 +383,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     fn long_way(
         &mut self,
         cx: &Context<'_>,
-        grid: &Grid<P::Buf>,
+        grid: &Ends<P::Buf>,
         ingress: InterfaceId,
         hops: u8,
         buf: P::Buf,
@@ -384,7 +394,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     }
 
     /// Sends one packet through the long way, and does what came of it.
-    fn dispatch(&mut self, cx: &Context<'_>, grid: &Grid<P::Buf>, mut item: Item<P::Buf>) {
+    fn dispatch(&mut self, cx: &Context<'_>, grid: &Ends<P::Buf>, mut item: Item<P::Buf>) {
         item.target = lookup::find(cx.shared, &item);
         match self.journey(cx, &mut item) {
             Ok(Fate::Send(egress)) => {
@@ -488,7 +498,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     fn misroute(
         &mut self,
         cx: &Context<'_>,
-        grid: &Grid<P::Buf>,
+        grid: &Ends<P::Buf>,
         ingress: InterfaceId,
         burst: &mut Burst<P::Buf>,
         plans: &forward::Plans,
@@ -513,9 +523,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
     }
 
-    fn hand_off(&mut self, cx: &Context<'_>, grid: &Grid<P::Buf>, to: WorkerId, mut parcel: Parcel<P::Buf>) {
+    fn hand_off(&mut self, cx: &Context<'_>, grid: &Ends<P::Buf>, to: WorkerId, mut parcel: Parcel<P::Buf>) {
         parcel.hops += 1;
-        let pushed = match grid.ring(self.id, to) {
+        let pushed = match grid.to(to) {
             Some(ring) if parcel.hops <= MAX_HOPS => ring.push(parcel).is_ok(),
             _ => false,
         };

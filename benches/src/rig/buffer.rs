@@ -98,6 +98,11 @@ impl Drop for Packet {
 
 impl PacketBuf for Packet {
     #[inline(always)]
+    fn prefetch(&self) {
+        dataplane::prefetch_at(self.0.as_ptr());
+    }
+
+    #[inline(always)]
     fn bytes(&self) -> &[u8] {
         let head = self.head();
         // SAFETY: start + len <= ROOM (every method keeps it), all bytes were initialised by the kernel, we hold them.

@@ -92,6 +92,11 @@ impl Drop for Mbuf {
 
 impl PacketBuf for Mbuf {
     #[inline(always)]
+    fn prefetch(&self) {
+        crate::prefetch_at(self.raw());
+    }
+
+    #[inline(always)]
     fn bytes(&self) -> &[u8] {
         // SAFETY: the data lies within the buffer, which is ours as long as the mbuf is.
         unsafe { slice::from_raw_parts(self.data(), usize::from(self.data_len())) }
