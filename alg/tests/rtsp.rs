@@ -235,16 +235,102 @@ fn another_protocol_is_never_read() {
     }
 }
 
-#[test]
-fn policy() {
+fn denying(action: Action) -> Engine {
     let mut e = rtsp();
     e.profile.rules = CommandPolicy::new([Rule {
         application: Some(Application::Rtsp),
-        methods: Box::new(["SETUP".into()]),
+        methods: Box::new(["SETUP".into(), "ANNOUNCE".into()]),
         filename: Some(Pattern::regex("^/a/").unwrap()),
-        action: Action::Deny,
+        action,
         ..Rule::default()
     }]);
-    e.client("OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n").client(setup("RTP/AVP;client_port=50000-50001"));
+    e
+}
+
+#[test]
+fn what_a_rule_denies_is_answered_and_does_not_go_on() {
+    let options = "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n";
+    let setup = setup("RTP/AVP;client_port=50000-50001");
+    let announce = "ANNOUNCE rtsp://203.0.113.9/a/b RTSP/2.0\r\nCSeq: 4\r\nContent-Length: 6\r\n\r\nv=0\r\n ";
+    let sent = [options, &setup, announce, options].concat();
+    for size in [1, 7, 10_000] {
+        let mut e = denying(Action::Deny);
+        e.feed_cut(C, sent.as_bytes(), &[size]);
+        assert_eq!((e.denial, e.out(C)), (None, options.repeat(2)), "{size}");
+        let refused = "RTSP/1.0 403 Forbidden\r\nCSeq: 3\r\n\r\nRTSP/2.0 403 Forbidden\r\nCSeq: 4\r\n\r\n";
+        assert_eq!((e.out(S).as_str(), e.expectations.len()), (refused, 0));
+        assert!(e.facts.iter().all(|f| f.after.is_empty() && f.rule == Some(0)) && e.facts.len() == 2);
+    }
+    // Within a frame of the server's there is no place for an answer; nor is there for what is reset, or too long.
+    let mut e = denying(Action::Deny);
+    e.server("RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n$\0\0\x09abc").client(&setup);
+    assert_eq!((e.denial, e.expectations.len()), (Some(Denial::Policy), 0));
+    let mut e = denying(Action::Reset);
+    e.client(&setup);
     assert_eq!(e.denial, Some(Denial::Policy));
+    let mut e = denying(Action::Deny);
+    e.client(announce.replace("Length: 6", "Length: 60000"));
+    assert_eq!(e.denial, Some(Denial::Policy));
+}
+
+#[test]
+fn teardown_of_one_track_and_of_one_session() {
+    let request = |method: &str, cseq: u16, track: &str, more: &str| {
+        format!("{method} rtsp://203.0.113.9/a{track} RTSP/1.0\r\nCSeq: {cseq}\r\n{more}\r\n")
+    };
+    let reply = |cseq: u16, code: u16, more: &str| format!("RTSP/1.0 {code} x\r\nCSeq: {cseq}\r\n{more}\r\n");
+    let three = || {
+        let mut e = rtsp();
+        for (n, track, session) in [(0, "/1", "A"), (1, "/2", "A"), (2, "/1", "B")] {
+            let ports = format!("Transport: RTP/AVP;client_port={0}-{1}\r\n", 50_000 + 2 * n, 50_001 + 2 * n);
+            let chosen =
+                format!("Session: {session};timeout=60\r\nTransport: RTP/AVP;server_port=6000-6001\r\n");
+            e.client(request("SETUP", n, track, &ports)).server(reply(n, 200, &chosen));
+        }
+        e.orders.clear();
+        e
+    };
+    let closed =
+        |tags: &[u32]| -> Vec<_> { tags.iter().map(|&tag| Order::Close { tag, children: true }).collect() };
+    for (track, session, tags) in [
+        ("/1", "Session: A\r\n", &[4, 5][..]),
+        ("/2", "", &[8, 9]),
+        ("", "Session: A\r\n", &[4, 5, 8, 9]),
+        ("/", "Session: B\r\n", &[12, 13]),
+        ("", "", &[4, 5, 8, 9, 12, 13]),
+    ] {
+        let mut e = three();
+        e.client(request("TEARDOWN", 7, track, session)).server(reply(7, 454, ""));
+        assert_eq!(e.orders, [], "refused");
+        e.client(request("TEARDOWN", 8, track, session)).server(reply(8, 200, ""));
+        assert_eq!(e.orders, closed(tags), "{track} {session}");
+    }
+    // Two under way at once.
+    let mut e = three();
+    e.client(request("TEARDOWN", 7, "/1", "Session: A\r\n")).client(request("TEARDOWN", 8, "/2", ""));
+    e.server(reply(7, 200, "")).server(reply(8, 200, ""));
+    assert_eq!(e.orders, closed(&[4, 5, 8, 9]));
+}
+
+#[test]
+fn the_log_has_the_transport_as_it_came_and_as_it_left() {
+    let mut e = rtsp();
+    e.client(setup("RTP/AVP;destination=10.1.0.2;client_port=50000-50001"));
+    e.server(ok("RTP/AVP;client_port=51024-51025;server_port=6000-6001"));
+    let told: Vec<_> = e
+        .facts
+        .iter()
+        .map(|f| [&f.before, &f.after].map(|t| String::from_utf8_lossy(t).into_owned()))
+        .collect();
+    let wanted = [
+        [
+            "Transport: RTP/AVP;destination=10.1.0.2;client_port=50000-50001",
+            "Transport: RTP/AVP;destination=198.51.100.1;client_port=51024-51025",
+        ],
+        [
+            "Transport: RTP/AVP;client_port=51024-51025;server_port=6000-6001",
+            "Transport: RTP/AVP;client_port=50000-50001;server_port=6000-6001",
+        ],
+    ];
+    assert_eq!(told, wanted);
 }

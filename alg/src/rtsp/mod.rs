@@ -10,8 +10,10 @@
 //!   that answers is believed only where the profile says.
 //! - Ports are written `a-b`, `a/b`, or `a` alone; `destination=` with or without a port.
 //! - Where the server stands behind destination NAT its ports are published too, with pinholes of their own.
-//! - TEARDOWN closes what was set up, with its media. Interleaved and multicast transports open nothing; `$` frames are
+//! - TEARDOWN closes the track that it names, or all of its session, with their media. Interleaved and multicast transports open nothing; `$` frames are
 //!   passed by their length, whatever they carry.
+//!
+//! What a rule denies is answered by the gateway (403), and does not go on.
 //!
 //! Refused: `destination=` of a third party (a stream aimed at somebody else), ports below 1024 and forbidden ones,
 //! what is not of RTSP's form, and more than [`MAX_TRACKS`] tracks.
@@ -22,15 +24,17 @@ mod tracks;
 mod transport;
 
 use crate::contract::{
-    Answer, Application, Blindness, Context, Denial, Fact, Gateway, MAX_EXCERPT, Probe, Side, StreamAlg,
-    Verdict,
+    Answer, Application, Blindness, Context, Denial, Edit, Fact, Gateway, MAX_EXCERPT, Probe, Side,
+    StreamAlg, Verdict,
 };
 use crate::reader::{self, Reader, Step};
 use crate::rules::{Action, Decision, Subject};
 use crate::sip::message::{Extent, Header, MAX_HEADERS, Next, extent, first_line, header, number, slice};
 use arrayvec::ArrayVec;
+use core::num::NonZeroU32;
 use core::ops::Range;
-use tracks::Tracks;
+use std::io::Write as _;
+use tracks::{Tracks, fingerprint};
 
 /// Longest head of a message, in bytes.
 pub const MAX_HEAD: usize = 8 * 1024;
@@ -53,8 +57,6 @@ pub struct Rtsp {
     begun: [bool; 2],
     tracks: Tracks,
     tags: u32,
-    /// CSeq of a TEARDOWN that is not answered.
-    teardown: Option<u32>,
     blind: Option<Blindness>,
 }
 
@@ -115,6 +117,18 @@ struct Message<'a> {
     cseq: Option<u32>,
     /// The value of the Transport header.
     transport: Option<Range<usize>>,
+    /// The Session header without its parameters, as a number.
+    session: Option<NonZeroU32>,
+}
+
+/// How a message was taken.
+enum Taken {
+    Goes,
+    /// A rule refuses it, and the gateway answers.
+    Answered {
+        rule: Option<u16>,
+        cseq: u32,
+    },
 }
 
 impl Rtsp {
@@ -147,15 +161,18 @@ impl Rtsp {
         (at, offset): (usize, u64),
         bytes: &[u8],
         answer: &mut Answer,
-    ) -> Result<(), Denial> {
+    ) -> Result<Taken, Denial> {
         let (end, mut next) = first_line(bytes).ok_or(Denial::Malformed)?;
         let first = start(slice(bytes, 0..end)).ok_or(Denial::Malformed)?;
-        let mut message = Message { bytes, start: at, cseq: None, transport: None };
+        let mut message = Message { bytes, start: at, cseq: None, transport: None, session: None };
         for _ in 0..MAX_HEADERS {
             let (Next::Header(h), behind) = header(bytes, next) else { break };
             next = behind;
             if is(bytes, &h, b"CSeq") {
                 message.cseq = number(slice(bytes, h.value));
+            } else if is(bytes, &h, b"Session") {
+                let id = slice(bytes, h.value).split(|&b| b == b';').next().unwrap_or_default();
+                message.session = Some(fingerprint(id.trim_ascii()));
             } else if is(bytes, &h, b"Transport") {
                 // Two would have two readings.
                 if message.transport.replace(h.value).is_some() {
@@ -166,9 +183,14 @@ impl Rtsp {
         match first {
             Start::Request { method, uri } => {
                 let word = slice(bytes, method);
-                let decision = Self::decide(cx, from, word, slice(bytes, uri), bytes.len());
-                if decision.action != Action::Allow {
-                    return Err(Denial::Policy);
+                let uri = slice(bytes, uri);
+                let decision = Self::decide(cx, from, word, uri, bytes.len());
+                match (decision.action, message.cseq) {
+                    (Action::Allow, _) => {}
+                    (Action::Deny | Action::Mask, Some(cseq)) => {
+                        return Ok(Taken::Answered { rule: decision.rule, cseq });
+                    }
+                    _ => return Err(Denial::Policy),
                 }
                 if decision.log {
                     let before: ArrayVec<u8, MAX_EXCERPT> =
@@ -177,16 +199,36 @@ impl Rtsp {
                     answer.facts.try_push(Fact { from, offset, before, after, rule: decision.rule }).ok();
                 }
                 match (word, from) {
-                    (b"SETUP", Side::Initiator) => self.setup(cx, &message, offset, answer)?,
+                    (b"SETUP", Side::Initiator) => {
+                        let uri = fingerprint(uri);
+                        self.setup(cx, &message, uri, offset, answer)?;
+                    }
                     (b"SETUP", Side::Responder) => return Err(Denial::WrongSide),
-                    (b"TEARDOWN", Side::Initiator) => self.teardown = message.cseq,
+                    (b"TEARDOWN", Side::Initiator) => self.tear_down(&message, fingerprint(uri)),
                     _ => {}
                 }
             }
-            Start::Response { code } if from == Side::Responder => self.reply(cx, &message, code, answer)?,
+            Start::Response { code } if from == Side::Responder => {
+                self.reply(cx, &message, code, offset, answer)?;
+            }
             Start::Response { .. } => {}
         }
-        Ok(())
+        Ok(Taken::Goes)
+    }
+
+    /// Takes a refused request out of its stream, and answers it (RFC 2326 §11.3.4). False if there is no place for that:
+    /// the other side is within a message, or this one is not whole.
+    fn answer(&mut self, from: Side, message: &[u8], start: usize, cseq: u32, answer: &mut Answer) -> bool {
+        if *Self::of(&mut self.skip, from.other()) != 0 {
+            return false;
+        }
+        let line = first_line(message).map_or(message, |(end, _)| slice(message, 0..end));
+        let version = slice(line, line.len().saturating_sub(8)..line.len());
+        answer.edits.push(Edit { start, len: message.len(), with: ArrayVec::new() });
+        let written = answer.reply.try_extend_from_slice(version).is_ok()
+            && write!(answer.reply, " 403 Forbidden\r\nCSeq: {cseq}\r\n\r\n").is_ok();
+        *self.begun(from) = true;
+        written
     }
 
     fn decide<G: Gateway>(
@@ -276,19 +318,27 @@ impl Reader for Rtsp {
         };
         let Ok(body) = u32::try_from(body) else { return Step::Refused(Denial::TooLong) };
         let message = slice(rest, 0..head);
-        match self.message(cx, from, (start, offset), message, answer) {
-            Ok(()) => {}
-            Err(denial) => {
-                let line = first_line(message).map_or(message, |(end, _)| slice(message, 0..end));
-                let before = line.iter().copied().take(MAX_EXCERPT).collect();
-                let fact = Fact { from, offset, before, after: ArrayVec::new(), rule: None };
-                answer.facts.try_push(fact).ok();
-                return Step::Refused(denial);
-            }
+        let whole = head.saturating_add(body as usize);
+        // What a rule may refuse is awaited whole, if it is short: its body goes with it.
+        if cx.profile.rules.concerns(Application::Rtsp) && rest.len() < whole && whole <= MAX_HEAD {
+            return Step::Unfinished;
         }
-        *self.begun(from) = true;
-        *Self::of(&mut self.skip, from) = body;
-        Step::Read(head)
+        let (denial, rule, answered) = match self.message(cx, from, (start, offset), message, answer) {
+            Ok(Taken::Goes) => {
+                *self.begun(from) = true;
+                *Self::of(&mut self.skip, from) = body;
+                return Step::Read(head);
+            }
+            Ok(Taken::Answered { rule, cseq }) => {
+                let message = rest.get(..whole);
+                (Denial::Policy, rule, message.is_some_and(|m| self.answer(from, m, start, cseq, answer)))
+            }
+            Err(denial) => (denial, None, false),
+        };
+        let line = first_line(message).map_or(message, |(end, _)| slice(message, 0..end));
+        let before = line.iter().copied().take(MAX_EXCERPT).collect();
+        answer.facts.try_push(Fact { from, offset, before, after: ArrayVec::new(), rule }).ok();
+        if answered { Step::Read(whole) } else { Step::Refused(denial) }
     }
 }
 

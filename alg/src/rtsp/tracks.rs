@@ -7,6 +7,7 @@ use crate::contract::{
 };
 use crate::sip::message::slice;
 use arrayvec::ArrayVec;
+use core::num::NonZeroU32;
 use core::ops::Range;
 
 /// Tags of one track: RTP and RTCP to the client, and the same to the server.
@@ -14,11 +15,23 @@ const TAGS: u32 = 4;
 /// Where those to the server begin.
 const TO_SERVER: u32 = 2;
 
+/// The reply that a track waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+enum Waits {
+    No,
+    Setup,
+    Teardown,
+}
+
 /// The client's ports of one track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Track {
-    /// CSeq of the SETUP, until it is answered.
-    cseq: Option<u32>,
+    /// What is not answered, and its CSeq.
+    waits: Waits,
+    cseq: u32,
+    /// What it was set up as, and in which session, as numbers.
+    uri: NonZeroU32,
+    session: Option<NonZeroU32>,
     tag: u32,
     own: u16,
     published: u16,
@@ -37,10 +50,12 @@ impl Rtsp {
         &mut self,
         cx: &mut Context<'_, G>,
         message: &Message<'_>,
+        uri: NonZeroU32,
         offset: u64,
         answer: &mut Answer,
     ) -> Result<(), Denial> {
         let Some(value) = message.transport.clone() else { return Ok(()) };
+        let mut published = false;
         let own = cx.flow.own(Side::Initiator);
         let seen = cx.flow.seen(Side::Initiator);
         for spec in transport::specs(message.bytes, value) {
@@ -60,28 +75,31 @@ impl Rtsp {
             if spec.destinations.iter().any(|d| d.is != own.addr) {
                 continue;
             }
-            let track = self.publish(cx, message.cseq, ports, answer)?;
-            let text = before_of(message.bytes, &ports.range);
-            answer
-                .facts
-                .try_push(Fact {
-                    from: Side::Initiator,
-                    offset,
-                    before: text.clone(),
-                    after: text,
-                    rule: None,
-                })
-                .ok();
+            let track = self.publish(cx, (message, uri), ports, answer)?;
             ports.write(track.published, |range, with| push(answer, message, range, with))?;
+            published = true;
+        }
+        if published {
+            tell(Side::Initiator, message, offset, answer);
         }
         Ok(())
+    }
+
+    /// Notes what a TEARDOWN ends when it is answered: the track of that name, or else all of its session.
+    pub(super) fn tear_down(&mut self, message: &Message<'_>, uri: NonZeroU32) {
+        let Some(cseq) = message.cseq else { return };
+        let same = |t: &Track| t.session.zip(message.session).is_none_or(|(a, b)| a == b);
+        let one = self.tracks.iter().flatten().any(|t| same(t) && t.uri == uri);
+        for track in self.tracks.iter_mut().flatten().filter(|t| same(t) && (!one || t.uri == uri)) {
+            (track.waits, track.cseq) = (Waits::Teardown, cseq);
+        }
     }
 
     /// Publishes the client's ports and asks for their pinholes, which wait for the reply.
     fn publish<G: Gateway>(
         &mut self,
         cx: &mut Context<'_, G>,
-        cseq: Option<u32>,
+        (message, uri): (&Message<'_>, NonZeroU32),
         ports: &transport::Ports,
         answer: &mut Answer,
     ) -> Result<Track, Denial> {
@@ -93,7 +111,17 @@ impl Rtsp {
             self.tags
         });
         let published = publish_client(cx, ports.first, pair)?;
-        let track = Track { cseq, tag, own: ports.first, published, pair, server: false };
+        let track = Track {
+            waits: Waits::Setup,
+            cseq: message.cseq.unwrap_or_default(),
+            uri,
+            session: message.session,
+            tag,
+            own: ports.first,
+            published,
+            pair,
+            server: false,
+        };
         let slot = self
             .tracks
             .iter()
@@ -111,18 +139,21 @@ impl Rtsp {
         cx: &mut Context<'_, G>,
         message: &Message<'_>,
         code: u32,
+        offset: u64,
         answer: &mut Answer,
     ) -> Result<(), Denial> {
-        if code < 200 || message.cseq.is_none() {
-            return Ok(());
-        }
+        let Some(cseq) = message.cseq.filter(|_| code >= 200) else { return Ok(()) };
         let positive = code < 300;
-        if self.teardown == message.cseq {
-            self.teardown = None;
-            if positive {
-                for track in self.tracks.iter_mut().filter_map(Option::take) {
+        let torn = |t: &Track| (t.waits, t.cseq) == (Waits::Teardown, cseq);
+        if self.tracks.iter().flatten().any(torn) {
+            for slot in &mut self.tracks {
+                let Some(track) = slot.filter(torn) else { continue };
+                *slot = if positive {
                     close(&track, true, answer);
-                }
+                    None
+                } else {
+                    Some(Track { waits: Waits::No, ..track })
+                };
             }
             return Ok(());
         }
@@ -137,13 +168,16 @@ impl Rtsp {
         }
         // What the server did not choose closes; all of it when it refused.
         for slot in &mut self.tracks {
-            let Some(track) = slot.filter(|t| t.cseq == message.cseq) else { continue };
+            let Some(track) = slot.filter(|t| (t.waits, t.cseq) == (Waits::Setup, cseq)) else { continue };
             if let Some(track) = chosen.filter(|c| c.tag == track.tag) {
-                *slot = Some(Track { cseq: None, ..track });
+                *slot = Some(Track { waits: Waits::No, session: message.session.or(track.session), ..track });
             } else {
                 close(&track, false, answer);
                 *slot = None;
             }
+        }
+        if chosen.is_some() {
+            tell(Side::Responder, message, offset, answer);
         }
         Ok(())
     }
@@ -161,7 +195,7 @@ impl Rtsp {
         for addr in spec.destinations.iter().filter(|d| d.is == seen.addr) {
             push(answer, message, addr.range.clone(), transport::address(own.addr))?;
         }
-        let asked = |t: &&Track| t.cseq == message.cseq;
+        let asked = |t: &&Track| t.waits == Waits::Setup && Some(t.cseq) == message.cseq;
         let named = |t: &&Track| spec.client.as_ref().is_none_or(|p| p.first == t.published);
         let Some(mut track) = self.tracks.iter().flatten().find(|t| asked(t) && named(t)).copied() else {
             return Ok(None);
@@ -303,11 +337,31 @@ fn close(track: &Track, children: bool, answer: &mut Answer) {
     }
 }
 
-fn before_of(bytes: &[u8], range: &Range<usize>) -> ArrayVec<u8, MAX_EXCERPT> {
-    let line = bytes.get(..range.start).unwrap_or_default();
-    let begin = line.iter().rposition(|&b| b == b'\n').map_or(0, |at| at.saturating_add(1));
-    let rest = bytes.get(begin..).unwrap_or_default();
-    rest.iter().copied().take_while(|b| !matches!(b, b'\r' | b'\n')).take(MAX_EXCERPT).collect()
+/// Tells of the Transport header, as it came and as it leaves.
+fn tell(from: Side, message: &Message<'_>, offset: u64, answer: &mut Answer) {
+    let Some(value) = message.transport.clone() else { return };
+    let head = slice(message.bytes, 0..value.start);
+    let begin = head.iter().rposition(|&b| b == b'\n').map_or(0, |at| at.saturating_add(1));
+    let before = slice(message.bytes, begin..value.end).iter().copied().take(MAX_EXCERPT).collect();
+    let mut after = ArrayVec::<u8, MAX_EXCERPT>::new();
+    let mut at = begin;
+    for edit in &answer.edits {
+        let start = edit.start.saturating_sub(message.start);
+        let kept = slice(message.bytes, at..start);
+        let room = after.remaining_capacity();
+        after.extend(kept.iter().chain(&edit.with).copied().take(room));
+        at = start.saturating_add(edit.len);
+    }
+    let room = after.remaining_capacity();
+    after.extend(slice(message.bytes, at..value.end).iter().copied().take(room));
+    answer.facts.try_push(Fact { from, offset, before, after, rule: None }).ok();
+}
+
+/// A name as a number that is small enough to keep: FNV-1a. Two names of one client that are mixed up end each other's
+/// media, and nobody else's.
+pub(super) fn fingerprint(name: &[u8]) -> NonZeroU32 {
+    let hash = name.iter().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(*b)).wrapping_mul(0x0100_0193));
+    NonZeroU32::new(hash).unwrap_or(NonZeroU32::MIN)
 }
 
 /// Replaces bytes of the message, in their order, unless they stay the same.
