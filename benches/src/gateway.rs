@@ -101,6 +101,7 @@ fn policy(shared: &Shared) -> Option<Policy> {
         action: Action::Allow,
         mode: Mode::default(),
         log: Log::Off,
+        profiles: [None; 4],
     };
     let service = |port| Service {
         protocol: Some(Protocol::Udp),

@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use alg::Application;
+use alg::sip::Rewrite;
 use control::compile::{compile_interfaces, compile_policy, restart_needed};
 use control::config::Config;
 use dataplane::key::{InterfaceId, Protocol, ZoneId};
 use dataplane::packet::IpOptions;
 use dataplane::policy::{
-    ALL_PORTS, Action, Addresses, AlgMode, ClosedPorts, DestinationTarget, Log, Mode, NatAddress, NatTarget,
-    Policy, PoolAddr, Prefix, Service, Timeouts, ZoneSet, ZoneSettings,
+    ALL_PORTS, Action, Addresses, ClosedPorts, DestinationTarget, Inspection, Log, Mode, NatAddress,
+    NatTarget, OnChange, Policy, PoolAddr, Prefix, Service, Timeouts, ZoneSet, ZoneSettings,
 };
 use std::net::Ipv4Addr;
 
@@ -179,12 +181,42 @@ fn zones_above_64_land_in_their_word() {
 
 #[test]
 fn the_alg_is_on_unless_the_file_says_off() {
-    let policy = compile(&parse(MINIMAL));
-    assert_eq!((policy.alg.ftp, policy.alg.ftp_ports.as_slice()), (AlgMode::Full, [21].as_slice()));
-    let off =
-        format!("{MINIMAL}[[alg]]\nname = \"f\"\nprotocol = \"ftp\"\nmode = \"off\"\nports = [21, 2121]\n");
-    let policy = compile(&parse(&off));
-    assert_eq!((policy.alg.ftp, policy.alg.ftp_ports.as_slice()), (AlgMode::Off, [21, 2121].as_slice()));
+    let read = |text: &str| {
+        let policy = compile(&parse(text));
+        policy.alg.inspection(&[None; 4], Application::Ftp, Protocol::Tcp)
+    };
+    assert_ne!(read(MINIMAL), Inspection::None);
+    let off = format!("{MINIMAL}[[alg]]\nname = \"f\"\nprotocol = \"ftp\"\nmode = \"off\"\n");
+    assert_eq!(read(&off), Inspection::None);
+    assert_ne!(read(&format!("{off}default = false\n")), Inspection::None, "the built-in one is on");
+}
+
+#[test]
+fn settings_and_rules_reach_their_profile() {
+    let text = format!(
+        "{MINIMAL}[[alg]]\nname = \"f\"\nprotocol = \"ftp\"\n\
+         [[alg]]\nname = \"s\"\nprotocol = \"sip\"\nmode = \"strict\"\nlowest_port = 10\n\
+         forbidden_ports = [5900, \"6000-6063\"]\nlongest_registration = 600\nrewrite = \"full\"\n\
+         [[alg]]\nname = \"g\"\nprotocol = \"ftp\"\nstrict = true\nmask_syst = true\non_change = \"drop\"\n\
+         [[rule]]\nfrom = \"any\"\nto = \"any\"\naction = \"allow\"\nalg = [\"g\", \"s\"]\n"
+    );
+    let policy = compile(&parse(&text));
+    let [f, s, g, tftp, rtsp] = policy.alg.list() else { panic!("{:?}", policy.alg) };
+    assert_eq!([f, s, g].map(|p| (p.name.as_str(), p.by_rule)), [("f", false), ("s", true), ("g", true)]);
+    assert_eq!([tftp, rtsp].map(|p| p.name.as_str()), ["built-in"; 2]);
+    assert!(!f.settings.strict && s.settings.strict && g.settings.strict, "by mode, and by key");
+    assert_eq!(
+        (s.settings.lowest_port, s.settings.forbidden_ports.as_slice()),
+        (10, &[(5900, 5900), (6000, 6063)][..])
+    );
+    assert_eq!((s.settings.sip.longest_registration_s, s.settings.sip.rewrite), (600, Rewrite::Full));
+    assert!(g.settings.ftp.mask_syst && !f.settings.ftp.mask_syst);
+    assert_eq!((f.on_change, g.on_change), (OnChange::Keep, OnChange::Drop));
+    assert!(policy.alg.is_default(f) && policy.alg.is_default(s) && !policy.alg.is_default(g));
+    let last = policy.rules.last().unwrap();
+    assert_eq!(last.profiles, [Some(2), None, Some(1), None]);
+    let by_rule = policy.alg.inspection(&last.profiles, Application::Ftp, Protocol::Tcp);
+    assert_eq!(by_rule, Inspection::Profile(g.id));
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use control::config::{Audit, Config, Dataplane, Limits, check};
+use control::config::{AlgSettings, Audit, Config, Dataplane, Limits, check};
 use dataplane::device::Device;
-use dataplane::policy::{AlgMode, Log, Mode, Timeouts, ZoneSettings};
+use dataplane::policy::{AlgMode, Log, Mode, OnChange, Timeouts, ZoneSettings};
 use std::path::PathBuf;
 
 fn examples() -> PathBuf {
@@ -47,6 +47,10 @@ fn the_reference_states_the_defaults() {
     assert_eq!(reference.interfaces[0].mtu, reference.interfaces[1].mtu);
     assert_eq!((reference.rules[0].mode, minimal.rules[0].mode), (Mode::Alg, Mode::Alg));
     assert_eq!((reference.rules[0].log, minimal.rules[0].log), (Log::Both, Log::Both));
+    for alg in &reference.algs {
+        let defaults = (AlgMode::default(), OnChange::default(), AlgSettings::default());
+        assert_eq!((alg.mode, alg.on_change, alg.settings.clone()), defaults, "{}", alg.name);
+    }
 }
 
 #[test]
@@ -54,6 +58,7 @@ fn the_demo_differs_in_its_alg_only() {
     let (on, mut off) = (load("demo.toml"), load("demo-alg-off.toml"));
     assert!(on.algs.is_empty());
     assert_eq!(off.algs.remove(0).mode, AlgMode::Off);
+    off.default_algs = on.default_algs;
     off.file.clone_from(&on.file);
     assert_eq!(on, off);
     assert_eq!(on.log.audit, Audit::File("/run/postern-demo/audit.jsonl".into()));

@@ -163,22 +163,34 @@ outside    untrust  100   down             198.51.100.1/24           -       -  
 #[test]
 fn algs() {
     let running = start(10);
-    assert_eq!(table(&running.path, &["alg", "list"]), "ALG  MODE  PORTS\nftp  full  21 2121\n");
-    let ftp = json!({"protocol": "ftp", "mode": "full", "ports": [21, 2121]});
-    assert_eq!(json(&running.path, &["alg", "list"]), json!([ftp]));
     let expected = "\
-alg    ftp
-mode   full
-ports  21 2121
+ALG  PROFILE  MODE    PORTS    DEFAULT  SESSIONS
+ftp  files    full    21 2121  yes             3
+ftp  guests   strict  21 2121  -               3
+";
+    assert_eq!(table(&running.path, &["alg", "list"]), expected);
+    let ftp = json!({
+        "name": "files", "protocol": "ftp", "mode": "full", "ports": [21, 2121], "default": true, "sessions": 3,
+        "options": {"strict": "false"},
+    });
+    assert_eq!(json(&running.path, &["alg", "list"])[0], ftp);
+    let expected = "\
+profile   files, the default
+alg       ftp
+mode      full
+ports     21 2121
+sessions  3
+strict = false
 
 ALL ALGS   COUNT  MEANING
 alg-edits      0  Edits that an ALG made.
 ";
-    assert_eq!(table(&running.path, &["alg", "show", "ftp"]), expected);
-    let shown = json(&running.path, &["alg", "show", "ftp"]);
-    assert_eq!((&shown["protocol"], &shown["counters"]), (&json!("ftp"), &json!({"alg-edits": 0})));
+    assert_eq!(table(&running.path, &["alg", "show", "ftp"]), expected, "the default one");
+    assert_eq!(table(&running.path, &["alg", "show", "files"]), expected);
+    let shown = json(&running.path, &["alg", "show", "guests"]);
+    assert_eq!((&shown["mode"], &shown["counters"]), (&json!("strict"), &json!({"alg-edits": 0})));
     let (code, _, err) = posternctl(&running.path, &["alg", "show", "sip"]);
-    assert_eq!((code, err.as_str()), (1, "posternctl: there is no ALG \"sip\"; expected ftp\n"));
+    assert_eq!((code, err.as_str()), (1, "posternctl: there is no ALG \"sip\"; expected ftp or guests\n"));
 }
 
 #[test]

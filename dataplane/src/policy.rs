@@ -3,18 +3,23 @@
 //! Rules see the original source and the translated destination.
 //!
 //! Here are the snapshot's types; `evaluate` reads it for one session, `compiled` does so faster, by way of `classify` and
-//! `partition`; `prefix` and `zone_set` are its small parts.
+//! `partition`; `profiles` are those of the ALGs; `prefix` and `zone_set` are its small parts.
 
 mod classify;
 mod compiled;
 mod evaluate;
 mod partition;
 mod prefix;
+mod profiles;
 mod zone_set;
 
 pub use classify::{MAX_BYTES as MAX_COMPILED_BYTES, TooLarge};
 pub use compiled::{Compiled, Memo, Verdict};
 pub use prefix::PrefixError;
+pub use profiles::{
+    AlgMode, AlgProfile, AlgProfiles, AlgProtocol, BUILT_IN, Inspection, MAX_PROFILES, OnChange, ProfileId,
+    RuleProfiles,
+};
 
 use crate::expect::ExpectationLimits;
 use crate::key::{Protocol, ZoneId};
@@ -160,6 +165,8 @@ pub struct Rule {
     pub mode: Mode,
     /// What is recorded.
     pub log: Log,
+    /// The ALG profiles of its sessions, where they are not the default ones.
+    pub profiles: RuleProfiles,
 }
 
 /// Source NAT of a zone pair, or an exception from it.
@@ -333,39 +340,6 @@ impl Default for Timeouts {
     }
 }
 
-/// How an ALG is switched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum AlgMode {
-    /// Not bound.
-    Off,
-    /// Pinholes, policy and rewriting.
-    #[default]
-    Full,
-}
-
-/// The ALG profiles of a policy. FTP is on by default (RFC 5382 REQ-6 allows that one); the others where a rule's service
-/// names their application.
-#[derive(Clone, Debug)]
-pub struct AlgProfiles {
-    /// FTP.
-    pub ftp: AlgMode,
-    /// TFTP.
-    pub tftp: AlgMode,
-    /// SIP, over UDP and TCP.
-    pub sip: AlgMode,
-    /// RTSP.
-    pub rtsp: AlgMode,
-    /// TCP ports that are FTP where the rule's service does not name an application.
-    pub ftp_ports: Vec<u16>,
-}
-
-impl Default for AlgProfiles {
-    fn default() -> Self {
-        let full = AlgMode::Full;
-        Self { ftp: full, tftp: full, sip: full, rtsp: full, ftp_ports: vec![21] }
-    }
-}
-
 /// What the gateway tells hosts of a zone, and takes from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZoneSettings {
@@ -470,6 +444,8 @@ pub struct Decision {
     pub mode: Mode,
     /// What to record.
     pub log: Log,
+    /// Who reads it.
+    pub inspection: Inspection,
 }
 
 /// A new session, as policy sees it.

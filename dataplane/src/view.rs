@@ -2,7 +2,7 @@
 
 use crate::event::Ref;
 use crate::key::{FlowKey, Protocol, Tick, WorkerId};
-use crate::policy::{Log, RuleId};
+use crate::policy::{Log, ProfileId, RuleId};
 use alg::{Application, Endpoint};
 
 macro_rules! named {
@@ -99,6 +99,8 @@ pub struct SessionView {
     pub children: u16,
     /// An ALG is bound to it.
     pub alg: bool,
+    /// The profile that its ALG has, or had.
+    pub profile: ProfileId,
     /// It holds a binding: the port of its translated source is its own.
     pub bound: bool,
     /// Which of its records are wanted.

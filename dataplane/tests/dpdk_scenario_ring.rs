@@ -70,6 +70,7 @@ fn policy(shared: &Shared) -> Policy {
         action: Action::Allow,
         mode: Mode::default(),
         log: Log::Off,
+        profiles: [None; 4],
     };
     let pool = shared.registry.register(GATEWAY[1]).unwrap();
     Policy {

@@ -90,6 +90,7 @@ impl Gateway {
             action,
             mode: Mode::default(),
             log: Log::Off,
+            profiles: [None; 4],
         };
         let denied = Service {
             protocol: None,

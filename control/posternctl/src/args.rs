@@ -71,12 +71,12 @@ pub(crate) enum InterfaceVerb {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AlgVerb {
-    /// The ALGs of the policy in force
+    /// The ALG profiles of the policy in force
     List,
     /// One of them, and what the ALGs counted
     Show {
-        /// Its protocol: ftp
-        protocol: String,
+        /// Its name; or a protocol (ftp), for that protocol's default profile
+        name: String,
     },
 }
 

@@ -152,8 +152,8 @@ fn command(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
                 commands::interface::list(client, json, out).await
             }
             Command::Alg { verb: AlgVerb::List } => commands::alg::list(client, json, out).await,
-            Command::Alg { verb: AlgVerb::Show { protocol } } => {
-                commands::alg::show(client, protocol, json, out).await
+            Command::Alg { verb: AlgVerb::Show { name } } => {
+                commands::alg::show(client, name, json, out).await
             }
             Command::Expectation { verb: ExpectationVerb::List { limit } } => {
                 commands::expectation::list(client, *limit, json, out).await

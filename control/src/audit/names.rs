@@ -98,6 +98,7 @@ mod tests {
             action: dataplane::policy::Action::Allow,
             mode: dataplane::policy::Mode::default(),
             log: dataplane::policy::Log::Off,
+            profiles: [None; 4],
         };
         Policy {
             generation,

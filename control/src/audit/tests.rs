@@ -85,6 +85,7 @@ fn session() -> SessionView {
         parent: None,
         children: 0,
         alg: true,
+        profile: dataplane::policy::ProfileId(0),
         bound: true,
         log: Recorded::Both,
         close_reason: CloseReason::None,

@@ -1,13 +1,17 @@
 //! Rules, NAT, timeouts and ALG profiles.
 
 use super::network::prefix;
-use crate::config::{AlgProtocol, Config, ConfigError, Place, Problem, Report, Target, Translate, Zones};
+use crate::config::{
+    Alg, AlgSettings, Config, ConfigError, Place, Problem, Report, Target, Translate, Zones,
+};
+use alg::rules::CommandPolicy;
 use core::net::Ipv4Addr;
 use dataplane::policy::{
-    AlgProfiles, Compiled, DestinationNat, DestinationTarget, Mode, NatAddress, NatTarget, Policy, PoolAddr,
-    Rule, SourceNat, TooLarge, ZoneSet,
+    AlgMode, AlgProfile, AlgProfiles, Compiled, DestinationNat, DestinationTarget, Mode, NatAddress,
+    NatTarget, Policy, PoolAddr, ProfileId, Rule, SourceNat, TooLarge, ZoneSet,
 };
 use ipnet::Ipv4Net;
+use std::sync::Arc;
 
 /// Compiles the policy. `nat_address` gives each translated address its place in the gateway's registry of port
 /// spaces (the same address, the same place), or none if the registry is full.
@@ -29,6 +33,7 @@ pub fn compile_policy(
         action: rule.action,
         mode: rule.mode,
         log: rule.log,
+        profiles: rule.profiles,
     });
     let mut registered = |addr: Ipv4Addr, place: Place, of: &str| match nat_address(addr) {
         Some(pool) => Ok(NatAddress { addr, pool }),
@@ -161,17 +166,36 @@ fn zone_set(zones: &Zones) -> ZoneSet {
 }
 
 fn alg_profiles(config: &Config) -> AlgProfiles {
-    let mut profiles = AlgProfiles::default();
-    for alg in &config.algs {
-        match alg.protocol {
-            AlgProtocol::Ftp => {
-                profiles.ftp = alg.mode;
-                profiles.ftp_ports.clone_from(&alg.ports);
-            }
-            AlgProtocol::Tftp => profiles.tftp = alg.mode,
-            AlgProtocol::Sip => profiles.sip = alg.mode,
-            AlgProtocol::Rtsp => profiles.rtsp = alg.mode,
-        }
+    let by_rule = |place: usize| {
+        let place = u8::try_from(place).ok();
+        config.rules.iter().flat_map(|rule| rule.profiles).any(|named| named.is_some() && named == place)
+    };
+    let list = config.algs.iter().enumerate().map(|(place, alg)| AlgProfile {
+        id: ProfileId::NONE,
+        name: alg.name.clone(),
+        protocol: alg.protocol,
+        mode: alg.mode,
+        ports: alg.ports.clone(),
+        on_change: alg.on_change,
+        by_rule: by_rule(place),
+        settings: Arc::new(settings(alg)),
+    });
+    AlgProfiles::new(list.collect(), config.default_algs)
+}
+
+fn settings(alg: &Alg) -> alg::Profile {
+    let AlgSettings { strict, third_party, lowest_port, ref forbidden_ports, ftp, tftp, sip, rtsp } =
+        alg.settings;
+    alg::Profile {
+        strict: strict || alg.mode == AlgMode::Strict,
+        third_party,
+        lowest_port,
+        // The configuration has no more than fit.
+        forbidden_ports: forbidden_ports.iter().copied().take(alg::profile::MAX_FORBIDDEN).collect(),
+        rules: CommandPolicy::default(),
+        ftp,
+        tftp,
+        sip,
+        rtsp,
     }
-    profiles
 }

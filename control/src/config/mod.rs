@@ -21,7 +21,7 @@ mod values;
 
 pub use error::{ConfigError, MOST_ERRORS, Problem, Report};
 pub use model::{
-    AddressSet, Alg, AlgProtocol, Audit, Config, Control, Dataplane, DestinationNat, Gateway, Idle,
+    AddressSet, Alg, AlgSettings, Audit, Config, Control, Dataplane, DestinationNat, Gateway, Idle,
     Interface, Limits, Log, NamedService, Nat, Neighbor, PortNeeds, Route, Rule, Target, Translate, Zones,
 };
 pub use source::{Excerpt, Place};

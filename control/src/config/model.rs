@@ -1,12 +1,17 @@
 //! A checked configuration as plain data. References are resolved: a zone is its number, a service its ports.
 
 use super::source::Place;
+use alg::ftp::FtpOptions;
+use alg::rtsp::RtspOptions;
+use alg::sip::SipOptions;
+use alg::tftp::TftpOptions;
 use core::net::Ipv4Addr;
 use dataplane::device::Device;
 use dataplane::expect::ExpectationLimits;
 use dataplane::key::{InterfaceId, ZoneId};
 use dataplane::policy::{
-    Action, Addresses, AlgMode, Log as RuleLog, Mode, OnCommit, Prefix, Service, Timeouts, ZoneSettings,
+    Action, Addresses, AlgMode, AlgProtocol, Log as RuleLog, Mode, OnChange, OnCommit, Prefix, RuleProfiles,
+    Service, Timeouts, ZoneSettings,
 };
 use ipnet::Ipv4Net;
 use std::path::PathBuf;
@@ -37,6 +42,8 @@ pub struct Config {
     pub services: Vec<NamedService>,
     /// `[[alg]]`.
     pub algs: Vec<Alg>,
+    /// By protocol: which of them is for rules that name none.
+    pub default_algs: RuleProfiles,
     /// `[[rule]]`; the first match wins.
     pub rules: Vec<Rule>,
     /// `[[nat]]` of the types `source` and `static`; the first match wins.
@@ -249,19 +256,6 @@ pub struct NamedService {
     pub services: Vec<Service>,
 }
 
-/// Protocols that have an ALG.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AlgProtocol {
-    /// FTP.
-    Ftp,
-    /// TFTP.
-    Tftp,
-    /// SIP.
-    Sip,
-    /// RTSP.
-    Rtsp,
-}
-
 /// `[[alg]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alg {
@@ -271,8 +265,49 @@ pub struct Alg {
     pub protocol: AlgProtocol,
     /// How far it goes.
     pub mode: AlgMode,
-    /// Ports that are this protocol where the rule's service names no application.
-    pub ports: Vec<u16>,
+    /// Ports that are this protocol where the rule's service names no application; none for its own port.
+    pub ports: Option<Vec<u16>>,
+    /// What becomes of its sessions when it is switched off or goes.
+    pub on_change: OnChange,
+    /// What it allows.
+    pub settings: AlgSettings,
+}
+
+/// What a profile allows: [`alg::Profile`] without its rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlgSettings {
+    /// What the standard demands is demanded, whatever the mode.
+    pub strict: bool,
+    /// A message may name an address that is not its sender's own.
+    pub third_party: bool,
+    /// Lowest port that a pinhole may lead to.
+    pub lowest_port: u16,
+    /// Ports that no pinhole may lead to.
+    pub forbidden_ports: Vec<(u16, u16)>,
+    /// FTP alone.
+    pub ftp: FtpOptions,
+    /// TFTP alone.
+    pub tftp: TftpOptions,
+    /// SIP alone.
+    pub sip: SipOptions,
+    /// RTSP alone.
+    pub rtsp: RtspOptions,
+}
+
+impl Default for AlgSettings {
+    fn default() -> Self {
+        let profile = alg::Profile::default();
+        Self {
+            strict: profile.strict,
+            third_party: profile.third_party,
+            lowest_port: profile.lowest_port,
+            forbidden_ports: profile.forbidden_ports.to_vec(),
+            ftp: profile.ftp,
+            tftp: profile.tftp,
+            sip: profile.sip,
+            rtsp: profile.rtsp,
+        }
+    }
 }
 
 /// Zones of a rule.
@@ -305,6 +340,8 @@ pub struct Rule {
     pub mode: Mode,
     /// What goes to the audit log.
     pub log: RuleLog,
+    /// The ALG profiles that it names: places in [`Config::algs`].
+    pub profiles: RuleProfiles,
     /// Where it stands.
     pub place: Place,
 }

@@ -2,6 +2,7 @@
 
 use super::check;
 use super::clock::Clock;
+use super::profiles;
 use super::reload::{InForce, obstacles};
 use crate::audit::Followers;
 use crate::config::Config;
@@ -10,11 +11,10 @@ use crate::server::{
     AlgView, CountersView, Gateway, InterfaceCounters, InterfaceView, Names, PolicyView, Problem, StatusView,
     WorkerView, problems,
 };
-use alg::Application;
 use arc_swap::ArcSwap;
 use dataplane::dpdk::EthPort;
 use dataplane::key::{InterfaceId, Tick, WorkerId};
-use dataplane::policy::AlgMode;
+use dataplane::policy::AlgProfile;
 use dataplane::shared::{Lane, Shared};
 use dataplane::view::{ExpectationState, ExpectationView, SessionView};
 use std::sync::Arc;
@@ -138,20 +138,18 @@ impl Gateway for Live {
     }
 
     fn algs(&self) -> Vec<AlgView> {
-        let profiles = &self.shared.policy.load().alg;
-        let view = |application: Application, mode, ports| {
-            let mode = match mode {
-                AlgMode::Off => "off",
-                AlgMode::Full => "full",
-            };
-            AlgView { protocol: application.name(), mode, ports }
+        let policy = self.shared.policy.load();
+        let read = profiles::sessions(&self.shared.arena);
+        let view = |profile: &AlgProfile| AlgView {
+            name: profile.name.clone(),
+            protocol: profile.protocol.name(),
+            mode: profile.mode.name(),
+            ports: profile.ports.clone().unwrap_or_else(|| vec![profile.protocol.port()]),
+            default: policy.alg.is_default(profile),
+            sessions: read.get(&profile.id).copied().unwrap_or(0),
+            options: profiles::options(profile),
         };
-        vec![
-            view(Application::Ftp, profiles.ftp, profiles.ftp_ports.clone()),
-            view(Application::Tftp, profiles.tftp, Vec::new()),
-            view(Application::Sip, profiles.sip, Vec::new()),
-            view(Application::Rtsp, profiles.rtsp, Vec::new()),
-        ]
+        policy.alg.list().iter().map(view).collect()
     }
 
     fn policy(&self) -> Arc<PolicyView> {

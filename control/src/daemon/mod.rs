@@ -27,6 +27,7 @@ mod live;
 #[cfg(feature = "dpdk")]
 mod logging;
 #[cfg(feature = "dpdk")]
+mod profiles;
 mod reload;
 #[cfg(feature = "dpdk")]
 mod signals;

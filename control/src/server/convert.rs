@@ -70,6 +70,14 @@ pub(super) fn alg(view: AlgView) -> v1::Alg {
         protocol: view.protocol.to_owned(),
         mode: view.mode.to_owned(),
         ports: view.ports.into_iter().map(u32::from).collect(),
+        name: view.name,
+        default: view.default,
+        sessions: view.sessions,
+        options: view
+            .options
+            .into_iter()
+            .map(|(key, value)| v1::AlgOption { key: key.to_owned(), value })
+            .collect(),
     }
 }
 

@@ -33,7 +33,7 @@ pub trait Gateway: Send + Sync + 'static {
     /// Names of zones and rules.
     fn names(&self) -> Arc<Names>;
 
-    /// The ALGs of the policy in force.
+    /// The ALG profiles of the policy in force.
     fn algs(&self) -> Vec<AlgView>;
 
     /// The configuration in force.
@@ -162,15 +162,23 @@ pub struct InterfaceCounters {
     pub tx_errors: u64,
 }
 
-/// An ALG of the policy in force.
+/// An ALG profile of the policy in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AlgView {
+    /// Name.
+    pub name: String,
     /// Protocol.
     pub protocol: &'static str,
     /// Mode.
     pub mode: &'static str,
     /// Ports that are this protocol where the rule's service names no application.
     pub ports: Vec<u16>,
+    /// It is for rules that name no profile of its protocol.
+    pub default: bool,
+    /// Live sessions that its ALG reads.
+    pub sessions: u64,
+    /// Its other settings, by the keys of the configuration.
+    pub options: Vec<(&'static str, String)>,
 }
 
 /// The configuration in force.

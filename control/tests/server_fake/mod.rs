@@ -239,7 +239,17 @@ impl Gateway for Fake {
     }
 
     fn algs(&self) -> Vec<AlgView> {
-        vec![AlgView { protocol: "ftp", mode: "full", ports: vec![21, 2121] }]
+        let ftp = AlgView {
+            name: "files".to_owned(),
+            protocol: "ftp",
+            mode: "full",
+            ports: vec![21, 2121],
+            default: true,
+            sessions: 3,
+            options: vec![("strict", "false".to_owned())],
+        };
+        let guests = AlgView { name: "guests".to_owned(), mode: "strict", default: false, ..ftp.clone() };
+        vec![ftp, guests]
     }
 
     fn policy(&self) -> Arc<PolicyView> {

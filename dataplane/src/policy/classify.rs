@@ -87,7 +87,7 @@ const SERVICE_BITS: u32 = 17;
 const SOURCE_BITS: u32 = 13;
 
 impl Classifier {
-    /// Over these lists. `ports` are TCP ports that must be told from their neighbours; the sets may take `most` bytes.
+    /// Over these lists. `ports` must be told from their neighbours; the sets may take `most` bytes.
     pub(super) fn new(lists: &[Vec<Shape<'_>>], ports: &[u16], most: usize) -> Result<Self, TooLarge> {
         let mut bases = Vec::new();
         let mut entries: Vec<(usize, &Shape<'_>)> = Vec::new();
@@ -136,7 +136,7 @@ impl Classifier {
                 cuts.extend(list.iter().flat_map(|range| [range.0, range.1 + 1]));
                 ranges.extend(join(list).into_iter().map(|range| (*entry, range)));
             }
-            if protocol == Protocol::Tcp {
+            if protocol != Protocol::Icmp {
                 cuts.extend(ports.iter().flat_map(|port| [u128::from(*port), u128::from(*port) + 1]));
             }
             let swept = sweep(&mut sets, ranges, &cuts)?;

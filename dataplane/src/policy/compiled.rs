@@ -5,8 +5,8 @@
 
 use super::classify::{Classes, Classifier, MAX_BYTES, Shape, TooLarge};
 use super::{
-    ALL_PORTS, Action, Addresses, Decision, Log, Mode, NatTarget, Policy, Prefix, Query, Rule, RuleId,
-    Service, Source, SourceNat, ZoneSet,
+    ALL_PORTS, Action, Addresses, Decision, Inspection, Log, Mode, NatTarget, Policy, Prefix, Query, Rule,
+    RuleId, RuleProfiles, Service, Source, SourceNat, ZoneSet,
 };
 use crate::key::{InterfaceId, Protocol, ZoneId};
 use alg::Application;
@@ -80,6 +80,7 @@ impl Default for Memo {
             application: Application::Unknown,
             mode: Mode::default(),
             log: Log::Off,
+            inspection: Inspection::None,
         };
         let nothing = Remembered { stamp: 0, classes: Classes::default(), decision, source_nat: None };
         Self(vec![nothing; MEMO].into_boxed_slice())
@@ -116,7 +117,7 @@ impl Policy {
             services: &[],
             source_ports: ALL_PORTS,
         });
-        let sessions = Classifier::new(&[rules.collect(), source_nat.collect()], &self.alg.ftp_ports, most)?;
+        let sessions = Classifier::new(&[rules.collect(), source_nat.collect()], &self.alg.ports(), most)?;
         let called: Vec<_> = self.destination_nat.iter().map(|nat| only(&nat.called)).collect();
         let destination_nat = self.destination_nat.iter().zip(&called).map(|(nat, called)| Shape {
             from: nat.from,
@@ -177,19 +178,22 @@ impl Policy {
     /// The decision of the rule that matches first (with its number, and what its services call the session), or of none.
     pub(super) fn word_of(&self, first: Option<(usize, &Rule, Application)>, query: &Query) -> Decision {
         let Some((number, rule, named)) = first else {
-            let application = self.alg.recognise(Application::Unknown, query);
+            let application = self.alg.recognise(&RuleProfiles::default(), Application::Unknown, query);
             return Decision {
                 action: Action::Deny,
                 rule: RuleId::NONE,
                 application,
                 mode: Mode::default(),
                 log: if self.log_default_deny { Log::Both } else { Log::Off },
+                inspection: Inspection::None,
             };
         };
         let number = u32::try_from(number).map_or(RuleId::NONE, RuleId);
-        let application = self.alg.recognise(named, query);
+        let application = self.alg.recognise(&rule.profiles, named, query);
         let Rule { action, mode, log, .. } = *rule;
-        Decision { action, rule: number, application, mode, log }
+        let inspection = Inspection::None;
+        let decision = Decision { action, rule: number, application, mode, log, inspection };
+        decision.inspected(&self.alg, &rule.profiles, query.protocol)
     }
 
     /// The first rule's decision, if the policy is compiled.

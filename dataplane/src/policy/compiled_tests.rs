@@ -1,6 +1,6 @@
 //! The compiled form against the entries one by one.
 
-use super::super::{AlgProfiles, DestinationNat, DestinationTarget};
+use super::super::{AlgProfile, AlgProfiles, AlgProtocol, DestinationNat, DestinationTarget};
 use super::*;
 use core::net::Ipv6Addr;
 use proptest::prelude::*;
@@ -69,10 +69,11 @@ fn services() -> impl Strategy<Value = Vec<Service>> {
 
 fn rule() -> impl Strategy<Value = Rule> {
     let mode = prop_oneof![Just(Mode::Packet), Just(Mode::Stateful), Just(Mode::Alg)];
-    let what = (mode, (0u8..4).prop_map(Log::from_bits));
+    let profiles = proptest::option::of(0u8..4).prop_map(|sip| [None, None, sip, None]);
+    let what = (mode, (0u8..4).prop_map(Log::from_bits), profiles);
     let action = prop_oneof![Just(Action::Allow), Just(Action::Deny), Just(Action::Reject)];
     (zone_set(), zone_set(), addresses(), addresses(), services(), action, what).prop_map(
-        |(from, to, source, destination, services, action, (mode, log))| Rule {
+        |(from, to, source, destination, services, action, (mode, log, profiles))| Rule {
             name: String::new(),
             from,
             to,
@@ -82,6 +83,7 @@ fn rule() -> impl Strategy<Value = Rule> {
             action,
             mode,
             log,
+            profiles,
         },
     )
 }
@@ -162,7 +164,12 @@ proptest! {
         ftp_ports in proptest::collection::vec(port(), 0..3),
         queries in proptest::collection::vec(query(), 1..60),
     ) {
-        let alg = AlgProfiles { ftp_ports, ..AlgProfiles::default() };
+        let ftp = AlgProfile {
+            name: "f".into(),
+            ports: Some(ftp_ports),
+            ..AlgProfile::built_in(AlgProtocol::Ftp)
+        };
+        let alg = AlgProfiles::new(vec![ftp], [Some(0), None, None, None]);
         let mut policy = Policy { rules, source_nat, destination_nat, alg, ..Policy::default() };
         policy.compile().unwrap();
         let mut memo = Memo::default();
@@ -190,6 +197,7 @@ fn wide(number: u32, services: Vec<Service>, source: &str) -> Rule {
         action: Action::Allow,
         mode: Mode::default(),
         log: Log::Off,
+        profiles: [None; 4],
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the policy says of one new session. Reads only, allocates nothing.
 
 use super::{
-    ALL_PORTS, Addresses, AlgMode, AlgProfiles, Decision, Destination, DestinationNat, DestinationTarget,
-    Policy, Prefix, Query, Rule, Service, Source, SourceNat, ZoneSettings,
+    ALL_PORTS, Addresses, Decision, Destination, DestinationNat, DestinationTarget, Policy, Prefix, Query,
+    Rule, Service, Source, SourceNat, ZoneSettings,
 };
 use crate::key::{InterfaceId, Protocol, ZoneId};
 use alg::Application;
@@ -118,19 +118,6 @@ impl Policy {
             any.into_iter().flatten().chain(listed)
         })
     }
-
-    /// Whether sessions of this application get an ALG over this protocol.
-    #[must_use]
-    pub fn inspects(&self, protocol: Protocol, application: Application) -> bool {
-        let mode = match (protocol, application) {
-            (Protocol::Tcp, Application::Ftp) => self.alg.ftp,
-            (Protocol::Udp, Application::Tftp) => self.alg.tftp,
-            (Protocol::Tcp | Protocol::Udp, Application::Sip) => self.alg.sip,
-            (Protocol::Tcp, Application::Rtsp) => self.alg.rtsp,
-            _ => AlgMode::Off,
-        };
-        mode == AlgMode::Full
-    }
 }
 
 impl Rule {
@@ -205,19 +192,6 @@ impl Destination {
         match self {
             Self::Host(addr, port) => Some((addr, port)),
             Self::Unlisted | Self::AsCalled => None,
-        }
-    }
-}
-
-impl AlgProfiles {
-    /// What a session is taken for that its rule calls `named`.
-    pub(super) fn recognise(&self, named: Application, query: &Query) -> Application {
-        match (named, query.protocol) {
-            (Application::Unknown, Protocol::Tcp) if self.ftp_ports.contains(&query.dport) => {
-                Application::Ftp
-            }
-            (Application::Unknown, Protocol::Icmp) => Application::Ping,
-            _ => named,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Tests of the evaluation.
 
-use super::super::{Action, Log, Mode, NatAddress, NatTarget, PoolAddr, RuleId, ZoneSet};
+use super::super::{
+    Action, AlgMode, AlgProfile, AlgProfiles, AlgProtocol, Inspection, Log, Mode, NatAddress, NatTarget,
+    PoolAddr, RuleId, ZoneSet,
+};
 use super::*;
 use alg::{Bound, BoundDatagram};
 use core::net::Ipv4Addr;
@@ -31,7 +34,13 @@ fn rule(services: Vec<Service>) -> Rule {
         action: Action::Allow,
         mode: Mode::default(),
         log: Log::Both,
+        profiles: [None; 4],
     }
+}
+
+fn default_ftp(mode: AlgMode, ports: Option<Vec<u16>>) -> AlgProfiles {
+    let profile = AlgProfile { mode, ports, name: "f".into(), ..AlgProfile::built_in(AlgProtocol::Ftp) };
+    AlgProfiles::new(vec![profile], [Some(0), None, None, None])
 }
 
 fn policy(rules: Vec<Rule>) -> Policy {
@@ -61,7 +70,8 @@ fn an_empty_policy_denies() {
         let decision = policy.evaluate(&query(Protocol::Tcp, 80));
         let (application, mode) = (Application::Unknown, Mode::Alg);
         let log = if log { Log::Both } else { Log::Off };
-        assert_eq!(decision, Decision { action: Action::Deny, rule: RuleId::NONE, application, mode, log });
+        let (action, rule, inspection) = (Action::Deny, RuleId::NONE, Inspection::None);
+        assert_eq!(decision, Decision { action, rule, application, mode, log, inspection });
     }
 }
 
@@ -129,7 +139,7 @@ fn applications_come_from_the_service_then_from_the_ports() {
         service(Protocol::Tcp, 2121, 2121, Application::Ftp),
     ];
     let mut policy = policy(vec![rule(named), rule(vec![])]);
-    policy.alg.ftp_ports = vec![21, 80, 990];
+    policy.alg = default_ftp(AlgMode::Full, Some(vec![21, 80, 990]));
     for (protocol, port, expected) in [
         (Protocol::Tcp, 80, Application::Http),
         (Protocol::Tcp, 2121, Application::Ftp),
@@ -151,9 +161,12 @@ fn applications_come_from_the_service_then_from_the_ports() {
 
 #[test]
 fn who_has_an_alg_and_that_it_can_be_off() {
-    let mut policy = Policy::default();
+    let inspected = |policy: &Policy, protocol, application| {
+        policy.alg.inspection(&[None; 4], application, protocol) != Inspection::None
+    };
+    let policy = Policy::default();
     for application in Application::ALL {
-        let by = |protocol| policy.inspects(protocol, application);
+        let by = |protocol| inspected(&policy, protocol, application);
         assert_eq!(by(Protocol::Tcp), Bound::for_application(application).is_some(), "{application:?}");
         assert_eq!(
             by(Protocol::Udp),
@@ -162,10 +175,10 @@ fn who_has_an_alg_and_that_it_can_be_off() {
         );
         assert!(!by(Protocol::Icmp), "{application:?}");
     }
-    let off = AlgMode::Off;
-    policy.alg = AlgProfiles { ftp: off, tftp: off, sip: off, rtsp: off, ..AlgProfiles::default() };
+    let off = Policy { alg: default_ftp(AlgMode::Off, None), ..Policy::default() };
     for application in Application::ALL {
-        assert!(!policy.inspects(Protocol::Tcp, application) && !policy.inspects(Protocol::Udp, application));
+        let expected = application != Application::Ftp && inspected(&policy, Protocol::Tcp, application);
+        assert_eq!(inspected(&off, Protocol::Tcp, application), expected, "{application:?}");
     }
 }
 
@@ -411,6 +424,7 @@ fn any_rule() -> impl Strategy<Value = Rule> {
             action: if allow { Action::Allow } else { Action::Deny },
             mode: Mode::default(),
             log,
+            profiles: [None; 4],
         },
     )
 }

@@ -10,4 +10,4 @@ pub mod arena;
 pub mod record;
 
 pub use arena::{Arena, Magazine, Marks};
-pub use record::{Init, Session};
+pub use record::{AlgSlot, Init, MAX_ALG_SLOTS, Session};

@@ -14,7 +14,7 @@ use crate::event::Ref;
 use crate::fib::AdjacencyId;
 use crate::key::{Addrs, FlowKey, Protocol, Tick, WorkerId, ZoneId};
 use crate::memory::Zeroed;
-use crate::policy::{Log, RuleId};
+use crate::policy::{Log, ProfileId, RuleId};
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use crate::table::{Direction, l4_word};
 use crate::view::{CloseReason, SessionView, State};
@@ -95,6 +95,20 @@ const _: () = {
     assert!(core::mem::offset_of!(Session, created) == 128);
 };
 
+/// Most slots of ALG states of one worker.
+pub const MAX_ALG_SLOTS: u32 = 0x00ff_ffff;
+/// The bits of the word in which a session has its profile; the others are its slot, all ones for none.
+const PROFILE_SHIFT: u32 = 24;
+
+/// Where the state of a session's ALG is, and its profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlgSlot {
+    /// Place in the slab of its worker, below [`MAX_ALG_SLOTS`].
+    pub number: u32,
+    /// Its profile.
+    pub profile: ProfileId,
+}
+
 /// What a new session is made of.
 #[derive(Clone, Debug)]
 pub struct Init {
@@ -120,8 +134,8 @@ pub struct Init {
     pub expectation: Option<u32>,
     /// The binding whose reference it holds (index, version).
     pub binding: Option<Ref>,
-    /// The slot of its ALG's state.
-    pub alg_slot: Option<u32>,
+    /// Its ALG.
+    pub alg_slot: Option<AlgSlot>,
     /// Which records are wanted.
     pub log: Log,
 }
@@ -353,7 +367,8 @@ impl Session {
         let parent = init.parent.unwrap_or(Ref { index: 0, version: 0 });
         self.parent_index.store(parent.index, Ordering::Relaxed);
         self.parent_version.store(parent.version, Ordering::Relaxed);
-        self.alg_slot.store(init.alg_slot.unwrap_or(u32::MAX), Ordering::Relaxed);
+        let none = AlgSlot { number: MAX_ALG_SLOTS, profile: ProfileId::NONE };
+        self.set_alg_slot(init.alg_slot.unwrap_or(none));
         self.expectation.store(init.expectation.map_or(0, |e| e.wrapping_add(1)), Ordering::Relaxed);
         self.keep_until.store(0, Ordering::Relaxed);
         self.children.store(0, Ordering::Relaxed);
@@ -415,8 +430,19 @@ impl Session {
 
     /// The slot of its ALG's state.
     pub fn alg_slot(&self) -> Option<u32> {
-        let slot = self.alg_slot.load(Ordering::Relaxed);
-        (slot != u32::MAX).then_some(slot)
+        let slot = self.alg_slot.load(Ordering::Relaxed) & MAX_ALG_SLOTS;
+        (slot != MAX_ALG_SLOTS).then_some(slot)
+    }
+
+    fn set_alg_slot(&self, slot: AlgSlot) {
+        let word = u32::from(slot.profile.0) << PROFILE_SHIFT | slot.number & MAX_ALG_SLOTS;
+        self.alg_slot.store(word, Ordering::Relaxed);
+    }
+
+    /// The profile that its ALG has, or had.
+    pub fn profile(&self) -> ProfileId {
+        let [number, ..] = self.alg_slot.load(Ordering::Relaxed).to_be_bytes();
+        ProfileId(number)
     }
 
     /// Its ALG reads nothing any more. Owner only.
@@ -484,6 +510,7 @@ impl Session {
             parent: self.parent(),
             children: self.children(),
             alg: self.flags() & FLAG_ALG != 0,
+            profile: self.profile(),
             bound: self.binding().is_some(),
             log: self.log(),
             close_reason: self.close_reason(),
@@ -523,7 +550,7 @@ mod tests {
             parent: None,
             expectation: None,
             binding: Some(Ref { index: 5, version: 3 }),
-            alg_slot: Some(4),
+            alg_slot: Some(AlgSlot { number: 4, profile: ProfileId(2) }),
             log: Log::End,
         }
     }

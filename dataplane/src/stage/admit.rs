@@ -11,9 +11,9 @@ use crate::fib::Lookup;
 use crate::key::{Addrs, Protocol, ZoneId};
 use crate::nat::{BindError, BindingId, BindingKey};
 use crate::packet::{Parsed, flag, icmp};
-use crate::policy::{Action, Decision, Destination, Mode, NatAddress, Query, Source};
+use crate::policy::{Action, Decision, Destination, Inspection, Mode, NatAddress, Query, Source};
 use crate::port::Port;
-use crate::session::Init;
+use crate::session::{AlgSlot, Init};
 use crate::stage::{Context, Fate, Hit, Item, lookup, route};
 use crate::table::{Direction, Entry, Hash, Placed, Unique};
 use crate::view::State;
@@ -37,8 +37,8 @@ pub(crate) struct Reserve<'p> {
     pub(crate) binding: Option<BindingId>,
     /// Hash of the initiator's key.
     pub(crate) hash: Hash,
-    /// The ALG of its application may read it.
-    pub(crate) inspect: bool,
+    /// Who reads it.
+    pub(crate) inspect: Inspection,
 }
 
 /// Only a lone SYN opens TCP, only a request opens an echo.
@@ -188,8 +188,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             alg_slot: None,
             log: decision.log,
         };
-        let inspect = decision.mode == Mode::Alg;
-        let reserve = Reserve { nat, binding: None, hash: item.hash, inspect };
+        let reserve = Reserve { nat, binding: None, hash: item.hash, inspect: decision.inspection };
         self.open(cx, init, &reserve).map(Admission::Session)
     }
 
@@ -261,7 +260,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 self.cancel_binding(cx, binding);
             }
             if let Some(slot) = init.alg_slot {
-                self.free_alg(init.forward.protocol, slot);
+                self.free_alg(init.forward.protocol, slot.number);
             }
         }
         opened
@@ -277,13 +276,14 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             let binding = self.bindings.get(id).ok_or(DropReason::NatBindingsFull)?;
             init.reverse.set_destination(binding.outside_addr, binding.outside_port);
         }
-        if want.inspect && cx.policy.inspects(init.forward.protocol, init.application) {
+        if let Inspection::Profile(profile) = want.inspect {
             let slot = match init.forward.protocol {
                 Protocol::Udp => BoundDatagram::for_application(init.application)
                     .and_then(|bound| self.datagrams.alloc(bound)),
                 _ => Bound::for_application(init.application).and_then(|bound| self.algs.alloc(bound)),
             };
-            init.alg_slot = Some(slot.ok_or(DropReason::AlgTableFull)?);
+            let number = slot.ok_or(DropReason::AlgTableFull)?;
+            init.alg_slot = Some(AlgSlot { number, profile });
         }
         Ok(())
     }

@@ -96,7 +96,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             init.binding = self.binding_of_listener(&expected);
         }
         parent.add_child();
-        let reserve = Reserve { nat: nat.as_slice(), binding: None, hash: item.hash, inspect: true };
+        let inspect =
+            cx.policy.alg.inspection_of_child(parent.profile(), init.application, init.forward.protocol);
+        let reserve = Reserve { nat: nat.as_slice(), binding: None, hash: item.hash, inspect };
         match self.open(cx, init, &reserve) {
             Ok(hit) => {
                 met.record.note_child(hit.id);

@@ -9,6 +9,7 @@ use crate::drop_reason::DropReason;
 use crate::event::Event;
 use crate::packet::datagram::{replace_payload, turn_round};
 use crate::port::Port;
+use crate::session::MAX_ALG_SLOTS;
 use crate::stage::publish::{Publisher, endpoints, release, side};
 use crate::stage::{Context, Fate, Hit, Item, NextHop};
 use crate::view::CloseReason;
@@ -34,7 +35,7 @@ impl Datagrams {
     pub(crate) fn new(capacity: u32) -> Self {
         Self {
             algs: (0..capacity).map(|_| None).collect(),
-            free: (0..capacity).rev().collect(),
+            free: (0..capacity.min(MAX_ALG_SLOTS)).rev().collect(),
             payload: Box::default(),
         }
     }
@@ -85,6 +86,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if !item.parsed.l4_checksum_is_valid(item.buf.bytes()) {
             return Err(DropReason::UdpChecksum);
         }
+        let Some(profile) = cx.policy.alg.find(hit.session.profile()) else {
+            // A commit has taken the profile away, or switched it off.
+            hit.session.unbind();
+            return Ok(None);
+        };
         let slot = hit.session.alg_slot().ok_or(DropReason::AlgTableFull)?;
         let algs = &mut self.datagrams;
         let alg =
@@ -95,7 +101,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         scratch.answer.clear();
         let mut call = alg::Context {
             flow: &endpoints(cx, hit),
-            profile: &scratch.profile,
+            profile: &profile.settings,
             gateway: &mut publisher,
             tables: &mut scratch.tables,
         };

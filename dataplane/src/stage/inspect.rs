@@ -11,6 +11,7 @@ use crate::event::{Event, Ref};
 use crate::key::WorkerId;
 use crate::packet::{reset, rewrite as fields};
 use crate::port::Port;
+use crate::session::MAX_ALG_SLOTS;
 use crate::stage::publish::{Publisher, endpoints, release, side};
 use crate::stage::{Context, Fate, Hit, Item, NextHop, emit, rewrite, route, track};
 use crate::stream::chunk::Pool;
@@ -19,7 +20,7 @@ use crate::stream::{Path, Stream};
 use crate::table::Direction;
 use crate::view::{CloseReason, State};
 use crate::worker::Local;
-use alg::{Answer, Bound, Denial, Profile, Side, StreamAlg, Tables, Verdict};
+use alg::{Answer, Bound, Denial, Side, StreamAlg, Tables, Verdict};
 
 /// One inspected session.
 pub(crate) struct Inspected {
@@ -43,7 +44,7 @@ impl Algs {
     pub(crate) fn new(capacity: u32, chunks: u32) -> Self {
         Self {
             slots: (0..capacity).map(|_| None).collect(),
-            free: (0..capacity).rev().collect(),
+            free: (0..capacity.min(MAX_ALG_SLOTS)).rev().collect(),
             chunks: Pool::new(chunks),
             waiting: (0..capacity.div_ceil(64)).map(|_| 0).collect(),
         }
@@ -112,7 +113,6 @@ pub(crate) struct Scratch {
     unread: Box<[u8]>,
     /// None while it is in use.
     departures: Option<Box<Departures>>,
-    pub(crate) profile: Profile,
     pub(crate) tables: Tables,
 }
 
@@ -122,7 +122,6 @@ impl Default for Scratch {
             answer: Answer::default(),
             unread: (0..MAX_UNREAD).map(|_| 0).collect(),
             departures: Some(Box::default()),
-            profile: Profile::default(),
             tables: Tables::default(),
         }
     }
@@ -241,20 +240,26 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         loop {
             let Self { algs, scratch, bindings, rng, .. } = &mut *self;
             let (inspected, chunks) = algs.get_mut(slot).ok_or(Denial::NoResources)?;
-            let Scratch { answer, unread, profile, tables, .. } = &mut **scratch;
+            let Scratch { answer, unread, tables, .. } = &mut **scratch;
             let (offset, len) = inspected.stream.copy_unread(chunks, from, unread);
             let bytes = unread.get(..len).unwrap_or_default();
             if bytes.is_empty() {
                 return Ok(());
             }
-            if inspected.stream.is_blind() {
+            let profile = cx.policy.alg.find(hit.session.profile());
+            if profile.is_none() {
+                // A commit has taken the profile away, or switched it off.
+                inspected.stream.set_blind();
+            }
+            let Some(profile) = profile.filter(|_| !inspected.stream.is_blind()) else {
                 let decided = inspected.stream.decide(chunks, from, bytes, core::iter::empty());
                 return if decided { Ok(()) } else { Err(Denial::NoResources) };
-            }
+            };
             answer.clear();
             let mut publisher = Publisher::new(cx, hit, bindings, rng);
             let flow = endpoints(cx, hit);
-            let mut call = alg::Context { flow: &flow, profile, gateway: &mut publisher, tables };
+            let settings = &profile.settings;
+            let mut call = alg::Context { flow: &flow, profile: settings, gateway: &mut publisher, tables };
             let verdict = inspected.alg.inspect(&mut call, from, offset, bytes, answer);
             let mut reserved = publisher.reserved;
             let mut blind = None;

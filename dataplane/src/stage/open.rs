@@ -13,7 +13,7 @@ use crate::fib::{AdjacencyId, Lookup};
 use crate::key::{Addrs, FlowKey, WorkerId, ZoneId};
 use crate::nat::{BindingHash, BindingId, BindingKey};
 use crate::packet::parse::is_host;
-use crate::policy::{Action, Decision, Mode, NatAddress, Query, Source};
+use crate::policy::{Action, Decision, Inspection, Mode, NatAddress, Query, Source};
 use crate::port::{BURST, Port};
 use crate::session::Init;
 use crate::stage::admit::{Reserve, paired_with};
@@ -147,7 +147,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let sessions = match decision.mode {
             Mode::Packet => false,
             Mode::Stateful => true,
-            Mode::Alg => !cx.policy.inspects(key.protocol, decision.application),
+            Mode::Alg => decision.inspection == Inspection::None,
         };
         if decision.action != Action::Allow || !sessions {
             return None;
@@ -194,7 +194,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             binding: opening.binding,
             hash: plan.hash(),
             // Nobody reads it, or it would have gone the long way.
-            inspect: false,
+            inspect: Inspection::None,
         };
         let hit = match self.open(cx, init, &reserve) {
             Ok(hit) => hit,

@@ -1,5 +1,6 @@
 //! Reads the tables of a file into a [`Config`], in the order in which they refer to each other.
 
+mod algs;
 mod nat;
 mod network;
 mod objects;
@@ -54,8 +55,8 @@ pub(super) fn read(source: Source<'_>) -> Result<Config, Report> {
     let network = network::read(&mut reader, &top, &interfaces, &zones);
     let addresses = objects::addresses(&mut reader, &top);
     let services = objects::services(&mut reader, &top);
-    let algs = objects::algs(&mut reader, &top);
-    let named = rules::Named { zones: &zones, addresses: &addresses, services: &services };
+    let algs::Algs { list: algs, defaults: default_algs } = algs::algs(&mut reader, &top);
+    let named = rules::Named { zones: &zones, addresses: &addresses, services: &services, algs: &algs };
     let rules = rules::rules(&mut reader, &top, &named);
     let nat::Nats { source, destination } = nat::read(&mut reader, &top, &named, &network.interfaces);
     let config = Config {
@@ -70,6 +71,7 @@ pub(super) fn read(source: Source<'_>) -> Result<Config, Report> {
         addresses,
         services,
         algs,
+        default_algs,
         rules,
         nats: source,
         destination_nats: destination,

@@ -1,16 +1,14 @@
-//! What rules refer to by name: `[[zone]]`, `[[address]]`, `[[service]]`, and the profiles of `[[alg]]`.
+//! What rules refer to by name: `[[zone]]`, `[[address]]`, `[[service]]`.
 
 use super::rules::{self, Named};
-use crate::config::model::{AddressSet, Alg, AlgProtocol, NamedService};
+use crate::config::model::{AddressSet, NamedService};
 use crate::config::reader::{Names, Reader, Schema, Table};
 use crate::config::services::{self, PREDEFINED};
 use crate::config::values;
 use alg::Application;
 use dataplane::key::Protocol;
 use dataplane::packet::IpOptions;
-use dataplane::policy::{
-    ALL_PORTS, AlgMode, AlgProfiles, ClosedPorts, MAX_ZONES, Prefix, Service, ZoneSettings,
-};
+use dataplane::policy::{ALL_PORTS, ClosedPorts, MAX_ZONES, Prefix, Service, ZoneSettings};
 
 static ZONE: Schema =
     Schema { table: "[[zone]]", keys: &["name", "ip_options", "unreachables", "closed_ports"], later: &[] };
@@ -200,7 +198,7 @@ fn members<'t>(reader: &mut Reader<'t>, table: &Table<'t>, above: &[NamedService
         let what = format!("\"{key}\" beside \"members\"");
         reader.conflict(&table.span_of(key), what, "the one or the other");
     }
-    let named = Named { zones: &[], addresses: &[], services: above };
+    let named = Named { services: above, ..Named::default() };
     let mut services = Vec::new();
     for member in reader.strings(table, "members", SERVICE_MEMBERS).unwrap_or_default() {
         rules::service(reader, &member, &named, &mut services);
@@ -208,64 +206,8 @@ fn members<'t>(reader: &mut Reader<'t>, table: &Table<'t>, above: &[NamedService
     services
 }
 
-static ALG: Schema = Schema {
-    table: "[[alg]]",
-    keys: &["name", "protocol", "mode", "ports"],
-    later: &["commands", "rules", "limits", "allow", "deny", "files"],
-};
-
-/// Protocols of the language without an ALG in this release.
-const LATER_ALGS: [&str; 7] = ["dns", "pptp", "irc", "h323", "http", "tls", "smtp"];
-
-pub(super) fn algs<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Alg> {
-    let mut names = Names::new("alg");
-    let mut protocols = Names::new("alg of protocol");
-    let mut algs = Vec::new();
-    for table in reader.items(top, "alg", &ALG) {
-        let name = item_name(reader, &table, "alg name", &mut names);
-        let protocol =
-            reader.need_string(&table, "protocol", "one of ftp, tftp, sip, rtsp").and_then(|text| {
-                let words = [
-                    ("ftp", AlgProtocol::Ftp),
-                    ("tftp", AlgProtocol::Tftp),
-                    ("sip", AlgProtocol::Sip),
-                    ("rtsp", AlgProtocol::Rtsp),
-                ];
-                let protocol = reader.word(&text, "alg protocol", &words, &LATER_ALGS)?;
-                protocols.take(reader, &text);
-                Some(protocol)
-            });
-        let mode = reader.string(&table, "mode", "one of off, full");
-        let words = [("off", AlgMode::Off), ("full", AlgMode::Full)];
-        let later = ["monitor", "inspect", "strict"];
-        let mode = mode.and_then(|text| reader.word(&text, "mode", &words, &later));
-        let (mut ports, mut entries) = (Vec::new(), 0);
-        let given = reader.list(&table, "ports", "ports such as [21, 2121]", |reader, entry| {
-            entries += 1;
-            let port = reader.integer_of(&entry, 1..=65_535).and_then(one_port);
-            ports.extend(port.map(|(port, _)| port));
-        });
-        if given && protocol.is_some_and(|p| p != AlgProtocol::Ftp) {
-            let what = "this protocol is read where a rule's service names it".into();
-            reader.conflict(&table.span_of("ports"), what, "no \"ports\"");
-        } else if given && entries == 0 {
-            let what = "\"ports\" names no port".into();
-            reader.conflict(&table.span_of("ports"), what, "ports such as [21, 2121], or no \"ports\"");
-        } else if !given {
-            ports = AlgProfiles::default().ftp_ports;
-        }
-        algs.push(Alg {
-            name: name.to_owned(),
-            protocol: protocol.unwrap_or(AlgProtocol::Ftp),
-            mode: mode.unwrap_or_default(),
-            ports,
-        });
-    }
-    algs
-}
-
 /// The name that an item must have; empty if it has none.
-fn item_name<'t>(
+pub(super) fn item_name<'t>(
     reader: &mut Reader<'t>,
     table: &Table<'t>,
     what: &'static str,

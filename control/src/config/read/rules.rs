@@ -1,21 +1,24 @@
 //! `[[rule]]`, and what it shares with `[[nat]]`.
 
-use crate::config::model::{AddressSet, NamedService, Rule, Zones};
+use super::algs;
+use crate::config::model::{AddressSet, Alg, NamedService, Rule, Zones};
 use crate::config::reader::{Names, Reader, Schema, Table, Text};
 use crate::config::services::{self, LITERAL, PREDEFINED};
 use crate::config::values;
-use dataplane::policy::{Action, Addresses, Log, Mode, Prefix, Service};
+use dataplane::policy::{Action, Addresses, Log, Mode, Prefix, RuleProfiles, Service};
 
 /// What rules refer to.
+#[derive(Default)]
 pub(super) struct Named<'n, 't> {
     pub(super) zones: &'n [&'t str],
     pub(super) addresses: &'n [AddressSet],
     pub(super) services: &'n [NamedService],
+    pub(super) algs: &'n [Alg],
 }
 
 static RULE: Schema = Schema {
     table: "[[rule]]",
-    keys: &["name", "from", "to", "source", "destination", "service", "action", "mode", "log"],
+    keys: &["name", "from", "to", "source", "destination", "service", "action", "mode", "log", "alg"],
     later: &["application", "user"],
 };
 
@@ -46,10 +49,28 @@ pub(super) fn rules<'t>(reader: &mut Reader<'t>, top: &Table<'t>, named: &Named<
             action,
             mode,
             log: log(reader, &table, action, mode),
+            profiles: profiles(reader, &table, named, mode),
             place: reader.place(&table.span),
         });
     }
     rules
+}
+
+/// The ALG profiles that a rule names.
+fn profiles<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    named: &Named<'_, 't>,
+    mode: Mode,
+) -> RuleProfiles {
+    let Some(texts) = reader.strings(table, "alg", "the names of ALG profiles") else {
+        return RuleProfiles::default();
+    };
+    if mode != Mode::Alg {
+        let what = "no ALG reads the sessions of this mode".into();
+        reader.conflict(&table.span_of("alg"), what, "mode \"alg\", or no \"alg\"");
+    }
+    algs::named(reader, &texts, named.algs)
 }
 
 /// What a rule records. One that lets packets pass by themselves has no sessions to record.

@@ -1,0 +1,227 @@
+//! `[[alg]]`: the profiles of the ALGs.
+
+use crate::config::model::{Alg, AlgSettings};
+use crate::config::reader::{Names, Reader, Schema, Table, Text};
+use crate::config::values;
+use alg::profile::MAX_FORBIDDEN;
+use alg::sip::Rewrite;
+use dataplane::policy::{AlgMode, AlgProtocol, BUILT_IN, MAX_PROFILES, OnChange, RuleProfiles};
+
+/// Keys of every protocol, and behind them those of one.
+static ALG: Schema = Schema {
+    table: "[[alg]]",
+    keys: &[
+        "name",
+        "protocol",
+        "mode",
+        "ports",
+        "default",
+        "on_change",
+        "strict",
+        "third_party",
+        "lowest_port",
+        "forbidden_ports",
+        "bare_lf",
+        "mask_greeting",
+        "mask_syst",
+        "correct_passive_address",
+        "longest_line",
+        "read",
+        "write",
+        "rewrite",
+        "unknown_methods",
+        "pass_malformed",
+        "bye_closes_media",
+        "mask_software",
+        "longest_registration",
+        "longest_message",
+        "other_source",
+    ],
+    later: &["limits"],
+};
+
+/// Protocols of the language without an ALG in this release.
+const LATER_ALGS: [&str; 7] = ["dns", "pptp", "irc", "h323", "http", "tls", "smtp"];
+const PORTS: &str = "ports such as [21, 2121]";
+const FORBIDDEN: &str = "ports such as [3389, \"5900-5999\"]";
+/// A file's profiles, at most: each protocol may need one of its own besides.
+const MOST: usize = MAX_PROFILES - AlgProtocol::ALL.len();
+
+/// The profiles, and the places of the default ones.
+#[derive(Default)]
+pub(super) struct Algs {
+    pub(super) list: Vec<Alg>,
+    pub(super) defaults: RuleProfiles,
+}
+
+pub(super) fn algs<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Algs {
+    let mut names = Names::new("alg");
+    let mut chosen = [const { None }; AlgProtocol::ALL.len()];
+    let mut algs = Algs::default();
+    for table in reader.items(top, "alg", &ALG) {
+        let name = super::objects::item_name(reader, &table, "alg name", &mut names);
+        if name == BUILT_IN {
+            let what = format!("\"{BUILT_IN}\" is the profile of a protocol that the file leaves alone");
+            reader.conflict(&table.span_of("name"), what, "another name");
+        }
+        if algs.list.len() == MOST {
+            reader.conflict(&table.span, "one profile too many".into(), format!("at most {MOST}"));
+            break;
+        }
+        let protocol = protocol(reader, &table);
+        let alg = Alg {
+            name: name.to_owned(),
+            protocol: protocol.unwrap_or(AlgProtocol::Ftp),
+            mode: mode(reader, &table),
+            ports: ports(reader, &table),
+            on_change: on_change(reader, &table),
+            settings: settings(reader, &table, protocol),
+        };
+        // The first of a protocol, unless it says that it is not the default, or another that it is.
+        let default = reader.boolean(&table, "default");
+        if let Some(protocol) = protocol {
+            let number = protocol as usize;
+            let place = u8::try_from(algs.list.len()).ok();
+            let (Some(default_of), Some(chosen)) = (algs.defaults.get_mut(number), chosen.get_mut(number))
+            else {
+                continue;
+            };
+            match (default, chosen.is_some()) {
+                (Some(true), true) => {
+                    let what = format!("a second default profile of {}", protocol.name());
+                    reader.conflict(&table.span_of("default"), what, "one default profile a protocol");
+                }
+                (Some(true), false) => {
+                    *chosen = Some(());
+                    *default_of = place;
+                }
+                (None, false) if default_of.is_none() => *default_of = place,
+                _ => {}
+            }
+        }
+        algs.list.push(alg);
+    }
+    algs
+}
+
+fn protocol<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> Option<AlgProtocol> {
+    let text = reader.need_string(table, "protocol", "one of ftp, tftp, sip, rtsp")?;
+    reader.word(&text, "alg protocol", &AlgProtocol::ALL.map(|p| (p.name(), p)), &LATER_ALGS)
+}
+
+fn mode<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> AlgMode {
+    let words = AlgMode::ALL.map(|mode| (mode.name(), mode));
+    let known = words.map(|(word, _)| word).join(", ");
+    let text = reader.string(table, "mode", &format!("one of {known}"));
+    text.and_then(|text| reader.word(&text, "mode", &words, &["monitor", "inspect"])).unwrap_or_default()
+}
+
+fn on_change<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> OnChange {
+    let text = reader.string(table, "on_change", "one of keep, drop");
+    let words = [("keep", OnChange::Keep), ("drop", OnChange::Drop)];
+    text.and_then(|text| reader.word(&text, "on_change", &words, &[])).unwrap_or_default()
+}
+
+fn ports<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> Option<Vec<u16>> {
+    let mut ports = Vec::new();
+    let given = reader.list(table, "ports", PORTS, |reader, entry| {
+        let port = reader.integer_of(&entry, 1..=65_535);
+        ports.extend(port.and_then(|port| u16::try_from(port).ok()));
+    });
+    given.then_some(ports)
+}
+
+/// Which protocol a key is of, if it is of one alone.
+fn owner(key: &str) -> Option<AlgProtocol> {
+    match key {
+        "bare_lf" | "mask_greeting" | "mask_syst" | "correct_passive_address" | "longest_line" => {
+            Some(AlgProtocol::Ftp)
+        }
+        "read" | "write" => Some(AlgProtocol::Tftp),
+        "rewrite"
+        | "unknown_methods"
+        | "pass_malformed"
+        | "bye_closes_media"
+        | "mask_software"
+        | "longest_registration"
+        | "longest_message" => Some(AlgProtocol::Sip),
+        "other_source" => Some(AlgProtocol::Rtsp),
+        _ => None,
+    }
+}
+
+fn settings<'t>(reader: &mut Reader<'t>, table: &Table<'t>, protocol: Option<AlgProtocol>) -> AlgSettings {
+    let mut s = AlgSettings::default();
+    for key in ALG.keys.iter().filter(|key| !table.lacks(key)) {
+        if let (Some(own), Some(protocol)) = (owner(key), protocol)
+            && own != protocol
+        {
+            let what = format!("\"{key}\" is of {} alone", own.name());
+            let expected = format!("protocol {}, or no \"{key}\"", own.name());
+            reader.conflict(&table.span_of(key), what, expected);
+        }
+    }
+    for (key, value) in [
+        ("strict", &mut s.strict),
+        ("third_party", &mut s.third_party),
+        ("bare_lf", &mut s.ftp.bare_lf),
+        ("mask_greeting", &mut s.ftp.mask_greeting),
+        ("mask_syst", &mut s.ftp.mask_syst),
+        ("correct_passive_address", &mut s.ftp.correct_passive_address),
+        ("read", &mut s.tftp.read),
+        ("write", &mut s.tftp.write),
+        ("unknown_methods", &mut s.sip.unknown_methods),
+        ("pass_malformed", &mut s.sip.pass_malformed),
+        ("bye_closes_media", &mut s.sip.bye_closes_media),
+        ("mask_software", &mut s.sip.mask_software),
+        ("other_source", &mut s.rtsp.other_source),
+    ] {
+        *value = reader.boolean(table, key).unwrap_or(*value);
+    }
+    for (key, range, value) in [
+        ("lowest_port", 1..=65_535, &mut s.lowest_port),
+        ("longest_line", 512..=16_384, &mut s.ftp.longest_line),
+        ("longest_message", 1_024..=65_535, &mut s.sip.longest_message),
+    ] {
+        let number = reader.integer(table, key, range).and_then(|n| u16::try_from(n).ok());
+        *value = number.unwrap_or(*value);
+    }
+    let registration = reader.integer(table, "longest_registration", 60..=604_800);
+    s.sip.longest_registration_s = registration.unwrap_or(s.sip.longest_registration_s);
+    if let Some(text) = reader.string(table, "rewrite", "one of minimal, full") {
+        let words = [("minimal", Rewrite::Minimal), ("full", Rewrite::Full)];
+        s.sip.rewrite = reader.word(&text, "rewrite", &words, &[]).unwrap_or(s.sip.rewrite);
+    }
+    reader.list(table, "forbidden_ports", FORBIDDEN, |reader, entry| {
+        let range = match entry.text() {
+            Some(text) => values::ports(reader, &text),
+            None => reader.integer_of(&entry, 1..=65_535).and_then(|n| u16::try_from(n).ok()).map(|n| (n, n)),
+        };
+        s.forbidden_ports.extend(range);
+    });
+    if s.forbidden_ports.len() > MAX_FORBIDDEN {
+        let what = format!("\"forbidden_ports\" names {} ranges", s.forbidden_ports.len());
+        reader.conflict(&table.span_of("forbidden_ports"), what, format!("at most {MAX_FORBIDDEN}"));
+    }
+    s
+}
+
+/// The places of the profiles that a list of names means, one a protocol.
+pub(super) fn named<'t>(reader: &mut Reader<'t>, texts: &[Text<'t>], profiles: &[Alg]) -> RuleProfiles {
+    let mut places = RuleProfiles::default();
+    for text in texts {
+        let Some(place) = profiles.iter().position(|alg| alg.name == text.text) else {
+            let known = profiles.iter().map(|alg| alg.name.as_str());
+            reader.unknown("alg", text, known, "");
+            continue;
+        };
+        let Some(protocol) = profiles.get(place).map(|alg| alg.protocol) else { continue };
+        let Some(cell) = places.get_mut(protocol as usize) else { continue };
+        if cell.is_some() {
+            let what = format!("a second profile of {}", protocol.name());
+            reader.conflict(&text.span, what, "one profile a protocol");
+        }
+        *cell = u8::try_from(place).ok();
+    }
+    places
+}

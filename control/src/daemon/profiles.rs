@@ -1,0 +1,67 @@
+//! ALG profiles as operators see them: their settings by the keys of the configuration, and how many sessions they have.
+
+use alg::sip::Rewrite;
+use dataplane::policy::{AlgProfile, AlgProtocol, OnChange, ProfileId};
+use dataplane::session::Arena;
+use dataplane::view::State;
+use std::collections::HashMap;
+
+/// The settings of a profile but those that listings have columns for, as the configuration writes them.
+pub(super) fn options(profile: &AlgProfile) -> Vec<(&'static str, String)> {
+    let alg::Profile { strict, third_party, lowest_port, ref forbidden_ports, ftp, tftp, sip, rtsp, .. } =
+        *profile.settings;
+    let range = |(first, last): &(u16, u16)| match first == last {
+        true => first.to_string(),
+        false => format!("\"{first}-{last}\""),
+    };
+    let forbidden: Vec<_> = forbidden_ports.iter().map(range).collect();
+    let on_change = match profile.on_change {
+        OnChange::Keep => "\"keep\"",
+        OnChange::Drop => "\"drop\"",
+    };
+    let mut options = vec![
+        ("on_change", on_change.to_owned()),
+        ("strict", strict.to_string()),
+        ("third_party", third_party.to_string()),
+        ("lowest_port", lowest_port.to_string()),
+        ("forbidden_ports", format!("[{}]", forbidden.join(", "))),
+    ];
+    let rewrite = match sip.rewrite {
+        Rewrite::Minimal => "\"minimal\"",
+        Rewrite::Full => "\"full\"",
+    };
+    match profile.protocol {
+        AlgProtocol::Ftp => options.extend([
+            ("bare_lf", ftp.bare_lf.to_string()),
+            ("mask_greeting", ftp.mask_greeting.to_string()),
+            ("mask_syst", ftp.mask_syst.to_string()),
+            ("correct_passive_address", ftp.correct_passive_address.to_string()),
+            ("longest_line", ftp.longest_line.to_string()),
+        ]),
+        AlgProtocol::Tftp => {
+            options.extend([("read", tftp.read.to_string()), ("write", tftp.write.to_string())]);
+        }
+        AlgProtocol::Sip => options.extend([
+            ("rewrite", rewrite.to_owned()),
+            ("unknown_methods", sip.unknown_methods.to_string()),
+            ("pass_malformed", sip.pass_malformed.to_string()),
+            ("bye_closes_media", sip.bye_closes_media.to_string()),
+            ("mask_software", sip.mask_software.to_string()),
+            ("longest_registration", sip.longest_registration_s.to_string()),
+            ("longest_message", sip.longest_message.to_string()),
+        ]),
+        AlgProtocol::Rtsp => options.push(("other_source", rtsp.other_source.to_string())),
+    }
+    options
+}
+
+/// How many live sessions each profile's ALG reads.
+pub(super) fn sessions(arena: &Arena) -> HashMap<ProfileId, u64> {
+    let mut count = HashMap::new();
+    for view in (0..arena.records()).filter_map(|index| arena.view(index)) {
+        if view.alg && view.state != State::Closed {
+            *count.entry(view.profile).or_default() += 1;
+        }
+    }
+    count
+}

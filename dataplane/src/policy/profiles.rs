@@ -1,0 +1,374 @@
+//! ALG profiles: what there is, which one a session gets, and how a profile lives on from one commit to the next.
+//!
+//! A session keeps the small number of its profile. A profile that has the same protocol and name after a commit keeps its
+//! number, so that its sessions have its new settings from the next message on. What a commit switches off or takes away
+//! may stay for the sessions that have it: see [`OnChange`].
+
+use super::{Action, Decision, Mode, Query};
+use crate::key::Protocol;
+use alg::Application;
+use std::sync::Arc;
+
+/// Most profiles of a policy, those of no file included.
+pub const MAX_PROFILES: usize = 64;
+
+/// Protocols that have an ALG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AlgProtocol {
+    /// FTP.
+    Ftp = 0,
+    /// TFTP.
+    Tftp = 1,
+    /// SIP, over UDP and TCP.
+    Sip = 2,
+    /// RTSP.
+    Rtsp = 3,
+}
+
+impl AlgProtocol {
+    /// All, in the order of their number.
+    pub const ALL: [Self; 4] = [Self::Ftp, Self::Tftp, Self::Sip, Self::Rtsp];
+
+    /// The application of its control sessions.
+    #[must_use]
+    pub const fn application(self) -> Application {
+        match self {
+            Self::Ftp => Application::Ftp,
+            Self::Tftp => Application::Tftp,
+            Self::Sip => Application::Sip,
+            Self::Rtsp => Application::Rtsp,
+        }
+    }
+
+    /// The protocol whose control sessions have this application.
+    #[must_use]
+    pub fn of(application: Application) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| p.application() == application)
+    }
+
+    /// Its name in configuration and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.application().name()
+    }
+
+    /// Whether its ALG reads sessions of this transport.
+    #[must_use]
+    pub const fn runs_over(self, transport: Protocol) -> bool {
+        match self {
+            Self::Ftp | Self::Rtsp => matches!(transport, Protocol::Tcp),
+            Self::Tftp => matches!(transport, Protocol::Udp),
+            Self::Sip => matches!(transport, Protocol::Tcp | Protocol::Udp),
+        }
+    }
+
+    /// The port that IANA assigned.
+    #[must_use]
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Ftp => 21,
+            Self::Tftp => 69,
+            Self::Sip => 5060,
+            Self::Rtsp => 554,
+        }
+    }
+}
+
+/// How far an ALG goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AlgMode {
+    /// Not bound.
+    Off,
+    /// Pinholes, policy and rewriting.
+    #[default]
+    Full,
+    /// The same, and what the protocol's standard demands is demanded.
+    Strict,
+}
+
+impl AlgMode {
+    /// All, each one further than the last.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Full, Self::Strict];
+
+    /// The name in configuration and listings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Full => "full",
+            Self::Strict => "strict",
+        }
+    }
+}
+
+/// What becomes of the sessions of a profile that a commit switches off or takes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnChange {
+    /// They are read on with the settings that they had.
+    #[default]
+    Keep,
+    /// They are read no more, and go on.
+    Drop,
+}
+
+/// Number of a profile: the same as long as the profile has sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProfileId(pub u8);
+
+impl ProfileId {
+    /// No profile.
+    pub const NONE: Self = Self(u8::MAX);
+}
+
+/// One profile.
+#[derive(Clone, Debug)]
+pub struct AlgProfile {
+    /// Its number. Within a policy that was not published yet, its place.
+    pub id: ProfileId,
+    /// Its name, unique in its protocol.
+    pub name: String,
+    /// What it reads.
+    pub protocol: AlgProtocol,
+    /// How far it goes.
+    pub mode: AlgMode,
+    /// Ports that are this protocol where the rule's service names no application. None: the protocol's own port, which
+    /// for other protocols than FTP counts only where a rule names the profile.
+    pub ports: Option<Vec<u16>>,
+    /// What becomes of its sessions when it is switched off or goes.
+    pub on_change: OnChange,
+    /// A rule names it.
+    pub by_rule: bool,
+    /// What is allowed.
+    pub settings: Arc<alg::Profile>,
+}
+
+/// Name of the profile that a protocol has where no file says anything. No file can use it.
+pub const BUILT_IN: &str = "built-in";
+
+impl AlgProfile {
+    /// The profile of a protocol of which the file says nothing.
+    #[must_use]
+    pub fn built_in(protocol: AlgProtocol) -> Self {
+        Self {
+            id: ProfileId::NONE,
+            name: BUILT_IN.to_owned(),
+            protocol,
+            mode: AlgMode::default(),
+            ports: None,
+            on_change: OnChange::default(),
+            by_rule: false,
+            settings: Arc::default(),
+        }
+    }
+
+    /// Whether sessions are bound to it.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.mode != AlgMode::Off
+    }
+
+    /// Whether a port is this protocol's, for a session that has the profile by its rule or else by default.
+    fn has_port(&self, port: u16, by_rule: bool) -> bool {
+        match &self.ports {
+            Some(ports) => ports.contains(&port),
+            None => (by_rule || self.protocol == AlgProtocol::Ftp) && port == self.protocol.port(),
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        (self.protocol, &self.name) == (other.protocol, &other.name)
+    }
+}
+
+/// The profiles that a rule names, by [`AlgProtocol`]: places in [`AlgProfiles::list`].
+pub type RuleProfiles = [Option<u8>; AlgProtocol::ALL.len()];
+
+/// Whether a session gets an ALG, and with which settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Inspection {
+    /// Nobody reads it.
+    #[default]
+    None,
+    /// The ALG of its application does, with this profile.
+    Profile(ProfileId),
+}
+
+/// The ALG profiles of a policy. FTP is on by default (RFC 5382 REQ-6 allows that one); the others where a rule's service
+/// names their application, or a rule names a profile of theirs.
+#[derive(Clone, Debug)]
+pub struct AlgProfiles {
+    /// All, in the order of the file; then the built-in ones of protocols that the file leaves without a default.
+    list: Vec<AlgProfile>,
+    /// By [`AlgProtocol`]: the place of the profile for rules that name none.
+    defaults: [u8; AlgProtocol::ALL.len()],
+    /// Of older policies, for the sessions that have them.
+    kept: Vec<AlgProfile>,
+    /// Where the search for a number that nobody has begins.
+    next: u8,
+}
+
+impl Default for AlgProfiles {
+    fn default() -> Self {
+        Self::new(Vec::new(), [None; AlgProtocol::ALL.len()])
+    }
+}
+
+impl AlgProfiles {
+    /// Of these profiles, at most [`MAX_PROFILES`] less one for each protocol; further ones are left out. `defaults` are the
+    /// places of the default profiles by [`AlgProtocol`]; a protocol without one gets a built-in profile.
+    #[must_use]
+    pub fn new(mut list: Vec<AlgProfile>, defaults: RuleProfiles) -> Self {
+        list.truncate(MAX_PROFILES - AlgProtocol::ALL.len());
+        let defaults = AlgProtocol::ALL.map(|protocol| {
+            let known = defaults[protocol as usize].filter(|place| usize::from(*place) < list.len());
+            known.unwrap_or_else(|| {
+                list.push(AlgProfile::built_in(protocol));
+                u8::try_from(list.len() - 1).unwrap_or(u8::MAX)
+            })
+        });
+        for (place, profile) in (0u8..).zip(&mut list) {
+            profile.id = ProfileId(place);
+        }
+        let next = u8::try_from(list.len()).unwrap_or(0);
+        Self { list, defaults, kept: Vec::new(), next }
+    }
+
+    /// The profiles of this policy: first those of the file, in its order.
+    #[must_use]
+    pub fn list(&self) -> &[AlgProfile] {
+        &self.list
+    }
+
+    /// What older policies left to their sessions.
+    #[must_use]
+    pub fn kept(&self) -> &[AlgProfile] {
+        &self.kept
+    }
+
+    /// Whether this is the default profile of its protocol.
+    #[must_use]
+    pub fn is_default(&self, profile: &AlgProfile) -> bool {
+        self.of(&RuleProfiles::default(), profile.protocol).is_some_and(|(own, _)| own.id == profile.id)
+    }
+
+    /// The profile that a session has, if it is to be read by it.
+    #[must_use]
+    pub fn find(&self, id: ProfileId) -> Option<&AlgProfile> {
+        self.list.iter().chain(&self.kept).find(|profile| profile.id == id && profile.is_on())
+    }
+
+    /// The profile of a number, switched on or off.
+    #[must_use]
+    pub fn named(&self, id: ProfileId) -> Option<&AlgProfile> {
+        self.list.iter().chain(&self.kept).find(|profile| profile.id == id)
+    }
+
+    /// Takes over the numbers of the policy that this one replaces, and what its sessions are to keep.
+    pub fn follow(&mut self, old: &Self) {
+        let known = || old.list.iter().chain(&old.kept);
+        let mut taken: Vec<ProfileId> = known().map(|profile| profile.id).collect();
+        let mut next = old.next;
+        for profile in &mut self.list {
+            if let Some(same) = known().find(|other| other.is_same(profile)) {
+                profile.id = same.id;
+                continue;
+            }
+            // There are fewer profiles in two policies, and kept ones, than numbers.
+            while taken.contains(&ProfileId(next)) || ProfileId(next) == ProfileId::NONE {
+                next = next.wrapping_add(1);
+            }
+            profile.id = ProfileId(next);
+            taken.push(profile.id);
+            next = next.wrapping_add(1);
+        }
+        self.next = next;
+        let stays = |profile: &&AlgProfile| {
+            let on_change = match self.list.iter().find(|new| new.is_same(profile)) {
+                Some(new) if new.is_on() => return false,
+                Some(new) => new.on_change,
+                None => profile.on_change,
+            };
+            profile.is_on() && on_change == OnChange::Keep
+        };
+        // The newest first: what is too much is the oldest.
+        self.kept = known().filter(stays).take(MAX_PROFILES).cloned().collect();
+    }
+
+    /// Ports that must be told from their neighbours.
+    pub(super) fn ports(&self) -> Vec<u16> {
+        let of = |p: &AlgProfile| p.ports.clone().unwrap_or_else(|| vec![p.protocol.port()]);
+        self.list.iter().flat_map(of).collect()
+    }
+
+    /// The profile of a protocol for sessions of a rule that names these, and whether the rule names it.
+    fn of(&self, named: &RuleProfiles, protocol: AlgProtocol) -> Option<(&AlgProfile, bool)> {
+        let number = protocol as usize;
+        let by_rule = named.get(number).copied().flatten();
+        let place = by_rule.or_else(|| self.defaults.get(number).copied())?;
+        Some((self.list.get(usize::from(place))?, by_rule.is_some()))
+    }
+
+    /// What a session is taken for that its rule calls `application`.
+    pub(super) fn recognise(
+        &self,
+        named: &RuleProfiles,
+        application: Application,
+        query: &Query,
+    ) -> Application {
+        if application != Application::Unknown {
+            return application;
+        }
+        if query.protocol == Protocol::Icmp {
+            return Application::Ping;
+        }
+        let has_port = |protocol: &AlgProtocol| {
+            protocol.runs_over(query.protocol)
+                && self.of(named, *protocol).is_some_and(|(p, by_rule)| p.has_port(query.dport, by_rule))
+        };
+        AlgProtocol::ALL.into_iter().find(has_port).map_or(Application::Unknown, AlgProtocol::application)
+    }
+
+    /// Who reads a session of a rule that names these profiles.
+    #[must_use]
+    pub fn inspection(
+        &self,
+        named: &RuleProfiles,
+        application: Application,
+        transport: Protocol,
+    ) -> Inspection {
+        let protocol = AlgProtocol::of(application).filter(|protocol| protocol.runs_over(transport));
+        match protocol.and_then(|protocol| self.of(named, protocol)) {
+            Some((profile, _)) if profile.is_on() => Inspection::Profile(profile.id),
+            _ => Inspection::None,
+        }
+    }
+
+    /// Who reads a session that came through a pinhole: the profile of its parent, if its application is the parent's.
+    #[must_use]
+    pub fn inspection_of_child(
+        &self,
+        parent: ProfileId,
+        application: Application,
+        transport: Protocol,
+    ) -> Inspection {
+        let protocol = AlgProtocol::of(application).filter(|protocol| protocol.runs_over(transport));
+        match self.find(parent) {
+            Some(profile) if Some(profile.protocol) == protocol => Inspection::Profile(parent),
+            _ => Inspection::None,
+        }
+    }
+}
+
+impl Decision {
+    /// Who reads the session, if it is admitted at all.
+    pub(super) fn inspected(self, profiles: &AlgProfiles, named: &RuleProfiles, transport: Protocol) -> Self {
+        let admitted = self.action == Action::Allow && self.mode == Mode::Alg;
+        let inspection =
+            if admitted { profiles.inspection(named, self.application, transport) } else { Inspection::None };
+        Self { inspection, ..self }
+    }
+}
+
+#[cfg(test)]
+#[path = "profiles_tests.rs"]
+mod tests;

@@ -1,0 +1,129 @@
+//! Tests of the profiles.
+
+use super::*;
+use crate::key::ZoneId;
+use core::net::{IpAddr, Ipv4Addr};
+
+fn profile(protocol: AlgProtocol, name: &str) -> AlgProfile {
+    AlgProfile { name: name.into(), ..AlgProfile::built_in(protocol) }
+}
+
+fn off(protocol: AlgProtocol, name: &str, on_change: OnChange) -> AlgProfile {
+    AlgProfile { mode: AlgMode::Off, on_change, ..profile(protocol, name) }
+}
+
+fn query(protocol: Protocol, dport: u16) -> Query {
+    let addr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 2));
+    Query { from: ZoneId(0), to: ZoneId(1), source: addr, destination: addr, protocol, sport: 1, dport }
+}
+
+const NONE: RuleProfiles = [None; 4];
+
+#[test]
+fn each_protocol_has_a_default() {
+    let list = vec![profile(AlgProtocol::Sip, "a"), profile(AlgProtocol::Sip, "b")];
+    let profiles = AlgProfiles::new(list, [None, None, Some(1), None]);
+    let names: Vec<_> = profiles.list().iter().map(|p| (p.protocol.name(), p.name.as_str())).collect();
+    let built_in = BUILT_IN;
+    assert_eq!(
+        names,
+        [("sip", "a"), ("sip", "b"), ("ftp", built_in), ("tftp", built_in), ("rtsp", built_in)]
+    );
+    let defaults: Vec<_> = profiles.list().iter().map(|p| profiles.is_default(p)).collect();
+    assert_eq!(defaults, [false, true, true, true, true]);
+    assert_eq!(
+        profiles.inspection(&NONE, Application::Sip, Protocol::Udp),
+        Inspection::Profile(ProfileId(1))
+    );
+    let named = [None, None, Some(0), None];
+    assert_eq!(
+        profiles.inspection(&named, Application::Sip, Protocol::Tcp),
+        Inspection::Profile(ProfileId(0))
+    );
+    assert_eq!(profiles.inspection(&named, Application::Sip, Protocol::Icmp), Inspection::None);
+    assert_eq!(
+        profiles.inspection(&named, Application::Tftp, Protocol::Udp),
+        Inspection::Profile(ProfileId(3))
+    );
+}
+
+#[test]
+fn ports_count_for_ftp_by_default_and_for_others_where_the_file_or_a_rule_asks() {
+    let taken = |profiles: &AlgProfiles, named: &RuleProfiles, protocol, port| {
+        profiles.recognise(named, Application::Unknown, &query(protocol, port))
+    };
+    let plain = AlgProfiles::new(vec![profile(AlgProtocol::Sip, "a")], [None, None, Some(0), None]);
+    assert_eq!(taken(&plain, &NONE, Protocol::Tcp, 21), Application::Ftp);
+    assert_eq!(taken(&plain, &NONE, Protocol::Udp, 5060), Application::Unknown);
+    let named = [None, None, Some(0), None];
+    for transport in [Protocol::Udp, Protocol::Tcp] {
+        assert_eq!(taken(&plain, &named, transport, 5060), Application::Sip);
+        assert_eq!(taken(&plain, &named, transport, 5061), Application::Unknown);
+    }
+    let listed = AlgProfile { ports: Some(vec![5080]), ..profile(AlgProtocol::Sip, "a") };
+    let listed = AlgProfiles::new(vec![listed], [None, None, Some(0), None]);
+    assert_eq!(taken(&listed, &NONE, Protocol::Udp, 5080), Application::Sip);
+    assert_eq!(taken(&listed, &NONE, Protocol::Udp, 5060), Application::Unknown);
+    let dns = listed.recognise(&NONE, Application::Dns, &query(Protocol::Udp, 5080));
+    assert_eq!(dns, Application::Dns, "the service's word comes first");
+}
+
+#[test]
+fn a_profile_keeps_its_number_as_long_as_it_is_there() {
+    use AlgProtocol::{Ftp, Sip};
+    let first = AlgProfiles::new(vec![profile(Ftp, "a"), profile(Sip, "b")], [Some(0), None, Some(1), None]);
+    let mut second = AlgProfiles::new(
+        vec![profile(Sip, "c"), profile(Sip, "b"), profile(Sip, "a"), profile(Ftp, "a")],
+        [Some(3), None, Some(0), None],
+    );
+    second.follow(&first);
+    let id = |profiles: &AlgProfiles, protocol, name: &str| {
+        profiles.list().iter().find(|p| p.protocol == protocol && p.name == name).map(|p| p.id).unwrap()
+    };
+    assert_eq!(id(&second, Ftp, "a"), id(&first, Ftp, "a"));
+    assert_eq!(id(&second, Sip, "b"), id(&first, Sip, "b"));
+    let ids: std::collections::BTreeSet<u8> = second.list().iter().map(|p| p.id.0).collect();
+    assert_eq!(ids.len(), second.list().len(), "each has its own: {:?}", second.list());
+    // Names that come and go for ever meet no profile's number.
+    let mut last = second;
+    for n in 0..1_000 {
+        let list = vec![profile(Sip, &n.to_string()), profile(Ftp, "a")];
+        let mut next = AlgProfiles::new(list, [Some(1), None, Some(0), None]);
+        next.follow(&last);
+        assert_eq!(id(&next, Ftp, "a"), id(&first, Ftp, "a"));
+        let all = next.list().iter().chain(next.kept());
+        let ids: Vec<u8> = all.map(|p| p.id.0).collect();
+        let distinct: std::collections::BTreeSet<u8> = ids.iter().copied().collect();
+        assert_eq!(ids.len(), distinct.len(), "{ids:?}");
+        assert!(next.kept().len() <= MAX_PROFILES && !distinct.contains(&ProfileId::NONE.0));
+        last = next;
+    }
+}
+
+#[test]
+fn what_a_commit_switches_off_stays_for_its_sessions_if_asked() {
+    use AlgProtocol::Sip;
+    let defaults = [None, None, Some(0), None];
+    let first = AlgProfiles::new(vec![profile(Sip, "a")], defaults);
+    let id = first.list()[0].id;
+    let commit = |list, old: &AlgProfiles| {
+        let mut next = AlgProfiles::new(list, defaults);
+        next.follow(old);
+        next
+    };
+    let kept = commit(vec![off(Sip, "a", OnChange::Keep)], &first);
+    assert_eq!(kept.find(id).map(|p| p.mode), Some(AlgMode::Full), "its sessions read on");
+    assert_eq!(kept.inspection(&NONE, Application::Sip, Protocol::Udp), Inspection::None, "new ones do not");
+    assert!(kept.inspection_of_child(id, Application::Sip, Protocol::Udp) == Inspection::Profile(id));
+    let back = commit(vec![profile(Sip, "a")], &kept);
+    assert!(back.kept().is_empty() && back.find(id).is_some(), "one profile again");
+    let dropped = commit(vec![off(Sip, "a", OnChange::Drop)], &first);
+    assert!(dropped.find(id).is_none() && dropped.named(id).is_some());
+    // One that goes says itself, in the last file that had it, what becomes of its sessions.
+    let gone = commit(vec![profile(Sip, "b")], &first);
+    assert!(gone.find(id).is_some_and(|p| p.name == "a"));
+    let fleeting = AlgProfile { on_change: OnChange::Drop, ..profile(Sip, "a") };
+    let fleeting = commit(vec![fleeting], &first);
+    assert!(commit(vec![profile(Sip, "b")], &fleeting).find(id).is_none());
+    assert!(commit(vec![profile(Sip, "b")], &gone).find(id).is_some(), "it stays over later commits");
+}
