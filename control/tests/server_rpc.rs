@@ -57,7 +57,6 @@ async fn ten_thousand_sessions_come_once_each() {
         rule: "ftp and names".to_owned(),
         application: "ftp".to_owned(),
         alg: true,
-        profile: dataplane::policy::ProfileId(0),
         policy_generation: 3,
         age_ms: 60_000,
         idle_ms: 500,

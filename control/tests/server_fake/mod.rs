@@ -180,6 +180,7 @@ impl Gateway for Fake {
             parent: (index == FTP + 1).then_some(Ref { index: FTP, version: 7 }),
             children: u16::from(index == FTP),
             alg: index == FTP,
+            profile: dataplane::policy::ProfileId(0),
             bound: true,
             log: dataplane::policy::Log::Both,
             close_reason: CloseReason::None,
