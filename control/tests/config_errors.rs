@@ -446,7 +446,7 @@ fn rules() {
     for key in ["application", "user"] {
         let message = format!(
             "\"{key}\" in [[rule]] is not available in this release; expected one of name, from, to, source, \
-             destination, service, action, mode, log"
+             destination, service, action, mode, log, alg"
         );
         expect(&rule(&format!("»{key} = 'x'")), &message);
     }
@@ -545,7 +545,7 @@ fn profiles() {
 fn profiles_of_a_rule() {
     let two = "[[alg]]\nname = 'a'\nprotocol = 'ftp'\n[[alg]]\nname = 'b'\nprotocol = 'ftp'\n";
     for (line, message) in [
-        ("alg = ['a', »'c']", "unknown alg \"c\"; expected one of a, b"),
+        ("alg = ['a', »'c']", "unknown alg \"c\"; expected one of a, b (did you mean \"a\"?)"),
         ("alg = ['a', »'b']", "a second profile of ftp; expected one profile a protocol"),
         (
             "mode = 'stateful'\nalg = »'a'",

@@ -34,7 +34,8 @@ fn connect(gw: &mut Gateway, sport: u16, dport: u16) -> Pair {
 
 /// Says EPRT; answers whether it was rewritten, once the server has agreed.
 fn rewrites(gw: &mut Gateway, ftp: &mut Pair) -> bool {
-    let sent = format!("EPRT |1|{}|50001|\r\n", CLIENT.addr);
+    // A data port of its own for each session.
+    let sent = format!("EPRT |1|{}|{}|\r\n", CLIENT.addr, ftp.initiator.port + 10_001);
     let seen = ftp.say(gw, Side::Initiator, &sent);
     ftp.say(gw, Side::Responder, "200 EPRT command successful.\r\n");
     seen != sent
