@@ -115,7 +115,7 @@ fn unknown_keys_of_every_table() {
             "[timeouts]",
             "",
             "one of tcp_syn_sent, tcp_syn_received, tcp_established, tcp_fin_wait, tcp_time_wait, tcp_reset, \
-             udp_new, udp_stream, icmp, expectation, port_hold_down",
+             udp_new, udp_stream, icmp, expectation, port_hold_down, fragment_timeout",
         ),
         ("[log]", "", "one of audit, level, deny"),
         ("[control]", "", "socket"),

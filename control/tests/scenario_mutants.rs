@@ -154,7 +154,7 @@ fn well_formed(bytes: &[u8]) {
     let to = bytes[..6].try_into().unwrap();
     match parse(bytes, to) {
         // A broadcast is ARP only.
-        Parse::Ip(_) | Parse::Error(..) | Parse::Arp => {}
+        Parse::Ip(_) | Parse::Error(..) | Parse::Arp | Parse::Fragment(_) => {}
         Parse::Drop(reason) => panic!("sent a packet that is dropped for {}: {bytes:02x?}", reason.name()),
     }
 }

@@ -178,7 +178,11 @@ fn no_answer_to_what_is_for_everyone_or_from_no_host() {
         let mut later = build::udp(&CLIENT.to(NOWHERE), 5000, 53, b"?");
         later[20..22].copy_from_slice(&[0, 9]);
         assert!(checksum::ipv4_fill(&mut later[14..34]));
-        gw.refuse(INSIDE, &later, DropReason::Ipv4Fragment);
+        // Alone it is no packet, and nobody is told.
+        gw.inject(INSIDE, &later);
+        gw.advance(5_000);
+        gw.assert_silent();
+        assert_eq!(gw.dropped(DropReason::FragmentTimeout), 1);
         let smurf = Host { addr: Ipv4Addr::new(10, 1, 0, 255), ..CLIENT };
         gw.refuse(INSIDE, &build::udp(&smurf.to(NOWHERE), 5000, 53, b"?"), DropReason::Ipv4SourceInvalid);
         let about = build::udp(&CLIENT.to(NOWHERE), 5000, 53, b"?");

@@ -1,6 +1,10 @@
 //! The packet buffer seam: what the journey needs of an mbuf, and a heap buffer that gives the same.
 //!
+//! A [`Packet`] is one on the long way: in its port's buffer, or in one of the gateway's own that hold the longest datagram.
+//!
 //! Buffers are move-only. Whoever holds one frees it by dropping it, exactly once.
+
+use crate::heap::HeapBuf;
 
 /// Bytes reserved before a new packet, as DPDK's `RTE_PKTMBUF_HEADROOM`.
 pub const HEADROOM: usize = 128;
@@ -53,4 +57,63 @@ pub trait BufPool {
     type Buf: PacketBuf;
     /// An empty packet with full headroom, or none if the pool is empty.
     fn alloc(&mut self) -> Option<Self::Buf>;
+}
+
+/// A packet on the long way.
+pub enum Packet<B> {
+    /// In a buffer of a port.
+    Port(B),
+    /// In one that holds the longest datagram: it was put together from fragments, or has grown out of the port's. It is
+    /// copied to buffers of the port when it leaves.
+    Large(HeapBuf),
+}
+
+macro_rules! either {
+    ($packet:expr, $buf:ident => $do:expr) => {
+        match $packet {
+            Self::Port($buf) => $do,
+            Self::Large($buf) => $do,
+        }
+    };
+}
+
+impl<B: PacketBuf> PacketBuf for Packet<B> {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        either!(self, buf => buf.bytes())
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        either!(self, buf => buf.bytes_mut())
+    }
+
+    fn headroom(&self) -> usize {
+        either!(self, buf => buf.headroom())
+    }
+
+    fn tailroom(&self) -> usize {
+        either!(self, buf => buf.tailroom())
+    }
+
+    fn prepend(&mut self, n: usize) -> bool {
+        either!(self, buf => buf.prepend(n))
+    }
+
+    fn append(&mut self, n: usize) -> bool {
+        either!(self, buf => buf.append(n))
+    }
+
+    fn trim_front(&mut self, n: usize) -> bool {
+        either!(self, buf => buf.trim_front(n))
+    }
+
+    fn trim_back(&mut self, n: usize) -> bool {
+        either!(self, buf => buf.trim_back(n))
+    }
+
+    #[inline]
+    fn is_linear(&self) -> bool {
+        either!(self, buf => buf.is_linear())
+    }
 }

@@ -65,6 +65,10 @@ counters! {
     IcmpErrors = "icmp-errors", "ICMP errors sent.";
     IcmpErrorsLimited = "icmp-errors-limited", "ICMP errors and resets not sent because of the rate limit.";
     IcmpErrorsRelated = "icmp-errors-related", "ICMP errors about sessions, translated and passed on.";
+    FragmentsJoined = "fragments-joined", "Fragments that were put together to whole datagrams.";
+    DatagramsReassembled = "datagrams-reassembled", "Datagrams that were put together from them.";
+    DatagramsFragmented = "datagrams-fragmented", "Datagrams that left in fragments, because their egress takes no packets that long.";
+    FragmentsMade = "fragments-made", "Fragments that they left in.";
     Resets = "resets", "TCP resets sent where a rule rejects.";
     PortsReleasedEarly = "ports-released-early", "Translated ports given back before their hold-down because the queue was full.";
     StashInserts = "stash-inserts", "Flow table inserts that had to use the stash.";

@@ -47,7 +47,16 @@ drop_reasons! {
     Ipv4Options = "ipv4-options", "Malformed options.";
     Ipv4SourceRoute = "ipv4-source-route", "A loose or strict source route, which would go around policy.";
     Ipv4OptionsDenied = "ipv4-options-denied", "Options that the zone does not admit.";
-    Ipv4Fragment = "ipv4-fragment", "A fragment; reassembly is not there yet.";
+    FragmentMalformed = "fragment-malformed", "A fragment without bytes, or one that ends between units of eight though others follow.";
+    FragmentTooLong = "fragment-too-long", "A fragment that reaches beyond 65,535 bytes (ping of death).";
+    FragmentTiny = "fragment-tiny", "A fragment that cuts a TCP header (RFC 1858, RFC 3128).";
+    FragmentOverlap = "fragment-overlap", "Fragments of a datagram that overlap (teardrop), or disagree on its end: all of it is dropped.";
+    FragmentDuplicate = "fragment-duplicate", "A fragment in the place of one that is there.";
+    FragmentTooMany = "fragment-too-many", "A datagram in more than 64 fragments.";
+    FragmentEcn = "fragment-ecn", "Fragments of a datagram whose ECN fields contradict each other (RFC 3168).";
+    FragmentTimeout = "fragment-timeout", "The rest of its datagram did not come in time.";
+    FragmentSourceLimit = "fragment-source-limit", "Of 64 unfinished datagrams of one source at a worker, the oldest, when another began.";
+    FragmentTableFull = "fragment-table-full", "No room to put a datagram together; of the unfinished ones the oldest went.";
     Ipv4ThisNetwork = "ipv4-this-network", "Source or destination is in 0.0.0.0/8.";
     Ipv4Loopback = "ipv4-loopback", "Source or destination is in 127.0.0.0/8.";
     Ipv4Reserved = "ipv4-reserved", "Source or destination is in 240.0.0.0/4.";
@@ -75,7 +84,7 @@ drop_reasons! {
     IcmpErrorAddressee = "icmp-error-addressee", "An ICMP error to another host than the sender of the packet that it quotes.";
     IcmpErrorNoSession = "icmp-error-no-session", "An ICMP error about a packet of no session.";
     TtlExceeded = "ttl-exceeded", "TTL ran out here; an ICMP time exceeded was sent if the rate allowed.";
-    FragmentationNeeded = "fragmentation-needed", "Larger than the egress MTU; an ICMP fragmentation needed was sent if the rate allowed.";
+    FragmentationNeeded = "fragmentation-needed", "Larger than the egress MTU, and its sender forbids fragments; an ICMP fragmentation needed was sent if the rate allowed.";
     NoRoute = "no-route", "No route to the destination; an ICMP net unreachable was sent if zone and rate allowed.";
     NeighborPending = "neighbor-pending", "The queue of packets that wait for this next hop is full, or none is free.";
     NeighborUnresolved = "neighbor-unresolved", "The next hop did not answer ARP in time; an ICMP host unreachable was sent if zone and rate allowed.";
@@ -95,7 +104,7 @@ drop_reasons! {
     AlgDenied = "alg-denied", "The ALG refused the message; the session was reset.";
     AlgTableFull = "alg-table-full", "No room for the ALG's state of one more session.";
     ExpectationLimit = "expectation-limit", "A limit of pinholes (of a session, a host, a protocol or a second) is reached.";
-    AlgNoRoom = "alg-no-room", "A packet of the stream engine's fits no buffer.";
+    AlgNoRoom = "alg-no-room", "What an ALG made of a datagram is longer than 9,216 bytes, or a packet fits no buffer.";
     StreamAckInvalid = "stream-ack-invalid", "Inspected stream: acknowledges what was never sent, or what is older than any window.";
     StreamTimestampOld = "stream-timestamp-old", "Inspected stream: a timestamp from before (PAWS); it was answered with an acknowledgement.";
     StreamResetInexact = "stream-reset-inexact", "Inspected stream: a reset that is not where its receiver expects one; its sender was asked.";

@@ -3,11 +3,13 @@
 //! A ring has one sender and one receiver. Each of them keeps its own place to itself and tells the other once a turn how
 //! far it has come, so that a burst moves two shared words between two cores, and each packet one line of its own.
 
+use crate::heap::HeapBuf;
 use crate::key::{InterfaceId, WorkerId};
 use crate::stage::forward::Plan;
 use crate::sync::{AtomicBool, AtomicU32, Ordering, UnsafeCell};
 use core::cell::Cell;
 use core::mem::MaybeUninit;
+use crossbeam::queue::ArrayQueue;
 use std::sync::Arc;
 
 /// Packets that fit one ring: a power of two.
@@ -194,6 +196,24 @@ impl<T> Drop for Receiver<T> {
     }
 }
 
+/// Datagrams put together from fragments that fit the ring to one worker.
+const LARGE_RING: usize = 256;
+
+/// A datagram in a large buffer on its way. Nothing is known of it but what it says.
+pub struct LargeParcel {
+    /// The datagram.
+    pub buf: HeapBuf,
+    /// Where its first fragment came in.
+    pub ingress: InterfaceId,
+    /// How often it was handed on.
+    pub hops: u8,
+    /// See [`crate::stage::Item::longest`].
+    pub longest: u16,
+}
+
+/// The rings of large datagrams: to each worker, from all.
+type Large = Arc<[ArrayQueue<LargeParcel>]>;
+
 /// To another worker; none to itself.
 type Out<B> = Option<Sender<Parcel<B>>>;
 /// From another worker; none from itself.
@@ -203,13 +223,18 @@ type In<B> = Option<Receiver<Parcel<B>>>;
 pub struct Ends<B> {
     senders: Vec<Out<B>>,
     receivers: Vec<In<B>>,
+    large: Large,
 }
 
 impl<B> Ends<B> {
     /// No ring at all: nothing can be handed off.
     #[must_use]
     pub fn none() -> Self {
-        Self { senders: Vec::new(), receivers: Vec::new() }
+        Self::with(&Arc::from([]))
+    }
+
+    fn with(large: &Large) -> Self {
+        Self { senders: Vec::new(), receivers: Vec::new(), large: Arc::clone(large) }
     }
 
     /// How many workers there are.
@@ -228,6 +253,12 @@ impl<B> Ends<B> {
     /// The ways from all others.
     pub fn from_all(&self) -> impl Iterator<Item = &Receiver<Parcel<B>>> {
         self.receivers.iter().flatten()
+    }
+
+    /// The ring of datagrams in large buffers that leads to a worker.
+    #[must_use]
+    pub fn large(&self, to: WorkerId) -> Option<&ArrayQueue<LargeParcel>> {
+        self.large.get(usize::from(to.0))
     }
 
     /// Tells all others of what was pushed.
@@ -256,7 +287,8 @@ impl<B> Grid<B> {
     /// Rings among `workers` workers.
     #[must_use]
     pub fn new(workers: usize) -> Arc<Self> {
-        let mut all: Vec<Ends<B>> = (0..workers).map(|_| Ends::none()).collect();
+        let large: Large = (0..workers).map(|_| ArrayQueue::new(LARGE_RING)).collect();
+        let mut all: Vec<Ends<B>> = (0..workers).map(|_| Ends::with(&large)).collect();
         for from in 0..workers {
             for to in 0..workers {
                 let (sender, receiver) = match Ring::pair(RING) {

@@ -1,5 +1,7 @@
 //! Packet buffers on the heap and ports inside the process: the whole journey without an EAL.
 //!
+//! The longest datagrams are put together in such buffers too, whatever the ports' are.
+//!
 //! A [`HeapPool`] counts the buffers that are out, so that a test can tell that none leaked; a [`HeapPort`] is one
 //! (port, queue) of a worker, and its [`HeapWire`] the cable that a test holds the other end of.
 
@@ -35,6 +37,17 @@ impl HeapPool {
         let free = ArrayQueue::new(capacity.max(1));
         let room = HEADROOM.saturating_add(data_room);
         Self(Arc::new(Shared { live: AtomicUsize::new(0), capacity, room, free }))
+    }
+
+    /// The same, with all of its buffers made at once.
+    #[must_use]
+    pub fn reserved(capacity: usize, data_room: usize) -> Self {
+        let pool = Self::with_data_room(capacity, data_room);
+        for _ in 0..capacity {
+            // Touched, so that no page is missing later. The queue holds as many.
+            let _ = pool.0.free.push(vec![0xff; pool.0.room].into_boxed_slice());
+        }
+        pool
     }
 
     /// Buffers that are out.

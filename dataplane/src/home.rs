@@ -9,6 +9,7 @@
 //! share a home. It also means that the hash has 16 bits of entropy: it spreads load, and is no good for a table.
 
 use crate::key::{Addrs, FlowKey, Protocol, WorkerId};
+use crate::packet::Fragment;
 use core::net::IpAddr;
 
 /// Entries of the table from hash to worker, as the redirection tables of common NICs.
@@ -142,6 +143,13 @@ impl Home {
     #[must_use]
     pub fn of_endpoint(&self, addr: IpAddr, port: u16) -> WorkerId {
         self.of_hash(hash_folded(fold_addr(addr) ^ port))
+    }
+
+    /// Where the fragments of a datagram meet. A NIC spreads them by their addresses alone, or by ports that only the first
+    /// has; so the first and the others may come in at different workers.
+    #[must_use]
+    pub fn of_fragment(&self, f: &Fragment) -> WorkerId {
+        self.of_hash(hash_folded(fold32(f.src ^ f.dst) ^ f.id ^ f.protocol as u16))
     }
 
     fn of_hash(&self, hash: u16) -> WorkerId {

@@ -34,6 +34,7 @@ pub mod nat;
 pub mod packet;
 pub mod policy;
 pub mod port;
+pub mod reassembly;
 pub mod rng;
 pub mod session;
 pub mod shared;

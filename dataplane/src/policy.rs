@@ -301,6 +301,8 @@ pub struct Timeouts {
     pub expectation: u32,
     /// A translated port after its last session, before its next.
     pub port_hold_down: u32,
+    /// A fragment that waits for the rest of its datagram.
+    pub fragment: u32,
 }
 
 impl Timeouts {
@@ -336,6 +338,7 @@ impl Default for Timeouts {
             icmp: 60_000,
             expectation: 120_000,
             port_hold_down: 120_000,
+            fragment: 3_000,
         }
     }
 }

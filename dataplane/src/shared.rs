@@ -36,6 +36,8 @@ pub struct Setup {
     pub alg_sessions: u32,
     /// Chunks of 248 bytes for the streams of those sessions, per worker.
     pub stream_chunks: u32,
+    /// Chunks of 248 bytes for the fragments of unfinished datagrams, per worker.
+    pub fragment_chunks: u32,
     /// Endpoint-independent bindings that fit, per worker.
     pub bindings: u32,
     /// Events that fit each worker's ring.
@@ -58,6 +60,7 @@ impl Default for Setup {
             expectations: 16_384,
             alg_sessions: 4_096,
             stream_chunks: 16_384,
+            fragment_chunks: 16_384,
             bindings: 131_072,
             events: 4_096,
             icmp_errors_per_second: 1_000,

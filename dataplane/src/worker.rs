@@ -1,12 +1,12 @@
 //! A worker: one core's poll loop, and the order of the stages.
 
-use crate::buf::{BufPool, PacketBuf};
+use crate::buf::{BufPool, Packet, PacketBuf};
 use crate::counters::{Counter, InterfaceCounters};
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref, Stamped};
 use crate::expect::Ledger;
 use crate::fib::{Fib, MAX_INTERFACES, PortMap};
-use crate::handoff::{Ends, Grid, Parcel};
+use crate::handoff::{Ends, Grid, LargeParcel, Parcel};
 use crate::key::{InterfaceId, Protocol, Tick, WorkerId};
 use crate::nat::{BindingId, Bindings, HoldDown};
 use crate::packet::limit::TokenBucket;
@@ -20,15 +20,18 @@ use crate::shared::Shared;
 use crate::stage::admit::Admission;
 use crate::stage::datagram::Datagrams;
 use crate::stage::forward::{Carried, Plan, Way};
+use crate::stage::gather::Gathering;
 use crate::stage::inspect::{self, Algs, Scratch};
 use crate::stage::lookup::{self, Owner};
 use crate::stage::open::{Opening, Openings};
-use crate::stage::queue::{Queue, Waiting};
+use crate::stage::queue::{MAX_FRAME, Queue, Waiting};
+use crate::stage::receive::Received;
 use crate::stage::{Context, Fate, Item, NextHop, Original, forward, receive, rewrite, route, track};
 use crate::stream::segment::MAX_EMISSIONS;
 use crate::view::CloseReason;
 use arc_swap::{ArcSwap, Cache};
 use arrayvec::ArrayVec;
+use crossbeam::queue::ArrayQueue;
 use std::sync::Arc;
 
 /// Most handoffs of one packet. Two are needed; a change of policy on the way may cost one more.
@@ -76,6 +79,7 @@ pub struct Local<P: Port, A: BufPool<Buf = P::Buf>> {
     pub(crate) algs: Algs,
     pub(crate) datagrams: Datagrams,
     pub(crate) ledger: Ledger,
+    pub(crate) gathering: Gathering,
     /// Packets of the stream engine that leave behind the one under way.
     pub(crate) made: ArrayVec<(NextHop, P::Buf), MAX_EMISSIONS>,
     /// The inspected session at which the next look at their time begins.
@@ -106,6 +110,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             hold_down: HoldDown::new(Arc::clone(&shared.registry), id, setup.bindings as usize),
             ledger: Ledger::new(shared.expectations.share_of(id), rng.draw()),
             algs: Algs::new(setup.alg_sessions, setup.stream_chunks),
+            gathering: Gathering::new(setup.fragment_chunks),
             made: ArrayVec::new(),
             stream_cursor: 0,
             datagrams: Datagrams::new(setup.alg_sessions),
@@ -153,6 +158,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             let early = self.local.hold_down.take_released_early();
             self.local.count(&cx, Counter::PortsReleasedEarly, early);
             self.local.retry(&cx);
+            self.local.give_up_fragments(&cx);
         }
 
         for ring in self.grid.from_all() {
@@ -174,6 +180,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             for parcel in self.parcels.drain(..) {
                 self.local.arrive(&cx, &self.grid, parcel);
             }
+        }
+        if self.grid.workers() > 1 {
+            work += self.local.arrive_large(&cx, &self.grid);
         }
         for number in 0..self.local.ports.len() {
             let Some(port) = self.local.ports.get_mut(number) else { break };
@@ -222,7 +231,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
                 lost += 1;
             }
         }
+        while self.grid.large(self.local.id).and_then(ArrayQueue::pop).is_some() {
+            lost += 1;
+        }
         lost += self.local.queue.len();
+        let fragments = &mut self.local.gathering.table;
+        fragments.clear(&mut |_, n| lost += n);
         if let Some(lane) = self.shared.lane(self.local.id) {
             lane.counters.drop(DropReason::Shutdown, lost as u64);
         }
@@ -388,9 +402,31 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         hops: u8,
         buf: P::Buf,
     ) {
-        if let Some(item) = self.receive(cx, ingress, hops, buf) {
-            self.dispatch(cx, grid, item);
+        match self.receive(cx, ingress, hops, buf) {
+            Received::Item(item) => self.dispatch(cx, grid, item),
+            Received::Fragment(fragment, from, buf) => {
+                let home = cx.shared.home.of_fragment(&fragment);
+                if home != self.id {
+                    let parcel = Parcel { buf, plan: Plan::default(), ingress: from.0, hops };
+                    self.hand_off(cx, grid, home, parcel);
+                } else if let Some(item) = self.gather(cx, from, &fragment, &buf) {
+                    self.dispatch(cx, grid, item);
+                }
+            }
+            Received::Nothing => {}
         }
+    }
+
+    /// Takes the datagrams in large buffers that other workers handed over through the journey.
+    fn arrive_large(&mut self, cx: &Context<'_>, grid: &Ends<P::Buf>) -> usize {
+        let Some(ring) = grid.large(self.id) else { return 0 };
+        for n in 0..BURST {
+            let Some(LargeParcel { buf, ingress, hops, longest }) = ring.pop() else { return n };
+            if let Some(item) = self.understand(cx, ingress, hops, longest, Packet::Large(buf)) {
+                self.dispatch(cx, grid, item);
+            }
+        }
+        BURST
     }
 
     /// Sends one packet through the long way, and does what came of it.
@@ -399,24 +435,31 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         match self.journey(cx, &mut item) {
             Ok(Fate::Send(egress)) => {
                 self.count(cx, Counter::Forwarded, 1);
-                self.transmit(cx, egress, item.buf);
+                self.depart(cx, egress, item.buf, item.longest);
             }
             Ok(Fate::HandOff(to)) => {
-                let Item { buf, ingress, hops, .. } = item;
-                self.hand_off(cx, grid, to, Parcel { buf, plan: Plan::default(), ingress, hops });
+                let Item { buf, ingress, hops, longest, .. } = item;
+                match buf {
+                    Packet::Port(buf) => {
+                        self.hand_off(cx, grid, to, Parcel { buf, plan: Plan::default(), ingress, hops });
+                    }
+                    Packet::Large(buf) => {
+                        self.hand_off_large(cx, grid, to, LargeParcel { buf, ingress, hops, longest });
+                    }
+                }
             }
             Ok(Fate::Wait { interface, next_hop }) => self.wait(cx, interface, next_hop, item),
             Ok(Fate::Answer) => {
                 self.count(cx, Counter::Local, 1);
-                self.transmit(cx, item.ingress, item.buf);
+                self.depart(cx, item.ingress, item.buf, item.longest);
             }
             Ok(Fate::Error(reason)) => {
                 self.drop(cx, reason, 1);
-                self.transmit(cx, item.ingress, item.buf);
+                self.depart(cx, item.ingress, item.buf, item.longest);
             }
             Ok(Fate::Reset { egress, reason }) => {
                 self.drop(cx, reason, 1);
-                self.transmit(cx, egress, item.buf);
+                self.depart(cx, egress, item.buf, item.longest);
             }
             Ok(Fate::TakenIn) => self.count(cx, Counter::StreamTakenIn, 1),
             Ok(Fate::Drop(reason)) | Err(reason) => self.drop(cx, reason, 1),
@@ -529,6 +572,25 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             Some(ring) if parcel.hops <= MAX_HOPS => ring.push(parcel).is_ok(),
             _ => false,
         };
+        self.handed_off(cx, pushed);
+    }
+
+    fn hand_off_large(
+        &mut self,
+        cx: &Context<'_>,
+        grid: &Ends<P::Buf>,
+        to: WorkerId,
+        mut parcel: LargeParcel,
+    ) {
+        parcel.hops += 1;
+        let pushed = match grid.large(to) {
+            Some(ring) if parcel.hops <= MAX_HOPS => ring.push(parcel).is_ok(),
+            _ => false,
+        };
+        self.handed_off(cx, pushed);
+    }
+
+    fn handed_off(&self, cx: &Context<'_>, pushed: bool) {
         if pushed {
             self.count(cx, Counter::HandedOff, 1);
         } else {
@@ -543,11 +605,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         next_hop: core::net::Ipv4Addr,
         item: Item<P::Buf>,
     ) {
-        if self.queue.push(cx.now, interface, next_hop, item.buf.bytes(), item.original) {
+        let frame = (item.buf.bytes(), item.longest);
+        if self.queue.push(cx.now, interface, next_hop, frame, item.original) {
             self.count(cx, Counter::Queued, 1);
             self.tell(cx, Event::NeighborNeeded { interface, next_hop });
         } else {
             self.drop(cx, DropReason::NeighborPending, 1);
+            if item.buf.bytes().len() > MAX_FRAME {
+                // It never waits: whoever sends no shorter ones would get nothing through.
+                self.tell(cx, Event::NeighborNeeded { interface, next_hop });
+            }
         }
     }
 
@@ -572,11 +639,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 next_hop: waiting.next_hop,
                 mac: Some(adjacency.mac),
             };
-            if let Some(mut buf) = self.copy_of(cx, &waiting.frame)
-                && let Ok(Fate::Send(egress)) = route::finish(cx, &hop, &mut buf)
+            if let Ok(Fate::Send(egress)) = route::address(cx, &hop, &mut waiting.frame)
+                && self.cut(cx, egress, &waiting.frame, waiting.longest)
             {
                 self.count(cx, Counter::Forwarded, 1);
-                self.transmit(cx, egress, buf);
             } else {
                 // Without a buffer this is counted twice over: as pool-empty and as the end of the wait.
                 self.drop(cx, DropReason::NeighborUnresolved, 1);

@@ -13,7 +13,7 @@ use dataplane::fib::{Fib, Interface, Route};
 use dataplane::handoff::Grid;
 use dataplane::key::{InterfaceId, Tick, WorkerId, ZoneId};
 use dataplane::packet::build::{self, Ends};
-use dataplane::packet::{Parse, Parsed, flag, parse};
+use dataplane::packet::{Parse, Parsed, checksum, flag, parse};
 use dataplane::policy::{Action, Log, Mode, NatAddress, NatTarget, Policy, Prefix, Rule, SourceNat, ZoneSet};
 use dataplane::port::{Burst, Port};
 use dataplane::shared::{Setup, Shared};
@@ -180,12 +180,19 @@ impl Gateway {
             .filter(|r| !matches!(r, DropReason::TxFull | DropReason::PoolEmpty))
             .map(|r| self.dropped(*r))
             .sum();
-        let gone: u64 =
-            [Counter::Forwarded, Counter::Local, Counter::Punted, Counter::PuntsLost, Counter::StreamTakenIn]
-                .map(|c| self.shared.total(c))
-                .iter()
-                .sum();
-        assert_eq!(self.shared.total(Counter::RxPackets), gone + drops);
+        let gone: u64 = [
+            Counter::Forwarded,
+            Counter::Local,
+            Counter::Punted,
+            Counter::PuntsLost,
+            Counter::StreamTakenIn,
+            Counter::FragmentsJoined,
+        ]
+        .map(|c| self.shared.total(c))
+        .iter()
+        .sum();
+        let came = [Counter::RxPackets, Counter::DatagramsReassembled].map(|c| self.shared.total(c));
+        assert_eq!(came.iter().sum::<u64>(), gone + drops);
     }
 }
 
@@ -248,6 +255,40 @@ fn chained(gw: &mut Gateway) {
     gw.inject(INSIDE, 0, packet);
     gw.run();
     assert_eq!(gw.dropped(DropReason::NotLinear), 1);
+}
+
+/// A datagram in fragments, each at another worker's queue, and one whose rest never comes: it keeps no mbuf.
+fn fragments(gw: &mut Gateway) {
+    let payload: Vec<u8> = (0..20_000).map(|n| (n / 8) as u8).collect();
+    let frame = build::udp(&inside(), 8_000, 53, &payload);
+    let cut = |id: u8, missing: Option<usize>, gw: &mut Gateway| {
+        let body = &frame[34..];
+        for (n, bytes) in body.chunks(1_480).enumerate().filter(|(n, _)| Some(*n) != missing) {
+            let mut piece = [&frame[..34], bytes].concat();
+            let more = if (n + 1) * 1_480 < body.len() { 0x2000 } else { 0 };
+            piece[16..18].copy_from_slice(&(20 + bytes.len() as u16).to_be_bytes());
+            piece[18..20].copy_from_slice(&[0, id]);
+            piece[20..22].copy_from_slice(&((n * 1_480 / 8) as u16 | more).to_be_bytes());
+            assert!(checksum::ipv4_fill(&mut piece[14..34]));
+            gw.inject_bytes(INSIDE, n % WORKERS, &piece);
+        }
+        gw.run();
+    };
+    let before = gw.pool.available();
+    for id in 1..20 {
+        cut(id, None, gw);
+        let mut left: Vec<_> = gw.recv(OUTSIDE);
+        assert_eq!(left.len(), 14);
+        left.sort_by_key(|f| u16::from_be_bytes([f[20], f[21]]) & 0x1FFF);
+        let joined: Vec<u8> = left.iter().flat_map(|f| f[34..].to_vec()).collect();
+        assert_eq!(joined[8..], payload);
+        assert!(left.iter().all(|f| f[26..30] == GATEWAY[1].octets() && checksum::is_valid(&f[14..34])));
+    }
+    cut(0, Some(3), gw);
+    assert_eq!((gw.recv(OUTSIDE).len(), gw.pool.available()), (0, before));
+    gw.now = gw.now.plus(10_000);
+    gw.run();
+    assert_eq!(gw.dropped(DropReason::FragmentTimeout), 13);
 }
 
 /// xorshift64 (Marsaglia 2003).
@@ -320,7 +361,12 @@ fn no_mbuf_is_lost() {
         assert_eq!(gw.pool.available(), before, "after the round trips");
         chained(&mut gw);
         assert_eq!(gw.pool.available(), before, "after the chain");
+        fragments(&mut gw);
+        assert_eq!(gw.pool.available(), before, "after the fragments");
         storm(&mut gw, &mut noise, 10_000);
+        // The fragments among them.
+        gw.now = gw.now.plus(10_000);
+        gw.run();
         assert_eq!(gw.pool.available(), before, "after the storm");
         gw.assert_balance();
         for worker in gw.workers.drain(..) {

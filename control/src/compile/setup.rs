@@ -6,6 +6,8 @@ use dataplane::shared::Setup;
 /// Memory for the streams of inspected sessions, in chunks of 256 bytes. Most sessions hold and keep nothing most of the
 /// time.
 const CHUNKS_A_SESSION: u32 = 4;
+/// Memory of a worker for fragments that wait for others, likewise: 4 MiB, 2,730 fragments of an Ethernet.
+const FRAGMENT_CHUNKS: u32 = 16_384;
 /// What a worker has in any case: two sessions at their bounds.
 const FEWEST_CHUNKS: u32 = 2_048;
 
@@ -21,6 +23,7 @@ pub fn compile_setup(config: &Config, workers: usize, seed: [u64; 4]) -> Setup {
         expectations: sizes.expectations,
         alg_sessions: share(sizes.alg_sessions),
         stream_chunks: share(sizes.alg_sessions).saturating_mul(CHUNKS_A_SESSION).max(FEWEST_CHUNKS),
+        fragment_chunks: FRAGMENT_CHUNKS,
         bindings: share(sizes.bindings),
         events: usize::try_from(sizes.events).unwrap_or(usize::MAX),
         icmp_errors_per_second: config.limits.icmp_errors_per_second,

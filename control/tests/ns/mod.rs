@@ -19,6 +19,7 @@ mod world;
 
 mod bulk;
 mod control;
+mod fragments;
 mod ftp;
 mod kernel;
 mod lifecycle;

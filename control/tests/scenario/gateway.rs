@@ -213,6 +213,8 @@ impl<R: Records> Gateway<R> {
             Parse::Ip(parsed) => (parsed.key(zone), parsed.key(zone)),
             // A NIC sees the outer addresses alone.
             Parse::Error(parsed, quoted) => (parsed.key(zone), quoted.answer_key(zone)),
+            // A NIC spreads fragments by their addresses.
+            Parse::Fragment(f) => return (f.src ^ f.dst) as usize % self.mode.workers,
             Parse::Arp | Parse::Drop(_) => return 0,
         };
         match self.mode.steering {
@@ -384,12 +386,20 @@ impl<R: Records> Gateway<R> {
             .filter(|r| !matches!(r, DropReason::TxFull | DropReason::TxNoPort | DropReason::PoolEmpty))
             .map(|r| self.dropped_at_all(*r))
             .sum();
-        let gone =
-            [Counter::Forwarded, Counter::Local, Counter::Punted, Counter::PuntsLost, Counter::StreamTakenIn]
-                .map(|c| self.count(c))
-                .iter()
-                .sum::<u64>();
-        assert_eq!(self.count(Counter::RxPackets), gone + drops + waiting, "drops: {:?}", self.drops());
+        let gone = [
+            Counter::Forwarded,
+            Counter::Local,
+            Counter::Punted,
+            Counter::PuntsLost,
+            Counter::StreamTakenIn,
+            Counter::FragmentsJoined,
+        ]
+        .map(|c| self.count(c))
+        .iter()
+        .sum::<u64>();
+        // A datagram that was put together goes its own way, and its fragments go into it.
+        let came = self.count(Counter::RxPackets) + self.count(Counter::DatagramsReassembled);
+        assert_eq!(came, gone + drops + waiting, "drops: {:?}", self.drops());
     }
 
     fn dropped_at_all(&self, reason: DropReason) -> u64 {
@@ -406,6 +416,9 @@ impl<R: Records> Gateway<R> {
         assert_eq!(self.inspected(), 0, "ALG states");
         let chunks: usize = self.workers.iter().map(|w| w.local().inspected().1).sum();
         assert_eq!(chunks, 0, "chunks of streams");
+        for worker in &self.workers {
+            assert_eq!(worker.local().gathered(), (0, 0, 0), "datagrams, their chunks, large buffers");
+        }
         assert_eq!(self.ports_held(), (0, 0), "bindings and resting ports");
         assert_eq!(self.ports_in_use(), 0, "ports");
         assert_eq!(self.shared.sessions_in_use(), 0);

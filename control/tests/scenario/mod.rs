@@ -2,6 +2,7 @@
 //! test moves. Packets in, packets out; what comes out is checked by smoltcp, not by the code under test.
 //!
 //! - [`network`]: who is where, and the configuration.
+//! - [`fragments`]: of datagrams, cut and joined by hand.
 //! - [`gateway`]: the gateway, in four arrangements of workers and steering.
 //! - [`seen`]: a packet that came out.
 //! - [`tcp`]: both ends of a scripted TCP connection.
@@ -11,6 +12,7 @@
 //! - [`kept`]: what the control core was told to record.
 #![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod fragments;
 pub mod ftp;
 pub mod gateway;
 pub mod kept;

@@ -8,6 +8,7 @@ pub mod build;
 pub mod checksum;
 pub mod datagram;
 mod field;
+pub mod fragment;
 pub mod icmp_error;
 pub mod ip_options;
 pub mod limit;
@@ -17,6 +18,7 @@ pub mod reset;
 pub mod rewrite;
 pub mod vlan;
 
+pub use fragment::Fragment;
 pub use ip_options::IpOptions;
 pub use parse::{Parse, Parsed, parse};
 pub use quote::Quoted;

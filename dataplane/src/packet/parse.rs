@@ -9,7 +9,7 @@
 //! through; inspection verifies them first).
 
 use super::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ICMP_LEN, IPV4_LEN, TCP_LEN, UDP_LEN};
-use super::{IpOptions, Quoted, checksum, flag, icmp};
+use super::{Fragment, IpOptions, Quoted, checksum, flag, icmp};
 use crate::drop_reason::DropReason;
 use crate::key::{Addrs, FlowKey, Protocol, ZoneId};
 use core::ops::Range;
@@ -140,6 +140,8 @@ pub enum Parse {
     Ip(Parsed),
     /// An ICMP error, and the packet that it is about.
     Error(Parsed, Quoted),
+    /// A fragment of a datagram.
+    Fragment(Fragment),
     /// ARP for IPv4 over Ethernet: for the control core.
     Arp,
     /// Neither.
@@ -170,7 +172,10 @@ fn ethernet(frame: &[u8], our_mac: [u8; 6]) -> Result<Parse, DropReason> {
         ETHERTYPE_IPV4 if [d0, d1, d2, d3, d4, d5] == [0xFF; 6] => Err(DropReason::EthBroadcast),
         ETHERTYPE_IPV4 if group => Err(DropReason::EthMulticast),
         ETHERTYPE_IPV4 => {
-            let parsed = ipv4(body)?;
+            let parsed = match ipv4(body)? {
+                Ipv4::Whole(parsed) => parsed,
+                Ipv4::Fragment(fragment) => return Ok(Parse::Fragment(fragment)),
+            };
             if parsed.is_icmp_error() {
                 return Ok(Parse::Error(parsed, Quoted::read(frame, &parsed)?));
             }
@@ -189,8 +194,13 @@ fn arp(body: &[u8]) -> Result<Parse, DropReason> {
     }
 }
 
+enum Ipv4 {
+    Whole(Parsed),
+    Fragment(Fragment),
+}
+
 /// RFC 1812 §5.2.2 in its order, but that the checksum needs the header length first.
-fn ipv4(body: &[u8]) -> Result<Parsed, DropReason> {
+fn ipv4(body: &[u8]) -> Result<Ipv4, DropReason> {
     let Some(h) = body.first_chunk::<IPV4_LEN>() else { return Err(DropReason::Ipv4Truncated) };
     if h[0] >> 4 != 4 {
         return Err(DropReason::Ipv4Version);
@@ -212,10 +222,11 @@ fn ipv4(body: &[u8]) -> Result<Parsed, DropReason> {
     let dst = u32::from_be_bytes([h[16], h[17], h[18], h[19]]);
     addresses(src, dst)?;
     let fragment = u16::from_be_bytes([h[6], h[7]]);
-    if fragment & 0x3FFF != 0 {
-        return Err(DropReason::Ipv4Fragment);
-    }
     let Some(protocol) = Protocol::from_number(h[9]) else { return Err(DropReason::ProtocolUnsupported) };
+    if Fragment::is(fragment) {
+        let len = segment.len() as u16;
+        return Fragment::read(h, fragment, protocol, header_len as u8, len).map(Ipv4::Fragment);
+    }
     // At most 14 + 60.
     let l4 = (ETHERNET_LEN + header_len) as u16;
     let mut p = Parsed {
@@ -243,7 +254,7 @@ fn ipv4(body: &[u8]) -> Result<Parsed, DropReason> {
         Protocol::Udp => udp(&mut p, segment)?,
         Protocol::Icmp => icmp_message(&mut p, segment)?,
     }
-    Ok(p)
+    Ok(Ipv4::Whole(p))
 }
 
 /// RFC 1812 §5.3.7, §4.2.3.1: neither "this network" (0/8), loopback (127/8), multicast (224/4), reserved nor the

@@ -1,17 +1,18 @@
 //! Datagram: the ALG of a UDP session reads its datagrams, one message each.
 //!
 //! A datagram is checked, read, edited and sent on, or it is dropped: it is never cut. One that an edit makes too large for
-//! its egress is dropped and reported. Reassembly comes before this stage, so that a fragment is never read.
+//! its egress leaves in fragments. Reassembly comes before this stage, so that a fragment is never read.
 
 use crate::buf::{BufPool, PacketBuf};
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::Event;
 use crate::packet::datagram::{replace_payload, turn_round};
+use crate::packet::fragment;
 use crate::port::Port;
 use crate::session::MAX_ALG_SLOTS;
 use crate::stage::publish::{Publisher, endpoints, release, side};
-use crate::stage::{Context, Fate, Hit, Item, NextHop};
+use crate::stage::{Context, Fate, Hit, Item, NextHop, route};
 use crate::view::CloseReason;
 use crate::worker::Local;
 use alg::{BoundDatagram, DatagramAlg, Denial, Edit, Verdict};
@@ -126,11 +127,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let edited = !self.scratch.answer.edits.is_empty();
         if edited {
             let fits = apply(payload, &self.scratch.answer.edits, &mut self.datagrams.payload);
-            let grown = usize::from(item.parsed.ip_len) - payload.len() + self.datagrams.payload.len();
-            let mtu = cx.fib.interface(hop.interface).map_or(0, |i| usize::from(i.mtu));
+            let grown = self.datagrams.payload.len().saturating_sub(payload.len());
+            let mtu = cx.fib.interface(hop.interface).map_or(0, |i| i.mtu);
             if !fits
-                || grown > mtu
+                || !self.make_room(&mut item.buf, grown)
                 || !replace_payload(&mut item.buf, &mut item.parsed, &self.datagrams.payload)
+                || !self.may_leave(mtu, item)
             {
                 release(&cx.shared.registry, &mut self.bindings, &mut reserved);
                 self.deny_event(cx, hit, Denial::NoResources);
@@ -142,6 +144,19 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
         self.report(cx, hit);
         Ok(None)
+    }
+
+    /// Lets a datagram be fragmented that the gateway itself has made longer than its egress takes. Its sender, whose datagram
+    /// fits, cannot be blamed.
+    fn may_leave(&mut self, mtu: u16, item: &mut Item<P::Buf>) -> bool {
+        if route::fits(item, mtu) {
+            return true;
+        }
+        item.parsed.df = false;
+        let (l3, l4) = (usize::from(item.parsed.l3), usize::from(item.parsed.l4));
+        #[expect(clippy::cast_possible_truncation, reason = "any 16 bits")]
+        let id = self.rng.draw() as u16;
+        fragment::allow(item.buf.bytes_mut(), l4.saturating_sub(l3), id).is_some()
     }
 
     fn deny_event(&mut self, cx: &Context<'_>, hit: &Hit<'_>, denial: Denial) {

@@ -13,7 +13,7 @@ use crate::packet::{reset, rewrite as fields};
 use crate::port::Port;
 use crate::session::MAX_ALG_SLOTS;
 use crate::stage::publish::{Publisher, endpoints, release, side};
-use crate::stage::{Context, Fate, Hit, Item, NextHop, emit, rewrite, route, track};
+use crate::stage::{Context, Fate, Hit, Item, MOST_KEPT, NextHop, emit, rewrite, route, track};
 use crate::stream::chunk::Pool;
 use crate::stream::segment::{Arrival, Departures, Limits, MAX_UNREAD, Overflow, Refusal, Tally};
 use crate::stream::{Path, Stream};
@@ -422,7 +422,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         self.tell(cx, Event::AlgDenied { session: hit.id, application, denial });
 
         // To the sender, in its own spaces: the packet as it came, turned round.
-        if let Some(mut reply) = self.copy_of(cx, item.buf.bytes())
+        let frame = item.buf.bytes();
+        let head = frame.get(..MOST_KEPT).unwrap_or(frame);
+        if let Some(mut reply) = self.copy_of(cx, head)
             && reset::reset_reply(&mut reply, &item.parsed)
         {
             self.transmit(cx, item.ingress, reply);

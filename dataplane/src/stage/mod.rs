@@ -4,9 +4,11 @@ pub mod admit;
 pub mod answer;
 pub mod child;
 pub mod datagram;
+pub mod depart;
 pub mod emit;
 pub mod filter;
 pub mod forward;
+pub mod gather;
 pub mod inspect;
 pub mod lookup;
 pub mod obey;
@@ -21,7 +23,7 @@ pub mod rewrite;
 pub mod route;
 pub mod track;
 
-use crate::buf::PacketBuf;
+use crate::buf::{Packet, PacketBuf};
 use crate::event::Ref;
 use crate::fib::Fib;
 use crate::key::{FlowKey, InterfaceId, Tick, WorkerId, ZoneId};
@@ -36,7 +38,9 @@ use core::net::Ipv4Addr;
 /// A packet and what is known of it.
 pub struct Item<B> {
     /// The packet.
-    pub buf: B,
+    pub buf: Packet<B>,
+    /// Of a datagram that came in fragments: the longest of them, in bytes of IP. [`UNFRAGMENTED`] of any other.
+    pub longest: u16,
     /// Where it came in.
     pub ingress: InterfaceId,
     /// Its headers.
@@ -52,6 +56,9 @@ pub struct Item<B> {
     /// How it arrived, if it will wait for its next hop.
     pub original: Option<Original>,
 }
+
+/// [`Item::longest`] of a packet that came as one.
+pub const UNFRAGMENTED: u16 = u16::MAX;
 
 /// What is kept of a packet as it arrived: enough to tell its sender that it could not be delivered.
 #[derive(Clone, Debug)]

@@ -26,6 +26,8 @@ pub(crate) struct Waiting {
     since: Tick,
     /// The frame, rewritten but for its L2 header.
     pub(crate) frame: ArrayVec<u8, MAX_FRAME>,
+    /// See [`crate::stage::Item::longest`].
+    pub(crate) longest: u16,
     /// How it arrived, to tell its sender if it cannot be delivered.
     pub(crate) original: Option<Original>,
 }
@@ -56,7 +58,7 @@ impl Queue {
         now: Tick,
         interface: InterfaceId,
         next_hop: Ipv4Addr,
-        frame: &[u8],
+        (frame, longest): (&[u8], u16),
         original: Option<Original>,
     ) -> bool {
         let same = |w: &&Waiting| w.interface == interface && w.next_hop == next_hop;
@@ -68,14 +70,14 @@ impl Queue {
         if copy.try_extend_from_slice(frame).is_err() {
             return false;
         }
-        *slot = Some(Waiting { interface, next_hop, since: now, frame: copy, original });
+        *slot = Some(Waiting { interface, next_hop, since: now, frame: copy, longest, original });
         self.used += 1;
         true
     }
 
     /// Gives each waiting packet to `step`, with whether it has waited too long; `step` says whether it is done with it.
     /// Takes out what is done and what is late. Answers how many were late and not done.
-    pub(crate) fn retry(&mut self, now: Tick, mut step: impl FnMut(&Waiting, bool) -> bool) -> usize {
+    pub(crate) fn retry(&mut self, now: Tick, mut step: impl FnMut(&mut Waiting, bool) -> bool) -> usize {
         let mut given_up = 0;
         for slot in &mut self.slots {
             let Some(waiting) = slot else { continue };
@@ -107,13 +109,13 @@ mod tests {
         for n in 0..20 {
             for _ in 0..PER_NEXT_HOP {
                 let fits = q.used < SLOTS;
-                assert_eq!(q.push(Tick(5), InterfaceId(0), hop(n), b"frame", None), fits);
+                assert_eq!(q.push(Tick(5), InterfaceId(0), hop(n), (b"frame", 0), None), fits);
             }
-            assert!(!q.push(Tick(5), InterfaceId(0), hop(n), b"frame", None));
+            assert!(!q.push(Tick(5), InterfaceId(0), hop(n), (b"frame", 0), None));
         }
         assert_eq!(q.retry(Tick(6), |w, _| w.next_hop == hop(3)), 0);
         assert_eq!(q.used, SLOTS - PER_NEXT_HOP);
-        assert!(!q.push(Tick(6), InterfaceId(0), hop(3), &[0; MAX_FRAME + 1], None), "too long");
+        assert!(!q.push(Tick(6), InterfaceId(0), hop(3), (&[0; MAX_FRAME + 1], 0), None), "too long");
         assert_eq!(q.retry(Tick(5 + PATIENCE), |_, late| !late), SLOTS - PER_NEXT_HOP);
         assert!(q.is_empty());
     }

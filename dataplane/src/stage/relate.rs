@@ -29,7 +29,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return Err(DropReason::TtlExceeded);
         }
         let hop = route::of_session(cx, &hit)?;
-        if cx.fib.interface(hop.interface).is_none_or(|egress| item.parsed.ip_len > egress.mtu) {
+        if cx.fib.interface(hop.interface).is_none_or(|egress| !route::fits(item, egress.mtu)) {
             return Err(DropReason::FragmentationNeeded);
         }
         // The error goes the way of the answers; the packet that it quotes went the other way.

@@ -63,13 +63,24 @@ pub(crate) fn of_session(cx: &Context<'_>, hit: &Hit<'_>) -> Result<NextHop, Dro
     Ok(found)
 }
 
+/// Whether a packet can leave through a link of this MTU: as it is, or in fragments. One that came in fragments with "don't
+/// fragment" may leave in such as it came in.
+pub(crate) const fn fits<B>(item: &Item<B>, mtu: u16) -> bool {
+    item.parsed.ip_len <= mtu || !item.parsed.df || item.longest <= mtu
+}
+
 /// Writes the L2 header, if the neighbour is known.
 pub(crate) fn finish<B: PacketBuf>(cx: &Context<'_>, hop: &NextHop, buf: &mut B) -> Result<Fate, DropReason> {
+    address(cx, hop, buf.bytes_mut())
+}
+
+/// The same of a frame.
+pub(crate) fn address(cx: &Context<'_>, hop: &NextHop, frame: &mut [u8]) -> Result<Fate, DropReason> {
     let Some(mac) = hop.mac else {
         return Ok(Fate::Wait { interface: hop.interface, next_hop: hop.next_hop });
     };
     let ours = cx.fib.interface(hop.interface).ok_or(DropReason::TxNoPort)?.mac;
-    let Some(header) = buf.bytes_mut().first_chunk_mut::<12>() else { return Err(DropReason::EthTruncated) };
+    let Some(header) = frame.first_chunk_mut::<12>() else { return Err(DropReason::EthTruncated) };
     let (destination, source) = header.split_at_mut(6);
     destination.copy_from_slice(&mac);
     source.copy_from_slice(&ours);
@@ -88,7 +99,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }))
     }
 
-    /// RFC 1191 §4: what does not fit the next link is answered with that link's MTU. The gateway does not fragment.
+    /// RFC 1191 §4: what does not fit the next link and must not be fragmented is answered with that link's MTU.
     pub(crate) fn check_mtu(
         &mut self,
         cx: &Context<'_>,
@@ -96,7 +107,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         item: &mut Item<P::Buf>,
     ) -> Option<Fate> {
         let mtu = cx.fib.interface(egress)?.mtu;
-        if item.parsed.ip_len <= mtu {
+        if fits(item, mtu) {
             return None;
         }
         let gateway = cx.fib.primary(item.ingress);
@@ -113,7 +124,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         reason: DropReason,
         code: u8,
         (ingress, zone): (InterfaceId, ZoneId),
-        (buf, parsed): (&mut P::Buf, &Parsed),
+        (buf, parsed): (&mut impl PacketBuf, &Parsed),
     ) -> Fate {
         let gateway = cx.fib.primary(ingress).filter(|_| cx.policy.zone(zone).unreachables);
         self.error(cx, reason, Counter::IcmpErrors, gateway, |gw| {

@@ -182,12 +182,16 @@ static TIMEOUTS: Schema = Schema {
         "icmp",
         "expectation",
         "port_hold_down",
+        "fragment_timeout",
     ],
     later: &[],
 };
 
 /// In milliseconds. Ticks wrap at 2^32 ms, and only differences below half of that can be told: 24 days.
 const TIMEOUT: RangeInclusive<u32> = 1..=1_000_000_000;
+
+/// RFC 1122 §3.3.2 gives a host two minutes at most.
+const FRAGMENT: RangeInclusive<u32> = 100..=120_000;
 
 pub(super) fn timeouts<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Timeouts {
     let mut t = Timeouts::default();
@@ -209,6 +213,7 @@ pub(super) fn timeouts<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Timeouts
     // A test may want ports back at once.
     let hold_down = reader.milliseconds(&table, "port_hold_down", 0..=*TIMEOUT.end());
     t.port_hold_down = hold_down.unwrap_or(t.port_hold_down);
+    t.fragment = reader.milliseconds(&table, "fragment_timeout", FRAGMENT).unwrap_or(t.fragment);
     t
 }
 

@@ -115,8 +115,27 @@ fn ipv4_rules() {
             assert_eq!(got, expected, "{addr:?} at {at}");
         }
     }
-    assert_eq!(dropped(&changed(&f, |ip| ip[6] = 0x20)), DropReason::Ipv4Fragment);
-    assert_eq!(dropped(&changed(&f, |ip| ip[7] = 1)), DropReason::Ipv4Fragment);
+    for (field, len, reason) in [
+        ([0x20, 0], 9, DropReason::FragmentMalformed),
+        ([0x20, 0], 16, DropReason::FragmentTiny),
+        ([0, 1], 16, DropReason::FragmentTiny),
+        ([0, 2], 200, DropReason::FragmentTiny),
+        ([0x20, 3], 0, DropReason::FragmentMalformed),
+        ([0, 3], 0, DropReason::FragmentMalformed),
+        ([0x1f, 0xff], 100, DropReason::FragmentTooLong),
+    ] {
+        let whole = build::ipv4(&ends(), 6, &[], &vec![0; len]);
+        assert_eq!(
+            dropped(&changed(&whole, |ip| ip[6..8].copy_from_slice(&field))),
+            reason,
+            "{field:?} {len}"
+        );
+    }
+    let last = build::ipv4(&ends(), 17, &[], &[1; 100]);
+    let Parse::Fragment(f2) = parse(&changed(&last, |ip| ip[6..8].copy_from_slice(&[0x40, 4])), OURS) else {
+        panic!("no fragment")
+    };
+    assert_eq!((f2.offset, f2.len, f2.more, f2.df, f2.payload()), (32, 100, false, true, 34..134));
     assert!(!ok(&changed(&f, |ip| ip[6] = 0)).df);
     assert_eq!(dropped(&build::ipv4(&ends(), 47, &[], b"gre")), DropReason::ProtocolUnsupported);
 }
