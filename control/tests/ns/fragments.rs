@@ -8,14 +8,11 @@ use std::process::Stdio;
 
 fn through(misroute: bool) {
     let Some(world) = World::new() else { return };
-    let config = Config { misroute, ..Config::allowing(&["icmp", "echo7400"]) };
-    let config = Config {
-        more: "[[service]]\nname = \"echo7400\"\nprotocol = \"udp\"\nports = [7400]\n",
-        ..config
-    };
+    let config = Config { misroute, ..Config::allowing(&["icmp", "udp/7400"]) };
     let gateway = Gateway::start(&world, &config);
     for (size, to) in [("4000", SERVER), ("65000", SERVER), ("4000", INSIDE)] {
-        let output = ping(&world, &["-c", "3", "-i", "0.2", "-w", "10", "-s", size, to]).expect_ok("a long ping");
+        let output =
+            ping(&world, &["-c", "3", "-i", "0.2", "-w", "10", "-s", size, to]).expect_ok("a long ping");
         assert!(output.stdout.contains(" 0% packet loss"), "{}", output.stdout);
     }
     let _echo = udp_echo(&world, 7400);
