@@ -19,7 +19,6 @@ mod world;
 
 mod bulk;
 mod control;
-mod fragments;
 mod ftp;
 mod kernel;
 mod lifecycle;
