@@ -13,6 +13,7 @@ use crate::stage::{Context, Item, UNFRAGMENTED};
 use crate::worker::Local;
 
 /// What a frame is.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and a box would be an allocation")]
 pub(crate) enum Received<B> {
     /// A packet.
     Item(Item<B>),

@@ -32,7 +32,7 @@ fn frame(f: &Wanted, source: u8) -> Vec<u8> {
         Ends::new([2, 0, 0, 1, 0, 2], Ipv4Addr::new(10, 1, 0, source), MAC, Ipv4Addr::new(10, 9, 9, 9));
     let mut frame = build::ipv4(&ends, PROTOCOL, &[], &f.payload);
     frame[18..20].copy_from_slice(&u16::from(f.id).to_be_bytes());
-    let field = f.offset / 8 | if f.more { 0x2000 } else { 0 };
+    let field = (f.offset / 8) | if f.more { 0x2000 } else { 0 };
     frame[20..22].copy_from_slice(&field.to_be_bytes());
     assert!(checksum::ipv4_fill(&mut frame[14..34]));
     frame
