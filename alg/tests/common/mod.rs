@@ -158,7 +158,8 @@ impl Engine {
 
     /// More bytes of one direction arrive.
     pub fn feed(&mut self, from: Side, bytes: impl AsRef<[u8]>) -> &mut Self {
-        if self.denial.is_some() {
+        // The dataplane, too, calls for new bytes alone.
+        if self.denial.is_some() || bytes.as_ref().is_empty() {
             return self;
         }
         self.streams[from as usize].held.extend_from_slice(bytes.as_ref());
