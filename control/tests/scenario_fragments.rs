@@ -108,7 +108,8 @@ fn two_datagrams_at_once_do_not_mix() {
             })
             .collect();
         for n in 0..3 {
-            feed(&mut gw, INSIDE, &[frames[0][n].clone(), frames[1][n].clone(), frames[2][n].clone()]);
+            let pieces: Vec<_> = frames.iter().map(|pieces| pieces[n].clone()).collect();
+            feed(&mut gw, INSIDE, &pieces);
         }
         let left = sent(&mut gw, OUTSIDE);
         let mut seen: Vec<_> =
@@ -205,7 +206,7 @@ fn to_a_neighbour_that_is_not_known_yet() {
             let mut asked = sent(&mut gw, OUTSIDE);
             assert_eq!(asked.pop().map(|frame| frame[12..14].to_vec()), Some(vec![8, 6]), "ARP");
             assert!(asked.is_empty());
-            feed(&mut gw, OUTSIDE, &[known.clone()]);
+            feed(&mut gw, OUTSIDE, std::slice::from_ref(&known));
             gw.advance_by(20, 5);
             let left = sent(&mut gw, OUTSIDE);
             if waits {
