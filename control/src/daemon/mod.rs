@@ -28,6 +28,7 @@ mod live;
 mod logging;
 #[cfg(feature = "dpdk")]
 mod profiles;
+#[cfg(feature = "dpdk")]
 mod reload;
 #[cfg(feature = "dpdk")]
 mod signals;
