@@ -16,16 +16,24 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// What one SIP call takes.
+    pub const BYTES_A_CALL: usize = Calls::BYTES_A_CALL;
+
     /// With room for 64 calls: for tests and small gateways.
     #[must_use]
     pub fn new() -> Self {
         Self::with_calls(64)
     }
 
-    /// With room for about so many SIP calls, about 1 KiB each. Nothing grows later.
+    /// With room for about so many SIP calls, about 1 KiB each ([`Self::BYTES_A_CALL`]). Nothing grows later.
     #[must_use]
     pub fn with_calls(calls: usize) -> Self {
         Self { calls: Calls::new(calls), rates: Rates::default() }
+    }
+
+    /// How many messages were refused, since this was asked last, because no more calls fit.
+    pub fn take_refused_calls(&mut self) -> u64 {
+        self.calls.take_refused()
     }
 }
 

@@ -52,6 +52,7 @@ counters! {
     AlgMessages = "alg-messages", "Messages that an ALG reported.";
     AlgEdits = "alg-edits", "Edits that an ALG made.";
     AlgDenied = "alg-denied", "Flows that an ALG refused.";
+    AlgCallsFull = "alg-calls-full", "Messages of new SIP calls that were refused because the table of calls was full.";
     AlgBlind = "alg-blind", "Sessions that their ALG cannot read any more.";
     StreamTakenIn = "stream-taken-in", "Packets of inspected sessions that did not go on themselves: their bytes wait for the rest of a message, or had come before.";
     StreamMade = "stream-made", "Packets that the stream engine made.";

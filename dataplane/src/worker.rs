@@ -117,7 +117,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             rng,
             icmp_limit: TokenBucket::new(Tick(0), setup.icmp_errors_per_second, setup.icmp_errors_per_second),
             deny_limit: TokenBucket::new(Tick(0), setup.deny_events_per_second, setup.deny_events_per_second),
-            scratch: Box::default(),
+            scratch: Box::new(Scratch::new(setup.alg_sessions as usize)),
             queue: Queue::new(),
         };
         Self {

@@ -49,4 +49,11 @@ pub trait Gateway {
 
     /// By which endpoint the far side already reaches `inside`. `None`: not published.
     fn to_outside(&self, transport: Transport, inside: Endpoint) -> Option<Endpoint>;
+
+    /// Whether the session of this number ([`crate::FlowContext::id`]) still lives: what a table remembers of one that is
+    /// over can make room.
+    fn lives(&self, flow: u64) -> bool {
+        let _ = flow;
+        true
+    }
 }

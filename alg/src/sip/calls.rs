@@ -1,6 +1,7 @@
 //! The calls of one worker: what each side has offered, by session and Call-ID.
 //!
-//! A table of sets. A call that was not heard of for its time makes room; when all of a set live, a new call is refused.
+//! A table of sets. A call that was not heard of for its time, or whose session is over, makes room; when all of a set
+//! live, a new call is refused and counted.
 
 use crate::contract::{Application, Endpoint, Side};
 use crate::sip::sdp::MAX_MEDIA;
@@ -33,6 +34,8 @@ pub(crate) struct Call {
     heard_ms: u32,
     /// An INVITE was answered with 2xx.
     pub(super) confirmed: bool,
+    /// Each side's media have pinholes of their own.
+    pub(super) both_translated: bool,
     pub(super) media: [[Option<Medium>; MAX_MEDIA]; 2],
 }
 
@@ -75,12 +78,25 @@ impl Call {
 pub(crate) struct Calls {
     sets: Box<[[Option<Call>; WAYS]]>,
     serial: u32,
+    /// How many calls found no room since the last [`Self::take_refused`].
+    refused: u64,
 }
 
 impl Calls {
+    pub(crate) const BYTES_A_CALL: usize = size_of::<Option<Call>>();
+
     /// Room for about so many.
     pub(crate) fn new(calls: usize) -> Self {
-        Self { sets: vec![[None; WAYS]; calls.div_ceil(WAYS).max(1)].into_boxed_slice(), serial: 0 }
+        Self {
+            sets: vec![[None; WAYS]; calls.div_ceil(WAYS).max(1)].into_boxed_slice(),
+            serial: 0,
+            refused: 0,
+        }
+    }
+
+    /// How many calls found no room since it was asked last.
+    pub(crate) fn take_refused(&mut self) -> u64 {
+        core::mem::take(&mut self.refused)
     }
 
     fn set(&mut self, flow: u64, id: u64) -> Option<&mut [Option<Call>; WAYS]> {
@@ -100,18 +116,31 @@ impl Calls {
         self.get(flow, id, now_ms).unwrap_or_else(|| {
             self.serial = self.serial.wrapping_add(1);
             let serial = self.serial;
-            Call { flow, id, serial, heard_ms: now_ms, confirmed: false, media: [[None; MAX_MEDIA]; 2] }
+            Call {
+                flow,
+                id,
+                serial,
+                heard_ms: now_ms,
+                confirmed: false,
+                both_translated: false,
+                media: [[None; MAX_MEDIA]; 2],
+            }
         })
     }
 
-    /// Keeps a call. False: there is no room.
+    /// Keeps a call. `lives` says whether a session does. False: there is no room.
     #[must_use]
-    pub(super) fn put(&mut self, mut call: Call, now_ms: u32) -> bool {
+    pub(super) fn put(&mut self, mut call: Call, now_ms: u32, lives: impl Fn(u64) -> bool) -> bool {
         call.heard_ms = now_ms;
         let Some(set) = self.set(call.flow, call.id) else { return false };
         let mine = set.iter().position(|c| c.is_some_and(|c| c.flow == call.flow && c.id == call.id));
-        let place = mine.or_else(|| set.iter().position(|c| c.is_none_or(|c| !c.is_live(now_ms))));
-        let Some(slot) = place.and_then(|p| set.get_mut(p)) else { return false };
+        let late = || set.iter().position(|c| c.is_none_or(|c| !c.is_live(now_ms)));
+        let orphan = || set.iter().position(|c| c.is_some_and(|c| !lives(c.flow)));
+        let place = mine.or_else(late).or_else(orphan);
+        let Some(slot) = place.and_then(|p| set.get_mut(p)) else {
+            self.refused = self.refused.saturating_add(1);
+            return false;
+        };
         *slot = Some(call);
         true
     }
@@ -144,18 +173,34 @@ mod tests {
         let ids: Vec<u64> = (0..8).collect();
         for id in &ids {
             let call = calls.get_or_new(1, *id, 0);
-            assert!(calls.put(call, 0));
+            assert!(calls.put(call, 0, |_| true));
         }
-        let ninth = calls.get_or_new(1, 100, 0);
-        assert!(!calls.put(ninth, 0), "all live");
+        let ninth = calls.get_or_new(2, 100, 0);
+        assert!(!calls.put(ninth, 0, |_| true), "all live");
+        assert_eq!((calls.take_refused(), calls.take_refused()), (1, 0));
         assert!(calls.get(1, 3, 0).is_some() && calls.get(2, 3, 0).is_none());
         assert!(calls.get(1, 3, EARLY_MS).is_none());
         let kept = Call { confirmed: true, ..calls.get(1, 4, 10).unwrap() };
-        assert!(calls.put(kept, 10));
-        assert!(calls.put(ninth, EARLY_MS), "the others are over");
+        assert!(calls.put(kept, 10, |_| true));
+        assert!(calls.put(ninth, EARLY_MS, |_| true), "the others are over");
         assert!(calls.get(1, 4, EARLY_MS).is_some(), "a confirmed one is not");
         calls.remove(&kept);
         assert!(calls.get(1, 4, EARLY_MS).is_none());
+    }
+
+    #[test]
+    fn calls_of_sessions_that_are_over_make_room() {
+        let mut calls = Calls::new(8);
+        for id in 0..8 {
+            let call = Call { confirmed: true, ..calls.get_or_new(1, id, 0) };
+            assert!(calls.put(call, 0, |_| true));
+        }
+        let other = calls.get_or_new(2, 100, 0);
+        assert!(!calls.put(other, 0, |flow| flow == 1));
+        assert!(calls.put(other, 0, |flow| flow == 2));
+        assert!(calls.get(2, 100, 0).is_some());
+        let again = calls.get_or_new(2, 100, 0);
+        assert!(calls.put(again, 0, |_| false), "a call keeps its own place");
     }
 
     #[test]

@@ -17,6 +17,8 @@ const MAX_COUNT: u16 = 4;
 
 /// The RTCP pinhole's part of a tag; the RTP ones are even.
 const RTCP: u32 = 1;
+/// Marks the pinhole to the responder where the initiator has one too.
+const RESPONDER: u32 = 1 << 3;
 
 /// Whether a body of this type is read.
 pub(super) fn reads(content_type: &[u8]) -> bool {
@@ -45,9 +47,11 @@ pub(super) fn close(call: &Call, answer: &mut Answer, children: bool) {
 fn stop(call: &Call, place: usize, medium: Medium, answer: &mut Answer, children: bool) {
     let each = if medium.application == Application::Rtp { 1 } else { 2 };
     for part in (0..u32::from(medium.count).saturating_mul(2)).step_by(each) {
-        let order = Order::Close { tag: call.tag(place, part), children };
-        if !answer.orders.contains(&order) {
-            answer.orders.try_push(order).ok();
+        for part in [Some(part), call.both_translated.then_some(part | RESPONDER)].into_iter().flatten() {
+            let order = Order::Close { tag: call.tag(place, part), children };
+            if !answer.orders.contains(&order) {
+                answer.orders.try_push(order).ok();
+            }
         }
     }
 }
@@ -156,10 +160,17 @@ impl<G: Gateway> Reading<'_, '_, G> {
                         stop(&call, place, before, self.answer, false);
                     }
                 }
-                Some(_) => self.open(&call, place)?,
+                Some(_) => self.open(&mut call, place)?,
             }
         }
-        if self.cx.tables.calls.put(call, flow.now_ms) { Ok(()) } else { Err(Denial::Limit.into()) }
+        if self.keep(call) { Ok(()) } else { Err(Denial::Limit.into()) }
+    }
+
+    /// Keeps a call in the table of the worker. False: it is full.
+    #[must_use]
+    pub(super) fn keep(&mut self, call: Call) -> bool {
+        let (now, gateway) = (self.cx.flow.now_ms, &*self.cx.gateway);
+        self.cx.tables.calls.put(call, now, |flow| gateway.lives(flow))
     }
 
     /// The session's c= line: it follows the first medium that needs it.
@@ -299,45 +310,52 @@ impl<G: Gateway> Reading<'_, '_, G> {
     }
 
     /// Asks for the pinholes of a medium, as far as the two sides are known.
-    fn open(&mut self, call: &Call, place: usize) -> Result<(), Stop> {
+    fn open(&mut self, call: &mut Call, place: usize) -> Result<(), Stop> {
         let flow = *self.cx.flow;
-        let medium = |side: Side| call.side(side).get(place).copied().flatten();
-        // Who is translated listens; else who named his own address, the caller first.
-        let hidden = |side: &Side| flow.own(*side).addr != flow.seen(*side).addr;
         let sides = [Side::Initiator, Side::Responder];
-        let listens = |side: &Side| medium(*side).is_some_and(|m| m.is_self);
-        let side =
-            sides.into_iter().find(|s| hidden(s) && listens(s)).or_else(|| sides.into_iter().find(listens));
-        let Some((side, here)) = side.and_then(|s| medium(s).map(|m| (s, m))) else { return Ok(()) };
-        let there = medium(side.other());
+        let media = sides.map(|side| call.side(side).get(place).copied().flatten());
+        let of = |side: Side| if side == Side::Initiator { media[0] } else { media[1] };
+        let hidden = |side: &Side| flow.own(*side).addr != flow.seen(*side).addr;
+        let listens = |side: &Side| of(*side).is_some_and(|m| m.is_self);
+        call.both_translated = sides.iter().all(hidden);
+        if call.both_translated {
+            // Each is reached at a port of its own, so each has its own pinholes, and who speaks first opens the other's.
+            // They lead to the same child.
+            for (side, mark) in sides.into_iter().zip([0, RESPONDER]).filter(|(side, _)| listens(side)) {
+                self.listen(call, (place, mark), (side, false), (of(side), of(side.other())))?;
+            }
+            return Ok(());
+        }
+        // Who is translated listens; else who named his own address, the caller first.
+        let side = sides.into_iter().find(|s| hidden(s) && listens(s));
+        let Some(side) = side.or_else(|| sides.into_iter().find(listens)) else { return Ok(()) };
+        self.listen(call, (place, 0), (side, true), (of(side), of(side.other())))
+    }
+
+    /// Asks for the pinholes to a side's medium, `here`, for the other one's, `there`. They go both ways if it may speak
+    /// first.
+    fn listen(
+        &mut self,
+        call: &Call,
+        (place, mark): (usize, u32),
+        (side, speaks): (Side, bool),
+        (here, there): (Option<Medium>, Option<Medium>),
+    ) -> Result<(), Stop> {
+        let Some(here) = here else { return Ok(()) };
         let other = side.other();
         for pair in 0..here.count {
             let step = if here.rtcp.is_some() { pair.saturating_mul(2) } else { pair };
             let nth = |e: Endpoint| Endpoint::new(e.addr, e.port.wrapping_add(step));
-            let part = u32::from(pair).saturating_mul(2);
-            let remote = there.filter(|t| t.count == here.count).map(|t| (nth(t.own), nth(t.published)));
-            self.pinhole(
-                call.tag(place, part),
-                other,
-                here,
-                (nth(here.own), nth(here.published)),
-                remote,
-                here.application,
-            )?;
+            let both = |(own, seen): (Endpoint, Endpoint)| (nth(own), speaks.then_some(nth(seen)));
+            let part = u32::from(pair).saturating_mul(2) | mark;
+            let remote = there.filter(|t| t.count == here.count).map(|t| both((t.own, t.published)));
+            let to = (nth(here.own), nth(here.published));
+            self.pinhole(call.tag(place, part), other, here.tcp, to, remote, here.application)?;
             let Some((own, published)) = here.rtcp else { continue };
-            let rtcp = match there {
-                // It may come multiplexed: then nobody uses this one.
-                Some(t) => t.rtcp.map(|(o, p)| (nth(o), nth(p))),
-                None => None,
-            };
-            self.pinhole(
-                call.tag(place, part | RTCP),
-                other,
-                here,
-                (nth(own), nth(published)),
-                rtcp,
-                Application::Rtcp,
-            )?;
+            // It may come multiplexed: then nobody uses this one.
+            let rtcp = there.and_then(|t| t.rtcp).map(both);
+            let to = (nth(own), nth(published));
+            self.pinhole(call.tag(place, part | RTCP), other, here.tcp, to, rtcp, Application::Rtcp)?;
         }
         Ok(())
     }
@@ -346,9 +364,9 @@ impl<G: Gateway> Reading<'_, '_, G> {
         &mut self,
         tag: u32,
         other: Side,
-        here: Medium,
+        tcp: bool,
         (listener, published): (Endpoint, Endpoint),
-        remote: Option<(Endpoint, Endpoint)>,
+        remote: Option<(Endpoint, Option<Endpoint>)>,
         application: Application,
     ) -> Result<(), Stop> {
         let opener = match remote {
@@ -358,10 +376,10 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let request = ExpectationRequest {
             tag,
             opener,
-            transport: if here.tcp { Transport::Tcp } else { Transport::Udp },
+            transport: if tcp { Transport::Tcp } else { Transport::Udp },
             listener,
             published,
-            reverse: remote.map(|(_, as_addressed)| as_addressed),
+            reverse: remote.and_then(|(_, as_addressed)| as_addressed),
             uses: Uses::Once,
             armed: true,
             lifetime_ms: EARLY_MS,

@@ -540,7 +540,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
             Method::Invite if (200..300).contains(&code) => {
                 call.confirmed = true;
                 // It is in the table: there is room.
-                let _ = self.cx.tables.calls.put(call, now);
+                let _ = self.keep(call);
                 return;
             }
             // A refused re-INVITE leaves the call as it was (RFC 3261 §14.1).

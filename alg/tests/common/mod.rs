@@ -22,11 +22,13 @@ pub struct TestGateway {
     pub asked: Vec<(Side, Endpoint)>,
     /// What is published, by this flow and by others.
     pub published: BTreeMap<(IpAddr, u16), Endpoint>,
+    /// Sessions that are over, by their number.
+    pub over: Vec<u64>,
 }
 
 impl TestGateway {
     pub fn new(flow: FlowContext) -> Self {
-        Self { flow, shift: 0, error: None, asked: Vec::new(), published: BTreeMap::new() }
+        Self { flow, shift: 0, error: None, asked: Vec::new(), published: BTreeMap::new(), over: Vec::new() }
     }
 
     /// The port that `port` is published as; itself where the flow is not translated.
@@ -68,6 +70,10 @@ impl Gateway for TestGateway {
     fn to_outside(&self, _: Transport, inside: Endpoint) -> Option<Endpoint> {
         let found = self.published.iter().find(|(_, to)| **to == inside);
         found.map(|((addr, port), _)| Endpoint::new(*addr, *port))
+    }
+
+    fn lives(&self, flow: u64) -> bool {
+        !self.over.contains(&flow)
     }
 }
 

@@ -5,6 +5,7 @@
 //! - [`fragments`]: of datagrams, cut and joined by hand.
 //! - [`gateway`]: the gateway, in four arrangements of workers and steering.
 //! - [`seen`]: a packet that came out.
+//! - [`sip`]: user agents, and calls between them.
 //! - [`tcp`]: both ends of a scripted TCP connection.
 //! - [`talk`]: the same, in pieces and out of order.
 //! - [`way`]: a service behind source NAT, destination NAT, and none.
@@ -19,6 +20,7 @@ pub mod kept;
 pub mod network;
 pub mod random;
 pub mod seen;
+pub mod sip;
 pub mod talk;
 pub mod tcp;
 pub mod way;

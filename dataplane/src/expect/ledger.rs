@@ -145,14 +145,14 @@ impl Ledger {
 
     /// Notes what was opened. From now on the tag means this one.
     pub fn opened(&mut self, id: Ref, entry: Entry) {
-        self.unname(entry.parent, entry.tag);
+        self.supersede(entry.parent, entry.tag);
         let Some(at) = self.at(id.index) else { return };
         if let Some(note) = self.notes.get_mut(at) {
             *note = Some(Note { entry, version: id.version, named: true });
         }
         let (notes, hasher, first) = (&self.notes, &self.hasher, self.first);
         self.names.insert_unique(hasher.hash_one((entry.parent, entry.tag)), id.index, |index| {
-            // Every index in the table is a named one's; a wrong answer would only mean a miss.
+            // Every index in the table has a note; a wrong answer would only mean a miss.
             let note = notes.get(index.wrapping_sub(first) as usize).and_then(Option::as_ref);
             note.map_or(0, |n| hasher.hash_one((n.entry.parent, n.entry.tag)))
         });
@@ -167,9 +167,7 @@ impl Ledger {
     pub fn freed(&mut self, index: u32) {
         let Some(note) = self.at(index).and_then(|at| self.notes.get_mut(at)) else { return };
         let Some(was) = note.take() else { return };
-        if was.named {
-            self.forget(&was, index);
-        }
+        self.forget(&was, index);
         self.flows.sub(&self.hasher, was.entry.parent);
         self.hosts.sub(&self.hasher, was.entry.host);
         if let Some(n) = self.algs.get_mut(was.entry.alg as usize) {
@@ -182,19 +180,27 @@ impl Ledger {
     #[must_use]
     pub fn find(&self, parent: Ref, tag: u32) -> Option<(Ref, u32)> {
         let index = *self.names.find(self.hasher.hash_one((parent, tag)), |index| {
-            self.note(*index).is_some_and(|n| (n.entry.parent, n.entry.tag) == (parent, tag))
+            self.note(*index).is_some_and(|n| n.named && (n.entry.parent, n.entry.tag) == (parent, tag))
         })?;
         let note = self.note(index)?;
         Some((Ref { index, version: note.version }, note.entry.lifetime_ms))
     }
 
-    /// The tag means nothing any more.
-    fn unname(&mut self, parent: Ref, tag: u32) {
+    /// Everything that a session has called `tag` and that is not freed: the newest, and older ones that children keep.
+    pub fn find_all(&self, parent: Ref, tag: u32) -> impl Iterator<Item = Ref> {
+        self.names.iter_hash(self.hasher.hash_one((parent, tag))).filter_map(move |index| {
+            let note = self.note(*index)?;
+            let same = (note.entry.parent, note.entry.tag) == (parent, tag);
+            same.then_some(Ref { index: *index, version: note.version })
+        })
+    }
+
+    /// The tag does not mean its present one any more.
+    fn supersede(&mut self, parent: Ref, tag: u32) {
         let Some((id, _)) = self.find(parent, tag) else { return };
-        let Some(note) = self.at(id.index).and_then(|at| self.notes.get_mut(at)?.as_mut()) else { return };
-        note.named = false;
-        let was = *note;
-        self.forget(&was, id.index);
+        if let Some(note) = self.at(id.index).and_then(|at| self.notes.get_mut(at)?.as_mut()) {
+            note.named = false;
+        }
     }
 
     fn forget(&mut self, note: &Note, index: u32) {
@@ -242,8 +248,20 @@ mod tests {
         let other = open(&mut ledger, entry(2, 7));
         assert_eq!(ledger.find(entry(1, 7).parent, 7), Some((old, 1_000)));
         let new = open(&mut ledger, entry(1, 7));
+        let mut all: Vec<u32> = ledger.find_all(entry(1, 7).parent, 7).map(|id| id.index).collect();
+        all.sort_unstable();
+        assert_eq!(
+            all,
+            [old.index.min(new.index), old.index.max(new.index)],
+            "an older one is closed with it"
+        );
         ledger.freed(old.index);
         assert_eq!(ledger.find(entry(1, 7).parent, 7), Some((new, 1_000)));
+        assert_eq!(
+            ledger.find_all(entry(1, 7).parent, 7).collect::<Vec<_>>(),
+            [new],
+            "what is freed is forgotten"
+        );
         assert_eq!(ledger.find(entry(2, 7).parent, 7), Some((other, 1_000)));
         ledger.freed(new.index);
         assert_eq!(ledger.find(entry(1, 7).parent, 7), None);

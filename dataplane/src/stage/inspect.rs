@@ -116,13 +116,14 @@ pub(crate) struct Scratch {
     pub(crate) tables: Tables,
 }
 
-impl Default for Scratch {
-    fn default() -> Self {
+impl Scratch {
+    /// With tables for so many calls.
+    pub(crate) fn new(calls: usize) -> Self {
         Self {
             answer: Answer::default(),
             unread: (0..MAX_UNREAD).map(|_| 0).collect(),
             departures: Some(Box::default()),
-            tables: Tables::default(),
+            tables: Tables::with_calls(calls),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
 use crate::expect::{Init, LedgerEntry, Reverse};
 use crate::key::{FlowKey, ZoneId};
-use crate::nat::BindingId;
+use crate::nat::{BindingId, BindingKey};
 use crate::port::Port;
 use crate::session::Session;
 use crate::stage::publish::{Reserved, Seen, endpoints, leads_to, protocol, release};
@@ -108,6 +108,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
         let position = reserved.iter().position(|(outside, _)| *outside == request.published);
         let binding = position.and_then(|at| reserved.pop_at(at)).map(|(_, id)| id);
+        let binding = binding.or_else(|| self.held(cx, hit, request));
         let init = Init { by_home: binding.is_none(), binding: binding.map(binding_ref), ..init };
         let id = self.enter(cx, &init, entry, binding)?;
         self.count(cx, Counter::ExpectationsOpened, 1);
@@ -122,6 +123,19 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         };
         self.tell(cx, event);
         Ok(Some(id))
+    }
+
+    /// One more reference of a port that an earlier message has published for the same listener: the other side has moved
+    /// its media, or answers late.
+    fn held(&mut self, cx: &Context<'_>, hit: &Hit<'_>, request: &ExpectationRequest) -> Option<BindingId> {
+        let binding = hit.session.binding().and_then(|b| self.bindings.get(binding_id(b)));
+        let seen = Seen::of(request.opener.side().other(), &endpoints(cx, hit), binding);
+        let (protocol, pool) = (protocol(request.transport), seen.address(&cx.shared.registry)?.pool);
+        let Endpoint { addr, port } = request.listener;
+        let id = self.bindings.find(&BindingKey { protocol, addr, port, pool })?;
+        let held = self.bindings.get(id)?;
+        let published = Endpoint::new(IpAddr::V4(held.outside_addr), held.outside_port);
+        (published == request.published && self.bindings.retain(id)).then_some(id)
     }
 
     fn enter(
@@ -239,10 +253,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                     }
                 }
                 Order::Close { tag, children } => {
-                    let Some((id, _)) = self.ledger.find(hit.id, tag) else { continue };
-                    expectations.expire(id);
-                    if children && let Some(record) = expectations.resolve(id) {
-                        record.close_children();
+                    // Also those that a newer request has replaced while their child lives: a call's media have moved.
+                    for id in self.ledger.find_all(hit.id, tag) {
+                        expectations.expire(id);
+                        if children && let Some(record) = expectations.resolve(id) {
+                            record.close_children();
+                        }
                     }
                 }
                 Order::Lifetime { tag, ms } => {
@@ -257,6 +273,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
 
     /// Tells control what the ALG read and changed.
     pub(crate) fn report(&mut self, cx: &Context<'_>, hit: &Hit<'_>) {
+        let refused = self.scratch.tables.take_refused_calls();
+        if refused > 0 {
+            self.count(cx, Counter::AlgCallsFull, refused);
+        }
         let facts = core::mem::take(&mut self.scratch.answer.facts);
         if facts.is_empty() {
             return;

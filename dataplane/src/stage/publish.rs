@@ -1,6 +1,7 @@
 //! Publish: the gateway as an ALG sees it, for one message. It reserves translations and looks them up.
 
 use crate::drop_reason::DropReason;
+use crate::event::Ref;
 use crate::key::{Protocol, ZoneId};
 use crate::nat::{Binding, BindingId, BindingKey, Bindings, Registry};
 use crate::policy::{Destination, NatAddress, NatTarget, PoolAddr};
@@ -20,12 +21,23 @@ pub(crate) const fn side(direction: Direction) -> Side {
     }
 }
 
+/// A session's number, as ALGs know it.
+const fn number(id: Ref) -> u64 {
+    (id.index as u64) << 32 | id.version as u64
+}
+
+/// And back.
+#[expect(clippy::cast_possible_truncation, reason = "two halves")]
+const fn named(number: u64) -> Ref {
+    Ref { index: (number >> 32) as u32, version: number as u32 }
+}
+
 /// A session's endpoints as an ALG is told of them.
 pub(crate) fn endpoints(cx: &Context<'_>, hit: &Hit<'_>) -> FlowContext {
     let forward = hit.session.key(Direction::Forward);
     let reverse = hit.session.key(Direction::Reverse);
     FlowContext {
-        id: u64::from(hit.id.index) << 32 | u64::from(hit.id.version),
+        id: number(hit.id),
         transport: match forward.protocol {
             Protocol::Udp => Transport::Udp,
             _ => Transport::Tcp,
@@ -200,6 +212,10 @@ impl Gateway for Publisher<'_> {
         let key = BindingKey { protocol: protocol(transport), addr: inside.addr, port: inside.port, pool };
         let binding = self.bindings.get(self.bindings.find(&key)?)?;
         Some(Endpoint::new(IpAddr::V4(binding.outside_addr), binding.outside_port))
+    }
+
+    fn lives(&self, flow: u64) -> bool {
+        self.cx.shared.arena.resolve_open(named(flow)).is_some()
     }
 }
 

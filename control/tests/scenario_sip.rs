@@ -1,0 +1,268 @@
+//! SIP calls through the gateway: source NAT, destination NAT, none and both, over UDP and TCP, in every arrangement of
+//! workers. The rule allows signalling and nothing else: media pass as expected children.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod scenario;
+
+use alg::{Application, Side};
+use dataplane::counters::Counter;
+use dataplane::view::{CloseReason, ExpectationState};
+use scenario::sip::*;
+use scenario::*;
+use std::net::Ipv4Addr;
+
+const BOTH: [Side; 2] = [Side::Initiator, Side::Responder];
+
+fn each_way(text: &str, scenario: impl Fn(&mut Gateway, Way, Carrier)) {
+    each_mode(|mode| {
+        for way in WAYS {
+            for carrier in CARRIERS {
+                println!("{way:?} {carrier:?}");
+                let mut gw = Gateway::new(mode, text);
+                scenario(&mut gw, way, carrier);
+                gw.assert_balance(0);
+                gw.drain_all();
+            }
+        }
+    });
+}
+
+/// The children that live, by what they carry.
+fn children(gw: &Gateway) -> Vec<Application> {
+    let live =
+        gw.sessions().into_iter().filter(|s| s.parent.is_some() && s.close_reason == CloseReason::None);
+    let mut found: Vec<_> = live.map(|s| s.application).filter(|a| *a != Application::Sip).collect();
+    found.sort_by_key(|a| *a as u8);
+    found
+}
+
+/// What media pinholes wait for.
+fn waiting(gw: &Gateway) -> Vec<Application> {
+    let open = gw.expectations().into_iter().filter(|e| e.state == ExpectationState::Armed);
+    let mut found: Vec<_> = open.map(|e| e.application).filter(|a| *a != Application::Sip).collect();
+    found.sort_by_key(|a| *a as u8);
+    found
+}
+
+#[test]
+fn a_call_with_media_both_ways_until_bye() {
+    for first in BOTH {
+        each_way(&sip_text(), |gw, way, carrier| {
+            let mut line = Line::new(gw, way, carrier);
+            let call = Call::set_up(gw, &mut line, "c1");
+            let [told, seen] = call.told;
+            assert_eq!((told.0, seen.0), (way.called, way.caller_seen), "addresses that the ends can reach");
+            assert!(told.1 % 2 == 0 && seen.1 % 2 == 0, "RTP stays even: {told:?} {seen:?}");
+            call.talk(gw, &line, first);
+            assert_eq!(children(gw), [Application::Rtp, Application::Rtcp]);
+            let signalling = gw.sessions().into_iter().find(|s| s.alg && s.parent.is_none()).unwrap();
+            assert_eq!(signalling.application, Application::Sip);
+            for child in gw.sessions().iter().filter(|s| s.parent.is_some()) {
+                assert_eq!((child.parent, child.rule), (Some(signalling.id), signalling.rule));
+                assert!(!child.alg);
+            }
+            call.hang_up(gw, &mut line, first);
+            assert_eq!(children(gw), []);
+            let ended =
+                gw.core.records().closed.iter().filter(|s| s.close_reason == CloseReason::ParentClosed);
+            assert_eq!(ended.count(), 2);
+            call.is_silent(gw, &line);
+        });
+    }
+}
+
+#[test]
+fn with_the_alg_off_the_inside_address_leaves_and_no_media_come() {
+    each_way(&[&sip_text(), OFF].concat(), |gw, way, carrier| {
+        let mut line = Line::new(gw, way, carrier);
+        let body = line.caller.sdp();
+        let uri = format!("sip:bob@{}", way.called);
+        let invite = line.caller.request("INVITE", &uri, "c1", &[], &body);
+        let rung = line.say(gw, Side::Initiator, &invite);
+        assert_eq!(rung, invite);
+        let body = line.callee.sdp();
+        let ok = line.callee.answer(&rung, "200 OK", &[], &body);
+        let heard = line.say(gw, Side::Responder, &ok);
+        assert_eq!(heard, ok);
+        let call = Call { id: "c1", told: [media_of(&heard), media_of(&rung)], contacts: Default::default() };
+        call.is_silent(gw, &line);
+        assert_eq!((gw.count(Counter::ExpectationsOpened), gw.inspected()), (0, 0));
+    });
+}
+
+/// Media of the callee before its description is there, as from a tone generator.
+#[test]
+fn early_media_end_with_the_call_too() {
+    each_way(&sip_text(), |gw, way, carrier| {
+        if way.called != way.callee.addr {
+            return; // A translated callee is seen at a port of its own only once it has named it.
+        }
+        let mut line = Line::new(gw, way, carrier);
+        let body = line.caller.sdp();
+        let invite = line.caller.request("INVITE", &format!("sip:bob@{}", way.called), "c1", &[], &body);
+        let rung = line.say(gw, Side::Initiator, &invite);
+        assert_eq!(waiting(gw), [Application::Rtp, Application::Rtcp]);
+        let early = Call { id: "c1", told: [(way.called, 0), media_of(&rung)], contacts: Default::default() };
+        let tone =
+            gw.pass(way.callee.interface, &early.packet(&line, Side::Responder, 0), way.caller.interface);
+        assert_eq!(tone.destination, (way.caller.addr, line.caller.media));
+        let body = line.callee.sdp();
+        let ok = line.callee.answer(&rung, "200 OK", &[], &body);
+        let heard = line.say(gw, Side::Responder, &ok);
+        let call = Call {
+            told: [media_of(&heard), early.told[1]],
+            contacts: [contact(&heard), contact(&rung)],
+            ..early
+        };
+        let ack = line.caller.request("ACK", &call.contacts[0], "c1", &[], "");
+        line.say(gw, Side::Initiator, &ack);
+        call.talk(gw, &line, Side::Responder);
+        assert_eq!(children(gw), [Application::Rtp, Application::Rtcp]);
+        call.hang_up(gw, &mut line, Side::Initiator);
+        assert_eq!(children(gw), []);
+        call.is_silent(gw, &line);
+    });
+}
+
+/// A re-INVITE of either end that moves its media, and one that changes nothing.
+#[test]
+fn media_move_with_a_re_invite() {
+    for mover in BOTH {
+        each_way(&sip_text(), |gw, way, carrier| {
+            let mut line = Line::new(gw, way, carrier);
+            let call = Call::set_up(gw, &mut line, "c1");
+            call.talk(gw, &line, mover);
+            let (ports, opened) = (gw.ports_in_use(), gw.count(Counter::ExpectationsOpened));
+            let (offer, answer) = (line.agent(mover).sdp(), line.agent(mover.other()).sdp());
+            let again = re_invite(gw, &mut line, &call, mover, &offer, &answer);
+            assert_eq!(again.told, call.told, "the same inside endpoints keep their outside ones");
+            assert_eq!((gw.ports_in_use(), gw.count(Counter::ExpectationsOpened)), (ports, opened));
+            again.talk(gw, &line, mover);
+
+            line.agent_mut(mover).media += 100;
+            let (offer, answer) = (line.agent(mover).sdp(), line.agent(mover.other()).sdp());
+            let moved = re_invite(gw, &mut line, &call, mover, &offer, &answer);
+            assert_eq!(moved.told[mover as usize], call.told[mover as usize]);
+            assert_ne!(moved.told[mover.other() as usize], call.told[mover.other() as usize]);
+            // The old media have ended long before the call does: its ports stay the call's.
+            for _ in 0..4 {
+                moved.talk(gw, &line, mover.other());
+                gw.advance(15_000);
+            }
+            assert_eq!(children(gw), [Application::Rtp, Application::Rtcp]);
+            moved.talk(gw, &line, mover);
+            moved.hang_up(gw, &mut line, mover);
+            assert_eq!(children(gw), []);
+            moved.is_silent(gw, &line);
+            call.is_silent(gw, &line);
+        });
+    }
+}
+
+/// INVITE within a call, 200, ACK.
+fn re_invite(gw: &mut Gateway, line: &mut Line, call: &Call, from: Side, offer: &str, answer: &str) -> Call {
+    let uri = call.contacts[from as usize].clone();
+    let invite = line.agent_mut(from).request("INVITE", &uri, call.id, &[], offer);
+    let rung = line.say(gw, from, &invite);
+    let ok = line.agent(from.other()).answer(&rung, "200 OK", &[], answer);
+    let heard = line.say(gw, from.other(), &ok);
+    let ack = line.agent_mut(from).request("ACK", &uri, call.id, &[], "");
+    line.say(gw, from, &ack);
+    let mut told = [media_of(&heard), media_of(&rung)];
+    if from == Side::Responder {
+        told.swap(0, 1);
+    }
+    Call { id: call.id, told, contacts: call.contacts.clone() }
+}
+
+#[test]
+fn a_call_from_the_callees_side_on_the_same_session() {
+    each_way(&sip_text(), |gw, way, carrier| {
+        let mut line = Line::new(gw, way, carrier);
+        let options = line.caller.request("OPTIONS", &format!("sip:{}", way.called), "o", &[], "");
+        let asked = line.say(gw, Side::Initiator, &options);
+        let ok = line.callee.answer(&asked, "200 OK", &[], "");
+        line.say(gw, Side::Responder, &ok);
+        let (offer, answer) = (line.callee.sdp(), line.caller.sdp());
+        line.seen.get_or_insert((way.caller_seen, SIP));
+        let call = Call::offer(gw, &mut line, Side::Responder, "in", &offer, &answer);
+        call.talk(gw, &line, Side::Responder);
+        call.hang_up(gw, &mut line, Side::Initiator);
+        assert_eq!(children(gw), []);
+        call.is_silent(gw, &line);
+    });
+}
+
+#[test]
+fn hold_and_resume() {
+    each_way(&sip_text(), |gw, way, carrier| {
+        let mut line = Line::new(gw, way, carrier);
+        let call = Call::set_up(gw, &mut line, "c1");
+        call.talk(gw, &line, Side::Initiator);
+        let opened = gw.count(Counter::ExpectationsOpened);
+        // Old style, by the address (RFC 2543), and by the attribute (RFC 3264 §8.4).
+        let nobody = line.caller.sdp_at(Ipv4Addr::UNSPECIFIED, &[]);
+        let answer = line.callee.sdp_at(way.callee.addr, &["a=inactive"]);
+        let uri = call.contacts[0].clone();
+        let hold = line.caller.request("INVITE", &uri, "c1", &[], &nobody);
+        let heard = line.say(gw, Side::Initiator, &hold);
+        assert_eq!(media_of(&heard).0, Ipv4Addr::UNSPECIFIED);
+        let ok = line.callee.answer(&heard, "200 OK", &[], &answer);
+        line.say(gw, Side::Responder, &ok);
+        let offer = line.caller.sdp_at(way.caller.addr, &["a=sendonly"]);
+        let held = re_invite(gw, &mut line, &call, Side::Initiator, &offer, &answer);
+        assert_eq!((held.told, gw.count(Counter::ExpectationsOpened)), (call.told, opened));
+        let (offer, answer) = (line.caller.sdp(), line.callee.sdp());
+        let resumed = re_invite(gw, &mut line, &call, Side::Responder, &answer, &offer);
+        assert_eq!(resumed.told, call.told);
+        resumed.talk(gw, &line, Side::Responder);
+        resumed.hang_up(gw, &mut line, Side::Responder);
+        assert_eq!(children(gw), []);
+    });
+}
+
+/// A call that is given up, or refused: what it opened is shut, and its ports are free again.
+#[test]
+fn cancel_and_refusal_close_what_the_offer_opened() {
+    for cancelled in [true, false] {
+        each_way(&sip_text(), |gw, way, carrier| {
+            let mut line = Line::new(gw, way, carrier);
+            let body = line.caller.sdp();
+            let uri = format!("sip:bob@{}", way.called);
+            let invite = line.caller.request("INVITE", &uri, "c1", &[], &body);
+            let rung = line.say(gw, Side::Initiator, &invite);
+            let ringing = line.callee.answer(&rung, "180 Ringing", &[], "");
+            line.say(gw, Side::Responder, &ringing);
+            let mut status = "486 Busy Here";
+            if cancelled {
+                let cancel = line.caller.request("CANCEL", &uri, "c1", &[], "");
+                let heard = line.say(gw, Side::Initiator, &cancel);
+                let ok = line.callee.answer(&heard, "200 OK", &[], "");
+                line.say(gw, Side::Responder, &ok);
+                assert_eq!(waiting(gw), [Application::Rtp, Application::Rtcp], "not yet");
+                status = "487 Request Terminated";
+            }
+            let no = line.callee.answer(&rung, status, &[], "");
+            line.say(gw, Side::Responder, &no);
+            let ack = line.caller.request("ACK", &uri, "c1", &[], "");
+            line.say(gw, Side::Initiator, &ack);
+            let told = [(way.called, line.callee.media), media_of(&rung)];
+            Call { id: "c1", told, contacts: Default::default() }.is_silent(gw, &line);
+            assert_eq!(gw.count(Counter::ExpectationsHit), 0);
+        });
+    }
+}
+
+/// ICE speaks for itself (RFC 8839): nothing of the description changes, nothing is opened.
+#[test]
+fn a_description_with_candidates_is_left_alone() {
+    each_way(&sip_text(), |gw, way, carrier| {
+        let mut line = Line::new(gw, way, carrier);
+        let candidate = format!("a=candidate:1 1 UDP 2130706431 {} 40000 typ host", way.caller.addr);
+        let body = line.caller.sdp_at(way.caller.addr, &[&candidate]);
+        let invite = line.caller.request("INVITE", &format!("sip:bob@{}", way.called), "c1", &[], &body);
+        let rung = line.say(gw, Side::Initiator, &invite);
+        assert_eq!(whole(&rung), body);
+        assert_eq!(waiting(gw), []);
+    });
+}
