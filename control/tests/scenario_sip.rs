@@ -7,7 +7,7 @@ mod scenario;
 use alg::{Application, Side};
 use dataplane::counters::Counter;
 use dataplane::view::{CloseReason, ExpectationState};
-use scenario::sip::*;
+use scenario::sip::{Way, *};
 use scenario::*;
 use std::net::Ipv4Addr;
 
