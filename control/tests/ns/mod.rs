@@ -29,6 +29,7 @@ mod path;
 mod ping;
 mod reload;
 mod rtsp;
+mod sip;
 mod stream;
 mod tftp;
 mod unprivileged;
