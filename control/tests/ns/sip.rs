@@ -99,6 +99,15 @@ fn caller(world: &World, nat: Nat, over: Over) -> Daemon {
     Daemon::spawn(&mut command, &folder.join("caller.output"))
 }
 
+/// SIPp hangs up in the middle of its pause now and then, before it has said anything: another call then. What the gateway
+/// does is the same for each.
+fn call_again(call: &mut Daemon, world: &World, nat: Nat, over: Over) {
+    if call.ended().is_some() {
+        eprintln!("the caller hung up: {}", call.printed());
+        *call = caller(world, nat, over);
+    }
+}
+
 /// The sessions of an application.
 fn sessions(gateway: &Gateway, application: &str) -> Vec<Value> {
     let list = gateway.control(&["session", "list", "--application", application]).expect_ok("session list");
@@ -111,14 +120,8 @@ fn a_call(nat: Nat, over: Over) {
     let gateway = nat.start(&world, over.service(), "");
     let _answerer = answerer(&world, over);
     let mut call = caller(&world, nat, over);
-    let mut again = 2;
     wait_until("sound goes both ways", Duration::from_secs(25), || {
-        // SIPp sometimes gives a call up at its start on a busy machine. It may try again, not the gateway.
-        if call.ended().is_some() && again > 0 {
-            eprintln!("the caller gave up: {}", call.printed());
-            again -= 1;
-            call = caller(&world, nat, over);
-        }
+        call_again(&mut call, &world, nat, over);
         let both = |s: &Value| s["packets"].as_array().unwrap().iter().all(|n| n.as_u64() > Some(20));
         sessions(&gateway, "rtp").iter().any(both)
     });
@@ -168,13 +171,14 @@ fn with_the_alg_off_nobody_is_heard() {
             let Some(world) = World::new() else { return };
             let gateway = nat.start(&world, over.service(), OFF);
             let _answerer = answerer(&world, over);
-            let _call = caller(&world, nat, over);
+            let mut call = caller(&world, nat, over);
             let lost = || gateway.counter("policy-deny") + gateway.counter("nat-no-session");
-            wait_until("sound is sent, and dropped", Duration::from_secs(15), || {
+            wait_until("sound is sent, and dropped", Duration::from_secs(25), || {
+                call_again(&mut call, &world, nat, over);
                 lost() + gateway.counter("martian-destination") > 10
             });
             assert_eq!(sessions(&gateway, "rtp").len(), 0, "{nat:?} over {over:?}");
-            assert_eq!(sessions(&gateway, "sip").len(), 1, "{nat:?} over {over:?}");
+            assert!(!sessions(&gateway, "sip").is_empty(), "{nat:?} over {over:?}");
         }
     }
 }
