@@ -211,6 +211,17 @@ fn telnet_commands_before_a_line() {
 }
 
 #[test]
+fn a_line_that_begins_with_a_doubled_iac_is_no_command_to_a_strict_profile() {
+    for cut in [1, 2, 3, 100] {
+        let mut e = Engine::source_nat().strict();
+        e.server("220 hi\r\n").feed_cut(Side::Initiator, b"\xff\xffPORT 10,1,0,2,156,64\r\n", &[cut]);
+        assert_eq!(e.denial, Some(Denial::Malformed), "cut at {cut}");
+        assert_eq!(&e.facts[0].before[..], b"PORT 10,1,0,2,156,64\r", "however the line was cut");
+        assert!(e.expectations.is_empty());
+    }
+}
+
+#[test]
 fn empty_lines_and_strange_bytes_pass() {
     let bytes = b"\r\n\n\n\xc3\xa9\x00\xff\xfe\r\n\r\n\x80PORT 1\n\0PORT 2\r\n";
     let mut e = Engine::source_nat();

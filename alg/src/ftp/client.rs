@@ -24,24 +24,29 @@ impl Ftp {
         }
         let end = rest.iter().position(|&b| b == b'\n');
         if !self.client.at_start() {
+            if !call.cx.profile.strict && !call.cx.profile.rules.concerns(Application::Ftp) {
+                return self.pass(call, rest, end);
+            }
             // A line whose begin the engine had to let go cannot be judged any more.
-            if call.cx.profile.strict || call.cx.profile.rules.concerns(Application::Ftp) {
+            if !self.client.begins_with_iac() {
                 return call.deny(rest, Denial::SplitMessage, None);
             }
-            return self.pass(call, rest, end);
+            // No command does. Some servers read over the byte: what they would run is not what was judged.
+            return match whole_line(call, rest, end) {
+                Ok(line) => call.deny(line, Denial::Malformed, None),
+                Err(step) => step,
+            };
         }
         let named = find_word(rest, &NAMED);
         if matches!(named, Match::Undecided) {
             return Step::Unfinished;
         }
         if self.reads_whole_lines(call) {
-            let limit = usize::from(call.cx.profile.ftp.longest_line).max(MAX_LINE);
-            let line = match end {
-                Some(end) if end < limit => rest.get(..end).unwrap_or_default(),
-                None if rest.len() < limit => return Step::Unfinished,
-                _ => return call.deny(rest, Denial::TooLong, None),
+            let judged = match whole_line(call, rest, end) {
+                Ok(line) => self.judge(call, line),
+                Err(step) => Some(step),
             };
-            if let Some(step) = self.judge(call, line) {
+            if let Some(step) = judged {
                 return step;
             }
         }
@@ -147,7 +152,8 @@ impl Ftp {
         } else if first_word(head).is_empty() {
             // An empty line asks for nothing, though some servers answer it.
         } else if !self.begin(Kind::of(head)) {
-            return call.deny(rest.get(..end).unwrap_or_default(), Denial::OutOfSequence, None);
+            // Its argument may have left already, and may be a password.
+            return call.deny(first_word(head), Denial::OutOfSequence, None);
         }
         Step::Read(end.saturating_add(1))
     }
@@ -157,6 +163,20 @@ impl Ftp {
         self.spoke = true;
         self.auth |= kind == Kind::Auth;
         self.pending.add(kind)
+    }
+}
+
+/// The line, without its LF; or what becomes of it if it is not all there, or too long.
+fn whole_line<'l, G: Gateway>(
+    call: &mut Call<'_, '_, G>,
+    rest: &'l [u8],
+    end: Option<usize>,
+) -> Result<&'l [u8], Step> {
+    let limit = usize::from(call.cx.profile.ftp.longest_line).max(MAX_LINE);
+    match end {
+        Some(end) if end < limit => Ok(rest.get(..end).unwrap_or_default()),
+        None if rest.len() < limit => Err(Step::Unfinished),
+        _ => Err(call.deny(rest, Denial::TooLong, None)),
     }
 }
 

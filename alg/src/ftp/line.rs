@@ -34,6 +34,11 @@ impl LineHead {
         self.len == 0
     }
 
+    /// Whether the data byte 255 is all that was read of the line: a doubled IAC.
+    pub(super) fn begins_with_iac(&self) -> bool {
+        self.head() == [IAC]
+    }
+
     /// The line's first bytes, as many as were read, at most [`HEAD`]; without the LF.
     pub(super) fn head(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
