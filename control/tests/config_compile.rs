@@ -43,11 +43,11 @@ fn the_policy_of_the_reference() {
     use alg::Application::{Ftp, Unknown};
     let policy = compile(&parse(REFERENCE));
     assert_eq!(policy.generation, 7);
-    assert_eq!(policy.zones, ["trust", "untrust", "dmz"], "zones of interfaces come first");
+    assert_eq!(policy.zones, ["trust", "untrust", "lab", "dmz"], "zones of interfaces come first");
     let rule = &policy.rules[0];
     assert_eq!((rule.name.as_str(), rule.action, rule.log), ("example", Action::Allow, Log::Both));
     assert_eq!(rule.from, ZoneSet([0b001, 0, 0, 0]));
-    assert_eq!(rule.to, ZoneSet([0b110, 0, 0, 0]));
+    assert_eq!(rule.to, ZoneSet([0b1010, 0, 0, 0]));
     let clients = vec![prefix([10, 1, 0, 0], 24), prefix([10, 9, 0, 1], 32)];
     let except = vec![prefix([10, 1, 0, 99], 32)];
     assert_eq!(rule.source, Addresses { within: clients.clone(), except });
@@ -79,10 +79,11 @@ fn the_policy_of_the_reference() {
     }
     assert_eq!(policy.source_nat[0].destination, vec![prefix([192, 0, 2, 0], 24)].into());
     assert_eq!(policy.source_nat[1].source, clients.into());
-    let pool = |n: u8| NatAddress { addr: [203, 0, 113, n].into(), pool: PoolAddr(2 + u16::from(n)) };
+    let pool = |n: u8| NatAddress { addr: [203, 0, 113, n].into(), pool: PoolAddr(3 + u16::from(n)) };
     assert_eq!(policy.pools, [(0..32).map(pool).collect::<Vec<_>>()]);
     let addr = |addr: [u8; 4], pool| Some(NatAddress { addr: addr.into(), pool: PoolAddr(pool) });
-    assert_eq!(policy.interface_nat, [addr([10, 1, 0, 1], 0), addr([198, 51, 100, 1], 1)]);
+    let own = [addr([10, 1, 0, 1], 0), addr([198, 51, 100, 1], 1), addr([10, 100, 0, 1], 2)];
+    assert_eq!(policy.interface_nat, own);
     let targets: Vec<_> = policy.destination_nat.iter().map(|nat| nat.target).collect();
     let host = DestinationTarget::Host { addr: [10, 1, 0, 2].into(), port: Some(21) };
     let network = DestinationTarget::Network { outside, inside };
@@ -241,8 +242,10 @@ fn a_full_registry_is_an_error_that_names_the_interface() {
 #[test]
 fn the_network_of_the_reference() {
     let network = compile_interfaces(&parse(REFERENCE), &[[6; 6], [8; 6]]);
-    let macs: Vec<_> = network.interfaces.iter().map(|i| i.mac).collect();
-    assert_eq!(macs, [[2, 0, 0, 0, 0, 1], [8; 6]], "the file's address goes before the device's");
+    let macs: Vec<_> = network.interfaces.iter().map(|i| (i.port, i.vlan, i.mac)).collect();
+    let own = [2, 0, 0, 0, 0, 1];
+    let expected = [(0, None, own), (1, None, [8; 6]), (0, Some(100), [6; 6])];
+    assert_eq!(macs, expected, "the file's address goes before the device's");
     assert_eq!(network.interfaces[0].addresses, [(Ipv4Addr::new(10, 1, 0, 1), 24)]);
     assert_eq!(network.interfaces[1].zone, ZoneId(1));
     assert_eq!(network.interfaces[0].mtu, 1500);
@@ -253,6 +256,7 @@ fn the_network_of_the_reference() {
         [
             (prefix([10, 1, 0, 0], 24), InterfaceId(0), None),
             (prefix([198, 51, 100, 0], 24), InterfaceId(1), None),
+            (prefix([10, 100, 0, 0], 24), InterfaceId(2), None),
             (prefix([0, 0, 0, 0], 0), InterfaceId(1), Some(next_hop)),
         ]
     );

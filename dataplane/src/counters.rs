@@ -51,7 +51,7 @@ counters! {
     ExpectationsRefused = "expectations-refused", "Expectations, or children that met one, that could not be opened.";
     AlgMessages = "alg-messages", "Messages that an ALG reported.";
     AlgEdits = "alg-edits", "Edits that an ALG made.";
-    AlgDenied = "alg-denied", "Flows that an ALG refused.";
+    AlgDenied = "alg-denied", "Messages that an ALG refused. A TCP session was reset, a datagram dropped or answered.";
     AlgCallsFull = "alg-calls-full", "Messages of new SIP calls that were refused because the table of calls was full.";
     AlgBlind = "alg-blind", "Sessions that their ALG cannot read any more.";
     StreamTakenIn = "stream-taken-in", "Packets of inspected sessions that did not go on themselves: their bytes wait for the rest of a message, or had come before.";
@@ -70,7 +70,7 @@ counters! {
     DatagramsReassembled = "datagrams-reassembled", "Datagrams that were put together from them.";
     DatagramsFragmented = "datagrams-fragmented", "Datagrams that left in fragments, because their egress takes no packets that long.";
     FragmentsMade = "fragments-made", "Fragments that they left in.";
-    Resets = "resets", "TCP resets sent where a rule rejects.";
+    Resets = "resets", "TCP resets sent where a rule, or a zone with `closed_ports`, rejects.";
     PortsReleasedEarly = "ports-released-early", "Translated ports given back before their hold-down because the queue was full.";
     StashInserts = "stash-inserts", "Flow table inserts that had to use the stash.";
 }

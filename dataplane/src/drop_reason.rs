@@ -101,7 +101,7 @@ drop_reasons! {
     NatBindingsFull = "nat-bindings-full", "The table of bindings is full.";
     NatNoSession = "nat-no-session", "To a translated port that no session or expectation claims.";
     HandoffFull = "handoff-full", "The ring to the worker that owns the flow is full.";
-    AlgDenied = "alg-denied", "The ALG refused the message; the session was reset.";
+    AlgDenied = "alg-denied", "The ALG refused the message; a TCP session was reset.";
     AlgTableFull = "alg-table-full", "No room for the ALG's state of one more session.";
     ExpectationLimit = "expectation-limit", "A limit of pinholes (of a session, a host, a protocol or a second) is reached.";
     AlgNoRoom = "alg-no-room", "What an ALG made of a datagram is longer than 9,216 bytes, or a packet fits no buffer.";

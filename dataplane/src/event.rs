@@ -30,7 +30,7 @@ pub enum Event {
         /// The message.
         fact: Fact,
     },
-    /// An ALG refused a flow; the session was reset.
+    /// An ALG refused a message; a TCP session was reset.
     AlgDenied {
         /// The control session.
         session: Ref,

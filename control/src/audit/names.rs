@@ -6,9 +6,6 @@ use dataplane::policy::{Policy, RuleId};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-/// How many earlier policies are remembered. Sessions may outlive the policy that admitted them.
-const REMEMBERED: usize = 16;
-
 /// Names of zones and rules. Zone numbers mean the same under every policy of one run; rule numbers do not, so the
 /// rules of earlier generations are kept for the sessions that they admitted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,11 +16,14 @@ pub struct Names {
     pub zones: Vec<String>,
     /// Rules, by [`RuleId`].
     pub rules: Vec<String>,
-    /// Rules of earlier generations, the newest first; at most 16.
+    /// Rules of earlier generations, the newest first; at most [`Self::REMEMBERED`].
     pub earlier: VecDeque<(u32, Vec<String>)>,
 }
 
 impl Names {
+    /// How many earlier policies are remembered. Sessions may outlive the policy that admitted them.
+    pub const REMEMBERED: usize = 16;
+
     /// The names of a first policy.
     #[must_use]
     pub fn of(policy: &Policy) -> Self {
@@ -41,7 +41,7 @@ impl Names {
         let mut next = Self::of(policy);
         next.earlier = self.earlier.clone();
         next.earlier.push_front((self.generation, self.rules.clone()));
-        next.earlier.truncate(REMEMBERED);
+        next.earlier.truncate(Self::REMEMBERED);
         next
     }
 
@@ -127,7 +127,7 @@ mod tests {
         for generation in 2..=20 {
             names = names.after(&policy(generation, &["later"]));
         }
-        assert_eq!(names.earlier.len(), REMEMBERED);
+        assert_eq!(names.earlier.len(), Names::REMEMBERED);
         assert_eq!(names.rule(RuleId(0), 1), "#0");
         assert_eq!(names.rule(RuleId(0), 4), "later");
     }

@@ -34,7 +34,7 @@ pub enum Record<'a> {
     Deny(Deny<'a>),
     /// An ALG read a message that it had to understand, and perhaps rewrote it.
     AlgMessage(AlgMessage),
-    /// An ALG refused a message; the session was reset.
+    /// An ALG refused a message; a TCP session was reset.
     AlgDenied(AlgDenied),
     /// An ALG cannot read a session: it is encrypted.
     AlgBlind(AlgBlind),
