@@ -13,7 +13,7 @@ TARGET     := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 RELEASE    := $(TARGET)/release
 BINARIES   := posternd posternctl hugepage-setup
 
-.PHONY: help deps build demo test test-unit test-doc test-loom test-dpdk test-ns bench bench-parts bench-worker bench-gate bench-peers lint install clean
+.PHONY: help deps build demo test test-unit test-doc test-loom test-dpdk test-ns test-fuzz fuzz bench bench-parts bench-worker bench-gate bench-peers lint install clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,7 +28,7 @@ demo: build ## Real FTP through the gateway, told as a story (root; no NIC, no h
 	@POSTERN_BIN_DIR="$(RELEASE)" scripts/demo.sh
 
 test: deps ## Every test: units, properties, documentation, loom models, DPDK ports, namespaces
-	@for part in unit doc loom dpdk ns; do $(MAKE) --no-print-directory test-$$part; done
+	@for part in unit doc loom dpdk fuzz ns; do $(MAKE) --no-print-directory test-$$part; done
 
 test-unit: ## Unit, property and scenario tests in one process
 	@scripts/test.sh unit
@@ -42,8 +42,15 @@ test-loom: ## Models of the lock-free parts, all interleavings within bounds
 test-dpdk: ## DPDK ports without a NIC, one process a test
 	@scripts/test.sh dpdk
 
+test-fuzz: ## A short run of every fuzz target, the same inputs every time, and all that was ever found
+	@CARGO_TARGET_DIR="$(TARGET)" scripts/fuzz.sh --runs 2000
+
 test-ns: ## Real clients and servers in network namespaces (root)
 	@scripts/test.sh ns
+
+SECONDS ?= 60
+fuzz: deps ## Every fuzz target for SECONDS each (default 60), other inputs every time; the corpus is kept
+	@CARGO_TARGET_DIR="$(TARGET)" scripts/fuzz.sh --seconds $(SECONDS)
 
 bench: deps ## Every benchmark but the comparison with others, and which goals are met (BENCH_ARGS=--quick: a few minutes)
 	@CARGO_TARGET_DIR="$(TARGET)" benches/bench.sh $(BENCH_ARGS)

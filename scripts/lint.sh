@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
 
 $cargo fmt --all --check
+$cargo fmt --manifest-path fuzz/Cargo.toml --check
 $cargo clippy --locked --workspace --all-targets -- -D warnings
 
 if command -v cargo-deny >/dev/null; then

@@ -32,23 +32,44 @@ const RTSP: [&str; 7] = [
     "OPTIONS * RTSP/1.0\r\nCSeq: 3\r\n\r\n",
 ];
 
-/// Messages from both ends, perhaps with a byte changed, as a script of the fuzz target.
-fn script(messages: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+/// Messages from both ends, perhaps with a byte changed; true: from the responder.
+fn said(messages: &'static [&'static str]) -> impl Strategy<Value = Vec<(bool, Vec<u8>)>> {
     let said = (select(messages), any::<bool>(), any::<prop::sample::Index>(), any::<u8>(), 0..4_u8);
     vec(said, 1..8).prop_map(|said| {
-        let mut script = Vec::new();
-        for (message, from, at, with, change) in said {
+        let changed = |(message, from, at, with, change): (&str, bool, prop::sample::Index, u8, u8)| {
             let mut bytes = message.as_bytes().to_vec();
             if change == 0 {
                 let at = at.index(bytes.len());
                 bytes[at] = with;
             }
+            (from, bytes)
+        };
+        said.into_iter().map(changed).collect()
+    })
+}
+
+/// The same as a script of the fuzz target for streams.
+fn script(messages: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+    said(messages).prop_map(|said| {
+        let mut script = Vec::new();
+        for (from, bytes) in said {
             for piece in bytes.chunks(127) {
                 script.push(piece.len() as u8 | u8::from(from) << 7);
                 script.extend_from_slice(piece);
             }
         }
         script
+    })
+}
+
+/// The same as a script of the fuzz target for datagrams.
+fn datagrams(messages: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+    said(messages).prop_map(|said| {
+        let datagram = |(from, bytes): (bool, Vec<u8>)| {
+            let head = bytes.len() as u16 | u16::from(from) << 15;
+            [&head.to_be_bytes()[..], &bytes].concat()
+        };
+        said.into_iter().flat_map(datagram).collect()
     })
 }
 
@@ -73,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn sip_datagrams(script in script(&SIP)) {
+    fn sip_datagrams(script in datagrams(&SIP)) {
         fuzz_body::datagrams(&script);
     }
 }

@@ -2,37 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use control::compile::{compile_interfaces, compile_policy};
-use control::config::Config;
-use dataplane::policy::PoolAddr;
+mod film;
+mod fuzz_body;
+
+use fuzz_body::config as survives;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 const MINIMAL: &str = include_str!("../../docs/examples/minimal.toml");
 const REFERENCE: &str = include_str!("../../docs/examples/reference.toml");
-
-/// Parses; what is good must compile, what is not must be reported in full.
-fn survives(text: &str) {
-    match Config::parse("f.toml", text) {
-        Ok(config) => {
-            let network = compile_interfaces(&config, &[]);
-            let policy = compile_policy(&config, 1, &mut |_| Some(PoolAddr(0))).unwrap();
-            assert_eq!(network.interfaces.len(), policy.interface_nat.len());
-            assert!(network.interfaces.iter().all(|i| usize::from(i.zone.0) < policy.zones.len()));
-        }
-        Err(report) => {
-            assert!(!report.errors.is_empty());
-            assert!(!report.to_string().is_empty());
-            for error in &report.errors {
-                let place = error.place.unwrap();
-                assert!(place.line >= 1 && place.column >= 1, "{error}");
-                let line = text.split('\n').nth(place.line as usize - 1).unwrap_or("");
-                assert!(place.column as usize <= line.chars().count() + 1, "{error}");
-                assert!(error.to_string().contains("expected"), "{error}");
-            }
-        }
-    }
-}
 
 /// Words that bend a file more than letters do.
 const WORDS: [&str; 24] = [

@@ -192,7 +192,7 @@ pub fn rtsp(script: &[u8]) {
     stream(Application::Rtsp, 554, &profile, alg::rtsp::MAX_HEAD, script);
 }
 
-/// TFTP and SIP over UDP: each piece of the script is a datagram.
+/// TFTP and SIP over UDP. Each piece of the script is a datagram; its length has two bytes, the direction's bit above.
 pub fn datagrams(script: &[u8]) {
     for (application, port) in [(Application::Tftp, 69), (Application::Sip, 5060)] {
         let Some(mut alg) = BoundDatagram::for_application(application) else { continue };
@@ -207,9 +207,10 @@ pub fn datagrams(script: &[u8]) {
             responder_translated: Endpoint::new(SERVER, port),
         };
         let mut rest = script;
-        while let Some((&control, more)) = rest.split_first() {
-            let from = if control & 0x80 == 0 { Side::Initiator } else { Side::Responder };
-            let (piece, more) = more.split_at(usize::from(control & 0x7f).min(more.len()));
+        while let Some((head, more)) = rest.split_first_chunk() {
+            let head = u16::from_be_bytes(*head);
+            let from = if head & 0x8000 == 0 { Side::Initiator } else { Side::Responder };
+            let (piece, more) = more.split_at(usize::from(head & 0x7fff).min(more.len()));
             rest = more;
             let mut answer = Answer::default();
             let mut cx = Context { flow: &flow, profile: &profile, gateway: &mut Nat, tables: &mut tables };
