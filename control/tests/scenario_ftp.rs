@@ -631,24 +631,6 @@ fn with_the_alg_off_nothing_is_read() {
 }
 
 #[test]
-fn without_nat_the_pinhole_leads_straight_to_the_client() {
-    each_mode(|mode| {
-        let mut gw = Gateway::new(mode, &[SMALL, SHORT, LINKS, FTP_ONLY].concat());
-        let mut ftp = control(&mut gw);
-        let line = format!("PORT {}\r\n", six(CLIENT.addr, DATA));
-        assert_eq!(ftp.say(&mut gw, Side::Initiator, &line), line);
-        ftp.say(&mut gw, Side::Responder, "200 PORT command successful.\r\n");
-        let other = Pair::new((SERVER2, 20), (CLIENT.addr, DATA), (CLIENT, DATA));
-        gw.refuse(OUTSIDE, &other.frame(Side::Initiator, SYN, b""), DropReason::PolicyDeny);
-        let mut data = Pair::new((SERVER, 20), (CLIENT.addr, DATA), (CLIENT, DATA));
-        transfer(&mut gw, &mut data);
-        assert_eq!(child_of(&gw, control_view(&gw).id).application, Application::FtpData);
-        gw.assert_balance(0);
-        gw.drain();
-    });
-}
-
-#[test]
 fn a_wrong_checksum_is_not_laundered() {
     each_mode(|mode| {
         let mut gw = Gateway::new(mode, &ftp_text());

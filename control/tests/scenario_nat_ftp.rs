@@ -1,4 +1,4 @@
-//! FTP with the server behind destination NAT, with and without a translated client.
+//! FTP with the server behind destination NAT, with and without a translated client, and with no translation at all.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod scenario;
@@ -230,4 +230,116 @@ fn an_expectation_that_nothing_meets_gives_its_port_back() {
         assert!(!gw.port_is_taken(GW_OUTSIDE, Protocol::Tcp, outside));
         gw.drain();
     });
+}
+
+/// No translation: client inside, server outside, each at its own address.
+const PLAIN: Way =
+    Way { client: CLIENT, called: (SERVER.addr, 21), server: SERVER, client_seen: CLIENT.addr };
+
+/// FTP may leave, and nothing else may pass in either direction.
+const OUT_ONLY: &str = r#"
+[[rule]]
+name = "ftp out"
+from = "trust"
+to = "untrust"
+service = "ftp"
+action = "allow"
+log = true
+"#;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    Pasv,
+    Epsv,
+    Port,
+    Eprt,
+}
+
+impl Command {
+    const ALL: [Self; 4] = [Self::Pasv, Self::Epsv, Self::Port, Self::Eprt];
+
+    fn active(self) -> bool {
+        matches!(self, Self::Port | Self::Eprt)
+    }
+
+    /// The command and the reply of its success.
+    fn lines(self) -> (String, String) {
+        let client = CLIENT.addr;
+        let (passive, done) = (six(SERVER.addr, PASSIVE), "200 Command successful.\r\n".to_owned());
+        match self {
+            Self::Pasv => ("PASV\r\n".to_owned(), format!("227 Entering Passive Mode ({passive}).\r\n")),
+            Self::Epsv => {
+                ("EPSV\r\n".to_owned(), format!("229 Entering Extended Passive Mode (|||{PASSIVE}|)\r\n"))
+            }
+            Self::Port => (format!("PORT {}\r\n", six(client, DATA)), done),
+            Self::Eprt => (format!("EPRT |1|{client}|{DATA}|\r\n"), done),
+        }
+    }
+
+    /// The data connection that it asks for, opened by this host.
+    fn data(self, opener: Host) -> Pair {
+        if self.active() {
+            Pair::new((opener, 20), (CLIENT.addr, DATA), (CLIENT, DATA))
+        } else {
+            Pair::new((opener, 41_000), (SERVER.addr, PASSIVE), (SERVER, PASSIVE))
+        }
+    }
+
+    /// Who opens it, and somebody else on the same side.
+    fn openers(self) -> [Host; 2] {
+        if self.active() { [SERVER, SERVER2] } else { [CLIENT, CLIENT2] }
+    }
+}
+
+/// Nothing is rewritten, and only the two ends pass.
+#[test]
+fn without_nat_every_mode_leads_straight_to_the_listener() {
+    for command in Command::ALL {
+        way::each_way(&[PLAIN], &[SMALL, SHORT, LINKS, OUT_ONLY].concat(), |gw, way| {
+            println!("{command:?}");
+            let mut ftp = control(gw, way);
+            let (asked, replied) = command.lines();
+            assert_eq!(ftp.say(gw, Side::Initiator, &asked), asked);
+            let [opener, other] = command.openers();
+            let syn = |host| command.data(host).frame(Side::Initiator, SYN, b"");
+            if command.active() {
+                // Not before the server has agreed.
+                gw.refuse(opener.interface, &syn(opener), DropReason::PolicyDeny);
+            }
+            assert_eq!(ftp.say(gw, Side::Responder, &replied), replied);
+            gw.refuse(other.interface, &syn(other), DropReason::PolicyDeny);
+            let mut data = command.data(opener);
+            transfer(gw, &mut data);
+            assert_eq!(data.responder.peer, (opener.addr, data.initiator.port), "as it is");
+            assert_eq!((gw.count(Counter::ExpectationsHit), gw.ports_in_use()), (1, 0));
+            // Once, and no more.
+            let mut again = command.data(opener);
+            again.initiator.port += 1;
+            let denied = gw.dropped(DropReason::PolicyDeny);
+            gw.inject(opener.interface, &again.frame(Side::Initiator, SYN, b""));
+            gw.run();
+            gw.assert_silent();
+            assert_eq!(gw.dropped(DropReason::PolicyDeny), denied + 1);
+            ftp.close(gw, Side::Initiator);
+        });
+    }
+}
+
+#[test]
+fn without_nat_and_without_the_alg_no_mode_works() {
+    let off = "[[alg]]\nname = \"ftp\"\nprotocol = \"ftp\"\nmode = \"off\"\n";
+    for command in Command::ALL {
+        way::each_way(&[PLAIN], &[SMALL, SHORT, LINKS, OUT_ONLY, off].concat(), |gw, way| {
+            println!("{command:?}");
+            let mut ftp = control(gw, way);
+            let (asked, replied) = command.lines();
+            assert_eq!(ftp.say(gw, Side::Initiator, &asked), asked);
+            assert_eq!(ftp.say(gw, Side::Responder, &replied), replied);
+            let [opener, _] = command.openers();
+            let syn = command.data(opener).frame(Side::Initiator, SYN, b"");
+            gw.refuse(opener.interface, &syn, DropReason::PolicyDeny);
+            assert_eq!(gw.count(Counter::ExpectationsOpened), 0);
+            ftp.close(gw, Side::Initiator);
+        });
+    }
 }

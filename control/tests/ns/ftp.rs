@@ -2,6 +2,7 @@
 //! else, so a data connection passes only as an expected child.
 
 use super::gateway::{Config, Gateway};
+use super::nat::{CALLED, Nat};
 use super::peers::{FILE_SIZE, FtpServer, Mode, same_content};
 use super::world::{CLIENT, OUTSIDE, Place, SERVER, World};
 
@@ -93,32 +94,6 @@ fn every_mode_survives_misrouting() {
 }
 
 #[test]
-fn active_fails_with_the_alg_off() {
-    let Some(world) = World::new() else { return };
-    let gateway = Gateway::start(&world, &Config { alg_mode: Some("off"), ..only_ftp() });
-    let server = FtpServer::start(&world);
-    for mode in [Mode::Port, Mode::Eprt] {
-        server.fetch(&world, mode).0.expect_failure(&format!("{} without an ALG", mode.command()));
-    }
-    // The control connection worked: the command arrived, and nobody changed it.
-    server.saw(&format!("\"PORT {},", comma(CLIENT)));
-    server.saw(&format!("\"EPRT |1|{CLIENT}|"));
-    assert_eq!(gateway.counter("expectations-opened"), 0);
-}
-
-#[test]
-fn passive_fails_with_the_alg_off_when_only_the_control_port_is_allowed() {
-    let Some(world) = World::new() else { return };
-    let gateway = Gateway::start(&world, &Config { alg_mode: Some("off"), ..only_ftp() });
-    let server = FtpServer::start(&world);
-    for mode in [Mode::Pasv, Mode::Epsv] {
-        server.fetch(&world, mode).0.expect_failure(&format!("{} without an ALG", mode.command()));
-        server.saw(&format!("\"{}", mode.command()));
-    }
-    assert!(gateway.counter("policy-deny") > 0, "the data connections must be what was denied");
-}
-
-#[test]
 fn a_close_record_carries_the_bytes_of_the_child() {
     let Some(world) = World::new() else { return };
     let gateway = Gateway::start(&world, &Config { time_wait: 1, ..only_ftp() });
@@ -133,11 +108,116 @@ fn a_close_record_carries_the_bytes_of_the_child() {
     assert!(record["packets"][0].as_u64().unwrap() > size / 1500, "{record}");
 }
 
-/// The server behind destination NAT, called at an address that ARP is answered for; the client as it is, and
-/// translated too. The client believes the address in 227, and the server calls back from port 20.
+const OFF: &str = "[[alg]]\nname = \"no-ftp\"\nprotocol = \"ftp\"\nmode = \"off\"\n";
+
+/// Every mode, there and back, through one translation.
+fn through(nat: Nat) {
+    let Some(world) = World::new() else { return };
+    let gateway = nat.start(&world, "ftp", "");
+    let server = FtpServer::start(&world);
+    for mode in Mode::ALL {
+        let (output, target) = server.fetch_at(&world, mode, nat.called());
+        output.expect_ok(&format!("download with {} through {nat:?}", mode.command()));
+        same_content(&target, &server.content);
+        server.send_to(&world, mode, nat.called());
+        server.saw(&format!("\"{}", mode.command()));
+    }
+    // The server reads the address that it can call, and the client the one that it has called.
+    let client = if nat.translates_the_client() { OUTSIDE } else { CLIENT };
+    server.saw(&format!("\"PORT {},", comma(client)));
+    server.saw(&format!("\"EPRT |1|{client}|"));
+    let read = |text: &str| gateway.audited("alg-message", |r| r["after"].to_string().contains(text));
+    read(&format!("({},", comma(nat.called())));
+    // A child for each transfer, and no other session but the control sessions.
+    assert_eq!(gateway.counter("expectations-opened"), 8);
+    assert_eq!(gateway.counter("expectations-hit"), 8);
+    assert_eq!(gateway.counter("sessions-opened"), 16);
+    // The two directions that children open in, as each end sees them.
+    let child = |fits: &dyn Fn(&serde_json::Value) -> bool| {
+        gateway.audited("session-open", |r| r["application"] == "ftp-data" && fits(r))
+    };
+    let starts = |value: &serde_json::Value, addr: &str| {
+        value.as_str().is_some_and(|value| value.starts_with(&format!("{addr}:")))
+    };
+    let passive = child(&|r| starts(&r["source"], CLIENT));
+    for (field, addr) in
+        [("destination", nat.called()), ("translated_source", client), ("translated_destination", SERVER)]
+    {
+        assert!(starts(&passive[field], addr), "{field} of {passive}");
+    }
+    let active = child(&|r| r["source"] == format!("{SERVER}:20"));
+    assert_eq!(active["translated_source"], format!("{}:20", nat.called()), "{active}");
+    for (field, addr) in [("destination", client), ("translated_destination", CLIENT)] {
+        assert!(starts(&active[field], addr), "{field} of {active}");
+    }
+}
+
+/// The same with the ALG off: no mode gets a data connection, and the control connection is not to blame.
+fn without_the_alg(nat: Nat) {
+    let Some(world) = World::new() else { return };
+    let gateway = nat.start(&world, "ftp", OFF);
+    let server = FtpServer::start(&world);
+    for mode in Mode::ALL {
+        let (output, _) = server.fetch_at(&world, mode, nat.called());
+        output.expect_failure(&format!("{} through {nat:?} without an ALG", mode.command()));
+        server.saw(&format!("\"{}", mode.command()));
+    }
+    // Nobody changed what the client said of itself.
+    server.saw(&format!("\"PORT {},", comma(CLIENT)));
+    server.saw(&format!("\"EPRT |1|{CLIENT}|"));
+    assert_eq!((gateway.counter("expectations-opened"), gateway.counter("sessions-opened")), (0, 4));
+    let refused = ["policy-deny", "nat-no-session", "local-unsupported"].map(|name| gateway.counter(name));
+    assert!(refused.iter().sum::<u64>() > 0, "no data connection was tried: {refused:?}");
+    // From outside as well, where the server has agreed to call.
+    if !nat.translates_the_client() {
+        gateway.audited("deny", |r| r["source"] == format!("{SERVER}:20"));
+    }
+}
+
 #[test]
-fn the_server_behind_destination_nat() {
-    const CALLED: &str = "10.1.0.100";
+fn every_mode_through_source_nat() {
+    through(Nat::Source);
+}
+
+#[test]
+fn every_mode_through_destination_nat() {
+    through(Nat::Destination);
+}
+
+#[test]
+fn every_mode_through_both() {
+    through(Nat::Both);
+}
+
+#[test]
+fn every_mode_without_nat() {
+    through(Nat::None);
+}
+
+#[test]
+fn no_mode_through_source_nat_without_the_alg() {
+    without_the_alg(Nat::Source);
+}
+
+#[test]
+fn no_mode_through_destination_nat_without_the_alg() {
+    without_the_alg(Nat::Destination);
+}
+
+#[test]
+fn no_mode_through_both_without_the_alg() {
+    without_the_alg(Nat::Both);
+}
+
+#[test]
+fn no_mode_without_nat_and_without_the_alg() {
+    without_the_alg(Nat::None);
+}
+
+/// The server's port is translated too: the client as it is, and translated. The client believes the address in 227, and the
+/// server calls back from port 20.
+#[test]
+fn the_server_behind_another_port() {
     let more = "[[nat]]\ntype = \"destination\"\nfrom = \"trust\"\ndestination = [\"10.1.0.100\"]\n\
                 service = [\"tcp/2121\"]\ntranslate = \"198.51.100.2:21\"\n";
     for source_nat in [false, true] {

@@ -177,12 +177,21 @@ impl FtpServer {
     /// Sends a file, which must arrive as it is.
     #[track_caller]
     pub fn send_ok(&self, world: &World, mode: Mode) {
+        self.send_to(world, mode, SERVER);
+    }
+
+    /// The same to `place`, by which the client calls the server.
+    #[track_caller]
+    pub fn send_to(&self, world: &World, mode: Mode, place: &str) {
         let content = noise(2 + mode as u64, FILE_SIZE);
         let source = world.files.path().join("to-send");
         fs::write(&source, &content).unwrap();
         let name = format!("sent-{}", mode.command());
-        run(curl(world, mode).arg("-T").arg(&source).arg(format!("ftp://{SERVER}/incoming/{name}")))
-            .expect_ok(&format!("upload with {}", mode.command()));
+        run(curl(world, mode)
+            .args(["--no-ftp-skip-pasv-ip", "-T"])
+            .arg(&source)
+            .arg(format!("ftp://{place}/incoming/{name}")))
+        .expect_ok(&format!("upload with {}", mode.command()));
         same_content(&self.incoming.join(name), &content);
     }
 }
