@@ -172,11 +172,11 @@ fn router(interface: usize) -> Host {
     }
 }
 
-#[test]
-fn every_error_reaches_the_sender_whatever_is_translated() {
+/// Sends every error about both packets of flows, in every arrangement.
+fn every_error(text: &str, flows: impl Fn(&mut Gateway, Kind) -> Vec<(&'static str, Flow)>) {
     each_mode(|mode| {
         for kind in KINDS {
-            let mut gw = Gateway::new(mode, &text());
+            let mut gw = Gateway::new(mode, text);
             let mut related = 0;
             for (name, flow) in flows(&mut gw, kind) {
                 println!("{kind:?}, {name}");
@@ -205,6 +205,50 @@ fn every_error_reaches_the_sender_whatever_is_translated() {
             assert_eq!(gw.drops().len(), 0, "{:?}", gw.drops());
             gw.drain();
         }
+    });
+}
+
+#[test]
+fn every_error_reaches_the_sender_whatever_is_translated() {
+    every_error(&text(), flows);
+}
+
+/// One inside host is seen at an address of its own, which it is called by; the others share a pool.
+const POOL_AND_STATIC: &str = r#"
+[[nat]]
+type = "static"
+from = ["untrust", "trust"]
+destination = "203.0.113.67"
+translate = "10.1.0.3"
+
+[[nat]]
+type = "source"
+from = "trust"
+to = "untrust"
+translate = ["203.0.113.128/29", "198.51.100.20"]
+"#;
+const SEEN2: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 67);
+
+#[test]
+fn every_error_reaches_the_sender_through_pools_and_static_nat() {
+    let text = [SMALL, SHORT, LINKS, POOL_AND_STATIC, ANY].concat();
+    every_error(&text, |gw, kind| {
+        let port = |n: u16| if kind == Kind::Echo { 0 } else { n };
+        let flows = vec![
+            ("pool", open(gw, kind, (CLIENT, 5001), (SERVER.addr, port(53)), (SERVER, port(53)))),
+            ("pool, further on", open(gw, kind, (CLIENT, 5001), (REMOTE.addr, port(53)), (REMOTE, port(53)))),
+            ("static, out", open(gw, kind, (CLIENT2, 5002), (SERVER.addr, port(53)), (SERVER, port(53)))),
+            ("static, in", open(gw, kind, (SERVER, 5003), (SEEN2, port(80)), (CLIENT2, port(80)))),
+            ("static, from inside", open(gw, kind, (CLIENT, 5004), (SEEN2, port(80)), (CLIENT2, port(80)))),
+        ];
+        let seen = flows.iter().map(|(_, flow)| flow.left[0].source.0).collect::<Vec<_>>();
+        let pooled = seen[0];
+        assert!(
+            pooled == Ipv4Addr::new(198, 51, 100, 20) || pooled.to_bits() >> 3 == 0xcb00_7180 >> 3,
+            "{pooled}"
+        );
+        assert_eq!(seen, [pooled, pooled, SEEN2, SERVER.addr, CLIENT.addr]);
+        flows
     });
 }
 

@@ -11,6 +11,7 @@ use dataplane::packet::flag::{ACK, SYN};
 use dataplane::view::{CloseReason, ExpectationState};
 use proptest::prelude::*;
 use scenario::*;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// A whole network behind the outside router, and one address on its own network. Everything else is translated to the
@@ -351,23 +352,130 @@ proptest! {
             Called::All { last, len } => addr.octets()[3] >> (32 - len) == last >> (32 - len),
         });
         let mode = Mode { workers: 2, misroute, ..scenario::gateway::MODES[1] };
-        let mut gw = Gateway::new(mode, &[SMALL, SHORT, LINKS, &nats, pool, IN, ALLOW].concat());
+        let text = [SMALL, SHORT, LINKS, &neighbours(), &nats, pool, IN, ALLOW].concat();
+        let mut gw = Gateway::new(mode, &text);
+        // Who has which outside endpoint, and the other way round.
+        let (mut given, mut seen) = (BTreeMap::new(), BTreeMap::new());
         for (host, tcp, sport) in sources {
-            let host = Host { addr: Ipv4Addr::new(10, 1, 0, host), ..CLIENT };
-            let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
-            let frame = if tcp {
-                Pair::new((host, sport), (SERVER.addr, 80), (SERVER, 80)).frame(Side::Initiator, SYN, b"")
-            } else {
-                build::udp(&host.to(SERVER.addr), sport, 53, b"?")
-            };
-            gw.inject(INSIDE, &frame);
-            gw.run();
-            let Some(out) = gw.recv(OUTSIDE) else {
-                prop_assert_eq!(gw.dropped(DropReason::NatPortsExhausted), 1, "{:?}", gw.drops());
+            let opener = Opener { host, tcp, sport };
+            // To one and then to another: an endpoint keeps its translation.
+            for to in [SERVER, REMOTE] {
+                let Some(outside) = opener.calls(&mut gw, to) else {
+                    prop_assert_eq!(gw.drops(), [("nat-ports-exhausted", 1)].into());
+                    break;
+                };
+                prop_assert!(!reserved(outside.0, opener.protocol(), outside.1), "{outside:?} in {kept:?}");
+                prop_assert_eq!(*seen.entry(opener).or_insert(outside), outside);
+                let owner = *given.entry((opener.tcp, outside)).or_insert(opener);
+                prop_assert_eq!(owner, opener, "{:?} is given twice", outside);
+                opener.is_answered(&mut gw, to, outside)?;
+            }
+            if !gw.drops().is_empty() {
                 break;
-            };
-            let (addr, port) = out.source;
-            prop_assert!(!reserved(addr, protocol, port), "{:?} {} in {:?}", addr, port, kept);
+            }
         }
+        // However many came after them: whoever has an endpoint is still answered there, and nobody else.
+        for (opener, outside) in &seen {
+            opener.is_answered(&mut gw, SERVER, *outside)?;
+        }
+        // What is called leads to whom the first entry says, in spite of the pool.
+        for called in &kept {
+            let Called::Ports { last, tcp, first, len, excepted: false } = *called else { continue };
+            for port in [first, first + len] {
+                let takes = |other: &&Called| match **other {
+                    Called::Ports { last: l, tcp: t, first: f, len: n, .. } => {
+                        (l, t) == (last, tcp) && (f..=f + n).contains(&port)
+                    }
+                    Called::All { last: l, len } => l >> (32 - len) == last >> (32 - len),
+                };
+                if kept.iter().find(takes).is_some_and(|other| !std::ptr::eq(other, called)) {
+                    continue;
+                }
+                let public = Ipv4Addr::new(203, 0, 113, last);
+                let frame = if tcp {
+                    let pair = Pair::new((REMOTE, 7), (public, port), (CLIENT, port));
+                    pair.frame(Side::Initiator, SYN, b"")
+                } else {
+                    build::udp(&REMOTE.to(public), 7, port, b"?")
+                };
+                let led = gw.pass(OUTSIDE, &frame, INSIDE);
+                prop_assert_eq!(led.destination, (CLIENT.addr, port));
+                prop_assert_eq!(led.source, (REMOTE.addr, 7));
+            }
+        }
+        gw.assert_balance(0);
+        gw.drain();
+    }
+}
+
+/// MAC addresses of hosts inside, so that answers to them need not wait.
+fn neighbours() -> String {
+    let neighbour = |n: u8| {
+        format!(
+            "[[neighbor]]\ninterface = \"inside\"\naddress = \"10.1.0.{n}\"\nmac = \"02:00:00:01:00:02\"\n"
+        )
+    };
+    (4..30).map(neighbour).collect()
+}
+
+/// An endpoint inside that opens sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Opener {
+    host: u8,
+    tcp: bool,
+    sport: u16,
+}
+
+impl Opener {
+    fn protocol(self) -> Protocol {
+        if self.tcp { Protocol::Tcp } else { Protocol::Udp }
+    }
+
+    fn port(self) -> u16 {
+        if self.tcp { 80 } else { 53 }
+    }
+
+    fn at(self) -> Host {
+        Host { addr: Ipv4Addr::new(10, 1, 0, self.host), ..CLIENT }
+    }
+
+    /// Sends its first packet to a server. How it is seen there; none if nothing came.
+    fn calls(self, gw: &mut Gateway, to: Host) -> Option<(Ipv4Addr, u16)> {
+        let frame = if self.tcp {
+            Pair::new((self.at(), self.sport), (to.addr, 80), (to, 80)).frame(Side::Initiator, SYN, b"")
+        } else {
+            build::udp(&self.at().to(to.addr), self.sport, 53, b"?")
+        };
+        gw.inject(INSIDE, &frame);
+        gw.run();
+        gw.recv(OUTSIDE).map(|seen| seen.source)
+    }
+
+    /// The server's answer to what it saw finds back to this endpoint.
+    fn is_answered(
+        self,
+        gw: &mut Gateway,
+        from: Host,
+        outside: (Ipv4Addr, u16),
+    ) -> Result<(), TestCaseError> {
+        let ends = from.to(outside.0);
+        let frame = if self.tcp {
+            let flags = SYN | ACK;
+            let header = build::Tcp {
+                sport: 80,
+                dport: outside.1,
+                seq: 7,
+                ack: 1_000_001,
+                flags,
+                ..Default::default()
+            };
+            build::tcp(&ends, &header, b"")
+        } else {
+            build::udp(&ends, 53, outside.1, b"!")
+        };
+        let seen = gw.pass(OUTSIDE, &frame, INSIDE);
+        prop_assert_eq!(seen.source, (from.addr, self.port()));
+        prop_assert_eq!(seen.destination, (self.at().addr, self.sport));
+        Ok(())
     }
 }

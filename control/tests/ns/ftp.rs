@@ -158,7 +158,7 @@ fn without_the_alg(nat: Nat) {
     let gateway = nat.start(&world, "ftp", OFF);
     let server = FtpServer::start(&world);
     for mode in Mode::ALL {
-        let (output, _) = server.fetch_at(&world, mode, nat.called());
+        let (output, _) = server.fetch_within(&world, mode, nat.called(), 8);
         output.expect_failure(&format!("{} through {nat:?} without an ALG", mode.command()));
         server.saw(&format!("\"{}", mode.command()));
     }

@@ -156,9 +156,14 @@ impl FtpServer {
     /// Fetches the file from `place`: an address, perhaps with a port, by which the client calls the server. What the
     /// server's replies name is believed.
     pub fn fetch_at(&self, world: &World, mode: Mode, place: &str) -> (Output, PathBuf) {
+        self.fetch_within(world, mode, place, 30)
+    }
+
+    /// The same, given up after so many seconds: a client that has asked to be called waits a minute.
+    pub fn fetch_within(&self, world: &World, mode: Mode, place: &str, seconds: u32) -> (Output, PathBuf) {
         let target = world.files.path().join(format!("fetched-{}", mode.command()));
         let _ = fs::remove_file(&target);
-        let output = run(curl(world, mode)
+        let output = run(curl(world, mode, seconds)
             .args(["--no-ftp-skip-pasv-ip", "-o"])
             .arg(&target)
             .arg(format!("ftp://{place}/file")));
@@ -187,7 +192,7 @@ impl FtpServer {
         let source = world.files.path().join("to-send");
         fs::write(&source, &content).unwrap();
         let name = format!("sent-{}", mode.command());
-        run(curl(world, mode)
+        run(curl(world, mode, 30)
             .args(["--no-ftp-skip-pasv-ip", "-T"])
             .arg(&source)
             .arg(format!("ftp://{place}/incoming/{name}")))
@@ -196,9 +201,10 @@ impl FtpServer {
     }
 }
 
-fn curl(world: &World, mode: Mode) -> Command {
-    let mut command = world.limited(Place::Client, 40, "curl");
-    command.args(["-sS", "--connect-timeout", "5", "--max-time", "30"]).args(mode.curl());
+fn curl(world: &World, mode: Mode, seconds: u32) -> Command {
+    let mut command = world.limited(Place::Client, seconds + 10, "curl");
+    let most = seconds.to_string();
+    command.args(["-sS", "--connect-timeout", "5", "--max-time", &most]).args(mode.curl());
     command
 }
 
