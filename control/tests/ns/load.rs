@@ -4,9 +4,9 @@
 use super::bulk::stream_arrives_both_ways;
 use super::command::{Output, run, wait_until};
 use super::gateway::{Config, Gateway};
-use super::peers::{FtpServer, Mode, noise, same_content, socat_server, tcp_echo};
+use super::peers::{FtpServer, Mode, connects, noise, same_content, socat_server, tcp_echo};
 use super::reload::Conversation;
-use super::world::{Place, SERVER, World};
+use super::world::{OUTSIDE, Place, SERVER, World};
 use serde_json::Value;
 use std::fs;
 use std::process::Command;
@@ -237,38 +237,85 @@ fn a_pool_of_one_port_is_exhausted_and_recovers() {
     assert!(again.is_some(), "the port does not come back");
 }
 
-#[test]
-fn reloads_under_load_lose_nothing() {
-    let Some(world) = World::new() else { return };
-    // Three seconds a file.
-    let server = FtpServer::start_with(&world, "anon_max_rate=3500000\n");
-    let gateway = Gateway::start(&world, &Config::allowing(&["ftp", "tcp/5001", "tcp/5002"]));
+/// Two policies by turns: each has a rule and a pool that the other has not. What no rule takes is told so.
+fn by_turns(odd: bool) -> Config {
+    const POOLS: [&str; 2] = [
+        "\n[[nat]]\ntype = \"source\"\nfrom = \"trust\"\nto = \"untrust\"\ntranslate = \"203.0.113.64/30\"\n\
+         [[rule]]\nfrom = \"any\"\nto = \"any\"\naction = \"reject\"\n",
+        "\n[[nat]]\ntype = \"source\"\nfrom = \"trust\"\nto = \"untrust\"\ntranslate = \"203.0.113.128/30\"\n\
+         [[rule]]\nfrom = \"any\"\nto = \"any\"\naction = \"reject\"\n",
+    ];
+    Config {
+        source_nat: false,
+        more: POOLS[usize::from(odd)],
+        ..Config::allowing(&["ftp", "tcp/5001", "tcp/5002", if odd { "tcp/7001" } else { "tcp/7000" }])
+    }
+}
+
+/// What the policy of this turn lets through, and how: by sessions that it admitted itself.
+#[track_caller]
+fn is_in_force(world: &World, gateway: &Gateway, odd: bool) {
     let generation = gateway.policy_generation();
-    let clients = Mode::ALL.map(|mode| {
+    let (allowed, other) = if odd { (7001, 7000) } else { (7000, 7001) };
+    assert!(connects(world, allowed), "generation {generation} allows port {allowed}");
+    assert!(!connects(world, other), "generation {generation} rejects port {other}");
+    let pool = if odd { "203.0.113.1" } else { "203.0.113.6" };
+    let record = gateway.audited("session-open", |r| {
+        r["policy_generation"] == generation && r["destination"] == format!("{SERVER}:{allowed}")
+    });
+    let source = record["translated_source"].as_str().unwrap();
+    assert!(source.starts_with(pool), "generation {generation} translates to {pool}x: {record}");
+}
+
+#[test]
+fn other_policies_under_load_take_over_and_lose_nothing() {
+    let Some(world) = World::new() else { return };
+    world.ip(Place::Server, &format!("route add 203.0.113.0/24 via {OUTSIDE}"));
+    // Some seconds a file.
+    let server = FtpServer::start_with(&world, "anon_max_rate=1500000\n");
+    let _echoes = [tcp_echo(&world, 7000), tcp_echo(&world, 7001)];
+    let gateway = Gateway::start(&world, &by_turns(false));
+    let folder = gateway.config.parent().unwrap();
+    let first = gateway.policy_generation();
+    is_in_force(&world, &gateway, false);
+    let mut held = Conversation::open(&world, 7000);
+    held.say("before\n");
+    let mut clients = Mode::ALL.map(|mode| {
         let target = world.files.path().join(format!("loaded-{}", mode.command()));
-        let mut curl: Command = world.limited(Place::Client, 40, "curl");
-        curl.args(["-sS", "--no-ftp-skip-pasv-ip", "--connect-timeout", "10", "--max-time", "35"])
+        let mut curl: Command = world.limited(Place::Client, 60, "curl");
+        curl.args(["-sS", "--no-ftp-skip-pasv-ip", "--connect-timeout", "10", "--max-time", "55"])
             .args(mode.curl())
             .arg("-o")
             .arg(&target)
             .arg(format!("ftp://{SERVER}/file"));
         (curl.spawn().unwrap(), target)
     });
-    for n in 1..=20 {
+    wait_until("four transfers run", Duration::from_secs(20), || gateway.counter("expectations-hit") == 4);
+    let (mut reloads, mut amid) = (0, 0);
+    let mut running = true;
+    while running || reloads < 4 {
+        reloads += 1;
+        let odd = reloads % 2 == 1;
+        fs::write(&gateway.config, by_turns(odd).text(folder)).unwrap();
         gateway.signal("HUP");
-        wait_until("the policy is in force anew", Duration::from_secs(10), || {
-            gateway.policy_generation() >= generation + n
+        wait_until("the other policy is in force", Duration::from_secs(10), || {
+            gateway.policy_generation() == first + reloads
         });
+        is_in_force(&world, &gateway, odd);
+        held.say("and after\n");
+        running = clients.iter_mut().all(|(client, _)| client.try_wait().unwrap().is_none());
+        amid += u64::from(running);
     }
-    stream_arrives_both_ways(&world);
+    println!("{reloads} reloads, {amid} of them amid four transfers");
+    assert!(amid > 0, "the transfers were over before the first reload");
     for ((mut client, target), mode) in clients.into_iter().zip(Mode::ALL) {
         let status = client.wait().unwrap();
         assert!(status.success(), "{mode:?}: {status}");
         same_content(&target, &server.content);
     }
-    assert!(gateway.policy_generation() >= generation + 20);
+    stream_arrives_both_ways(&world);
     let lost: Output = gateway.control(&["counter", "show"]);
-    for reason in ["\"tcp-no-session\"", "\"alg-denied\"", "\"nat-no-session\""] {
+    for reason in ["\"tcp-no-session\"", "\"alg-denied\"", "\"nat-no-session\"", "\"expectation-gone\""] {
         assert!(!lost.stdout.contains(reason), "{reason}: {}", lost.stdout);
     }
 }

@@ -17,6 +17,7 @@ mod nat;
 mod peers;
 mod world;
 
+mod alg;
 mod bulk;
 mod control;
 mod ftp;
