@@ -271,8 +271,14 @@ fn is_in_force(world: &World, gateway: &Gateway, odd: bool) {
 fn other_policies_under_load_take_over_and_lose_nothing() {
     let Some(world) = World::new() else { return };
     world.ip(Place::Server, &format!("route add 203.0.113.0/24 via {OUTSIDE}"));
-    // Some seconds a file.
-    let server = FtpServer::start_with(&world, "anon_max_rate=1500000\n");
+    // Two seconds a file, four files by each control connection: each has a child of its own, most of them asked for under
+    // another policy than the one that admitted the control connection.
+    const FILES: usize = 4;
+    let server = FtpServer::start_with(&world, "anon_max_rate=1000000\n");
+    let content: Vec<_> = (0..FILES).map(|n| noise(600 + n as u64, 2_000_000)).collect();
+    for (n, content) in content.iter().enumerate() {
+        server.place(&format!("part-{n}"), content);
+    }
     let _echoes = [tcp_echo(&world, 7000), tcp_echo(&world, 7001)];
     let gateway = Gateway::start(&world, &by_turns(false));
     let folder = gateway.config.parent().unwrap();
@@ -281,14 +287,15 @@ fn other_policies_under_load_take_over_and_lose_nothing() {
     let mut held = Conversation::open(&world, 7000);
     held.say("before\n");
     let mut clients = Mode::ALL.map(|mode| {
-        let target = world.files.path().join(format!("loaded-{}", mode.command()));
+        let folder = world.files.path().join(format!("loaded-{}", mode.command()));
+        fs::create_dir_all(&folder).unwrap();
         let mut curl: Command = world.limited(Place::Client, 60, "curl");
         curl.args(["-sS", "--no-ftp-skip-pasv-ip", "--connect-timeout", "10", "--max-time", "55"])
             .args(mode.curl())
             .arg("-o")
-            .arg(&target)
-            .arg(format!("ftp://{SERVER}/file"));
-        (curl.spawn().unwrap(), target)
+            .arg(folder.join("part-#1"))
+            .arg(format!("ftp://{SERVER}/incoming/part-[0-{}]", FILES - 1));
+        (curl.spawn().unwrap(), folder)
     });
     wait_until("four transfers run", Duration::from_secs(20), || gateway.counter("expectations-hit") == 4);
     let (mut reloads, mut amid) = (0, 0);
@@ -308,11 +315,19 @@ fn other_policies_under_load_take_over_and_lose_nothing() {
     }
     println!("{reloads} reloads, {amid} of them amid four transfers");
     assert!(amid > 0, "the transfers were over before the first reload");
-    for ((mut client, target), mode) in clients.into_iter().zip(Mode::ALL) {
+    for ((mut client, folder), mode) in clients.into_iter().zip(Mode::ALL) {
         let status = client.wait().unwrap();
         assert!(status.success(), "{mode:?}: {status}");
-        same_content(&target, &server.content);
+        for (n, content) in content.iter().enumerate() {
+            same_content(&folder.join(format!("part-{n}")), content);
+        }
     }
+    let records = gateway.records();
+    let opened = |application: &str| {
+        let of = |r: &&Value| r["kind"] == "session-open" && r["application"] == application;
+        records.iter().filter(of).count()
+    };
+    assert_eq!((opened("ftp"), opened("ftp-data")), (4, 4 * FILES), "control connections and children");
     stream_arrives_both_ways(&world);
     let lost: Output = gateway.control(&["counter", "show"]);
     for reason in ["\"tcp-no-session\"", "\"alg-denied\"", "\"nat-no-session\"", "\"expectation-gone\""] {
