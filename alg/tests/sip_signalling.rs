@@ -68,6 +68,8 @@ fn leaving_closes_it() {
     let mut s = sip();
     s.send(IN, register("<sip:alice@10.1.0.2:5060>;expires=0", "")).unwrap();
     assert!(s.expectations.is_empty());
+    // A registrar that agrees need not name what it has forgotten.
+    assert_eq!(s.orders, [Order::Lifetime { tag: CONTACT, ms: 32_000 }]);
     s.send(OUT, registered("200 OK", "", "")).unwrap();
     assert_eq!(s.orders, [Order::Close { tag: CONTACT, children: false }]);
     s.send(IN, register("*", "Expires: 0\r\n")).unwrap();

@@ -442,7 +442,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
             }
             let tag = contact_tag(self.from, endpoint.port);
             if registers && expires == 0 {
-                // It counts when the registrar agrees; nothing is opened for it.
+                // The registrar will agree, and need not name it when it does: it closes in the time that takes.
+                self.order(Order::Lifetime { tag, ms: GRACE_MS });
                 continue;
             }
             let published = if endpoint == own && transport == self.cx.flow.transport {
