@@ -3,18 +3,15 @@
 //! One form for every ALG: an ALG describes a message as a [`Subject`], the rules are asked in their order, and the
 //! first that matches decides. Patterns are compiled once, to automata that read each byte once and need no memory
 //! of their own while they match; what would grow too big is refused when it is compiled.
+//!
+//! - `pattern`: which texts a part of a message may be.
+
+mod pattern;
+
+pub use pattern::{BadPattern, MAX_PATTERN, MAX_TEXT, Pattern};
 
 use crate::contract::{Application, Side};
 use crate::tables::Tables;
-use regex_automata::dfa::{Automaton, StartKind, dense};
-use regex_automata::{Anchored, Input, MatchKind, util::syntax};
-
-/// Biggest compiled pattern, in bytes.
-pub const MAX_PATTERN: usize = 512 * 1024;
-
-/// Longest text that a pattern is asked about, in bytes; of a longer one its first bytes. A rule that denies on the
-/// absence of a match does not depend on the rest: [`Rule::longer_than`] is there for length.
-pub const MAX_TEXT: usize = 4096;
 
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,94 +40,6 @@ impl Action {
     }
 }
 
-/// Texts that a part of a message must, or must not, match.
-#[derive(Clone, Debug)]
-pub struct Pattern {
-    test: Test,
-    negated: bool,
-}
-
-#[derive(Clone, Debug)]
-enum Test {
-    Regex(Box<dense::DFA<Vec<u32>>>),
-    /// In lower case, sorted.
-    Set(Box<[Box<[u8]>]>),
-}
-
-/// A pattern that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadPattern(String);
-
-impl core::fmt::Display for BadPattern {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for BadPattern {}
-
-impl Pattern {
-    /// A regular expression over bytes, found anywhere in the text, in any case of its letters.
-    ///
-    /// # Errors
-    /// It is not one, or its automaton would be bigger than [`MAX_PATTERN`].
-    pub fn regex(text: &str) -> Result<Self, BadPattern> {
-        let dfa = dense::Builder::new()
-            .syntax(syntax::Config::new().unicode(false).utf8(false).case_insensitive(true))
-            .configure(
-                dense::Config::new()
-                    .start_kind(StartKind::Unanchored)
-                    .match_kind(MatchKind::LeftmostFirst)
-                    .dfa_size_limit(Some(MAX_PATTERN))
-                    .determinize_size_limit(Some(4 * MAX_PATTERN)),
-            )
-            .build(text)
-            .map_err(|e| {
-                // What is wrong with the text stands in the innermost error.
-                let mut said: &dyn std::error::Error = &e;
-                while let Some(source) = said.source() {
-                    said = source;
-                }
-                BadPattern(said.to_string())
-            })?;
-        Ok(Self { test: Test::Regex(Box::new(dfa)), negated: false })
-    }
-
-    /// One of these texts, whole, in any case of its letters.
-    #[must_use]
-    pub fn set<T: AsRef<[u8]>>(texts: impl IntoIterator<Item = T>) -> Self {
-        let mut set: Vec<Box<[u8]>> =
-            texts.into_iter().map(|t| t.as_ref().to_ascii_lowercase().into_boxed_slice()).collect();
-        set.sort_unstable();
-        set.dedup();
-        Self { test: Test::Set(set.into_boxed_slice()), negated: false }
-    }
-
-    /// Matches what this one does not.
-    #[must_use]
-    pub fn negated(mut self) -> Self {
-        self.negated = !self.negated;
-        self
-    }
-
-    /// Whether `text` matches.
-    #[must_use]
-    pub fn matches(&self, text: &[u8]) -> bool {
-        let text = text.get(..MAX_TEXT).unwrap_or(text);
-        let found = match &self.test {
-            // The automaton has no quit bytes and the search is unanchored: it cannot fail.
-            Test::Regex(dfa) => {
-                let input = Input::new(text).anchored(Anchored::No).earliest(true);
-                dfa.try_search_fwd(&input).is_ok_and(|found| found.is_some())
-            }
-            Test::Set(set) => set
-                .binary_search_by(|known| known.iter().copied().cmp(text.iter().map(u8::to_ascii_lowercase)))
-                .is_ok(),
-        };
-        found != self.negated
-    }
-}
-
 /// So many matches in so much time, per initiator address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -141,8 +50,12 @@ pub struct Rate {
 }
 
 /// One line of the policy. A field that is `None` or empty asks for nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
+    /// Its name, unique in its policy.
+    pub name: Box<str>,
+    /// Its number: the rates of all policies are counted by it, and the audit log names the rule by it.
+    pub number: u16,
     /// The protocol.
     pub application: Option<Application>,
     /// Who speaks.
@@ -161,10 +74,8 @@ pub struct Rule {
     pub longer_than: Option<u32>,
     /// The rule matches only above this rate.
     pub rate: Option<Rate>,
-    /// What becomes of it.
-    pub action: Action,
-    /// Whether the audit log tells. Anything but `allow` is told in any case.
-    pub log: bool,
+    /// What becomes of it. None: the audit log is told, and the rules behind it are asked.
+    pub action: Option<Action>,
 }
 
 /// What the rules are asked about. Parts that a message does not have are empty; a pattern on an empty part does not
@@ -196,21 +107,35 @@ pub struct Decision {
     pub action: Action,
     /// Whether the audit log tells.
     pub log: bool,
-    /// Which rule decided, by its place; none if no rule matched.
+    /// The number of the rule that decided, or else of the first that only has it told; none if no rule matched.
     pub rule: Option<u16>,
 }
 
 /// The rules, in their order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandPolicy {
     rules: Box<[Rule]>,
 }
 
 impl CommandPolicy {
-    /// Of these rules.
+    /// Of these rules, numbered by their place.
     #[must_use]
     pub fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
-        Self { rules: rules.into_iter().collect() }
+        let numbered = (0u16..).zip(rules).map(|(number, rule)| Rule { number, ..rule });
+        Self { rules: numbered.collect() }
+    }
+
+    /// The rules, in their order.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Gives each rule another number. Those of all policies of a gateway must differ.
+    pub fn renumber(&mut self, mut number: impl FnMut(&Rule) -> u16) {
+        for rule in &mut self.rules {
+            rule.number = number(rule);
+        }
     }
 
     /// Whether any rule is about this protocol: if none is, a message need not be described.
@@ -228,19 +153,27 @@ impl CommandPolicy {
         now_ms: u32,
         tables: &mut Tables,
     ) -> Decision {
-        for (place, rule) in (0u16..).zip(&self.rules) {
+        let mut told = None;
+        for rule in &self.rules {
             if !rule.matches(subject) {
                 continue;
             }
             if let Some(rate) = rule.rate
-                && tables.rates.count((place, client), rate.per_ms, now_ms) <= rate.count
+                && tables.rates.count((rule.number, client), rate.per_ms, now_ms) <= rate.count
             {
                 continue;
             }
-            let log = rule.log || rule.action != Action::Allow;
-            return Decision { action: rule.action, log, rule: Some(place) };
+            let Some(action) = rule.action else {
+                told = told.or(Some(rule.number));
+                continue;
+            };
+            return Decision {
+                action,
+                log: told.is_some() || action != Action::Allow,
+                rule: Some(rule.number),
+            };
         }
-        Decision::default()
+        Decision { action: Action::Allow, log: told.is_some(), rule: told }
     }
 }
 
@@ -287,49 +220,19 @@ mod tests {
     }
 
     #[test]
-    fn patterns() {
-        let exe = Pattern::regex(r"\.(exe|scr)$").unwrap();
-        assert!(exe.matches(b"a.EXE") && exe.matches(b"\xff.scr") && !exe.matches(b"a.exe.txt"));
-        assert!(!exe.clone().negated().matches(b"a.exe") && exe.clone().negated().matches(b"a.txt"));
-        assert!(Pattern::regex(r"^\x00[\x80-\xff]").unwrap().matches(b"\x00\xe9"));
-        let set = Pattern::set(["Alice", "bob", "bob", "al"]);
-        for (text, found) in
-            [(&b"alice"[..], true), (b"BOB", true), (b"al", true), (b"ali", false), (b"", false)]
-        {
-            assert_eq!(set.matches(text), found, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn patterns_that_are_none_or_too_big_are_refused() {
-        let wrong = Pattern::regex("(a").unwrap_err();
-        assert!(wrong.to_string().contains("unclosed group"), "{wrong}");
-        let big = Pattern::regex("[ab]*a[ab]{24}x").unwrap_err();
-        assert!(big.to_string().contains("limit"), "{big}");
-    }
-
-    #[test]
-    fn text_beyond_the_bound_is_not_read() {
-        let end = Pattern::regex("z").unwrap();
-        let mut text = vec![b'a'; MAX_TEXT];
-        text.push(b'z');
-        assert!(!end.matches(&text) && end.matches(&text[1..]));
-    }
-
-    #[test]
     fn the_first_rule_that_matches_decides() {
         let rules = || {
             vec![
-                Rule { application: Some(Application::Sip), action: Action::Reset, ..Rule::default() },
-                Rule { from: Some(Side::Responder), action: Action::Reset, ..Rule::default() },
+                Rule { application: Some(Application::Sip), action: Some(Action::Reset), ..Rule::default() },
+                Rule { from: Some(Side::Responder), action: Some(Action::Reset), ..Rule::default() },
                 Rule {
                     methods: Box::new(["RETR".into(), "stor".into()]),
                     filename: Some(Pattern::regex("secret").unwrap()),
-                    action: Action::Deny,
+                    action: Some(Action::Deny),
                     ..Rule::default()
                 },
-                Rule { methods: Box::new(["STOR".into()]), action: Action::Mask, ..Rule::default() },
-                Rule { longer_than: Some(100), action: Action::Reset, ..Rule::default() },
+                Rule { methods: Box::new(["STOR".into()]), action: Some(Action::Mask), ..Rule::default() },
+                Rule { longer_than: Some(100), action: Some(Action::Reset), ..Rule::default() },
             ]
         };
         assert_eq!(decide(rules(), &subject(b"retr", b"SECRET.txt")), (Action::Deny, Some(2)));
@@ -341,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_pattern_on_what_a_message_does_not_have_never_matches() {
-        let rule = |pattern| Rule { user: Some(pattern), action: Action::Deny, ..Rule::default() };
+        let rule = |pattern| Rule { user: Some(pattern), action: Some(Action::Deny), ..Rule::default() };
         for pattern in [Pattern::regex("").unwrap(), Pattern::set(["a"]).negated()] {
             assert_eq!(decide(vec![rule(pattern)], &subject(b"RETR", b"x")).0, Action::Allow);
         }
@@ -350,7 +253,7 @@ mod tests {
     #[test]
     fn rates_are_counted_per_client_and_forgotten_in_time() {
         let rate = Some(Rate { count: 2, per_ms: 1000 });
-        let policy = CommandPolicy::new([Rule { rate, action: Action::Deny, ..Rule::default() }]);
+        let policy = CommandPolicy::new([Rule { rate, action: Some(Action::Deny), ..Rule::default() }]);
         let mut tables = Tables::default();
         let mut ask = |client, now| policy.decide(&subject(b"USER", b"x"), client, now, &mut tables).action;
         assert_eq!(
@@ -360,6 +263,35 @@ mod tests {
         assert_eq!(ask(IpAddr::from([10, 1, 0, 3]), 3), Action::Allow, "another client");
         assert_eq!(ask(CLIENT, 999), Action::Deny);
         assert_eq!(ask(CLIENT, 1000), Action::Allow, "another second");
+    }
+
+    #[test]
+    fn a_rule_without_an_action_has_it_told_and_decides_nothing() {
+        let policy = CommandPolicy::new([
+            Rule::default(),
+            Rule { methods: Box::new(["PWD".into()]), action: Some(Action::Allow), ..Rule::default() },
+            Rule { methods: Box::new(["STOR".into()]), action: Some(Action::Deny), ..Rule::default() },
+        ]);
+        let decide = |method| policy.decide(&subject(method, b"x"), CLIENT, 0, &mut Tables::default());
+        let told = |action, rule| Decision { action, log: true, rule: Some(rule) };
+        assert_eq!(decide(b"USER"), told(Action::Allow, 0));
+        assert_eq!(decide(b"PWD"), told(Action::Allow, 1));
+        assert_eq!(decide(b"STOR"), told(Action::Deny, 2));
+    }
+
+    #[test]
+    fn rates_are_counted_by_number() {
+        let rate = Some(Rate { count: 1, per_ms: 1000 });
+        let policy = |number| {
+            let mut policy =
+                CommandPolicy::new([Rule { rate, action: Some(Action::Deny), ..Rule::default() }]);
+            policy.renumber(|_| number);
+            policy
+        };
+        let mut tables = Tables::default();
+        let mut ask =
+            |policy: &CommandPolicy| policy.decide(&subject(b"USER", b"x"), CLIENT, 0, &mut tables).rule;
+        assert_eq!([ask(&policy(7)), ask(&policy(8)), ask(&policy(7))], [None, None, Some(7)]);
     }
 
     #[test]

@@ -161,8 +161,7 @@ impl DatagramAlg for Tftp {
         let known =
             knows(request.mode) && (!cx.profile.strict || !request.mode.eq_ignore_ascii_case(b"mail"));
         let denial = match decision.action {
-            Action::Reset => return Verdict::Deny(Denial::Policy),
-            Action::Deny | Action::Mask => Some(Denial::Policy),
+            Action::Deny | Action::Mask | Action::Reset => Some(Denial::Policy),
             Action::Allow if !allowed => Some(Denial::Policy),
             Action::Allow if !known => Some(Denial::Unsupported),
             Action::Allow => None,
@@ -172,6 +171,9 @@ impl DatagramAlg for Tftp {
         before.extend(word.iter().chain(request.file).copied().take(crate::MAX_EXCERPT));
         let after = if denial.is_some() { ArrayVec::new() } else { before.clone() };
         answer.facts.try_push(Fact { from, offset: 0, before, after, rule: decision.rule }).ok();
+        if decision.action == Action::Reset {
+            return Verdict::Deny(Denial::Policy);
+        }
         if let Some(denial) = denial {
             refuse(answer, 2, b"Refused by policy");
             return Verdict::Refuse(denial);

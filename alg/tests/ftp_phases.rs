@@ -218,7 +218,7 @@ fn policy(action: Action, methods: &[&str], filename: Option<&str>) -> CommandPo
     CommandPolicy::new([Rule {
         methods: methods.iter().map(|m| (*m).into()).collect(),
         filename: filename.map(|f| Pattern::regex(f).unwrap()),
-        action,
+        action: Some(action),
         ..Rule::default()
     }])
 }
@@ -266,7 +266,7 @@ fn the_other_actions() {
 
     // A logged command says nothing of a password.
     let mut e = Engine::source_nat();
-    e.profile.rules = CommandPolicy::new([Rule { log: true, ..Rule::default() }]);
+    e.profile.rules = CommandPolicy::new([Rule::default()]);
     e.server("220 hi\r\n").client("USER a\r\nPASS secret\r\n");
     let told: Vec<&[u8]> = e.facts.iter().map(|f| &f.before[..]).collect();
     assert_eq!(told, [&b"USER a"[..], b"PASS"]);

@@ -241,7 +241,7 @@ fn denying(action: Action) -> Engine {
         application: Some(Application::Rtsp),
         methods: Box::new(["SETUP".into(), "ANNOUNCE".into()]),
         filename: Some(Pattern::regex("^/a/").unwrap()),
-        action,
+        action: Some(action),
         ..Rule::default()
     }]);
     e
@@ -267,7 +267,7 @@ fn what_a_rule_denies_is_answered_and_does_not_go_on() {
     assert_eq!((e.denial, e.expectations.len()), (Some(Denial::Policy), 0));
     let mut e = denying(Action::Reset);
     e.client(&setup);
-    assert_eq!(e.denial, Some(Denial::Policy));
+    assert_eq!((e.denial, e.facts[0].rule), (Some(Denial::Policy), Some(0)));
     let mut e = denying(Action::Deny);
     e.client(announce.replace("Length: 6", "Length: 60000"));
     assert_eq!(e.denial, Some(Denial::Policy));

@@ -147,7 +147,7 @@ fn what_is_not_of_sips_form_is_refused_or_passes_as_the_profile_says() {
 
 #[test]
 fn policy_by_method_user_and_domain() {
-    let deny = |rule: Rule| CommandPolicy::new([Rule { action: Action::Deny, ..rule }]);
+    let deny = |rule: Rule| CommandPolicy::new([Rule { action: Some(Action::Deny), ..rule }]);
     let message = "MESSAGE sip:bob@chat.example SIP/2.0\r\nVia: SIP/2.0/UDP 10.1.0.2\r\nFrom: <sip:eve@a>;tag=1\r\n\
          To: <sip:bob@chat.example>\r\nCall-ID: m\r\nCSeq: 1 MESSAGE\r\nContent-Length: 2\r\n\r\nhi";
     for rule in [
@@ -209,7 +209,7 @@ fn a_refused_request_over_tcp_leaves_the_connection() {
         let mut e = tcp();
         e.profile.rules = CommandPolicy::new([Rule {
             methods: Box::new(["MESSAGE".into()]),
-            action: Action::Deny,
+            action: Some(Action::Deny),
             ..Rule::default()
         }]);
         let own = "sip:alice@10.1.0.2:40000;transport=tcp";

@@ -87,13 +87,13 @@ fn policy_on_direction_and_file() {
     let rule = |action| Rule {
         methods: Box::new(["RRQ".into()]),
         filename: Some(Pattern::regex("^boot/").unwrap().negated()),
-        action,
+        action: Some(action),
         ..Rule::default()
     };
     let mut t = tftp();
     t.profile.rules = CommandPolicy::new([
         rule(Action::Deny),
-        Rule { longer_than: Some(6999), action: Action::Reset, ..Rule::default() },
+        Rule { longer_than: Some(6999), action: Some(Action::Reset), ..Rule::default() },
     ]);
     assert!(t.send(Side::Initiator, READ).is_ok());
     assert_eq!(t.send(Side::Initiator, b"\0\x01/etc/passwd\0octet\0"), Err(Denial::Policy));

@@ -51,6 +51,7 @@ counters! {
     ExpectationsRefused = "expectations-refused", "Expectations, or children that met one, that could not be opened.";
     AlgMessages = "alg-messages", "Messages that an ALG reported.";
     AlgEdits = "alg-edits", "Edits that an ALG made.";
+    AlgRules = "alg-rules", "Messages about which a rule of an ALG's profile decided.";
     AlgDenied = "alg-denied", "Messages that an ALG refused. A TCP session was reset, a datagram dropped or answered.";
     AlgCallsFull = "alg-calls-full", "Messages of new SIP calls that were refused because the table of calls was full.";
     AlgBlind = "alg-blind", "Sessions that their ALG cannot read any more.";

@@ -38,6 +38,8 @@ pub enum Event {
         application: Application,
         /// Why.
         denial: Denial,
+        /// The rule of the command policy that decided, if one did, by its number.
+        rule: Option<u16>,
     },
     /// An ALG cannot read its session any more, which goes on without it.
     AlgBlind {

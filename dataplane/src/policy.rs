@@ -17,8 +17,8 @@ pub use classify::{MAX_BYTES as MAX_COMPILED_BYTES, TooLarge};
 pub use compiled::{Compiled, Memo, Verdict};
 pub use prefix::PrefixError;
 pub use profiles::{
-    AlgMode, AlgProfile, AlgProfiles, AlgProtocol, BUILT_IN, Inspection, MAX_PROFILES, OnChange, ProfileId,
-    RuleProfiles,
+    AlgMode, AlgProfile, AlgProfiles, AlgProtocol, BUILT_IN, Inspection, MAX_ALG_RULES, MAX_PROFILES,
+    OnChange, ProfileId, RuleProfiles,
 };
 
 use crate::expect::ExpectationLimits;

@@ -220,7 +220,7 @@ pub struct Fact {
     pub before: ArrayVec<u8, MAX_EXCERPT>,
     /// The message as it left; equal to `before` when nothing was edited, empty when it was refused.
     pub after: ArrayVec<u8, MAX_EXCERPT>,
-    /// The rule of the command policy that decided, if one did, by its place in the profile.
+    /// The rule of the command policy that decided, if one did, by its number ([`crate::rules::Rule::number`]).
     pub rule: Option<u16>,
 }
 

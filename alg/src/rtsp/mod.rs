@@ -129,6 +129,10 @@ enum Taken {
         rule: Option<u16>,
         cseq: u32,
     },
+    /// A rule refuses it, and the flow.
+    Reset {
+        rule: Option<u16>,
+    },
 }
 
 impl Rtsp {
@@ -190,7 +194,7 @@ impl Rtsp {
                     (Action::Deny | Action::Mask, Some(cseq)) => {
                         return Ok(Taken::Answered { rule: decision.rule, cseq });
                     }
-                    _ => return Err(Denial::Policy),
+                    _ => return Ok(Taken::Reset { rule: decision.rule }),
                 }
                 if decision.log {
                     let before: ArrayVec<u8, MAX_EXCERPT> =
@@ -333,6 +337,7 @@ impl Reader for Rtsp {
                 let message = rest.get(..whole);
                 (Denial::Policy, rule, message.is_some_and(|m| self.answer(from, m, start, cseq, answer)))
             }
+            Ok(Taken::Reset { rule }) => (Denial::Policy, rule, false),
             Err(denial) => (denial, None, false),
         };
         let line = first_line(message).map_or(message, |(end, _)| slice(message, 0..end));

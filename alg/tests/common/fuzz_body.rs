@@ -167,7 +167,7 @@ pub fn ftp(script: &[u8]) {
     profile.ftp.correct_passive_address = true;
     profile.rules = alg::CommandPolicy::new([alg::rules::Rule {
         methods: Box::new(["STOR".into(), "PWD".into()]),
-        action: alg::Action::Deny,
+        action: Some(alg::Action::Deny),
         ..Default::default()
     }]);
     stream(Application::Ftp, 21, &profile, 1024, script);

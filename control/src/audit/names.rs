@@ -4,7 +4,7 @@ use dataplane::event::Ref;
 use dataplane::key::ZoneId;
 use dataplane::policy::{Policy, RuleId};
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 /// Names of zones and rules. Zone numbers mean the same under every policy of one run; rule numbers do not, so the
 /// rules of earlier generations are kept for the sessions that they admitted.
@@ -18,6 +18,8 @@ pub struct Names {
     pub rules: Vec<String>,
     /// Rules of earlier generations, the newest first; at most [`Self::REMEMBERED`].
     pub earlier: VecDeque<(u32, Vec<String>)>,
+    /// Rules of ALG profiles as `PROFILE/RULE`, by their number, which means the same as long as it is used.
+    pub alg_rules: HashMap<u16, String>,
 }
 
 impl Names {
@@ -32,6 +34,7 @@ impl Names {
             zones: policy.zones.clone(),
             rules: policy.rules.iter().map(|r| r.name.clone()).collect(),
             earlier: VecDeque::new(),
+            alg_rules: alg_rules(policy).collect(),
         }
     }
 
@@ -42,6 +45,9 @@ impl Names {
         next.earlier = self.earlier.clone();
         next.earlier.push_front((self.generation, self.rules.clone()));
         next.earlier.truncate(Self::REMEMBERED);
+        // Events of the last policy may still come; a number is given again only when all others were.
+        next.alg_rules = self.alg_rules.clone();
+        next.alg_rules.extend(alg_rules(policy));
         next
     }
 
@@ -69,12 +75,24 @@ impl Names {
             .map_or_else(|| format!("#{}", rule.0).into(), |r| r.as_str().into())
     }
 
+    /// The name of an ALG profile's rule, `PROFILE/RULE`; `#N` if nobody knows it.
+    #[must_use]
+    pub fn alg_rule(&self, number: u16) -> Cow<'_, str> {
+        self.alg_rules.get(&number).map_or_else(|| format!("#{number}").into(), |name| name.as_str().into())
+    }
+
     /// Whether a rule of this policy, or of one that is remembered, has this name.
     #[must_use]
     pub fn knows_rule(&self, name: &str) -> bool {
         let earlier = self.earlier.iter().flat_map(|(_, rules)| rules);
         name == "default" || self.rules.iter().chain(earlier).any(|rule| rule == name)
     }
+}
+
+fn alg_rules(policy: &Policy) -> impl Iterator<Item = (u16, String)> {
+    let profiles = policy.alg.list().iter().chain(policy.alg.kept());
+    let rules = profiles.flat_map(|profile| profile.rules().iter().map(move |rule| (profile, rule)));
+    rules.map(|(profile, rule)| (rule.number, format!("{}/{}", profile.name, rule.name)))
 }
 
 /// The name of a session or expectation in listings and records: `INDEX.VERSION`.

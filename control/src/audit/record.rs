@@ -33,9 +33,9 @@ pub enum Record<'a> {
     /// Policy refused a packet that would have opened a session.
     Deny(Deny<'a>),
     /// An ALG read a message that it had to understand, and perhaps rewrote it.
-    AlgMessage(AlgMessage),
+    AlgMessage(AlgMessage<'a>),
     /// An ALG refused a message; a TCP session was reset.
-    AlgDenied(AlgDenied),
+    AlgDenied(AlgDenied<'a>),
     /// An ALG cannot read a session: it is encrypted.
     AlgBlind(AlgBlind),
     /// An ALG does not read a session: it is another protocol.
@@ -206,7 +206,7 @@ pub struct Deny<'a> {
 
 /// An ALG read a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AlgMessage {
+pub struct AlgMessage<'a> {
     /// When.
     pub time: Date,
     /// The session.
@@ -219,15 +219,17 @@ pub struct AlgMessage {
     pub offset: u64,
     /// The message as it came (its beginning), escaped: see [`escape`].
     pub before: String,
-    /// The message as it left; equal to `before` when nothing was rewritten.
+    /// The message as it left; equal to `before` when nothing was rewritten, empty when it was refused.
     pub after: String,
+    /// The rule of the profile's command policy that decided, if one did.
+    pub rule: Option<Cow<'a, str>>,
     /// The worker that owns the session.
     pub worker: u8,
 }
 
 /// An ALG refused a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AlgDenied {
+pub struct AlgDenied<'a> {
     /// When.
     pub time: Date,
     /// The session.
@@ -236,6 +238,8 @@ pub struct AlgDenied {
     pub application: &'static str,
     /// Why.
     pub reason: &'static str,
+    /// The rule of the profile's command policy that decided, if one did.
+    pub rule: Option<Cow<'a, str>>,
     /// The worker that owns the session.
     pub worker: u8,
 }
@@ -334,13 +338,15 @@ impl<'a> Record<'a> {
                 offset: fact.offset,
                 before: escape(&fact.before),
                 after: escape(&fact.after),
+                rule: fact.rule.map(|rule| names.alg_rule(rule)),
                 worker,
             }),
-            Event::AlgDenied { session, application, denial } => Self::AlgDenied(AlgDenied {
+            Event::AlgDenied { session, application, denial, rule } => Self::AlgDenied(AlgDenied {
                 time,
                 session: id(*session),
                 application: application.name(),
                 reason: denial.name(),
+                rule: rule.map(|rule| names.alg_rule(rule)),
                 worker,
             }),
             Event::AlgBlind { session, application, why } => {

@@ -240,15 +240,19 @@ fn what_the_alg_read_and_refused() {
     let expected = json!({
         "kind": "alg-message", "time": "2026-01-31T12:00:01.500Z", "session": "17.3", "application": "ftp",
         "from": "initiator", "offset": 42, "before": "PORT 10,1,0,2,156,65\\r\\n",
-        "after": "PORT 198,51,100,1,78,34\\r\\n\\xff", "worker": 1,
+        "after": "PORT 198,51,100,1,78,34\\r\\n\\xff", "rule": null, "worker": 1,
     });
     assert_eq!(log.event(message), expected);
 
-    let denied =
-        Event::AlgDenied { session: PARENT, application: Application::Ftp, denial: Denial::PrivilegedPort };
+    let denied = Event::AlgDenied {
+        session: PARENT,
+        application: Application::Ftp,
+        denial: Denial::PrivilegedPort,
+        rule: None,
+    };
     let expected = json!({
         "kind": "alg-denied", "time": "2026-01-31T12:00:01.500Z", "session": "17.3", "application": "ftp",
-        "reason": "privileged-port", "worker": 1,
+        "reason": "privileged-port", "rule": null, "worker": 1,
     });
     assert_eq!(log.event(denied), expected);
 }

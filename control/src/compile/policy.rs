@@ -192,7 +192,7 @@ fn settings(alg: &Alg) -> alg::Profile {
         lowest_port,
         // The configuration has no more than fit.
         forbidden_ports: forbidden_ports.iter().copied().take(alg::profile::MAX_FORBIDDEN).collect(),
-        rules: CommandPolicy::default(),
+        rules: CommandPolicy::new(alg.rules.iter().cloned()),
         ftp,
         tftp,
         sip,

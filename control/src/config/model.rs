@@ -271,6 +271,8 @@ pub struct Alg {
     pub on_change: OnChange,
     /// What it allows.
     pub settings: AlgSettings,
+    /// `[[alg.rule]]`; the first match wins.
+    pub rules: Vec<alg::rules::Rule>,
 }
 
 /// What a profile allows: [`alg::Profile`] without its rules.

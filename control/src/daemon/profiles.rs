@@ -1,5 +1,6 @@
 //! ALG profiles as operators see them: their settings by the keys of the configuration, and how many sessions they have.
 
+use alg::rules::Action;
 use alg::sip::Rewrite;
 use dataplane::policy::{AlgProfile, AlgProtocol, OnChange, ProfileId};
 use dataplane::session::Arena;
@@ -26,6 +27,11 @@ pub(super) fn options(profile: &AlgProfile) -> Vec<(&'static str, String)> {
         ("lowest_port", lowest_port.to_string()),
         ("forbidden_ports", format!("[{}]", forbidden.join(", "))),
     ];
+    let rules = profile.rules().iter();
+    options.extend(rules.map(|rule| {
+        let action = rule.action.map_or("log", Action::name);
+        ("rule", format!("{:?} {action}", rule.name))
+    }));
     let rewrite = match sip.rewrite {
         Rewrite::Minimal => "\"minimal\"",
         Rewrite::Full => "\"full\"",

@@ -86,8 +86,10 @@ impl Running {
         }
         let generation = before.view.generation.wrapping_add(1);
         let registry = Arc::clone(&self.shared.registry);
-        let policy = compile_policy(config, generation, &mut |addr| registry.register(addr))
+        let mut policy = compile_policy(config, generation, &mut |addr| registry.register(addr))
             .map_err(Refused::Broken)?;
+        // The numbers of ALG rules are settled before their names are.
+        policy.alg.follow(&self.shared.policy.load().alg);
         let names = Arc::new(self.names.load().after(&policy));
         if config.log.audit != before.config.log.audit {
             let (clock, followers) = (WallClock::new(self.clock.wall), core.records().followers().clone());

@@ -137,6 +137,12 @@ pub struct Book {
 type Fragmented = (core::net::Ipv4Addr, core::net::Ipv4Addr, u8, u16);
 
 impl Book {
+    /// Names of zones and rules.
+    #[must_use]
+    pub const fn names(&self) -> &Names {
+        &self.names
+    }
+
     /// A book of at most `most_flows` flows.
     #[must_use]
     pub fn new(gateway: &Gateway, most_flows: usize) -> Self {

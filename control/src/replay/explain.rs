@@ -4,6 +4,7 @@ use super::book::{Book, Flow};
 use super::frame::{Side, Unfit};
 use super::gateway::{Effect, Heard};
 use super::tuple::{self, Tuple};
+use crate::audit::names::Names;
 use crate::audit::record::escape;
 use core::fmt::Write;
 use dataplane::event::Event;
@@ -35,7 +36,7 @@ pub fn packet(
         whose(&mut text, flow, fed);
     }
     for heard in &effect.heard {
-        happened(&mut text, heard);
+        happened(&mut text, heard, book.names());
     }
     if let Some(left) = left {
         changes(&mut text, fed, left);
@@ -86,7 +87,7 @@ fn whose(text: &mut String, flow: &Flow, fed: &[u8]) {
     line!(text, "state: {}", flow.state);
 }
 
-fn happened(text: &mut String, heard: &Heard) {
+fn happened(text: &mut String, heard: &Heard, names: &Names) {
     match heard {
         Heard::Opened(view) if view.parent.is_some() => {
             line!(text, "lookup: no session; an expectation admits it")
@@ -105,21 +106,28 @@ fn happened(text: &mut String, heard: &Heard) {
         Heard::Expired(view) => {
             line!(text, "expectation expired: {} to {}", view.opener_text(), view.published)
         }
-        Heard::Event(stamped) => event(text, &stamped.event),
+        Heard::Event(stamped) => event(text, &stamped.event, names),
     }
 }
 
-fn event(text: &mut String, event: &Event) {
+fn event(text: &mut String, event: &Event, names: &Names) {
+    let by =
+        |rule: &Option<u16>| rule.map_or_else(String::new, |r| format!(" by rule {}", names.alg_rule(r)));
     match event {
+        Event::AlgMessage { application, fact, .. } if fact.after.is_empty() => {
+            let before = escape(&fact.before);
+            line!(text, "alg {}: refused \"{before}\"{}", application.name(), by(&fact.rule));
+        }
         Event::AlgMessage { application, fact, .. } if fact.before == fact.after => {
-            line!(text, "alg {}: read \"{}\"", application.name(), escape(&fact.before));
+            line!(text, "alg {}: read \"{}\"{}", application.name(), escape(&fact.before), by(&fact.rule));
         }
         Event::AlgMessage { application, fact, .. } => {
             let (before, after) = (escape(&fact.before), escape(&fact.after));
-            line!(text, "alg {}: rewrote \"{before}\" to \"{after}\"", application.name());
+            let by = by(&fact.rule);
+            line!(text, "alg {}: rewrote \"{before}\" to \"{after}\"{by}", application.name());
         }
-        Event::AlgDenied { application, denial, .. } => {
-            line!(text, "alg {}: refused: {}", application.name(), denial.name());
+        Event::AlgDenied { application, denial, rule, .. } => {
+            line!(text, "alg {}: refused: {}{}", application.name(), denial.name(), by(rule));
         }
         Event::AlgBlind { application, why, .. } => {
             line!(text, "alg {}: reads no further: {}", application.name(), why.name());

@@ -7,10 +7,16 @@
 use super::{Action, Decision, Mode, Query};
 use crate::key::Protocol;
 use alg::Application;
+use alg::rules::Rule;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Most profiles of a policy, those of no file included.
 pub const MAX_PROFILES: usize = 64;
+/// Most rules of one profile's command policy: those of a policy, of the one before it and of all kept profiles together
+/// have numbers that differ.
+pub const MAX_ALG_RULES: usize = 256;
+const _: () = assert!(3 * MAX_PROFILES * MAX_ALG_RULES < u16::MAX as usize);
 
 /// Protocols that have an ALG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -178,6 +184,18 @@ impl AlgProfile {
     fn is_same(&self, other: &Self) -> bool {
         (self.protocol, &self.name) == (other.protocol, &other.name)
     }
+
+    /// The rules of its command policy.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        self.settings.rules.rules()
+    }
+
+    fn number_rules(&mut self, number: impl FnMut(&Rule) -> u16) {
+        if !self.rules().is_empty() {
+            Arc::make_mut(&mut self.settings).rules.renumber(number);
+        }
+    }
 }
 
 /// The profiles that a rule names, by [`AlgProtocol`]: places in [`AlgProfiles::list`].
@@ -205,6 +223,8 @@ pub struct AlgProfiles {
     kept: Vec<AlgProfile>,
     /// Where the search for a number that nobody has begins.
     next: u8,
+    /// The same for the rules of profiles.
+    next_rule: u16,
 }
 
 impl Default for AlgProfiles {
@@ -226,11 +246,13 @@ impl AlgProfiles {
                 u8::try_from(list.len() - 1).unwrap_or(u8::MAX)
             })
         });
+        let mut rules = 0u16..;
         for (place, profile) in (0u8..).zip(&mut list) {
             profile.id = ProfileId(place);
+            profile.number_rules(|_| rules.next().unwrap_or(u16::MAX));
         }
         let next = u8::try_from(list.len()).unwrap_or(0);
-        Self { list, defaults, kept: Vec::new(), next }
+        Self { list, defaults, kept: Vec::new(), next, next_rule: rules.next().unwrap_or(0) }
     }
 
     /// The profiles of this policy: first those of the file, in its order.
@@ -263,8 +285,10 @@ impl AlgProfiles {
         self.list.iter().chain(&self.kept).find(|profile| profile.id == id)
     }
 
-    /// Takes over the numbers of the policy that this one replaces, and what its sessions are to keep.
+    /// Takes over the numbers of the policy that this one replaces, and what its sessions are to keep. The same again
+    /// changes nothing.
     pub fn follow(&mut self, old: &Self) {
+        self.follow_rules(old);
         let known = || old.list.iter().chain(&old.kept);
         let mut taken: Vec<ProfileId> = known().map(|profile| profile.id).collect();
         let mut next = old.next;
@@ -292,6 +316,27 @@ impl AlgProfiles {
         };
         // The newest first: what is too much is the oldest.
         self.kept = known().filter(stays).take(MAX_PROFILES).cloned().collect();
+    }
+
+    /// Gives a rule that has the same profile and name the number that it had: its rates go on.
+    fn follow_rules(&mut self, old: &Self) {
+        let known = || old.list.iter().chain(&old.kept);
+        let mut taken: HashSet<u16> = known().flat_map(AlgProfile::rules).map(|rule| rule.number).collect();
+        let mut next = old.next_rule;
+        for profile in &mut self.list {
+            let had = known().find(|other| other.is_same(profile)).map_or(&[][..], AlgProfile::rules);
+            profile.number_rules(|rule| {
+                if let Some(same) = had.iter().find(|other| other.name == rule.name) {
+                    return same.number;
+                }
+                // There are fewer rules than numbers: see `MAX_ALG_RULES`.
+                while !taken.insert(next) {
+                    next = next.wrapping_add(1);
+                }
+                next
+            });
+        }
+        self.next_rule = next.wrapping_add(1);
     }
 
     /// Ports that must be told from their neighbours.

@@ -6,7 +6,7 @@
 use crate::buf::{BufPool, PacketBuf};
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
-use crate::event::Event;
+
 use crate::packet::datagram::{replace_payload, turn_round};
 use crate::packet::fragment;
 use crate::port::Port;
@@ -161,9 +161,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
 
     fn deny_event(&mut self, cx: &Context<'_>, hit: &Hit<'_>, denial: Denial) {
         self.count(cx, Counter::AlgDenied, 1);
-        self.report(cx, hit);
-        let application = hit.session.application();
-        self.tell(cx, Event::AlgDenied { session: hit.id, application, denial });
+        self.report_denied(cx, hit, denial);
     }
 
     /// Refuses a datagram: its sender gets the protocol's own answer, if there is one. The session lives, or ends too.

@@ -7,7 +7,7 @@
 use crate::buf::{BufPool, PacketBuf};
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
-use crate::event::{Event, Ref};
+use crate::event::Ref;
 use crate::key::WorkerId;
 use crate::packet::{reset, rewrite as fields};
 use crate::port::Port;
@@ -418,9 +418,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         hit.session.set_close_reason(CloseReason::AlgDenied);
         cx.shared.arena.mark(hit.id.index);
         self.count(cx, Counter::AlgDenied, 1);
-        self.report(cx, hit);
-        let application = hit.session.application();
-        self.tell(cx, Event::AlgDenied { session: hit.id, application, denial });
+        self.report_denied(cx, hit, denial);
 
         // To the sender, in its own spaces: the packet as it came, turned round.
         let frame = item.buf.bytes();

@@ -14,7 +14,7 @@ use crate::stage::{Context, Hit, route};
 use crate::table::{Direction, Unique};
 use crate::view::{ExpectationClass, ExpectationState, State};
 use crate::worker::{Local, binding_id, binding_ref};
-use alg::{Blindness, Endpoint, ExpectationRequest, MAX_EXPECTATIONS, Opener, Order, Side, Uses};
+use alg::{Blindness, Denial, Endpoint, ExpectationRequest, MAX_EXPECTATIONS, Opener, Order, Side, Uses};
 use arrayvec::ArrayVec;
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -283,10 +283,20 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
         self.count(cx, Counter::AlgMessages, facts.len() as u64);
         self.count(cx, Counter::AlgEdits, self.scratch.answer.edits.len() as u64);
+        self.count(cx, Counter::AlgRules, facts.iter().filter(|fact| fact.rule.is_some()).count() as u64);
         let application = hit.session.application();
         for fact in facts {
             self.tell(cx, Event::AlgMessage { session: hit.id, application, fact });
         }
+    }
+
+    /// Tells control what the ALG read before it refused the last message, and that it did.
+    pub(crate) fn report_denied(&mut self, cx: &Context<'_>, hit: &Hit<'_>, denial: Denial) {
+        let last = self.scratch.answer.facts.last();
+        let rule = last.and_then(|fact| fact.rule).filter(|_| denial == Denial::Policy);
+        self.report(cx, hit);
+        let application = hit.session.application();
+        self.tell(cx, Event::AlgDenied { session: hit.id, application, denial, rule });
     }
 
     /// Tells control that the ALG cannot read the session any more.

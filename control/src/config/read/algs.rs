@@ -1,5 +1,6 @@
 //! `[[alg]]`: the profiles of the ALGs.
 
+use super::alg_rules;
 use crate::config::model::{Alg, AlgSettings};
 use crate::config::reader::{Names, Reader, Schema, Table, Text};
 use crate::config::values;
@@ -36,6 +37,7 @@ static ALG: Schema = Schema {
         "longest_registration",
         "longest_message",
         "other_source",
+        "rule",
     ],
     later: &["limits"],
 };
@@ -58,6 +60,7 @@ pub(super) fn algs<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Algs {
     let mut names = Names::new("alg");
     let mut chosen = [const { None }; AlgProtocol::ALL.len()];
     let mut algs = Algs::default();
+    let mut room = alg_rules::Room::default();
     for table in reader.items(top, "alg", &ALG) {
         let name = super::objects::item_name(reader, &table, "alg name", &mut names);
         if name == BUILT_IN {
@@ -76,6 +79,7 @@ pub(super) fn algs<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Algs {
             ports: ports(reader, &table),
             on_change: on_change(reader, &table),
             settings: settings(reader, &table, protocol),
+            rules: alg_rules::rules(reader, &table, protocol, &mut room),
         };
         // The first of a protocol, unless it says that it is not the default, or another that it is.
         let default = reader.boolean(&table, "default");

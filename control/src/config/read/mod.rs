@@ -1,5 +1,6 @@
 //! Reads the tables of a file into a [`Config`], in the order in which they refer to each other.
 
+mod alg_rules;
 mod algs;
 mod nat;
 mod network;
