@@ -92,7 +92,7 @@ fn unknown_keys_of_every_table() {
             "one of name, protocol, mode, ports, default, on_change, strict, third_party, lowest_port, forbidden_ports, \
              bare_lf, mask_greeting, mask_syst, correct_passive_address, longest_line, read, write, rewrite, \
              unknown_methods, pass_malformed, bye_closes_media, mask_software, longest_registration, \
-             longest_message, other_source",
+             longest_message, other_source, rule",
         ),
         (
             "[[rule]]",
@@ -498,65 +498,6 @@ fn on_commit() {
 }
 
 #[test]
-fn profiles() {
-    for (lines, message) in [
-        ("protocol = 'ftp'\nmode = »'deep'", "unknown mode \"deep\"; expected one of off, full, strict"),
-        (
-            "protocol = 'ftp'\nmode = »'monitor'",
-            "mode \"monitor\" is not available in this release; expected one of off, full, strict",
-        ),
-        (
-            "protocol = »'pptp'",
-            "alg protocol \"pptp\" is not available in this release; expected one of ftp, tftp, sip, rtsp",
-        ),
-        ("protocol = 'ftp'\non_change = »'stay'", "unknown on_change \"stay\"; expected one of keep, drop"),
-        (
-            "protocol = 'sip'\nbare_lf = »true",
-            "\"bare_lf\" is of ftp alone; expected protocol ftp, or no \"bare_lf\"",
-        ),
-        (
-            "protocol = 'ftp'\nforbidden_ports = [»'9-8']",
-            "bad port \"9-8\"; expected a port from 1 to 65535 or a range such as 6881-6899",
-        ),
-        (
-            "protocol = 'ftp'\nforbidden_ports = »[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]",
-            "\"forbidden_ports\" names 17 ranges; expected at most 16",
-        ),
-        ("protocol = 'sip'\nrewrite = »'all'", "unknown rewrite \"all\"; expected one of minimal, full"),
-        (
-            "protocol = 'ftp'\ndefault = true\n[[alg]]\nname = 'b'\nprotocol = 'ftp'\ndefault = »true",
-            "a second default profile of ftp; expected one default profile a protocol",
-        ),
-    ] {
-        expect(&format!("[[alg]]\nname = 'a'\n{lines}"), message);
-    }
-    expect(
-        "[[alg]]\nname = »'built-in'\nprotocol = 'ftp'",
-        "\"built-in\" is the profile of a protocol that the file leaves alone; expected another name",
-    );
-    let many: String = (0..60).map(|n| format!("[[alg]]\nname = 'a{n}'\nprotocol = 'ftp'\n")).collect();
-    expect(
-        &format!("{many}»[[alg]]\nname = 'b'\nprotocol = 'ftp'"),
-        "one profile too many; expected at most 60",
-    );
-}
-
-#[test]
-fn profiles_of_a_rule() {
-    let two = "[[alg]]\nname = 'a'\nprotocol = 'ftp'\n[[alg]]\nname = 'b'\nprotocol = 'ftp'\n";
-    for (line, message) in [
-        ("alg = ['a', »'c']", "unknown alg \"c\"; expected one of a, b (did you mean \"a\"?)"),
-        ("alg = ['a', »'b']", "a second profile of ftp; expected one profile a protocol"),
-        (
-            "mode = 'stateful'\nalg = »'a'",
-            "no ALG reads the sessions of this mode; expected mode \"alg\", or no \"alg\"",
-        ),
-    ] {
-        expect(&format!("{two}{}", rule(line)), message);
-    }
-}
-
-#[test]
 fn objects() {
     expect(
         "[[address]]\nname = 'a'\nmembers = [»'b']\n[[address]]\nname = 'b'\nprefixes = '10.0.0.1'",
@@ -675,5 +616,7 @@ fn a_byte_order_mark_is_no_column() {
     assert_eq!((place.line, place.column), (1, 1));
 }
 
+#[path = "config_errors/algs.rs"]
+mod algs;
 #[path = "config_errors/nat.rs"]
 mod nat;

@@ -47,6 +47,7 @@ fn the_reference_states_the_defaults() {
     assert_eq!(reference.interfaces[0].mtu, reference.interfaces[1].mtu);
     assert_eq!((reference.rules[0].mode, minimal.rules[0].mode), (Mode::Alg, Mode::Alg));
     assert_eq!((reference.rules[0].log, minimal.rules[0].log), (Log::Both, Log::Both));
+    assert_eq!(reference.algs.iter().map(|alg| alg.rules.len()).collect::<Vec<_>>(), [3, 0, 1, 0]);
     for alg in &reference.algs {
         let defaults = (AlgMode::default(), OnChange::default(), AlgSettings::default());
         assert_eq!((alg.mode, alg.on_change, alg.settings.clone()), defaults, "{}", alg.name);

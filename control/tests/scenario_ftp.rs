@@ -487,7 +487,9 @@ fn refused_messages_reset_both_ends() {
             assert_eq!(gw.drops(), [("alg-denied", 1)].into());
             assert_eq!(gw.count(Counter::AlgDenied), 1);
             let denied = gw.core.records().find(|e| match e {
-                Event::AlgDenied { session, denial, application } => Some((*session, *denial, *application)),
+                Event::AlgDenied { session, denial, application, .. } => {
+                    Some((*session, *denial, *application))
+                }
                 _ => None,
             });
             assert_eq!(denied, [(id, *denial, Application::Ftp)]);

@@ -70,7 +70,10 @@ impl Pattern {
                 while let Some(source) = said.source() {
                     said = source;
                 }
-                BadPattern(said.to_string())
+                let said = said.to_string();
+                // The lines before the last show where.
+                let last = said.lines().last().unwrap_or_default();
+                BadPattern(last.strip_prefix("error: ").unwrap_or(last).to_owned())
             })?;
         let expression = Expression { written: text.into(), dfa: Arc::new(dfa) };
         Ok(Self { expressions: Box::new([expression]), ..Self::default() })
@@ -112,13 +115,14 @@ impl Pattern {
     #[must_use]
     pub fn matches(&self, text: &[u8]) -> bool {
         let text = text.get(..MAX_TEXT).unwrap_or(text);
-        let listed = |known: &Box<[u8]>| known.iter().copied().cmp(text.iter().map(u8::to_ascii_lowercase));
+        let lower = || text.iter().map(u8::to_ascii_lowercase);
+        let listed = self.set.binary_search_by(|known| known.iter().copied().cmp(lower())).is_ok();
         // An automaton has no quit bytes and the search is unanchored: it cannot fail.
         let holds = |e: &Expression| {
             let input = Input::new(text).anchored(Anchored::No).earliest(true);
             e.dfa.try_search_fwd(&input).is_ok_and(|found| found.is_some())
         };
-        (self.set.binary_search_by(listed).is_ok() || self.expressions.iter().any(holds)) != self.negated
+        (listed || self.expressions.iter().any(holds)) != self.negated
     }
 }
 

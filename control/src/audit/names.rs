@@ -140,6 +140,32 @@ mod tests {
     }
 
     #[test]
+    fn rules_of_profiles_are_named_by_their_number() {
+        use dataplane::policy::{AlgProfile, AlgProfiles, AlgProtocol};
+        let with = |generation, profile: &str, rules: &[&str]| {
+            let rules =
+                rules.iter().map(|rule| alg::rules::Rule { name: (*rule).into(), ..Default::default() });
+            let settings = alg::Profile { rules: alg::CommandPolicy::new(rules), ..Default::default() };
+            let profile = AlgProfile {
+                name: profile.to_owned(),
+                settings: std::sync::Arc::new(settings),
+                ..AlgProfile::built_in(AlgProtocol::Ftp)
+            };
+            Policy {
+                alg: AlgProfiles::new(vec![profile], [Some(0), None, None, None]),
+                ..policy(generation, &[])
+            }
+        };
+        let first = with(1, "guests", &["no exe", "no scr"]);
+        let names = Names::of(&first);
+        assert_eq!((names.alg_rule(1), names.alg_rule(2)), ("guests/no scr".into(), "#2".into()));
+        let mut second = with(2, "staff", &["any"]);
+        second.alg.follow(&first.alg);
+        let names = names.after(&second);
+        assert_eq!((names.alg_rule(1), names.alg_rule(2)), ("guests/no scr".into(), "staff/any".into()));
+    }
+
+    #[test]
     fn old_policies_are_forgotten_in_order() {
         let mut names = Names::of(&policy(1, &["one"]));
         for generation in 2..=20 {

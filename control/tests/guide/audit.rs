@@ -80,7 +80,7 @@ fn events() -> Vec<Event> {
     let end = Endpoint::new(HOST.into(), 1);
     vec![
         Event::AlgMessage { session, application, fact },
-        Event::AlgDenied { session, application, denial: Denial::PrivilegedPort },
+        Event::AlgDenied { session, application, denial: Denial::PrivilegedPort, rule: None },
         Event::AlgBlind { session, application, why: Blindness::Encrypted },
         Event::AlgBlind { session, application, why: Blindness::OtherProtocol },
         Event::ExpectationOpened {

@@ -1,7 +1,7 @@
 //! What the guide says of each key: its default, its range, its words. Each is asked of the parser, in a table that has no
 //! other fault.
 
-use super::{code, docs, errors, known, sections};
+use super::{code, docs, errors, known, opening, sections};
 use control::config::Config;
 use dataplane::policy::{ALL_PORTS, AlgProtocol};
 use std::collections::BTreeSet;
@@ -33,6 +33,7 @@ fn needs(section: &str) -> &'static [(&'static str, &'static str)] {
         "[[address]]" => &[("name", "\"x\""), ("prefixes", "[\"10.9.0.0/16\"]")],
         "[[service]]" => &[("name", "\"x\""), ("protocol", "\"tcp\""), ("ports", "[7]")],
         "[[alg]]" => &[("name", "\"x\""), ("protocol", "\"ftp\"")],
+        "[[alg.rule]]" => &[("action", "\"deny\"")],
         "[[rule]]" => &[("from", "\"any\""), ("to", "\"any\""), ("action", "\"allow\"")],
         "[[nat]]" => {
             &[("type", "\"source\""), ("from", "\"any\""), ("to", "\"any\""), ("translate", "\"none\"")]
@@ -57,7 +58,7 @@ const STATIC: &[(&str, &str)] = &[
 
 /// A table with these lines at the end of a good file. A later line takes the place of an earlier one of the same key.
 fn file(section: &str, lines: &[(&str, &str)]) -> String {
-    let mut text = format!("{GROUND}{section}\n");
+    let mut text = format!("{GROUND}{}\n", opening(section));
     for (n, (key, value)) in lines.iter().enumerate() {
         if !lines[n + 1..].iter().any(|(later, _)| later == key) {
             writeln!(text, "{key} = {value}").unwrap();
@@ -170,6 +171,15 @@ const NOTHING: &[(&str, &str, &str)] = &[
     ("[[service]]", "members", "services: [NamedService { name: \"x\", services: [Service {"),
     ("[[alg]]", "forbidden_ports", "forbidden_ports: []"),
     ("[[alg]]", "ports", "ports: None"),
+    ("[[alg]]", "rule", "rules: [] }]"),
+    ("[[alg.rule]]", "from", "from: None, methods"),
+    ("[[alg.rule]]", "command", "methods: [], argument"),
+    ("[[alg.rule]]", "argument", "argument: None, filename"),
+    ("[[alg.rule]]", "filename", "filename: None, user"),
+    ("[[alg.rule]]", "user", "user: None, domain"),
+    ("[[alg.rule]]", "domain", "domain: None, longer_than"),
+    ("[[alg.rule]]", "longer_than", "longer_than: None, rate"),
+    ("[[alg.rule]]", "rate", "rate: None, action"),
     ("[[rule]]", "alg", "profiles: [None, None, None, None]"),
 ];
 
@@ -199,6 +209,7 @@ const CASES: &[(&str, &str, &str, Cases)] = &[
     ),
     ("[[route]]", "interface", "the one that `via` is on", &[(&[], "\"inside\"")]),
     ("[[alg]]", "default", "`true` for the first profile of its protocol", &[(&[], "true")]),
+    ("[[alg.rule]]", "name", "`\"rule N\"`, counted from 1", &[(&[], "\"rule 1\"")]),
     ("[[rule]]", "name", "`\"rule N\"`, counted from 1", &[(&[], "\"rule 1\"")]),
     (
         "[[rule]]",

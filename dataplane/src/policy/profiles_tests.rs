@@ -127,3 +127,41 @@ fn what_a_commit_switches_off_stays_for_its_sessions_if_asked() {
     assert!(commit(vec![profile(Sip, "b")], &fleeting).find(id).is_none());
     assert!(commit(vec![profile(Sip, "b")], &gone).find(id).is_some(), "it stays over later commits");
 }
+
+#[test]
+fn rules_keep_their_numbers_and_share_none() {
+    use AlgProtocol::Ftp;
+    let ruled = |name: &str, rules: &[&str]| {
+        let rules = rules.iter().map(|rule| Rule { name: (*rule).into(), ..Rule::default() });
+        let rules = alg::CommandPolicy::new(rules);
+        AlgProfile { settings: Arc::new(alg::Profile { rules, ..Default::default() }), ..profile(Ftp, name) }
+    };
+    let numbers = |profiles: &AlgProfiles| -> Vec<u16> {
+        let all = profiles.list().iter().chain(profiles.kept());
+        all.flat_map(AlgProfile::rules).map(|rule| rule.number).collect()
+    };
+    let defaults = [Some(0), None, None, None];
+    let first = AlgProfiles::new(vec![ruled("a", &["x", "y"]), ruled("b", &["x"])], defaults);
+    assert_eq!(numbers(&first), [0, 1, 2]);
+    let commit = |list: Vec<AlgProfile>, old: &AlgProfiles| {
+        let mut next = AlgProfiles::new(list, defaults);
+        next.follow(old);
+        let once = numbers(&next);
+        next.follow(old);
+        assert_eq!(numbers(&next), once, "the same again changes nothing");
+        next
+    };
+    let second = commit(vec![ruled("b", &["z", "x"]), ruled("a", &["y"])], &first);
+    assert_eq!(numbers(&second), [3, 2, 1], "the number of a/x is not used again at once");
+    // The rules of a profile that goes stay those of its sessions.
+    let third = commit(vec![ruled("c", &["x"])], &second);
+    assert_eq!(numbers(&third), [4, 3, 2, 1]);
+    let mut last = third;
+    for n in 0..70_000_u32 {
+        // Round the numbers once; what is kept keeps its own.
+        let next = commit(vec![ruled("b", &["z", "x"]), ruled("a", &[&n.to_string()])], &last);
+        let all = numbers(&next);
+        assert!(all[..2] == [3, 2] && all[2] != 3 && all[2] != 2, "{all:?}");
+        last = next;
+    }
+}

@@ -1,9 +1,9 @@
 //! `[[alg.rule]]`: the command policy of an ALG profile. Patterns are compiled here, once; what is read is what is asked.
 
-use crate::config::reader::{Names, Reader, Schema, Table, Text};
+use crate::config::reader::{Names, Reader, Schema, Span, Table, Text};
 use crate::config::values;
 use alg::Side;
-use alg::rules::{Action, Pattern, Rate, Rule};
+use alg::rules::{Action, MAX_PATTERN, Pattern, Rate, Rule};
 use dataplane::policy::{AlgProtocol, MAX_ALG_RULES};
 
 static RULE: Schema = Schema {
@@ -90,6 +90,17 @@ pub(super) struct Room(usize);
 impl Default for Room {
     fn default() -> Self {
         Self(MOST_BYTES)
+    }
+}
+
+impl Room {
+    /// Takes so much, or notes that it is not there: once a file.
+    fn take(&mut self, reader: &mut Reader<'_>, span: &Span, bytes: usize) {
+        if self.0 != 0 && bytes >= self.0 {
+            let what = format!("the patterns of the file take {} MiB or more", MOST_BYTES >> 20);
+            reader.conflict(span, what, "fewer or simpler expressions");
+        }
+        self.0 = self.0.saturating_sub(bytes);
     }
 }
 
@@ -190,27 +201,39 @@ fn pattern<'t>(
         if !(1..=LONGEST_TEXT).contains(&expression.unwrap_or(body).len()) {
             reader.bad(key, text, format!("1 to {LONGEST_TEXT} bytes behind \"!\" and \"~\""));
         } else if let Some(expression) = expression {
-            pattern = match regex(reader, key, text, expression) {
-                Some(compiled) => pattern.or(compiled),
-                None => pattern,
-            };
+            if let Some(compiled) = regex(reader, key, text, expression, room) {
+                pattern = pattern.or(compiled);
+            }
         } else {
             plain.push(body);
         }
     }
-    let pattern = pattern.or(Pattern::set(plain));
-    match room.0.checked_sub(pattern.bytes()) {
-        Some(left) => room.0 = left,
-        None => {
-            let what = format!("the patterns of the file take more than {} MiB", MOST_BYTES >> 20);
-            reader.conflict(&table.span_of(key), what, "fewer or simpler expressions");
-        }
-    }
+    let plain = Pattern::set(plain);
+    room.take(reader, &table.span_of(key), plain.bytes());
+    let pattern = pattern.or(plain);
     Some(if negated { pattern.negated() } else { pattern })
 }
 
-fn regex(reader: &mut Reader<'_>, key: &'static str, text: &Text<'_>, expression: &str) -> Option<Pattern> {
-    Pattern::regex(expression)
-        .inspect_err(|error| reader.bad(key, text, format!("a regular expression behind \"~\" ({error})")))
-        .ok()
+fn regex(
+    reader: &mut Reader<'_>,
+    key: &'static str,
+    text: &Text<'_>,
+    expression: &str,
+    room: &mut Room,
+) -> Option<Pattern> {
+    // Nothing more is compiled for a file that has taken too much already.
+    if room.0 == 0 {
+        return None;
+    }
+    match Pattern::regex(expression) {
+        Ok(pattern) => {
+            room.take(reader, &text.span, pattern.bytes());
+            Some(pattern)
+        }
+        Err(error) => {
+            reader.bad(key, text, format!("a regular expression behind \"~\" ({error})"));
+            room.0 = room.0.saturating_sub(MAX_PATTERN);
+            None
+        }
+    }
 }
