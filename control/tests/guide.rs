@@ -179,10 +179,17 @@ fn every_drop_reason_counter_and_close_reason_is_explained_in_its_own_words() {
 fn the_reference_has_every_key() {
     let reference: Table = docs("examples/reference.toml").parse().unwrap();
     for (name, rows) in sections(&docs("operator-guide.md")) {
-        let tables = match &reference[name.trim_matches(['[', ']'])] {
-            Value::Array(tables) => tables.iter().filter_map(Value::as_table).collect(),
-            other => vec![other.as_table().unwrap()],
-        };
+        // `alg.rule` stands within tables of `alg`.
+        let mut tables = vec![&reference];
+        for part in name.trim_matches(['[', ']']).split('.') {
+            let within = tables.iter().filter_map(|table| table.get(part));
+            tables = within
+                .flat_map(|value| match value {
+                    Value::Array(all) => all.iter().filter_map(Value::as_table).collect(),
+                    other => vec![other.as_table().unwrap()],
+                })
+                .collect();
+        }
         for row in rows {
             let key = code(&row[0]).unwrap();
             assert!(tables.iter().any(|table| table.contains_key(key)), "{name} {key}");
