@@ -1,5 +1,5 @@
 //! docs/operator-guide.md says what the program does: its tables are held against the parser and the code, so that
-//! they cannot drift.
+//! they cannot drift; and so is the list of stages in docs/architecture.md.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -204,6 +204,23 @@ fn the_error_that_is_shown_is_the_one_that_is_given() {
     let table = "[[rule]]\nfrom = \"any\"\nto = \"any\"\naction = \"allow\"\ncolour = 1\n";
     let given = errors(&format!("{BASE}{table}"));
     assert_eq!(given, [shown.trim_start_matches("new.toml:31:1: ")]);
+}
+
+#[test]
+fn every_stage_of_the_journey_stands_in_the_architecture_and_no_other() {
+    let stages = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dataplane/src/stage");
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut files: BTreeSet<String> = std::fs::read_dir(stages).unwrap().map(name).collect();
+    files.remove("mod.rs");
+    let documented: BTreeSet<String> = rows(&docs("architecture.md"), "## The journey")
+        .iter()
+        .map(|row| {
+            let file = code(&row[1]).unwrap().to_owned();
+            assert_eq!(row[0].replace(' ', "_") + ".rs", file);
+            file
+        })
+        .collect();
+    assert_eq!(documented, files);
 }
 
 #[test]
