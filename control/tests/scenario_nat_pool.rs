@@ -154,6 +154,34 @@ fn a_full_address_is_followed_by_the_next() {
     });
 }
 
+/// What is too long for the inside, or has no hop left, is told to who sent it to the pool's address.
+#[test]
+fn errors_about_answers_quote_the_address_of_the_pool() {
+    let links = LINKS.replace("addresses = [\"10.1.0.1/24\"]", "addresses = [\"10.1.0.1/24\"]\nmtu = 1300");
+    let text = [SMALL, SHORT, &links, POOL, ALLOW].concat();
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &text);
+        let out = gw.pass(INSIDE, &build::udp(&CLIENT.to(SERVER.addr), 5000, 53, b"?"), OUTSIDE);
+        let (addr, port) = out.source;
+        assert!(is_pooled(addr), "{addr}");
+        let answer = |ttl: u8, len: usize| {
+            let mut ends = SERVER.to(addr);
+            ends.ttl = ttl;
+            build::udp(&ends, 53, port, &vec![9; len])
+        };
+        for (frame, error) in [(answer(64, 1_273), (3, 4, 1_300)), (answer(1, 100), (11, 0, 0))] {
+            let told = gw.pass(OUTSIDE, &frame, OUTSIDE);
+            assert_eq!(told.icmp, Some(error));
+            assert_eq!((told.source.0, told.destination.0), (GW_OUTSIDE, SERVER.addr));
+            assert!(told.payload.len() >= 28 && frame[14..].starts_with(&told.payload), "as it was sent");
+        }
+        let fits = gw.pass(OUTSIDE, &answer(64, 1_272), INSIDE);
+        assert_eq!(fits.destination, (CLIENT.addr, 5000));
+        gw.assert_balance(0);
+        gw.drain();
+    });
+}
+
 #[test]
 fn ftp_through_a_pool() {
     each_mode(|mode| {

@@ -183,6 +183,43 @@ fn arp_is_answered_on_the_link_alone() {
     });
 }
 
+/// An error of the gateway's own is about the packet as its sender sent it, whatever it would have become.
+#[test]
+fn errors_of_the_gateway_quote_what_was_called() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &text());
+        let own_dmz = Ipv4Addr::new(10, 2, 0, 1);
+        let udp = |from: Host, to: Ipv4Addr, ttl: u8, len: usize| {
+            let mut ends = from.to(to);
+            ends.ttl = ttl;
+            build::udp(&ends, 5000, 5000, &vec![9; len])
+        };
+        let told = |gw: &mut Gateway, from: Host, frame: &[u8], own: Ipv4Addr, error: (u8, u8, u32)| {
+            let seen = gw.pass(from.interface, frame, from.interface);
+            assert_eq!((seen.source.0, seen.destination.0, seen.icmp), (own, from.addr, Some(error)));
+            assert!(seen.payload.len() >= 28);
+            assert!(frame[14..].starts_with(&seen.payload), "as it was sent");
+        };
+        // The network behind the static address takes 1,400 bytes.
+        let (narrow, over) = ((3, 4, 1_400), (11, 0, 0));
+        for opened in [false, true] {
+            if opened {
+                let into = gw.pass(OUTSIDE, &udp(SERVER, SEEN_DMZ, 64, 1_372), DMZ);
+                assert_eq!(into.destination, (DMZ_HOST.addr, 5000));
+                let out = gw.pass(INSIDE, &udp(CLIENT, SERVER.addr, 64, 1_472), OUTSIDE);
+                assert_eq!(out.source, (SEEN, 5000));
+            }
+            told(&mut gw, SERVER, &udp(SERVER, SEEN_DMZ, 64, 1_373), GW_OUTSIDE, narrow);
+            told(&mut gw, SERVER, &udp(SERVER, SEEN_DMZ, 1, 100), GW_OUTSIDE, over);
+            told(&mut gw, SERVER, &udp(SERVER, SEEN, 1, 100), GW_OUTSIDE, over);
+            told(&mut gw, DMZ_HOST, &udp(DMZ_HOST, SERVER.addr, 1, 100), own_dmz, over);
+        }
+        assert_eq!(gw.drops(), [("fragmentation-needed", 2), ("ttl-exceeded", 6)].into());
+        gw.assert_balance(0);
+        gw.drain();
+    });
+}
+
 fn transfer(gw: &mut Gateway, data: &mut Pair) {
     data.handshake(gw);
     for n in 0..4_u8 {
