@@ -126,3 +126,34 @@ fn a_profile_that_is_switched_off_or_goes_keeps_or_drops_its_sessions() {
         }
     });
 }
+
+/// `[streams]` may let a message pass that is too long to be held; a strict profile, or one that a rule asks for, does not.
+#[test]
+fn strict_profiles_and_those_of_a_rule_let_nothing_pass_unread_at_the_bound() {
+    const PASS: &str = "\n[streams]\nmessage_bytes = 2048\noverflow = \"pass\"\n";
+    let profile =
+        |keys: &str| format!("\n[[alg]]\nname = \"films\"\nprotocol = \"rtsp\"\nports = [2100]\n{keys}\n");
+    let named = "alg = \"films\"\n";
+    each_mode(|mode| {
+        for (keys, rule, resets) in
+            [("", "", false), ("mode = \"strict\"", "", true), ("strict = true", "", true), ("", named, true)]
+        {
+            let mut gw = Gateway::new(mode, &[&text(&profile(keys), rule), PASS].concat());
+            let mut rtsp = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 2100));
+            let head = "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nX: ";
+            let mut sent = head.to_owned() + &"x".repeat(1_000);
+            for _ in 0..3 {
+                let frame = rtsp.frame(Side::Initiator, ACK | PSH, sent.as_bytes());
+                gw.inject(INSIDE, &frame);
+                gw.run();
+                rtsp.sent(Side::Initiator, sent.len() as u32);
+                sent = "x".repeat(1_000);
+            }
+            let closed = view(&gw, 40_000).close_reason == CloseReason::AlgDenied;
+            assert_eq!(closed, resets, "{keys} {rule}");
+            let released = gw.count(dataplane::counters::Counter::StreamReleased);
+            assert_eq!(released, u64::from(!resets), "{keys} {rule}");
+            gw.drain_all();
+        }
+    });
+}

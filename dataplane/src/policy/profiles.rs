@@ -6,6 +6,7 @@
 
 use super::{Action, Decision, Mode, Query};
 use crate::key::Protocol;
+use crate::stream::segment::Overflow;
 use alg::Application;
 use alg::rules::Rule;
 use std::collections::HashSet;
@@ -171,6 +172,17 @@ impl AlgProfile {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.mode != AlgMode::Off
+    }
+
+    /// What becomes of a session at a bound of its streams; `usual` is for profiles that do not care. One that is strict, or
+    /// that a rule asks for, lets nothing pass unread.
+    #[must_use]
+    pub fn overflow(&self, usual: Overflow) -> Overflow {
+        if self.mode == AlgMode::Strict || self.settings.strict || self.by_rule {
+            Overflow::Reset
+        } else {
+            usual
+        }
     }
 
     /// Whether a port is this protocol's, for a session that has the profile by its rule or else by default.

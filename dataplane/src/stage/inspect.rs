@@ -296,17 +296,25 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 self.tell_blind(cx, hit, why);
             }
             if !again {
-                return self.bound(cx, slot, from, limits);
+                let overflow = profile.overflow(limits.overflow);
+                return self.bound(cx, slot, from, overflow, limits);
             }
         }
     }
 
     /// What is left unread is an unfinished message. Nothing finishes it behind a FIN; and it must not be too long.
-    fn bound(&mut self, cx: &Context<'_>, slot: u32, from: Side, limits: &Limits) -> Result<(), Denial> {
+    fn bound(
+        &mut self,
+        cx: &Context<'_>,
+        slot: u32,
+        from: Side,
+        overflow: Overflow,
+        limits: &Limits,
+    ) -> Result<(), Denial> {
         let Some(inspected) = self.algs.get(slot) else { return Ok(()) };
         let unread = inspected.stream.unread(from);
         let too_long = unread >= limits.message as usize;
-        match limits.overflow {
+        match overflow {
             Overflow::Reset if too_long => Err(Denial::TooLong),
             Overflow::Pass if too_long => self.let_go(cx, slot, from),
             _ if unread > 0 && inspected.stream.is_ended(from) => self.let_go(cx, slot, from),
