@@ -132,8 +132,10 @@ pub(crate) enum Next {
     Header(Header),
     /// The empty line; the body begins here.
     Body(usize),
-    /// No header, and no end.
+    /// The line is no header, whatever follows.
     Malformed,
+    /// The line, or one that continues it, has no end yet.
+    Unfinished,
 }
 
 /// Where the first line ends, and where the next begins.
@@ -143,20 +145,20 @@ pub(crate) fn first_line(bytes: &[u8]) -> Option<(usize, usize)> {
 
 /// Reads the header that begins at `at`; answers it, and where the next one begins.
 pub(crate) fn header(bytes: &[u8], at: usize) -> (Next, usize) {
-    let Some((mut end, mut next)) = line_end(bytes, at) else { return (Next::Malformed, at) };
+    let Some((mut end, mut next)) = line_end(bytes, at) else { return (Next::Unfinished, at) };
     if end == at {
         return (Next::Body(next), next);
     }
     let first = slice(bytes, at..end);
-    // A line that begins with a blank continues the one before (RFC 3261 §7.3.1). Each round reads a line.
-    while matches!(bytes.get(next), Some(b' ' | b'\t')) {
-        let Some(more) = line_end(bytes, next) else { return (Next::Malformed, at) };
-        (end, next) = more;
-    }
     let Some(colon) = first.iter().position(|&b| b == b':') else { return (Next::Malformed, at) };
     let name = slice(first, 0..colon).trim_ascii_end();
     if name.is_empty() || name.iter().any(|b| !b.is_ascii_graphic()) {
         return (Next::Malformed, at);
+    }
+    // A line that begins with a blank continues the one before (RFC 3261 §7.3.1). Each round reads a line.
+    while matches!(bytes.get(next), Some(b' ' | b'\t')) {
+        let Some(more) = line_end(bytes, next) else { return (Next::Unfinished, at) };
+        (end, next) = more;
     }
     let value = at.saturating_add(colon).saturating_add(1)..end;
     (Next::Header(Header { name: Name::of(name), value, line: at..end }), next)
@@ -203,20 +205,11 @@ pub(crate) fn extent(bytes: &[u8]) -> Extent {
                 }
                 at = next;
             }
-            (Next::Malformed, _) => {
-                let complete = bytes.get(at..).is_some_and(|rest| rest.contains(&b'\n'));
-                // A folded line may only lack its end.
-                return if complete && !folds(bytes, at) { Extent::Malformed } else { Extent::Unfinished };
-            }
+            (Next::Malformed, _) => return Extent::Malformed,
+            (Next::Unfinished, _) => return Extent::Unfinished,
         }
     }
     Extent::Malformed
-}
-
-/// Whether the last bytes are the begin of a continuation line without its end.
-fn folds(bytes: &[u8], at: usize) -> bool {
-    let last = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |lf| lf.saturating_add(1));
-    last > at && matches!(bytes.get(last), Some(b' ' | b'\t'))
 }
 
 #[cfg(test)]

@@ -251,7 +251,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
             let h = match next {
                 Next::Header(h) => h,
                 Next::Body(_) => return Ok(()),
-                Next::Malformed => return Err(Denial::Malformed.into()),
+                Next::Malformed | Next::Unfinished => return Err(Denial::Malformed.into()),
             };
             at = behind;
             let value = slice(self.bytes, h.value.clone());
