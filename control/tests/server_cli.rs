@@ -165,12 +165,12 @@ fn algs() {
     let running = start(10);
     let expected = "\
 ALG  PROFILE  MODE    PORTS    DEFAULT  SESSIONS
-ftp  files    full    21 2121  yes             3
-ftp  guests   strict  21 2121  -               3
+ftp  files    full    21 2121  yes             1
+ftp  guests   strict  21 2121  -               0
 ";
     assert_eq!(table(&running.path, &["alg", "list"]), expected);
     let ftp = json!({
-        "name": "files", "protocol": "ftp", "mode": "full", "ports": [21, 2121], "default": true, "sessions": 3,
+        "name": "files", "protocol": "ftp", "mode": "full", "ports": [21, 2121], "default": true, "sessions": 1,
         "options": {"strict": "false"},
     });
     assert_eq!(json(&running.path, &["alg", "list"])[0], ftp);
@@ -179,7 +179,7 @@ profile   files, the default
 alg       ftp
 mode      full
 ports     21 2121
-sessions  3
+sessions  1
 strict = false
 
 ALL ALGS   COUNT  MEANING

@@ -7,7 +7,7 @@ mod server_fake;
 use control::audit::followers::RING;
 use control_api::v1;
 use control_api::v1::postern_client::PosternClient;
-use server_fake::{Running, start};
+use server_fake::{FTP, Running, start};
 use std::fs;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -176,4 +176,70 @@ async fn a_follower_is_told_when_the_daemon_stops() {
         client(&running).await.follow_events(v1::FollowEventsRequest {}).await.unwrap().into_inner();
     tokio::task::spawn_blocking(move || running.server.stop()).await.unwrap();
     assert_eq!(chunks.message().await.unwrap_err().code(), Code::Unavailable);
+}
+
+/// Asks for the status again and again while `scan` runs, and says whether an answer came in the middle of it: `looked`
+/// says how far it is, of `all`.
+async fn answered_meanwhile(
+    running: &Running,
+    scan: impl Future<Output = ()> + Send + 'static,
+    looked: impl Fn() -> u32,
+    all: u32,
+) -> bool {
+    let mut other = client(running).await;
+    let before = looked();
+    let scanning = tokio::spawn(scan);
+    let mut meanwhile = false;
+    while !scanning.is_finished() {
+        other.status(v1::StatusRequest {}).await.unwrap();
+        meanwhile |= (1..all).contains(&(looked() - before));
+    }
+    scanning.await.unwrap();
+    assert_eq!(looked() - before, all, "it looked at everything");
+    meanwhile
+}
+
+/// Scans that a busy machine may let pass before anything is answered.
+const TRIES: usize = 10;
+
+#[tokio::test]
+async fn the_count_of_a_profiles_sessions_lets_others_have_their_turn() {
+    let all = 4_000_000;
+    let running = start(all);
+    let mut meanwhile = false;
+    for _ in 0..TRIES {
+        let mut algs = client(&running).await;
+        let scan = async move {
+            let answer = algs.list_algs(v1::ListAlgsRequest {}).await.unwrap().into_inner();
+            assert_eq!(answer.algs.iter().map(|alg| alg.sessions).collect::<Vec<_>>(), [1, 0]);
+        };
+        let looked = || running.fake.looked.load(Ordering::Relaxed);
+        meanwhile = answered_meanwhile(&running, scan, looked, all).await;
+        if meanwhile {
+            break;
+        }
+    }
+    assert!(meanwhile, "nothing was answered before the end of the scan");
+}
+
+#[tokio::test]
+async fn a_sessions_expectations_are_sought_while_others_have_their_turn() {
+    let all = 4_000_000;
+    let running = start(10);
+    running.fake.expectations.store(all, Ordering::Relaxed);
+    let mut meanwhile = false;
+    for _ in 0..TRIES {
+        let mut shower = client(&running).await;
+        let scan = async move {
+            let request = v1::ShowSessionRequest { id: format!("{FTP}.7") };
+            let answer = shower.show_session(request).await.unwrap().into_inner();
+            assert_eq!(answer.expectations.iter().map(|e| e.id.as_str()).collect::<Vec<_>>(), ["3.2"]);
+        };
+        let looked = || running.fake.looked_ahead.load(Ordering::Relaxed);
+        meanwhile = answered_meanwhile(&running, scan, looked, all).await;
+        if meanwhile {
+            break;
+        }
+    }
+    assert!(meanwhile, "nothing was answered before the end of the scan");
 }

@@ -139,14 +139,13 @@ impl Gateway for Live {
 
     fn algs(&self) -> Vec<AlgView> {
         let policy = self.shared.policy.load();
-        let read = profiles::sessions(&self.shared.arena);
         let view = |profile: &AlgProfile| AlgView {
             name: profile.name.clone(),
             protocol: profile.protocol.name(),
             mode: profile.mode.name(),
             ports: profile.ports.clone().unwrap_or_else(|| vec![profile.protocol.port()]),
             default: policy.alg.is_default(profile),
-            sessions: read.get(&profile.id).copied().unwrap_or(0),
+            profile: profile.id,
             options: profiles::options(profile),
         };
         policy.alg.list().iter().map(view).collect()

@@ -1,11 +1,8 @@
-//! ALG profiles as operators see them: their settings by the keys of the configuration, and how many sessions they have.
+//! ALG profiles as operators see them: their settings by the keys of the configuration.
 
 use alg::rules::Action;
 use alg::sip::Rewrite;
-use dataplane::policy::{AlgProfile, AlgProtocol, OnChange, ProfileId};
-use dataplane::session::Arena;
-use dataplane::view::State;
-use std::collections::HashMap;
+use dataplane::policy::{AlgProfile, AlgProtocol, OnChange};
 
 /// The settings of a profile but those that listings have columns for, as the configuration writes them.
 pub(super) fn options(profile: &AlgProfile) -> Vec<(&'static str, String)> {
@@ -59,15 +56,4 @@ pub(super) fn options(profile: &AlgProfile) -> Vec<(&'static str, String)> {
         AlgProtocol::Rtsp => options.push(("other_source", rtsp.other_source.to_string())),
     }
     options
-}
-
-/// How many live sessions each profile's ALG reads.
-pub(super) fn sessions(arena: &Arena) -> HashMap<ProfileId, u64> {
-    let mut count = HashMap::new();
-    for view in (0..arena.records()).filter_map(|index| arena.view(index)) {
-        if view.alg && view.state != State::Closed {
-            *count.entry(view.profile).or_default() += 1;
-        }
-    }
-    count
 }

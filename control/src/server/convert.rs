@@ -65,14 +65,14 @@ fn interface_counters(c: InterfaceCounters) -> v1::InterfaceCounters {
     }
 }
 
-pub(super) fn alg(view: AlgView) -> v1::Alg {
+pub(super) fn alg(view: AlgView, sessions: u64) -> v1::Alg {
     v1::Alg {
         protocol: view.protocol.to_owned(),
         mode: view.mode.to_owned(),
         ports: view.ports.into_iter().map(u32::from).collect(),
         name: view.name,
         default: view.default,
-        sessions: view.sessions,
+        sessions,
         options: view
             .options
             .into_iter()

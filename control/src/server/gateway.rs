@@ -7,10 +7,12 @@ use crate::requests::Requests;
 use dataplane::counters::{Counter, WorkerCounters};
 use dataplane::drop_reason::DropReason;
 use dataplane::key::{Tick, WorkerId};
+use dataplane::policy::ProfileId;
 use dataplane::view::{ExpectationView, SessionView};
 use std::sync::Arc;
 
-/// A running gateway. Called from the server's own thread, at any time; nothing here may block for long.
+/// A running gateway. Called from the server's own thread, at any time: nothing here may block, or look at more than one
+/// place of an arena.
 pub trait Gateway: Send + Sync + 'static {
     /// What runs, and how full it is.
     fn status(&self) -> StatusView;
@@ -163,7 +165,7 @@ pub struct InterfaceCounters {
 }
 
 /// An ALG profile of the policy in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlgView {
     /// Name.
     pub name: String,
@@ -175,8 +177,8 @@ pub struct AlgView {
     pub ports: Vec<u16>,
     /// It is for rules that name no profile of its protocol.
     pub default: bool,
-    /// Live sessions that its ALG reads.
-    pub sessions: u64,
+    /// What the sessions that its ALG reads call it.
+    pub profile: ProfileId,
     /// Its other settings, by the keys of the configuration.
     pub options: Vec<(&'static str, String)>,
 }

@@ -3,12 +3,14 @@
 use super::authority::root_only;
 use super::filter::{Filter, session_id};
 use super::follow::follow;
-use super::gateway::{Gateway, Problem, problems};
+use super::gateway::{AlgView, Gateway, Problem, problems};
 use super::scan::{Life, SLICE, stopping};
 use super::{convert, diff, scan};
 use crate::requests::{Candidate, MOST_SESSIONS, Refused};
 use control_api::{MAX_POLICY_BYTES, v1};
-use dataplane::view::State;
+use dataplane::policy::ProfileId;
+use dataplane::view::{ExpectationState, ExpectationView, SessionView, State};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -111,14 +113,18 @@ impl v1::postern_server::Postern for Service {
         let view = (id.index < gateway.session_capacity()).then(|| gateway.session(id.index)).flatten();
         let gone = || Status::not_found(format!("there is no session {text}: it has ended, or never was"));
         let view = view.filter(|view| view.id == id).ok_or_else(gone)?;
+        let life = self.stream()?;
         let now = gateway.now();
-        let expectations = (0..gateway.expectation_capacity()).filter_map(|index| gateway.expectation(index));
+        let mut expectations = Vec::new();
+        scan::each(0..gateway.expectation_capacity(), &life, |index| {
+            let waits = |e: &ExpectationView| e.parent == id && e.state == ExpectationState::Armed;
+            let found = gateway.expectation(index).filter(waits);
+            expectations.extend(found.map(|e| convert::expectation(&e, now)));
+        })
+        .await?;
         Ok(Response::new(v1::ShowSessionResponse {
             session: Some(convert::session(&view, &names, now)),
-            expectations: expectations
-                .filter(|e| e.parent == id && e.state == dataplane::view::ExpectationState::Armed)
-                .map(|e| convert::expectation(&e, now))
-                .collect(),
+            expectations,
         }))
     }
 
@@ -176,9 +182,23 @@ impl v1::postern_server::Postern for Service {
     }
 
     async fn list_algs(&self, _: Request<v1::ListAlgsRequest>) -> Answer<v1::ListAlgsResponse> {
+        let life = self.stream()?;
+        let (gateway, algs) = (&self.gateway, self.gateway.algs());
+        let mut read: HashMap<ProfileId, u64> = HashMap::new();
+        scan::each(0..gateway.session_capacity(), &life, |index| {
+            let inspected = |view: &SessionView| view.alg && view.state != State::Closed;
+            if let Some(view) = gateway.session(index).filter(inspected) {
+                *read.entry(view.profile).or_default() += 1;
+            }
+        })
+        .await?;
+        let alg = |view: AlgView| {
+            let sessions = read.get(&view.profile).copied().unwrap_or(0);
+            convert::alg(view, sessions)
+        };
         Ok(Response::new(v1::ListAlgsResponse {
-            algs: self.gateway.algs().into_iter().map(convert::alg).collect(),
-            counters: convert::alg_counters(self.gateway.counters()),
+            algs: algs.into_iter().map(alg).collect(),
+            counters: convert::alg_counters(gateway.counters()),
         }))
     }
 

@@ -13,7 +13,7 @@ use control::server::{
 };
 use dataplane::event::Ref;
 use dataplane::key::{FlowKey, Protocol, Tick, WorkerId, ZoneId};
-use dataplane::policy::RuleId;
+use dataplane::policy::{ProfileId, RuleId};
 use dataplane::view::{CloseReason, ExpectationClass, ExpectationState, ExpectationView, SessionView, State};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -34,8 +34,12 @@ pub const UNTRUST: ZoneId = ZoneId(1);
 pub struct Fake {
     /// Size of the arena. Every second index is in use.
     pub capacity: u32,
-    /// How many indexes were looked at.
+    /// Size of the arena of expectations.
+    pub expectations: AtomicU32,
+    /// How many sessions were looked at.
     pub looked: AtomicU32,
+    /// How many expectations were looked at.
+    pub looked_ahead: AtomicU32,
     /// What was cleared.
     pub cleared: Mutex<Vec<Ref>>,
     /// What is in force.
@@ -83,7 +87,9 @@ impl Fake {
             PolicyView { generation: 3, name: "/etc/postern/postern.toml".to_owned(), text: GOOD.to_owned() };
         let fake = Arc::new(Self {
             capacity,
+            expectations: AtomicU32::new(8),
             looked: AtomicU32::new(0),
+            looked_ahead: AtomicU32::new(0),
             cleared: Mutex::default(),
             policy: Mutex::new(Arc::new(policy)),
             followers: Followers::default(),
@@ -180,7 +186,7 @@ impl Gateway for Fake {
             parent: (index == FTP + 1).then_some(Ref { index: FTP, version: 7 }),
             children: u16::from(index == FTP),
             alg: index == FTP,
-            profile: dataplane::policy::ProfileId(0),
+            profile: ProfileId(0),
             bound: true,
             log: dataplane::policy::Log::Both,
             close_reason: CloseReason::None,
@@ -188,10 +194,11 @@ impl Gateway for Fake {
     }
 
     fn expectation_capacity(&self) -> u32 {
-        8
+        self.expectations.load(Ordering::Relaxed)
     }
 
     fn expectation(&self, index: u32) -> Option<ExpectationView> {
+        self.looked_ahead.fetch_add(1, Ordering::Relaxed);
         (index == 3).then(|| ExpectationView {
             id: Ref { index, version: 2 },
             state: ExpectationState::Armed,
@@ -246,10 +253,16 @@ impl Gateway for Fake {
             mode: "full",
             ports: vec![21, 2121],
             default: true,
-            sessions: 3,
+            profile: ProfileId(0),
             options: vec![("strict", "false".to_owned())],
         };
-        let guests = AlgView { name: "guests".to_owned(), mode: "strict", default: false, ..ftp.clone() };
+        let guests = AlgView {
+            name: "guests".to_owned(),
+            mode: "strict",
+            default: false,
+            profile: ProfileId(1),
+            ..ftp.clone()
+        };
         vec![ftp, guests]
     }
 
