@@ -223,3 +223,102 @@ fn options_pass_as_the_zone_says() {
         gw.drain();
     });
 }
+
+/// Two addresses inside, one in a VLAN beside it, and an interface without any.
+fn many_addresses() -> String {
+    let links = LINKS
+        .replace("[\"10.1.0.1/24\"]", "[\"10.1.0.1/24\", \"10.1.1.1/24\"]")
+        .replace("zone = \"dmz\"\naddresses = [\"10.2.0.1/24\"]\nmtu = 1400", "zone = \"dmz\"");
+    let links = &links[..links.find("[[neighbor]]\ninterface = \"dmz\"").unwrap()];
+    let lab = "[[interface]]\nname = \"lab\"\ndevice = \"ring:0\"\nvlan = 100\nzone = \"trust\"\n\
+               addresses = [\"10.100.0.1/24\"]\nmac = \"02:00:00:00:01:00\"\n";
+    let links = links.replacen("[[route]]", &format!("{lab}\n[[route]]"), 1);
+    let rules = "[[rule]]\nname = \"no\"\nfrom = \"any\"\nto = \"any\"\naction = \"reject\"\n";
+    let zones = ["trust", "dmz"].map(|name| zone(name, "closed_ports = \"reject\"")).concat();
+    [SMALL, SHORT, &links, rules, &zones].concat()
+}
+
+/// In a VLAN.
+fn tagged(frame: &[u8], vlan: u16) -> Vec<u8> {
+    [&frame[..12], &[0x81, 0], &vlan.to_be_bytes(), &frame[12..]].concat()
+}
+
+/// RFC 1812 §4.3.2.4.
+#[test]
+fn an_error_comes_from_an_address_of_the_interface_that_it_leaves_by() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &many_addresses());
+        let second = Ipv4Addr::new(10, 1, 1, 1);
+        let neighbour = Host { addr: Ipv4Addr::new(10, 1, 1, 9), ..CLIENT };
+        let far = Host { addr: Ipv4Addr::new(10, 77, 0, 9), ..CLIENT };
+        let lab = Host { addr: Ipv4Addr::new(10, 100, 0, 9), ..CLIENT };
+        let mut error = |host: Host, to, vlan: Option<u16>| {
+            let mut header = host.to(to);
+            if to == REMOTE.addr {
+                header.ttl = 1;
+            }
+            let frame = build::udp(&header, 5000, 161, b"?");
+            gw.inject(INSIDE, &vlan.map_or_else(|| frame.clone(), |vlan| tagged(&frame, vlan)));
+            gw.run();
+            let buf = gw.recv_raw(INSIDE).unwrap_or_else(|| panic!("no error: {:?}", gw.drops()));
+            let bytes = dataplane::buf::PacketBuf::bytes(&buf).to_vec();
+            let seen = match vlan {
+                None => Seen::read(INSIDE, &bytes),
+                Some(vlan) => {
+                    assert_eq!(bytes[12..16], [&[0x81, 0], &vlan.to_be_bytes()[..]].concat());
+                    Seen::read(INSIDE, &[&bytes[..12], &bytes[16..]].concat())
+                }
+            };
+            assert_eq!((seen.destination.0, seen.to_mac), (host.addr, host.mac));
+            (seen.icmp.map(|(kind, code, _)| (kind, code)).unwrap(), seen.source.0)
+        };
+        let (time, port) = ((11, 0), (3, 3));
+        // In transit: the address next to the sender, or the first.
+        assert_eq!(error(CLIENT, REMOTE.addr, None), (time, GW_INSIDE));
+        assert_eq!(error(neighbour, REMOTE.addr, None), (time, second));
+        assert_eq!(error(far, REMOTE.addr, None), (time, GW_INSIDE));
+        assert_eq!(error(lab, REMOTE.addr, Some(100)), (time, Ipv4Addr::new(10, 100, 0, 1)));
+        // To the gateway: the address that was called, unless it is of another interface.
+        assert_eq!(error(CLIENT, second, None), (port, second));
+        assert_eq!(error(neighbour, GW_INSIDE, None), (port, GW_INSIDE));
+        assert_eq!(error(neighbour, GW_OUTSIDE, None), (port, second));
+        assert_eq!(error(lab, GW_INSIDE, Some(100)), (port, Ipv4Addr::new(10, 100, 0, 1)));
+        gw.assert_balance(0);
+    });
+}
+
+#[test]
+fn an_interface_without_addresses_answers_all_the_same() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &many_addresses());
+        let host = Host { interface: DMZ, addr: Ipv4Addr::new(10, 2, 0, 2), ..CLIENT };
+        // A reset needs no address of ours.
+        let header = build::Tcp { sport: 40_000, dport: 80, seq: 77, flags: SYN, ..Default::default() };
+        let seen = gw.pass(DMZ, &build::tcp(&host.to(SERVER.addr), &header, b""), DMZ);
+        assert_eq!((seen.source, seen.destination), ((SERVER.addr, 80), (host.addr, 40_000)));
+        assert_eq!((seen.tcp().flags, seen.tcp().ack, seen.to_mac), (RST | ACK, 78, host.mac));
+        // An error comes from the router's (RFC 1812 §4.3.2.4).
+        let udp = build::udp(&host.to(SERVER.addr), 5000, 53, b"?");
+        assert_error(&gw.pass(DMZ, &udp, DMZ), GW_INSIDE, host, 13, &udp);
+        assert_eq!((gw.count(Counter::Resets), gw.count(Counter::IcmpErrors)), (1, 1));
+        gw.assert_balance(0);
+    });
+}
+
+#[test]
+fn what_is_never_answered_takes_nothing_from_the_rate() {
+    let more =
+        format!("{}\n[limits]\nicmp_errors_per_second = 1\n", zone("trust", "closed_ports = \"reject\""));
+    let mut gw = Gateway::new(scenario::gateway::MODES[0], &[&standard(), &*more].concat());
+    let header = build::Tcp { sport: 40_000, dport: 22, flags: RST, ..Default::default() };
+    for _ in 0..20 {
+        gw.refuse(INSIDE, &build::tcp(&CLIENT.to(GW_INSIDE), &header, b""), DropReason::LocalUnsupported);
+    }
+    assert_eq!(gw.count(Counter::IcmpErrorsLimited), 0);
+    let udp = build::udp(&CLIENT.to(GW_INSIDE), 5000, 161, b"public");
+    assert_error(&gw.pass(INSIDE, &udp, INSIDE), GW_INSIDE, CLIENT, 3, &udp);
+    gw.inject(INSIDE, &udp);
+    gw.run();
+    gw.assert_silent();
+    assert_eq!((gw.count(Counter::IcmpErrors), gw.count(Counter::IcmpErrorsLimited)), (1, 1));
+}

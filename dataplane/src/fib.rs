@@ -261,6 +261,8 @@ struct Routes {
     interfaces: Vec<Interface>,
     ports: Vec<PortMap>,
     trie: Trie,
+    /// The first address of the first interface that has any.
+    router: Option<Ipv4Addr>,
 }
 
 impl Fib {
@@ -293,7 +295,8 @@ impl Fib {
         let trie = Trie::build(entries(&interfaces, routes));
         let hops = hops(&interfaces, &adjacencies);
         let ports = PortMap::all(&interfaces);
-        Self { routes: Arc::new(Routes { interfaces, ports, trie }), adjacencies, hops }
+        let router = interfaces.iter().find_map(|i| i.addresses.first()).map(|(addr, _)| *addr);
+        Self { routes: Arc::new(Routes { interfaces, ports, trie, router }), adjacencies, hops }
     }
 
     /// The same interfaces and routes with another table of neighbours. Cheap: the routes are shared.
@@ -372,11 +375,18 @@ impl Fib {
         self.routes.ports.get(usize::from(number))
     }
 
-    /// First address of an interface.
-    #[inline]
+    /// The address that the gateway tells of itself when it answers `sender`, who called `called`, through an interface
+    /// (RFC 1812 §4.3.2.4): the one that was called, if it is the interface's; else the one in the sender's network; else
+    /// the first. For an interface without addresses the router's speaks: the first of all.
     #[must_use]
-    pub fn primary(&self, id: InterfaceId) -> Option<Ipv4Addr> {
-        self.interface(id)?.addresses.first().map(|a| a.0)
+    pub fn speaks_as(&self, id: InterfaceId, called: Ipv4Addr, sender: Ipv4Addr) -> Option<Ipv4Addr> {
+        let of = &self.interface(id)?.addresses;
+        let its_own = of.iter().find(|(addr, _)| *addr == called);
+        let near = || {
+            of.iter()
+                .find(|(addr, len)| (addr.to_bits() ^ sender.to_bits()).leading_zeros() >= u32::from(*len))
+        };
+        its_own.or_else(near).or(of.first()).map(|(addr, _)| *addr).or(self.routes.router)
     }
 }
 
@@ -575,7 +585,9 @@ mod tests {
         assert_eq!(fib.lookup(ip("10.9.9.1")), Lookup::None);
         assert_eq!(fib.lookup(ip("8.8.8.8")), forward(1, "198.51.100.2"));
         assert!(fib.is_local(ip("198.51.100.1")) && !fib.is_local(ip("198.51.100.2")));
-        assert_eq!(fib.primary(InterfaceId(1)), Some(Ipv4Addr::new(198, 51, 100, 1)));
+        let speaks = |called, sender| fib.speaks_as(InterfaceId(1), called, sender);
+        let anywhere = Ipv4Addr::new(192, 0, 2, 1);
+        assert_eq!(speaks(anywhere, anywhere), Some(Ipv4Addr::new(198, 51, 100, 1)));
         let id = fib.adjacency_for(InterfaceId(1), Ipv4Addr::new(198, 51, 100, 2)).unwrap();
         assert_eq!(fib.adjacency(id).unwrap().mac, [6; 6]);
         assert_eq!(fib.adjacency_for(InterfaceId(0), Ipv4Addr::new(198, 51, 100, 2)), None);

@@ -50,9 +50,27 @@ pub fn unreachable<B: PacketBuf>(buf: &mut B, p: &Parsed, gateway: Ipv4Addr, cod
     error(buf, p, gateway, icmp::UNREACHABLE, code, 0).is_some()
 }
 
+/// Whether an error may be sent about a packet, and can be: to be asked before its place in the rate is taken.
+#[must_use]
+pub fn may_answer(frame: &[u8], p: &Parsed) -> bool {
+    quote(frame, p).is_some()
+}
+
+/// How many bytes an error about the packet quotes. None if no error may be sent about it.
+fn quote(frame: &[u8], p: &Parsed) -> Option<usize> {
+    if !is_answerable(frame, p) || usize::from(p.l3) != ETHERNET_LEN {
+        return None;
+    }
+    let there = frame.len().checked_sub(ETHERNET_LEN)?;
+    let quote = usize::from(p.ip_len).min(MAX_ERROR - GROWTH).min(there);
+    // RFC 792: the header and eight bytes, or all that there is.
+    let least = usize::from(p.l4 - p.l3) + 8;
+    (quote >= least.min(usize::from(p.ip_len))).then_some(quote)
+}
+
 /// RFC 1812 §4.3.2.7: not about ICMP errors, fragments but the first, broadcasts, multicasts of either layer, nor what
 /// comes from no single host.
-fn may_answer(frame: &[u8], p: &Parsed) -> bool {
+fn is_answerable(frame: &[u8], p: &Parsed) -> bool {
     let l3 = usize::from(p.l3);
     let one_host = |at| get32(frame, at).is_some_and(|a| !matches!(a >> 24, 0 | 127 | 224..));
     let unicast = frame.first().is_some_and(|b| b & 1 == 0) && frame.get(6).is_some_and(|b| b & 1 == 0);
@@ -71,19 +89,10 @@ fn error<B: PacketBuf>(
     rest: u32,
 ) -> Option<()> {
     let frame = buf.bytes();
-    if !may_answer(frame, p) || usize::from(p.l3) != ETHERNET_LEN {
-        return None;
-    }
+    let quote = quote(frame, p)?;
     let (ours, theirs) = (bytes::<6>(frame, 0)?, bytes::<6>(frame, 6)?);
     let (ethertype, sender) = (get16(frame, 12)?, get32(frame, usize::from(p.l3) + 12)?);
-    let there = frame.len().checked_sub(ETHERNET_LEN)?;
-    let quote = usize::from(p.ip_len).min(MAX_ERROR - GROWTH).min(there);
-    // RFC 792: the header and eight bytes, or all that there is.
-    let least = usize::from(p.l4 - p.l3) + 8;
-    if quote < least.min(usize::from(p.ip_len)) {
-        return None;
-    }
-    let excess = there - quote;
+    let excess = frame.len().checked_sub(ETHERNET_LEN + quote)?;
     if !buf.prepend(GROWTH) || !buf.trim_back(excess) {
         return None;
     }
@@ -120,7 +129,7 @@ pub(crate) fn header(source: u32, destination: u32, protocol: Protocol, len: u16
 /// changed, if it is something else.
 #[must_use]
 pub fn echo_reply<B: PacketBuf>(buf: &mut B, p: &Parsed) -> bool {
-    if p.protocol != Protocol::Icmp || p.icmp_type != icmp::ECHO_REQUEST || !may_answer(buf.bytes(), p) {
+    if p.protocol != Protocol::Icmp || p.icmp_type != icmp::ECHO_REQUEST || !is_answerable(buf.bytes(), p) {
         return false;
     }
     let frame = buf.bytes_mut();

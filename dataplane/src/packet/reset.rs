@@ -33,6 +33,12 @@ pub fn reset_forward<B: PacketBuf>(buf: &mut B, p: &Parsed) -> bool {
     reset(buf, p, false, turn).is_some()
 }
 
+/// Whether a reset may answer the packet: to be asked before its place in the rate of errors is taken.
+#[must_use]
+pub const fn may_answer(p: &Parsed) -> bool {
+    matches!(p.protocol, Protocol::Tcp) && p.tcp_flags & flag::RST == 0
+}
+
 fn reset<B: PacketBuf>(
     buf: &mut B,
     p: &Parsed,
@@ -42,7 +48,7 @@ fn reset<B: PacketBuf>(
     const LEN: usize = ETHERNET_LEN + IPV4_LEN + TCP_LEN;
     let frame = buf.bytes();
     let (l3, l4) = (usize::from(p.l3), usize::from(p.l4));
-    if p.protocol != Protocol::Tcp || p.tcp_flags & flag::RST != 0 || l3 != ETHERNET_LEN {
+    if !may_answer(p) || l3 != ETHERNET_LEN {
         return None;
     }
     let (to, from) = (bytes::<6>(frame, 0)?, bytes::<6>(frame, 6)?);

@@ -1,6 +1,6 @@
 //! Answer: packets to the gateway itself, and those that a rule rejects. It answers echo requests; nothing else is there.
 
-use crate::buf::BufPool;
+use crate::buf::{BufPool, PacketBuf};
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::key::Protocol;
@@ -8,6 +8,7 @@ use crate::nat::ports::FIRST_PORT;
 use crate::packet::{icmp, icmp_error, reset};
 use crate::policy::ClosedPorts;
 use crate::port::Port;
+use crate::stage::route::speaker;
 use crate::stage::{Context, Fate, Item};
 use crate::worker::Local;
 use core::net::Ipv4Addr;
@@ -26,13 +27,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         code: u8,
         item: &mut Item<P::Buf>,
     ) -> Fate {
-        let gateway = cx.fib.primary(item.ingress);
-        let (buf, parsed) = (&mut item.buf, &item.parsed);
-        if parsed.protocol == Protocol::Tcp {
-            return self.error(cx, reason, Counter::Resets, gateway, |_| reset::reset_reply(buf, parsed));
+        if item.parsed.protocol == Protocol::Tcp {
+            // In the name of whom it was meant for: no address of ours is needed.
+            let may = reset::may_answer(&item.parsed).then_some(());
+            return self.error(cx, reason, Counter::Resets, may, |()| {
+                reset::reset_reply(&mut item.buf, &item.parsed)
+            });
         }
+        let gateway = speaker(cx, item.ingress, item.buf.bytes(), &item.parsed);
         self.error(cx, reason, Counter::IcmpErrors, gateway, |gw| {
-            icmp_error::unreachable(buf, parsed, gw, code)
+            icmp_error::unreachable(&mut item.buf, &item.parsed, gw, code)
         })
     }
 

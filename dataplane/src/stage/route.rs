@@ -87,13 +87,24 @@ pub(crate) fn address(cx: &Context<'_>, hop: &NextHop, frame: &mut [u8]) -> Resu
     Ok(Fate::Send(hop.interface))
 }
 
+/// Who tells the sender of a packet that came in on an interface of an error. None if no error may be sent about it.
+pub(crate) fn speaker(
+    cx: &Context<'_>,
+    ingress: InterfaceId,
+    frame: &[u8],
+    parsed: &Parsed,
+) -> Option<Ipv4Addr> {
+    let (called, sender) = (Ipv4Addr::from_bits(parsed.dst), Ipv4Addr::from_bits(parsed.src));
+    icmp_error::may_answer(frame, parsed).then(|| cx.fib.speaks_as(ingress, called, sender)).flatten()
+}
+
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// RFC 1812 §5.3.1: a packet whose TTL ends here is answered, not forwarded.
     pub(crate) fn check_ttl(&mut self, cx: &Context<'_>, item: &mut Item<P::Buf>) -> Option<Fate> {
         if item.parsed.ttl > 1 {
             return None;
         }
-        let gateway = cx.fib.primary(item.ingress);
+        let gateway = speaker(cx, item.ingress, item.buf.bytes(), &item.parsed);
         Some(self.error(cx, DropReason::TtlExceeded, Counter::IcmpErrors, gateway, |gw| {
             icmp_error::time_exceeded(&mut item.buf, &item.parsed, gw)
         }))
@@ -110,7 +121,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if fits(item, mtu) {
             return None;
         }
-        let gateway = cx.fib.primary(item.ingress);
+        let gateway = speaker(cx, item.ingress, item.buf.bytes(), &item.parsed);
         Some(self.error(cx, DropReason::FragmentationNeeded, Counter::IcmpErrors, gateway, |gw| {
             icmp_error::fragmentation_needed(&mut item.buf, &item.parsed, gw, mtu)
         }))
@@ -126,7 +137,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         (ingress, zone): (InterfaceId, ZoneId),
         (buf, parsed): (&mut impl PacketBuf, &Parsed),
     ) -> Fate {
-        let gateway = cx.fib.primary(ingress).filter(|_| cx.policy.zone(zone).unreachables);
+        let wanted = cx.policy.zone(zone).unreachables;
+        let gateway = wanted.then(|| speaker(cx, ingress, buf.bytes(), parsed)).flatten();
         self.error(cx, reason, Counter::IcmpErrors, gateway, |gw| {
             icmp_error::unreachable(buf, parsed, gw, code)
         })
@@ -153,21 +165,22 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
     }
 
-    /// Turns a packet into an ICMP error, or a reset, if there is an address to send it from and the rate allows.
-    pub(crate) fn error(
+    /// Turns a packet into an ICMP error, or a reset, if there is somebody to send it and the rate allows: what is never
+    /// answered takes nothing from those who are.
+    pub(crate) fn error<S>(
         &mut self,
         cx: &Context<'_>,
         reason: DropReason,
         counter: Counter,
-        gateway: Option<Ipv4Addr>,
-        build: impl FnOnce(Ipv4Addr) -> bool,
+        speaker: Option<S>,
+        build: impl FnOnce(S) -> bool,
     ) -> Fate {
-        let Some(gateway) = gateway else { return Fate::Drop(reason) };
+        let Some(speaker) = speaker else { return Fate::Drop(reason) };
         if !self.icmp_limit.take(cx.now) {
             self.count(cx, Counter::IcmpErrorsLimited, 1);
             return Fate::Drop(reason);
         }
-        if !build(gateway) {
+        if !build(speaker) {
             return Fate::Drop(reason);
         }
         self.count(cx, counter, 1);
