@@ -179,6 +179,13 @@ fn two_calls_that_would_look_the_same_inside() {
         gw.refuse(OUTSIDE, &twin.frame(Side::Initiator, SYN, b""), DropReason::TupleConflict);
         assert_eq!(tcp.say(&mut gw, Side::Responder, [1; 100]).len(), 100, "the first is as it was");
         Pair::new((SERVER, 40_001), (GW_OUTSIDE, 8081), (CLIENT, 80)).handshake(&mut gw);
+        // When the first is over its twin takes its place, whoever owns the two.
+        tcp.close(&mut gw, Side::Initiator);
+        let mut twin = twin;
+        twin.handshake(&mut gw);
+        assert_eq!(twin.say(&mut gw, Side::Responder, [2; 100]).len(), 100);
+        let calls = gw.sessions().into_iter().filter(|s| s.forward.sport == 40_000);
+        assert_eq!(calls.map(|s| s.forward.dport).collect::<Vec<_>>(), [8081], "the first has ended");
         gw.drain();
     });
 }

@@ -76,7 +76,8 @@ impl Default for Setup {
     }
 }
 
-/// What control asks of a worker about sessions and expectations. A worker that is asked again does no harm: control repeats [`Self::Unlink`] until the
+/// What control asks of a worker about sessions and expectations; another worker asks it to end a session whose tuple a new
+/// one needs. A worker that is asked again does no harm: control repeats [`Self::Unlink`] until the
 /// state shows that it was done.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -108,7 +109,7 @@ pub struct Lane {
     pub events: ArrayQueue<Stamped>,
     /// Worker → control. Lossy, counted.
     pub punts: ArrayQueue<Frame>,
-    /// Control → worker.
+    /// Control → worker; seldom from another worker.
     pub commands: ArrayQueue<Command>,
     /// Control → worker: control's own, to be sent.
     pub frames: ArrayQueue<Frame>,

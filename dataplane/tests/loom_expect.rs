@@ -5,7 +5,8 @@
 //! - the claim word without the version: a claim of the old one takes the new one;
 //! - decided by a load and a store: two winners;
 //! - the winner leaves a slot, or a refused one stays counted: `assert_gone`;
-//! - no fence in `Expectation::write`: `a_view_is_of_one_expectation`.
+//! - no fence in `Expectation::write`: `a_view_is_of_one_expectation`;
+//! - a child that loses after it has found its place stays there: `two_children_find_their_places_first`.
 #![cfg(postern_loom)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a model fails")]
 
@@ -17,7 +18,7 @@ use dataplane::event::Ref;
 use dataplane::expect::{Expectations, Init, Met, Reverse};
 use dataplane::key::{FlowKey, Protocol, Tick, WorkerId, ZoneId};
 use dataplane::policy::{Log, RuleId};
-use dataplane::table::{HashKey, Unique};
+use dataplane::table::{Direction, Entry, FlowTable, HashKey, Unique};
 use dataplane::view::{ExpectationClass, ExpectationState};
 use loom::thread;
 use loom_common::{A, Arc, Witness, explore, sample};
@@ -345,4 +346,43 @@ fn a_child_keeps_the_record_that_control_ends() {
     });
     KEPT.assert();
     REFUSED.assert();
+}
+
+static PLACED_AND_LOST: Witness = Witness::new("a child has its place, and another has the expectation");
+static ENDED_UNDER_BOTH: Witness = Witness::new("control ends it while both have their places");
+
+/// As `admit_child`: a child's session is placed first, and taken back if it loses. Its name is its index.
+fn admit(e: &Expectations, sessions: &FlowTable, index: u32) -> bool {
+    let key = FlowKey { sport: 20 + u16::try_from(index).unwrap(), ..child(7) };
+    let Some(met) = e.find(&key) else { return false };
+    let (hash, entry) = (sessions.hash(&key), Entry { index, direction: Direction::Forward, version: 1 });
+    sessions.insert_unique(hash, entry, |other| other.index == index).unwrap();
+    let claimed = e.claim(met.id);
+    if !claimed {
+        PLACED_AND_LOST.saw();
+        assert!(sessions.remove(hash, entry), "its place is its own");
+    }
+    claimed
+}
+
+#[test]
+fn two_children_find_their_places_first() {
+    explore(|| {
+        let e = expectations(2);
+        let id = e.open(0, &init(7, A, 1)).unwrap();
+        let sessions = Arc::new(FlowTable::new("sessions", 2, HashKey::new([1, 2, 3, 4])).unwrap());
+        let children = [1, 2].map(|index| {
+            let (e, sessions) = (Arc::clone(&e), Arc::clone(&sessions));
+            thread::spawn(move || admit(&e, &sessions, index))
+        });
+        let expired = e.expire(id);
+        let claimed = children.map(|c| c.join().unwrap()).into_iter().filter(|claimed| *claimed).count();
+        assert_eq!(claimed + usize::from(expired), 1, "exactly one may have it");
+        assert_eq!(sessions.live(), claimed, "who has lost is gone");
+        assert_eq!(e.view(0).unwrap().children, u32::try_from(claimed).unwrap());
+        ENDED_UNDER_BOTH.saw_if(expired);
+        assert_gone(&e, 7, 1);
+    });
+    PLACED_AND_LOST.assert();
+    ENDED_UNDER_BOTH.assert();
 }

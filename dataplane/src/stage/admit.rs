@@ -8,15 +8,16 @@ use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
 use crate::fib::Lookup;
-use crate::key::{Addrs, Protocol, ZoneId};
+use crate::key::{Addrs, FlowKey, Protocol, ZoneId};
 use crate::nat::{BindError, BindingId, BindingKey};
 use crate::packet::{Parsed, flag, icmp};
 use crate::policy::{Action, Decision, Destination, Inspection, Mode, NatAddress, Query, Source};
 use crate::port::Port;
 use crate::session::{AlgSlot, Init};
+use crate::shared::Command;
 use crate::stage::{Context, Fate, Hit, Item, lookup, route};
 use crate::table::{Direction, Entry, Hash, Placed, Unique};
-use crate::view::State;
+use crate::view::{CloseReason, State};
 use crate::worker::Local;
 use alg::{Bound, BoundDatagram};
 use core::net::{IpAddr, Ipv4Addr};
@@ -336,7 +337,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                     .get(other.index)
                     .is_some_and(|s| s.matches(other.direction, key) && s.state() != State::Closed)
             };
-            match table.insert_unique(hash, entry, same) {
+            let mut inserted = table.insert_unique(hash, entry, same);
+            if inserted == Err(Unique::Taken) && self.ends_what_is_over(cx, key, hash) {
+                inserted = table.insert_unique(hash, entry, same);
+            }
+            match inserted {
                 Ok(placed) => {
                     stashed += u64::from(placed == Placed::Stash);
                     if direction == Direction::Forward {
@@ -356,7 +361,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             if let Some((hash, entry)) = published {
                 table.remove(hash, entry);
             }
-            session.close(crate::view::CloseReason::None);
+            session.close(CloseReason::None);
             session.free();
             arena.release(&mut self.magazine, index);
             return Err(reason);
@@ -367,6 +372,59 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             self.count(cx, Counter::StashInserts, stashed);
         }
         Ok(Hit { session, id: Ref { index, version }, direction: Direction::Forward })
+    }
+
+    /// A new session wants a key that another has. One whose connection is over gives way (RFC 1122 §4.2.2.13, RFC 6191):
+    /// its slot goes at once, its owner ends it. False if a living one has the key.
+    #[cold]
+    fn ends_what_is_over(&mut self, cx: &Context<'_>, key: &FlowKey, hash: Hash) -> bool {
+        let (arena, mut over, mut alive) = (&cx.shared.arena, None, false);
+        let found = cx.shared.table.find(hash, |other| {
+            let Some(session) = arena.get(other.index).filter(|s| s.matches(other.direction, key)) else {
+                return false;
+            };
+            let version = session.version();
+            match session.state() {
+                State::Closed => return false,
+                State::TcpTimeWait | State::TcpReset => {
+                    over = Some((Ref { index: other.index, version }, session.owner()));
+                }
+                _ => alive = true,
+            }
+            true
+        });
+        if let (Some(slot), Some((id, owner))) = (found, over) {
+            // Nobody else's slot: it names the version that was published.
+            cx.shared.table.remove(hash, slot);
+            let reason = CloseReason::Fin;
+            if owner == self.id {
+                self.unlink(cx, id, reason);
+            } else if let Some(lane) = cx.shared.lane(owner) {
+                let ends = Command::Unlink { session: id, reason, only_if_last_seen: None };
+                // With a full ring it ends by its timeout, as it would have anyway.
+                let _ = lane.commands.push(ends);
+            }
+        }
+        !alive
+    }
+
+    /// Takes back a session that nothing has passed through, with all that it held.
+    pub(crate) fn take_back(&mut self, cx: &Context<'_>, hit: &Hit<'_>) {
+        let (arena, session, id) = (&cx.shared.arena, hit.session, hit.id);
+        for direction in [Direction::Forward, Direction::Reverse] {
+            let hash = cx.shared.table.hash(&session.key(direction));
+            cx.shared.table.remove(hash, entry(id.index, direction, id.version));
+        }
+        if let Some(binding) = session.binding() {
+            self.cancel_binding(cx, binding);
+        }
+        if let Some(slot) = session.alg_slot() {
+            self.free_alg(session.key(Direction::Forward).protocol, slot);
+        }
+        session.close(CloseReason::None);
+        session.free();
+        arena.release(&mut self.magazine, id.index);
+        self.count(cx, Counter::SessionsFreed, 1);
     }
 }
 

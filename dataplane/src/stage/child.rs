@@ -17,6 +17,7 @@ use crate::session::Init;
 use crate::stage::admit::{Admission, Reserve, opens};
 use crate::stage::{Context, Fate, Item};
 use crate::table::Direction;
+use crate::view::ExpectationState;
 use crate::worker::{Local, binding_ref};
 use core::net::IpAddr;
 
@@ -88,7 +89,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             alg_slot: None,
             log: expected.log,
         };
-        if !cx.shared.expectations.claim(id) {
+        if met.record.state() != ExpectationState::Armed {
             // Another packet was first; this one may belong to what it has made.
             return self.look_again(cx, item)?.ok_or(DropReason::ExpectationGone);
         }
@@ -99,25 +100,28 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let inspect =
             cx.policy.alg.inspection_of_child(parent.profile(), init.application, init.forward.protocol);
         let reserve = Reserve { nat: nat.as_slice(), binding: None, hash: item.hash, inspect };
-        match self.open(cx, init, &reserve) {
-            Ok(hit) => {
-                met.record.note_child(hit.id);
-                self.count(cx, Counter::ExpectationsHit, 1);
-                self.tell(
-                    cx,
-                    Event::ExpectationHit { expectation: id, parent: expected.parent, child: hit.id },
-                );
-                Ok(Admission::Session(hit))
-            }
+        let hit = match self.open(cx, init, &reserve) {
+            Ok(hit) => hit,
             Err(reason) => {
                 parent.remove_child();
-                cx.shared.expectations.child_ended(id.index);
-                // A one-shot is used up all the same: whoever reads the records must see its end.
+                // It waits on: the opener repeats itself, and what is in the way may be gone by then.
                 self.count(cx, Counter::ExpectationsRefused, 1);
-                self.tell(cx, Event::ExpectationRefused { parent: expected.parent, reason });
-                Err(reason)
+                if self.deny_limit.take(cx.now) {
+                    self.tell(cx, Event::ExpectationRefused { parent: expected.parent, reason });
+                }
+                return Err(reason);
             }
+        };
+        // Only now: a one-shot must not be used up by a child that finds no place.
+        if !cx.shared.expectations.claim(id) {
+            self.take_back(cx, &hit);
+            parent.remove_child();
+            return self.look_again(cx, item)?.ok_or(DropReason::ExpectationGone);
         }
+        met.record.note_child(hit.id);
+        self.count(cx, Counter::ExpectationsHit, 1);
+        self.tell(cx, Event::ExpectationHit { expectation: id, parent: expected.parent, child: hit.id });
+        Ok(Admission::Session(hit))
     }
 
     /// One more reference of the translation that the listener's side of the child stands on, when the listener opens it:
