@@ -147,41 +147,15 @@ pub fn publish(world: &World, index: u32, init: &Init) -> Result<Ref, Unique> {
     Ok(id)
 }
 
-/// As `admit`: a session that is over gives way to a new one of its key. False if a living one has it.
-pub fn give_way(world: &World, key: &FlowKey) -> bool {
-    let mut alive = false;
-    let found = world.table.find(world.table.hash(key), |other| {
-        let session = world.arena.get(other.index).filter(|s| s.matches(other.direction, key));
-        match session.map(Session::state) {
-            None | Some(State::Closed) => false,
-            state => {
-                alive = state != Some(State::TcpTimeWait);
-                true
-            }
-        }
-    });
-    if !alive && let Some(slot) = found {
-        world.table.remove(world.table.hash(key), slot);
-    }
-    !alive
-}
-
 /// As the worker: takes the session out of the table. Its record stays.
 pub fn unlink(world: &World, id: Ref) {
-    assert_eq!(unlink_rest(world, id), 2, "its slot is gone before it is");
-}
-
-/// The same of one that may have given way. How many slots it still had.
-pub fn unlink_rest(world: &World, id: Ref) -> usize {
     let session = world.arena.resolve(id).unwrap();
-    let slots = [Direction::Forward, Direction::Reverse].into_iter().filter(|direction| {
-        let hash = world.table.hash(&session.key(*direction));
-        world.table.remove(hash, entry(id, *direction))
-    });
-    let slots = slots.count();
+    for direction in [Direction::Forward, Direction::Reverse] {
+        let hash = world.table.hash(&session.key(direction));
+        assert!(world.table.remove(hash, entry(id, direction)), "its slot is gone before it is");
+    }
     session.close(CloseReason::Admin);
     world.arena.mark(id.index);
-    slots
 }
 
 /// As the worker, on control's word.
