@@ -248,8 +248,12 @@ mod tests {
         let Next::Header(second) = second else { unreachable!("{second:?}") };
         assert_eq!((second.name, &bytes[second.value]), (Name::Other, &b" x"[..]));
         assert_eq!(header(bytes, next).0, Next::Body(bytes.len() - 4));
-        for bad in [&b"no colon\r\n"[..], b": x\r\n", b"a b: x\r\n", b"Via: x"] {
-            assert_eq!(header(bad, 0).0, Next::Malformed, "{bad:?}");
+        for bad in [&b"no colon\r\n"[..], b": x\r\n", b"a b: x\r\n", b"no colon\n b: c", b"no colon\n b: c\n"]
+        {
+            assert_eq!(header(bad, 0).0, Next::Malformed, "{bad:?}, whatever follows");
+        }
+        for cut in [&b"Via: x"[..], b"Via: x\n y", b"Via"] {
+            assert_eq!(header(cut, 0).0, Next::Unfinished, "{cut:?}");
         }
     }
 
