@@ -6,7 +6,6 @@
 use crate::buf::{BufPool, PacketBuf};
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
-
 use crate::packet::datagram::{replace_payload, turn_round};
 use crate::packet::fragment;
 use crate::port::Port;
