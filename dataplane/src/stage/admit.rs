@@ -337,10 +337,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                     .get(other.index)
                     .is_some_and(|s| s.matches(other.direction, key) && s.state() != State::Closed)
             };
-            let mut inserted = table.insert_unique(hash, entry, same);
-            if inserted == Err(Unique::Taken) && self.ends_what_is_over(cx, key, hash) {
-                inserted = table.insert_unique(hash, entry, same);
-            }
+            let mut gave_way = false;
+            // One call, so that it is compiled into its only place.
+            let inserted = loop {
+                match table.insert_unique(hash, entry, same) {
+                    Err(Unique::Taken) if !gave_way && self.ends_what_is_over(cx, key, hash) => {
+                        gave_way = true;
+                    }
+                    inserted => break inserted,
+                }
+            };
             match inserted {
                 Ok(placed) => {
                     stashed += u64::from(placed == Placed::Stash);
@@ -377,6 +383,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// A new session wants a key that another has. One whose connection is over gives way (RFC 1122 §4.2.2.13, RFC 6191):
     /// its slot goes at once, its owner ends it. False if a living one has the key.
     #[cold]
+    #[inline(never)]
     fn ends_what_is_over(&mut self, cx: &Context<'_>, key: &FlowKey, hash: Hash) -> bool {
         let (arena, mut over, mut alive) = (&cx.shared.arena, None, false);
         let found = cx.shared.table.find(hash, |other| {
