@@ -40,6 +40,8 @@ impl Client {
         let [sound, pictures] = ["sound", "pictures"].map(|n| world.files.path().join(n));
         let mut command = world.limited(Place::Client, seconds, "gst-launch-1.0");
         command.args(["-q", "rtspsrc", "name=source", "nat-method=none", "timeout=2000000"]);
+        // It gives itself a tenth of a second to send TEARDOWN, else: too little on a busy machine.
+        command.arg("teardown-timeout=10000000000");
         command.args([&format!("location=rtsp://{place}/live"), &format!("protocols={protocols}")]);
         let branches = [("audio", "rtppcmudepay", &sound), ("video", "rtpjpegdepay", &pictures)];
         for (media, depay, file) in branches {
