@@ -91,6 +91,16 @@ impl Daemon {
         run(Command::new("kill").args(["-s", name, &self.pid().to_string()])).expect_ok("kill");
     }
 
+    /// Sends a signal to the program that `timeout` watches: once. From `timeout` it would have it twice, for its group too,
+    /// and many programs end on the second one without another word.
+    pub fn signal_watched(&self, name: &str) {
+        let children = run(Command::new("ps").args(["-o", "pid=", "--ppid", &self.pid().to_string()]));
+        let children = children.expect_ok("ps").stdout;
+        let pids: Vec<_> = children.split_whitespace().collect();
+        assert_eq!(pids.len(), 1, "{children}");
+        run(Command::new("kill").args(["-s", name, pids[0]])).expect_ok("kill");
+    }
+
     /// Waits for its end; none if it takes longer than `limit`.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let start = Instant::now();

@@ -105,8 +105,8 @@ fn over_udp(nat: Nat) {
     assert_eq!(has(OUTSIDE), nat.translates_the_client(), "{rtp}");
     assert_eq!(has(super::nat::CALLED), nat.translates_the_server(), "{rtp}");
 
-    // The player ends politely: it sends TEARDOWN. The signal is for gst-launch, the child of timeout.
-    player.signal("INT");
+    // The player ends politely: it sends TEARDOWN.
+    player.signal_watched("INT");
     wait_until("the media end with TEARDOWN", Duration::from_secs(10), || {
         ["rtp", "rtcp"].iter().all(|a| sessions(&gateway, a).iter().all(|s| s["state"] == "closed"))
     });
