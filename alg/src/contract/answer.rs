@@ -196,6 +196,10 @@ pub enum Blindness {
     Encrypted = 0,
     /// It was never this protocol (`alg-protocol-confusion`).
     OtherProtocol = 1,
+    /// A message would have been refused, and the profile only watches (`alg-blind`).
+    Watched = 2,
+    /// A message was too long to be held, and the ALG has lost its place (`alg-blind`).
+    Lost = 3,
 }
 
 impl Blindness {
@@ -205,6 +209,8 @@ impl Blindness {
         match self {
             Self::Encrypted => "encrypted",
             Self::OtherProtocol => "other-protocol",
+            Self::Watched => "watched",
+            Self::Lost => "lost",
         }
     }
 }

@@ -36,7 +36,7 @@ pub enum Record<'a> {
     AlgMessage(AlgMessage<'a>),
     /// An ALG refused a message; a TCP session was reset.
     AlgDenied(AlgDenied<'a>),
-    /// An ALG cannot read a session: it is encrypted.
+    /// An ALG cannot read a session any more.
     AlgBlind(AlgBlind),
     /// An ALG does not read a session: it is another protocol.
     AlgProtocolConfusion(AlgBlind),
@@ -253,6 +253,8 @@ pub struct AlgBlind {
     pub session: String,
     /// What it was taken for.
     pub application: &'static str,
+    /// Why: the name of a [`Blindness`].
+    pub reason: &'static str,
     /// The worker that owns the session.
     pub worker: u8,
 }
@@ -350,10 +352,15 @@ impl<'a> Record<'a> {
                 worker,
             }),
             Event::AlgBlind { session, application, why } => {
-                let record =
-                    AlgBlind { time, session: id(*session), application: application.name(), worker };
+                let record = AlgBlind {
+                    time,
+                    session: id(*session),
+                    application: application.name(),
+                    reason: why.name(),
+                    worker,
+                };
                 match why {
-                    Blindness::Encrypted => Self::AlgBlind(record),
+                    Blindness::Encrypted | Blindness::Watched | Blindness::Lost => Self::AlgBlind(record),
                     Blindness::OtherProtocol => Self::AlgProtocolConfusion(record),
                 }
             }

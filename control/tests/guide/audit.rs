@@ -67,7 +67,7 @@ fn expectation() -> ExpectationView {
     }
 }
 
-/// One of each event that workers report, and both kinds of blindness.
+/// One of each event that workers report, and both records of blindness.
 fn events() -> Vec<Event> {
     let (session, application) = (ID, Application::Ftp);
     let fact = Fact {
@@ -108,7 +108,7 @@ fn number(event: &Event) -> usize {
     match event {
         Event::AlgMessage { .. } => 0,
         Event::AlgDenied { .. } => 1,
-        Event::AlgBlind { why: Blindness::Encrypted, .. } => 2,
+        Event::AlgBlind { why: Blindness::Encrypted | Blindness::Watched | Blindness::Lost, .. } => 2,
         Event::AlgBlind { why: Blindness::OtherProtocol, .. } => 3,
         Event::ExpectationOpened { .. } => 4,
         Event::ExpectationHit { .. } => 5,
