@@ -83,7 +83,7 @@ ID   PARENT  PROTO  STATE        FROM   SOURCE          TRANSLATED TO       TO  
             "source": "10.1.0.2:40000", "destination": "203.0.0.5:53",
             "translated_source": "198.51.100.1:20001", "translated_destination": "203.0.0.5:53",
             "from_zone": "trust", "to_zone": "untrust", "rule": "ftp and names", "application": "ftp-data",
-            "alg": false, "age_ms": 60_000, "idle_ms": 500, "packets": [10, 20], "bytes": [1_500, 2_500_000],
+            "alg": false, "alg_blind": null, "age_ms": 60_000, "idle_ms": 500, "packets": [10, 20], "bytes": [1_500, 2_500_000],
             "children": 0, "worker": 1, "policy_generation": 3,
         })
     );
@@ -217,6 +217,11 @@ ID   PARENT  STATE  APPLICATION  CLASS     TAG  USES  OPENER     PUBLISHED      
     assert_eq!(table(&running.path, &["session", "show", "4.7"]), expected);
     let shown = json(&running.path, &["session", "show", "4.7"]);
     assert_eq!((&shown["id"], &shown["expectations"][0]["id"]), (&json!("4.7"), &json!("3.2")));
+    let blind = table(&running.path, &["session", "show", "6.7"]);
+    assert!(blind.contains("\napplication  dns, alg-blind: encrypted\n"), "{blind}");
+    assert_eq!(json(&running.path, &["session", "show", "6.7"])["alg_blind"], "encrypted");
+    let listed = table(&running.path, &["session", "list", "--destination", "203.0.0.6"]);
+    assert!(listed.contains("  dns, alg-blind: encrypted  "), "{listed}");
     let (code, _, err) = posternctl(&running.path, &["session", "show", "4.8"]);
     let expected = "posternctl: posternd refuses: there is no session 4.8: it has ended, or never was\n";
     assert_eq!((code, err.as_str()), (1, expected));

@@ -64,6 +64,7 @@ async fn ten_thousand_sessions_come_once_each() {
         reverse_packets: 20,
         forward_bytes: 1_500,
         reverse_bytes: 2_500_000,
+        alg_blind: String::new(),
         children: 1,
     };
     assert_eq!(*ftp, expected);

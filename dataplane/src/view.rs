@@ -3,7 +3,7 @@
 use crate::event::Ref;
 use crate::key::{FlowKey, Protocol, Tick, WorkerId};
 use crate::policy::{Log, ProfileId, RuleId};
-use alg::{Application, Endpoint};
+use alg::{Application, Blindness, Endpoint};
 
 macro_rules! named {
     ($(#[$meta:meta])* $name:ident { $($variant:ident = $text:literal, $doc:literal;)* }) => {
@@ -101,6 +101,8 @@ pub struct SessionView {
     pub alg: bool,
     /// The profile that its ALG has, or had.
     pub profile: ProfileId,
+    /// Why its ALG reads it no more, if it has given up.
+    pub blindness: Option<Blindness>,
     /// It holds a binding: the port of its translated source is its own.
     pub bound: bool,
     /// Which of its records are wanted.

@@ -200,9 +200,23 @@ pub enum Blindness {
     Watched = 2,
     /// A message was too long to be held, and the ALG has lost its place (`alg-blind`).
     Lost = 3,
+    /// A commit has switched its profile off or taken it away, and sessions are not to keep it (`alg-blind`).
+    Unbound = 4,
+    /// Its segments are signed: nobody may change them (`alg-blind`; RFC 2385, RFC 5925).
+    Signed = 5,
 }
 
 impl Blindness {
+    /// All, in the order of their number.
+    pub const ALL: [Self; 6] =
+        [Self::Encrypted, Self::OtherProtocol, Self::Watched, Self::Lost, Self::Unbound, Self::Signed];
+
+    /// The reason of a number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
     /// The name in events and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -211,6 +225,8 @@ impl Blindness {
             Self::OtherProtocol => "other-protocol",
             Self::Watched => "watched",
             Self::Lost => "lost",
+            Self::Unbound => "unbound",
+            Self::Signed => "signed",
         }
     }
 }

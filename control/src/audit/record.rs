@@ -360,8 +360,8 @@ impl<'a> Record<'a> {
                     worker,
                 };
                 match why {
-                    Blindness::Encrypted | Blindness::Watched | Blindness::Lost => Self::AlgBlind(record),
                     Blindness::OtherProtocol => Self::AlgProtocolConfusion(record),
+                    _ => Self::AlgBlind(record),
                 }
             }
             Event::ExpectationOpened {

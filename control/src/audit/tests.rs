@@ -86,6 +86,7 @@ fn session() -> SessionView {
         children: 0,
         alg: true,
         profile: dataplane::policy::ProfileId(0),
+        blindness: None,
         bound: true,
         log: Recorded::Both,
         close_reason: CloseReason::None,

@@ -126,6 +126,7 @@ pub(super) fn session(view: &SessionView, names: &Names, now: Tick) -> v1::Sessi
         forward_bytes: view.bytes[0],
         reverse_bytes: view.bytes[1],
         children: view.children.into(),
+        alg_blind: view.blindness.map_or("", alg::Blindness::name).to_owned(),
     }
 }
 

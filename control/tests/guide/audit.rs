@@ -37,6 +37,7 @@ fn session() -> SessionView {
         children: 0,
         alg: true,
         profile: ProfileId(0),
+        blindness: None,
         bound: false,
         log: Log::Both,
         close_reason: CloseReason::Fin,
@@ -108,8 +109,8 @@ fn number(event: &Event) -> usize {
     match event {
         Event::AlgMessage { .. } => 0,
         Event::AlgDenied { .. } => 1,
-        Event::AlgBlind { why: Blindness::Encrypted | Blindness::Watched | Blindness::Lost, .. } => 2,
         Event::AlgBlind { why: Blindness::OtherProtocol, .. } => 3,
+        Event::AlgBlind { .. } => 2,
         Event::ExpectationOpened { .. } => 4,
         Event::ExpectationHit { .. } => 5,
         Event::ExpectationRefused { .. } => 6,

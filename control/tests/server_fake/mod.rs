@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use alg::{Application, Endpoint};
+use alg::{Application, Blindness, Endpoint};
 use control::audit::Followers;
 use control::compile::restart_needed;
 use control::config::Config;
@@ -25,6 +25,8 @@ use tempfile::TempDir;
 
 /// Index of the one FTP control session; the one after it is its child.
 pub const FTP: u32 = 4;
+/// Index of the one session that its ALG reads no more.
+pub const BLIND: u32 = 6;
 /// Zones.
 pub const TRUST: ZoneId = ZoneId(0);
 /// The outside.
@@ -187,6 +189,7 @@ impl Gateway for Fake {
             children: u16::from(index == FTP),
             alg: index == FTP,
             profile: ProfileId(0),
+            blindness: (index == BLIND).then_some(Blindness::Encrypted),
             bound: true,
             log: dataplane::policy::Log::Both,
             close_reason: CloseReason::None,

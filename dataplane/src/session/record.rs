@@ -18,7 +18,7 @@ use crate::policy::{Log, ProfileId, RuleId};
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use crate::table::{Direction, l4_word};
 use crate::view::{CloseReason, SessionView, State};
-use alg::Application;
+use alg::{Application, Blindness};
 
 /// Where the state's number stands.
 pub const STATE_MASK: u8 = 0x0f;
@@ -73,8 +73,10 @@ pub struct Session {
     cold_flags: AtomicU8,
     /// State before it was closed.
     last_state: AtomicU8,
+    /// Why its ALG reads it no more: number of the [`Blindness`], plus 1; 0 for no reason.
+    blindness: AtomicU8,
     /// Room for window tracking, with `window`: windows and shifts of both sides.
-    reserved: [AtomicU8; 2],
+    reserved: AtomicU8,
     window: [AtomicU32; 2],
     /// Until when it is not idle in any case; 0 for no such moment.
     keep_until: AtomicU32,
@@ -374,6 +376,7 @@ impl Session {
         self.children.store(0, Ordering::Relaxed);
         self.application.store(init.application as u8, Ordering::Relaxed);
         self.close_reason.store(CloseReason::None as u8, Ordering::Relaxed);
+        self.blindness.store(0, Ordering::Relaxed);
         let cold = init.log as u8
             | if init.parent.is_some() { COLD_PARENT } else { 0 }
             | if init.binding.is_some() { COLD_BINDING } else { 0 };
@@ -428,6 +431,16 @@ impl Session {
         self.expectation.load(Ordering::Relaxed).checked_sub(1)
     }
 
+    /// Why its ALG reads it no more, if it has given up.
+    pub fn blindness(&self) -> Option<Blindness> {
+        self.blindness.load(Ordering::Relaxed).checked_sub(1).and_then(Blindness::from_number)
+    }
+
+    /// Notes why its ALG reads it no more. Owner only.
+    pub fn set_blindness(&self, why: Blindness) {
+        self.blindness.store(why as u8 + 1, Ordering::Relaxed);
+    }
+
     /// The slot of its ALG's state.
     pub fn alg_slot(&self) -> Option<u32> {
         let slot = self.alg_slot.load(Ordering::Relaxed) & MAX_ALG_SLOTS;
@@ -445,8 +458,10 @@ impl Session {
         ProfileId(number)
     }
 
-    /// Its ALG reads nothing any more. Owner only.
+    /// Its ALG reads nothing any more, and has no state: its packets are like any other session's. It is known by its
+    /// profile as before. Owner only.
     pub fn unbind(&self) {
+        self.set_alg_slot(AlgSlot { number: MAX_ALG_SLOTS, profile: self.profile() });
         let flags = self.state_flags.load(Ordering::Relaxed);
         self.state_flags.store(flags & !FLAG_ALG, Ordering::Release);
     }
@@ -511,6 +526,7 @@ impl Session {
             children: self.children(),
             alg: self.flags() & FLAG_ALG != 0,
             profile: self.profile(),
+            blindness: self.blindness(),
             bound: self.binding().is_some(),
             log: self.log(),
             close_reason: self.close_reason(),

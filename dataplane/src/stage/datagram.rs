@@ -14,7 +14,7 @@ use crate::stage::publish::{Publisher, endpoints, release, side};
 use crate::stage::{Context, Fate, Hit, Item, NextHop, route};
 use crate::view::CloseReason;
 use crate::worker::Local;
-use alg::{BoundDatagram, DatagramAlg, Denial, Edit, Verdict};
+use alg::{Blindness, BoundDatagram, DatagramAlg, Denial, Edit, Verdict};
 use arrayvec::ArrayVec;
 
 /// Longest datagram that an ALG reads or makes, in bytes of payload.
@@ -88,7 +88,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
         let Some(profile) = cx.policy.alg.find(hit.session.profile()) else {
             // A commit has taken the profile away, or switched it off.
-            hit.session.unbind();
+            self.release_datagrams(cx, hit, Blindness::Unbound);
             return Ok(None);
         };
         let slot = hit.session.alg_slot().ok_or(DropReason::AlgTableFull)?;
@@ -110,8 +110,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let denied = match verdict {
             Verdict::Pass => None,
             Verdict::Blind(why) => {
-                hit.session.unbind();
-                self.tell_blind(cx, hit, why);
+                self.release_datagrams(cx, hit, why);
                 None
             }
             Verdict::Refuse(denial) => Some((denial, false)),
@@ -143,6 +142,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
         self.report(cx, hit);
         Ok(None)
+    }
+
+    /// Nobody reads the session any more: its ALG's state goes, and it goes on like any other.
+    fn release_datagrams(&mut self, cx: &Context<'_>, hit: &Hit<'_>, why: Blindness) {
+        let slot = hit.session.alg_slot();
+        hit.session.unbind();
+        if let Some(slot) = slot {
+            self.datagrams.free(slot);
+        }
+        self.go_blind(cx, hit, why);
     }
 
     /// Lets a datagram be fragmented that the gateway itself has made longer than its egress takes. Its sender, whose datagram

@@ -20,7 +20,7 @@ use crate::stream::{Path, Stream};
 use crate::table::Direction;
 use crate::view::{CloseReason, State};
 use crate::worker::Local;
-use alg::{Answer, Bound, Denial, Side, StreamAlg, Tables, Verdict};
+use alg::{Answer, Blindness, Bound, Denial, Side, StreamAlg, Tables, Verdict};
 
 /// One inspected session.
 pub(crate) struct Inspected {
@@ -207,24 +207,41 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if let Some((inspected, _)) = self.algs.get_mut(slot) {
             inspected.stream.depart(&limits, &way, &event, &segment, &mut departures, &mut tally);
         }
-        self.algs.note_waiting(slot);
         self.count_tally(cx, &tally);
         self.make(cx, hit, slot, &departures);
         let onward = departures.onward.take();
         self.scratch.departures = Some(departures);
         if let Arrival::Refused(refusal) = event.arrival() {
+            self.algs.note_waiting(slot);
             return Err(refusal.into());
         }
         let Some(onward) = onward else {
             // It lives on in the stream: a session whose bytes are held is not idle.
             hit.session.touch(hit.direction, u32::from(parsed.ip_len), cx.now);
+            self.shed(cx, hit, slot);
             return Ok(Some(Fate::TakenIn));
         };
         let inspected = self.algs.get(slot).ok_or(DropReason::AlgTableFull)?;
-        if emit::alter(&mut item.buf, &mut item.parsed, &inspected.stream, &self.algs.chunks, from, &onward) {
-            Ok(None)
+        let altered =
+            emit::alter(&mut item.buf, &mut item.parsed, &inspected.stream, &self.algs.chunks, from, &onward);
+        self.shed(cx, hit, slot);
+        if altered { Ok(None) } else { Err(DropReason::AlgNoRoom) }
+    }
+
+    /// Gives back what a stream that nobody reads any more need not keep: its chunks, and, if it was never edited, its
+    /// place too. The session then goes on like any other.
+    fn shed(&mut self, cx: &Context<'_>, hit: &Hit<'_>, slot: u32) {
+        let Some((inspected, chunks)) = self.algs.get_mut(slot) else { return };
+        let (blind, over) = (inspected.stream.is_blind(), inspected.stream.shed(chunks));
+        if blind {
+            // Whatever else has made it blind has said so.
+            self.go_blind(cx, hit, Blindness::Signed);
+        }
+        if over {
+            hit.session.unbind();
+            self.algs.free(slot);
         } else {
-            Err(DropReason::AlgNoRoom)
+            self.algs.note_waiting(slot);
         }
     }
 
@@ -248,12 +265,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 return Ok(());
             }
             let profile = cx.policy.alg.find(hit.session.profile());
-            if profile.is_none() {
-                // A commit has taken the profile away, or switched it off.
-                inspected.stream.set_blind();
-            }
             let Some(profile) = profile.filter(|_| !inspected.stream.is_blind()) else {
+                // A commit has taken the profile away, or switched it off; or it was blind before.
+                inspected.stream.set_blind();
                 let decided = inspected.stream.decide(chunks, from, bytes, core::iter::empty());
+                self.go_blind(cx, hit, Blindness::Unbound);
                 return if decided { Ok(()) } else { Err(Denial::NoResources) };
             };
             answer.clear();
@@ -293,11 +309,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             }
             self.report(cx, hit);
             if let Some(why) = blind {
-                self.tell_blind(cx, hit, why);
+                self.go_blind(cx, hit, why);
             }
             if !again {
                 let overflow = profile.overflow(limits.overflow);
-                return self.bound(cx, slot, from, overflow, limits);
+                return self.bound(cx, hit, slot, from, overflow, limits);
             }
         }
     }
@@ -306,6 +322,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     fn bound(
         &mut self,
         cx: &Context<'_>,
+        hit: &Hit<'_>,
         slot: u32,
         from: Side,
         overflow: Overflow,
@@ -316,23 +333,27 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let too_long = unread >= limits.message as usize;
         match overflow {
             Overflow::Reset if too_long => Err(Denial::TooLong),
-            Overflow::Pass if too_long => self.let_go(cx, slot, from),
-            _ if unread > 0 && inspected.stream.is_ended(from) => self.let_go(cx, slot, from),
+            Overflow::Pass if too_long => self.let_go(cx, hit, slot, from),
+            _ if unread > 0 && inspected.stream.is_ended(from) => self.let_go(cx, hit, slot, from),
             _ => Ok(()),
         }
     }
 
     /// Lets an unfinished message go as it is.
-    fn let_go(&mut self, cx: &Context<'_>, slot: u32, from: Side) -> Result<(), Denial> {
+    fn let_go(&mut self, cx: &Context<'_>, hit: &Hit<'_>, slot: u32, from: Side) -> Result<(), Denial> {
         let Self { algs, scratch, .. } = &mut *self;
         let Some((inspected, chunks)) = algs.get_mut(slot) else { return Ok(()) };
         let (_, len) = inspected.stream.copy_unread(chunks, from, &mut scratch.unread);
         let bytes = scratch.unread.get(..len).unwrap_or_default();
-        if !inspected.alg.give_up(from, bytes) {
+        let lost = !inspected.alg.give_up(from, bytes);
+        if lost {
             inspected.stream.set_blind();
         }
         let decided = inspected.stream.decide(chunks, from, bytes, core::iter::empty());
         self.count(cx, Counter::StreamReleased, 1);
+        if lost {
+            self.go_blind(cx, hit, Blindness::Lost);
+        }
         if decided { Ok(()) } else { Err(Denial::NoResources) }
     }
 
@@ -357,7 +378,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let hit = Hit { session, id, direction: Direction::Forward };
         for from in [Side::Initiator, Side::Responder] {
             let late = self.algs.get(slot).is_some_and(|i| i.stream.held_too_long(limits, cx.now.0, from));
-            if late && self.let_go(cx, slot, from).is_err() {
+            if late && self.let_go(cx, &hit, slot, from).is_err() {
                 // The slab is full: another time.
                 return;
             }
@@ -368,10 +389,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if let Some((inspected, _)) = self.algs.get_mut(slot) {
             inspected.stream.depart_late(limits, &way, cx.now.0, &mut departures, &mut tally);
         }
-        self.algs.note_waiting(slot);
         self.count_tally(cx, &tally);
         self.make(cx, &hit, slot, &departures);
         self.scratch.departures = Some(departures);
+        self.shed(cx, &hit, slot);
         self.send_made(cx);
     }
 

@@ -299,8 +299,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         self.tell(cx, Event::AlgDenied { session: hit.id, application, denial, rule });
     }
 
-    /// Tells control that the ALG cannot read the session any more.
-    pub(crate) fn tell_blind(&mut self, cx: &Context<'_>, hit: &Hit<'_>, why: Blindness) {
+    /// The ALG reads the session no more: the session says why, and control hears of it once.
+    pub(crate) fn go_blind(&mut self, cx: &Context<'_>, hit: &Hit<'_>, why: Blindness) {
+        if hit.session.blindness().is_some() {
+            return;
+        }
+        hit.session.set_blindness(why);
         self.count(cx, Counter::AlgBlind, 1);
         let application = hit.session.application();
         self.tell(cx, Event::AlgBlind { session: hit.id, application, why });

@@ -56,6 +56,12 @@ impl Edits {
         self.settled == 0 && self.kept.is_empty()
     }
 
+    /// Whether the receiver has acknowledged every edit: both spaces are apart by one sum from there on.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.kept.is_empty()
+    }
+
     /// By how many bytes the stream has grown.
     #[must_use]
     pub fn growth(&self) -> i64 {

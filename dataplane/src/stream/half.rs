@@ -200,6 +200,23 @@ impl Half {
         self.input.is_empty() && self.kept.is_empty() && self.pieces.is_empty() && self.fin.is_none()
     }
 
+    /// Gives back the kept copy of a stream that nobody reads any more, as soon as the sender can repeat as well what the
+    /// receiver has not acknowledged: everything has left once, nothing of it was acknowledged on the receiver's
+    /// behalf, and no edit in it is still to be told apart.
+    pub fn shed(&mut self, pool: &mut Pool) {
+        let repeatable = self.sent >= self.end && !self.is_ours() && self.edits.is_settled();
+        if self.input.is_empty() && self.pieces.is_empty() && self.fin.is_none() && repeatable {
+            self.kept.clear(pool);
+        }
+    }
+
+    /// Whether segments need nothing of the engine any more, not even other numbers.
+    pub fn is_over(&self) -> bool {
+        let held = !self.input.is_empty() || !self.kept.is_empty() || !self.pieces.is_empty();
+        let ended = self.fin.is_none() || self.acked > self.end;
+        !held && ended && !self.is_ours() && self.edits.is_identity()
+    }
+
     /// Whether all that the sender said is said, and its FIN came.
     pub fn is_ended(&self) -> bool {
         self.fin == Some(self.next)
@@ -397,6 +414,9 @@ impl Half {
     /// Puts bytes of the gateway's own behind what is decided. False if the slab has no room.
     pub fn insert(&mut self, pool: &mut Pool, bytes: &[u8]) -> bool {
         let Ok(len) = i64::try_from(bytes.len()) else { return false };
+        if bytes.is_empty() {
+            return true;
+        }
         if !self.keep(pool, bytes) {
             return false;
         }

@@ -146,6 +146,18 @@ impl Stream {
         self.blind && self.half(from).is_drained()
     }
 
+    /// Gives back what a stream that nobody reads any more need not keep. True: nothing of it is needed any more, and the
+    /// connection can go on without it.
+    pub fn shed(&mut self, pool: &mut Pool) -> bool {
+        if !self.blind {
+            return false;
+        }
+        for half in &mut self.halves {
+            half.shed(pool);
+        }
+        !self.reset && self.halves.iter().all(Half::is_over)
+    }
+
     /// Gives back all that is kept. The stream is of no use then but for resets.
     pub fn clear(&mut self, pool: &mut Pool) {
         self.reset = true;
@@ -227,7 +239,8 @@ impl Stream {
     /// Whether time may change something.
     #[must_use]
     pub fn waits(&self) -> bool {
-        !self.reset && self.halves.iter().any(Half::waits)
+        // A half that passes has nothing to repeat.
+        !self.reset && self.halves.iter().any(|half| half.waits() && !(self.blind && half.is_drained()))
     }
 
     /// Whether an unfinished message of `side` was held long enough.

@@ -25,6 +25,7 @@ struct Session {
     rule: String,
     application: String,
     alg: bool,
+    alg_blind: Option<String>,
     age_ms: u64,
     idle_ms: u64,
     packets: [u64; 2],
@@ -109,12 +110,17 @@ pub(crate) async fn show(
     let translated = |to: String, from: &str| if to == from { String::new() } else { format!(" as {to}") };
     let source = format!("{}{}", s.source, translated(s.translated_source, &s.source));
     let destination = format!("{}{}", s.destination, translated(s.translated_destination, &s.destination));
+    let inspected = match s.alg_blind {
+        Some(why) => format!(", alg-blind: {why}"),
+        None if s.alg => ", inspected by its ALG".to_owned(),
+        None => String::new(),
+    };
     let fields = [
         ("session", s.id),
         ("protocol", format!("{}, {}", s.protocol, s.state)),
         ("from", format!("{} {source}", s.from_zone)),
         ("to", format!("{} {destination}", s.to_zone)),
-        ("application", format!("{}{}", s.application, if s.alg { ", inspected by its ALG" } else { "" })),
+        ("application", format!("{}{}", s.application, inspected)),
         ("rule", format!("{}, policy generation {}", s.rule, s.policy_generation)),
         ("parent", s.parent.unwrap_or_else(|| "-".to_owned())),
         ("children", s.children.to_string()),
@@ -163,6 +169,8 @@ fn row(s: Session) -> [String; 17] {
     let translated_destination = changed(s.translated_destination, &s.destination);
     let [forward, reverse] = s.packets;
     let [sent, received] = s.bytes;
+    let blind = s.alg_blind.map_or_else(String::new, |why| format!(", alg-blind: {why}"));
+    let application = s.application + &blind;
     [
         s.id,
         s.parent.unwrap_or_else(|| "-".to_owned()),
@@ -174,7 +182,7 @@ fn row(s: Session) -> [String; 17] {
         s.to_zone,
         s.destination,
         translated_destination,
-        s.application,
+        application,
         s.rule,
         text::duration(s.age_ms),
         text::duration(s.idle_ms),
@@ -200,6 +208,7 @@ impl From<v1::Session> for Session {
             rule: s.rule,
             application: s.application,
             alg: s.alg,
+            alg_blind: Some(s.alg_blind).filter(|why| !why.is_empty()),
             age_ms: s.age_ms,
             idle_ms: s.idle_ms,
             packets: [s.forward_packets, s.reverse_packets],

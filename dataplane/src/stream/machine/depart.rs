@@ -419,6 +419,10 @@ impl Stream {
             return;
         }
         for from in [Side::Initiator, Side::Responder] {
+            // Its sender has what is to be repeated.
+            if self.passes(from) {
+                continue;
+            }
             let again = self.half_mut(from).repeats_now(limits, now);
             if again {
                 tally.repeated += 1;
