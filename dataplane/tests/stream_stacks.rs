@@ -46,15 +46,25 @@ const TINY: usize = 64;
 
 /// Answers how the connection ended, and whether a window was tiny.
 fn run(seed: u64) -> (End, bool) {
+    let (end, tiny, _) = run_until(seed, false);
+    (end, tiny)
+}
+
+/// The same; `blind`: at some point nobody reads any more. Answers too whether the engine was let go.
+fn run_until(seed: u64, blind: bool) -> (End, bool, bool) {
     let mut chance = Chance(seed);
     let weather = weather(&mut chance);
     let tiny = weather.window.iter().any(|w| *w < TINY);
     let most = if weather.window.iter().any(|w| *w < 100) || weather.mss < 10 { 120 } else { 3_000 };
     let says = [stream(&mut chance, most), stream(&mut chance, most)];
+    let total = says.iter().map(Vec::len).sum::<usize>() as u64;
     let mut world = World::new(seed, weather, says);
+    // In half of them before anything is edited.
+    world.gate.blind_behind =
+        blind.then(|| if chance.percent(50) { 0 } else { chance.below(total) as usize });
     let end = world.run();
     assert!(end != End::Stalled || tiny, "stalled: {world:?}");
-    (end, tiny)
+    (end, tiny, world.gate.over)
 }
 
 /// The seeds to try: so many, or those that `POSTERN_STREAMS` names as `from..to`.
@@ -83,4 +93,21 @@ fn both_streams_are_the_oracles_in_every_weather() {
     assert!(failed.is_empty(), "failed with the seeds {failed:?}");
     assert!(stalled * 5 <= tiny, "{stalled} of {tiny} stalled");
     assert!(closed * 2 >= ends.len(), "{closed} of {} closed", ends.len());
+}
+
+#[test]
+fn a_stream_that_nobody_reads_any_more_loses_nothing_and_is_let_go() {
+    let (mut failed, mut ends) = (Vec::new(), Vec::new());
+    for seed in seeds(24) {
+        match std::panic::catch_unwind(|| run_until(seed, true)) {
+            Ok(end) => ends.push(end),
+            Err(_) => failed.push(seed),
+        }
+    }
+    let count = |which: &dyn Fn(&(End, bool, bool)) -> bool| ends.iter().filter(|e| which(e)).count();
+    let (tiny, stalled) = (count(&|e| e.1), count(&|e| e.0 == End::Stalled));
+    assert!(failed.is_empty(), "failed with the seeds {failed:?}");
+    assert!(stalled * 5 <= tiny, "{stalled} of {tiny} stalled");
+    let over = count(&|e| e.2);
+    assert!(over * 3 >= ends.len(), "{over} of {} went on without the engine", ends.len());
 }

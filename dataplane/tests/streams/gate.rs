@@ -41,6 +41,12 @@ pub struct Gate {
     pub arrival: Arrival,
     /// What each side has said so far, and what was decided to become of it.
     pub decided: [Vec<u8>; 2],
+    /// How much of what each side has said is decided.
+    pub read: [usize; 2],
+    /// Nobody reads any more once so much is decided.
+    pub blind_behind: Option<usize>,
+    /// The connection goes on without the engine.
+    pub over: bool,
     readers: [Reader; 2],
     opening: [bool; 2],
     scratch: Vec<u8>,
@@ -65,6 +71,9 @@ impl Default for Gate {
             tally: Tally::default(),
             arrival: Arrival::Taken,
             decided: Default::default(),
+            read: [0; 2],
+            blind_behind: None,
+            over: false,
             readers: Default::default(),
             opening: [true; 2],
             scratch: vec![0; MAX_UNREAD],
@@ -80,6 +89,9 @@ impl Gate {
 
     /// Lets a segment through.
     pub fn step(&mut self, segment: &Segment<'_>) -> Vec<Out> {
+        if self.over {
+            return vec![as_it_came(segment)];
+        }
         let opening = self.opening.contains(&true);
         let event =
             self.stream.arrive(&mut self.pool, &self.limits, self.now, opening, segment, &mut self.tally);
@@ -90,18 +102,25 @@ impl Gate {
         }
         self.read(segment.from);
         self.stream.depart(&self.limits, &self.path, &event, segment, &mut self.departures, &mut self.tally);
-        self.outs(segment)
+        let outs = self.outs(segment);
+        self.over = self.stream.shed(&mut self.pool);
+        outs
     }
 
     /// Lets time pass.
     pub fn tick(&mut self) -> Vec<Out> {
+        if self.over {
+            return Vec::new();
+        }
         for side in [Side::Initiator, Side::Responder] {
             if self.stream.held_too_long(&self.limits, self.now, side) {
                 self.release(side);
             }
         }
         self.stream.depart_late(&self.limits, &self.path, self.now, &mut self.departures, &mut self.tally);
-        self.departed()
+        let outs = self.departed();
+        self.over = self.stream.shed(&mut self.pool);
+        outs
     }
 
     /// Lets go what is held, unread: the rest of its message passes too.
@@ -118,6 +137,9 @@ impl Gate {
                 return;
             }
             let bytes = self.scratch[..len].to_vec();
+            if self.blind_behind.is_some_and(|n| self.read.iter().sum::<usize>() >= n) {
+                self.stream.set_blind();
+            }
             let (understood, edits) =
                 if self.stream.is_blind() { (len, Vec::new()) } else { self.readers[at(side)].read(&bytes) };
             let stuck = understood == 0;
@@ -133,7 +155,10 @@ impl Gate {
     }
 
     fn decide(&mut self, side: Side, bytes: &[u8], edits: &[Edit]) {
-        self.decided[at(side)].extend(super::oracle::apply(bytes, edits));
+        if !self.stream.is_blind() {
+            self.read[at(side)] += bytes.len();
+            self.decided[at(side)].extend(super::oracle::apply(bytes, edits));
+        }
         let edits = edits.iter().map(|(start, len, with)| (*start, *len, with.as_slice()));
         assert!(self.stream.decide(&mut self.pool, side, bytes, edits), "the slab has room");
     }
@@ -171,6 +196,21 @@ impl Gate {
             sack: e.sack.to_vec(),
             payload,
         }
+    }
+}
+
+fn as_it_came(segment: &Segment<'_>) -> Out {
+    Out {
+        onward: true,
+        to: segment.from.other(),
+        seq: segment.seq,
+        ack: segment.ack,
+        window: segment.window,
+        flags: segment.flags,
+        urgent: segment.urgent,
+        timestamp: segment.options.timestamp,
+        sack: Vec::new(),
+        payload: segment.payload.to_vec(),
     }
 }
 
