@@ -70,8 +70,15 @@ fn written_by_both(crew: &mut Crew, traffic: Traffic) -> Vec<String> {
 fn no_cache_line_is_written_by_two_workers_on_the_hit_path() {
     // One gateway a process: in a heap that another one has used, small buffers of two workers may become neighbours,
     // which they never are in the daemon, where each thread allocates its own.
-    let spec =
-        Spec { protocol: Protocol::Udp, sessions: 4096, rules: 10, algs: true, timeout: None, workers: 2 };
+    let spec = Spec {
+        protocol: Protocol::Udp,
+        sessions: 4096,
+        rules: 10,
+        algs: true,
+        timeout: None,
+        workers: 2,
+        inspected: 0,
+    };
     let mut crew = Crew::new(&spec, 2000).unwrap();
     let both = written_by_both(&mut crew, Traffic::Symmetric);
     assert!(both.is_empty(), "both workers wrote {both:?}");

@@ -11,7 +11,8 @@ use crate::rig::meter::Run;
 use crate::rig::probe;
 use crate::rig::spec::{Built, Count, RigError, Spec};
 use crate::rig::station::Station;
-use crate::rig::wire::{Plan, Tally};
+use crate::rig::traffic::Tally;
+use crate::rig::wire::Plan;
 use control::core::Core;
 use dataplane::counters::Counter;
 use dataplane::handoff::Grid;
@@ -455,7 +456,7 @@ mod tests {
     use dataplane::key::Protocol;
 
     fn spec(protocol: Protocol, workers: u8) -> Spec {
-        Spec { protocol, sessions: 8192, rules: 10, algs: true, timeout: None, workers }
+        Spec { protocol, sessions: 8192, rules: 10, algs: true, timeout: None, workers, inspected: 0 }
     }
 
     #[test]

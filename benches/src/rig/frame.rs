@@ -25,9 +25,9 @@ pub const HEADERS: usize = 54;
 /// Shortest frame, without the FCS.
 pub const SHORTEST: usize = 60;
 /// Time to live that packets start with.
-const TTL: u8 = 64;
-const ETHERNET: usize = 14;
-const IPV4: usize = 20;
+pub(super) const TTL: u8 = 64;
+pub(super) const ETHERNET: usize = 14;
+pub(super) const IPV4: usize = 20;
 
 /// What a packet does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,39 +48,39 @@ pub struct Writer {
     protocol: Protocol,
 }
 
-fn put16(frame: &mut [u8], at: usize, value: u16) {
+pub(super) fn put16(frame: &mut [u8], at: usize, value: u16) {
     if let Some(field) = frame.get_mut(at..at + 2) {
         field.copy_from_slice(&value.to_be_bytes());
     }
 }
 
-fn put32(frame: &mut [u8], at: usize, value: u32) {
+pub(super) fn put32(frame: &mut [u8], at: usize, value: u32) {
     if let Some(field) = frame.get_mut(at..at + 4) {
         field.copy_from_slice(&value.to_be_bytes());
     }
 }
 
-fn get16(frame: &[u8], at: usize) -> u16 {
+pub(super) fn get16(frame: &[u8], at: usize) -> u16 {
     frame.get(at..at + 2).map_or(0, |f| u16::from_be_bytes([f[0], f[1]]))
 }
 
-fn get32(frame: &[u8], at: usize) -> u32 {
+pub(super) fn get32(frame: &[u8], at: usize) -> u32 {
     u32::from(get16(frame, at)) << 16 | u32::from(get16(frame, at + 2))
 }
 
-const fn halves(word: u32) -> u32 {
+pub(super) const fn halves(word: u32) -> u32 {
     (word >> 16) + (word & 0xffff)
 }
 
 /// RFC 1071, in its plainest form.
-const fn fold(mut sum: u32) -> u16 {
+pub(super) const fn fold(mut sum: u32) -> u16 {
     sum = halves(sum);
     sum = halves(sum);
     sum as u16
 }
 
 /// The sum of bytes as 16-bit words.
-fn plain_sum(bytes: &[u8]) -> u32 {
+pub(super) fn plain_sum(bytes: &[u8]) -> u32 {
     bytes.chunks(2).fold(0u32, |sum, w| {
         let sum = sum + (u32::from(w[0]) << 8 | w.get(1).map_or(0, |b| u32::from(*b)));
         halves(sum)
@@ -88,7 +88,7 @@ fn plain_sum(bytes: &[u8]) -> u32 {
 }
 
 /// Ends of a packet: source and destination, address and port.
-type Ends = ((u32, u16), (u32, u16));
+pub(super) type Ends = ((u32, u16), (u32, u16));
 
 /// As the packet of a flow arrives; `port` is the translated one.
 #[inline]
@@ -201,36 +201,51 @@ impl Writer {
     #[must_use]
     pub fn fault(self, frame: &[u8], direction: Direction, port: u16) -> Option<String> {
         let flow = self.flow(frame);
-        let ((source, sport), (destination, dport)) = leaving(flow, direction, port);
-        let (to, from) = match direction {
-            Direction::Forward => (mac::OUTSIDE, mac::GATEWAY_OUTSIDE),
-            Direction::Reverse => (mac::INSIDE, mac::GATEWAY_INSIDE),
-        };
-        let ip_len = usize::from(get16(frame, 16));
-        let ip = frame.get(14..34).unwrap_or(&[]);
-        let l4 = frame.get(34..ETHERNET + ip_len).unwrap_or(&[]);
-        let pseudo = halves(source) + halves(destination) + self.protocol as u32 + l4.len() as u32;
-        let rest = l4.get(if self.protocol == Protocol::Tcp { 20 } else { 12 }..).unwrap_or(&[]);
-        let checks = [
-            ("destination MAC", frame.get(..6) == Some(&to)),
-            ("source MAC", frame.get(6..12) == Some(&from)),
-            ("type, version or header length", get16(frame, 12) == 0x0800 && get16(frame, 14) == 0x4500),
-            ("length", ip_len >= IPV4 + self.l4_len() && frame.len() == ETHERNET + ip_len),
-            ("identification or fragment", get32(frame, 18) == 0x0000_4000),
-            ("TTL", frame.get(22) == Some(&(TTL - 1))),
-            ("protocol", frame.get(23) == Some(&(self.protocol as u8))),
-            ("IPv4 checksum", fold(plain_sum(ip)) == 0xffff),
-            ("source address", get32(frame, 26) == source),
-            ("destination address", get32(frame, 30) == destination),
-            ("source port", get16(frame, 34) == sport),
-            ("destination port", get16(frame, 36) == dport),
-            ("transport checksum", fold(halves(pseudo) + plain_sum(l4)) == 0xffff),
-            ("payload", rest.iter().all(|b| *b == 0)),
-        ];
-        let (what, _) = checks.iter().find(|(_, good)| !good)?;
-        let hex: Vec<_> = frame.iter().take(SHORTEST).map(|b| format!("{b:02x}")).collect();
-        Some(format!("{direction:?} packet of flow {flow}: {what} is wrong: {}", hex.join("")))
+        let rest = frame.get(ETHERNET + IPV4 + if self.protocol == Protocol::Tcp { 20 } else { 12 }..);
+        let payload = rest.is_none_or(|rest| rest.iter().all(|b| *b == 0));
+        let what = header_fault(frame, direction, (self.protocol, TTL - 1), leaving(flow, direction, port))
+            .or((!payload).then_some("payload"))?;
+        Some(format!("{direction:?} packet of flow {flow}: {what} is wrong: {}", hex(frame, SHORTEST)))
     }
+}
+
+/// The first bytes of a frame, for people.
+pub(super) fn hex(frame: &[u8], most: usize) -> String {
+    frame.iter().take(most).map(|b| format!("{b:02x}")).collect()
+}
+
+/// What is wrong with the headers of a frame that leaves between these ends, or with its checksums. Its time to live is one
+/// less than at the start, and `most` at most: what the gateway itself has made starts there.
+pub(super) fn header_fault(
+    frame: &[u8],
+    direction: Direction,
+    (protocol, most): (Protocol, u8),
+    ((source, sport), (destination, dport)): Ends,
+) -> Option<&'static str> {
+    let (to, from) = match direction {
+        Direction::Forward => (mac::OUTSIDE, mac::GATEWAY_OUTSIDE),
+        Direction::Reverse => (mac::INSIDE, mac::GATEWAY_INSIDE),
+    };
+    let ip_len = usize::from(get16(frame, 16));
+    let ip = frame.get(ETHERNET..ETHERNET + IPV4).unwrap_or(&[]);
+    let l4 = frame.get(ETHERNET + IPV4..ETHERNET + ip_len).unwrap_or(&[]);
+    let pseudo = halves(source) + halves(destination) + protocol as u32 + l4.len() as u32;
+    let checks = [
+        ("destination MAC", frame.get(..6) == Some(&to)),
+        ("source MAC", frame.get(6..12) == Some(&from)),
+        ("type, version or header length", get16(frame, 12) == 0x0800 && get16(frame, 14) == 0x4500),
+        ("length", ip_len >= IPV4 + Writer::new(protocol).l4_len() && frame.len() == ETHERNET + ip_len),
+        ("identification or fragment", get32(frame, 18) == 0x0000_4000),
+        ("TTL", frame.get(22).is_some_and(|ttl| (TTL - 1..=most).contains(ttl))),
+        ("protocol", frame.get(23) == Some(&(protocol as u8))),
+        ("IPv4 checksum", fold(plain_sum(ip)) == 0xffff),
+        ("source address", get32(frame, 26) == source),
+        ("destination address", get32(frame, 30) == destination),
+        ("source port", get16(frame, 34) == sport),
+        ("destination port", get16(frame, 36) == dport),
+        ("transport checksum", fold(halves(pseudo) + plain_sum(l4)) == 0xffff),
+    ];
+    checks.iter().find(|(_, good)| !good).map(|(what, _)| *what)
 }
 
 /// Flags, sequence and acknowledgement number. Both sides start at the flow's number.

@@ -1,12 +1,14 @@
 //! The gateway under test: one worker and its control core in one thread, from a configuration text, with traffic
 //! behind its ports.
 
+use crate::rig::buffer::Stock;
 use crate::rig::frame::Kind;
 use crate::rig::meter::Run;
 use crate::rig::pace::Pace;
 use crate::rig::probe;
 use crate::rig::spec::{Built, Count, RigError, Spec};
 use crate::rig::station::Station;
+use crate::rig::traffic::Traffic;
 use crate::rig::wire::{Plan, Wire};
 use control::core::Core;
 use dataplane::counters::Counter;
@@ -35,8 +37,8 @@ pub enum Time {
 }
 
 /// The gateway, its traffic and its meters.
-pub struct Rig {
-    station: Station,
+pub struct Rig<T: Traffic = Wire> {
+    station: Station<T>,
     core: Core<Count>,
     shared: Arc<Shared>,
     protocol: Protocol,
@@ -54,14 +56,18 @@ pub struct Rig {
     since: Tick,
 }
 
-impl Rig {
-    /// Builds it. `frequency` is the time stamp counter's.
+impl<T: Traffic> Rig<T> {
+    /// Builds it around some traffic. `frequency` is the time stamp counter's.
     ///
     /// # Errors
     /// See [`RigError`].
-    pub fn new(spec: &Spec, frequency: f64) -> Result<Self, RigError> {
+    pub fn with_traffic(
+        spec: &Spec,
+        frequency: f64,
+        traffic: impl FnOnce(Rc<RefCell<Stock>>) -> T,
+    ) -> Result<Self, RigError> {
         let Built { shared, core } = spec.build()?;
-        let station = Station::new(&shared, &Grid::new(1), WorkerId(0), spec.protocol, BUFFERS)?;
+        let station = Station::with_traffic(&shared, &Grid::new(1), WorkerId(0), BUFFERS, traffic)?;
         #[expect(clippy::cast_sign_loss, reason = "a frequency")]
         let per_ms = ((frequency / 1000.0) as u64).max(1);
         Ok(Self {
@@ -82,8 +88,14 @@ impl Rig {
 
     /// The traffic.
     #[must_use]
-    pub fn wire(&self) -> &Rc<RefCell<Wire>> {
-        self.station.wire()
+    pub fn traffic(&self) -> &Rc<RefCell<T>> {
+        self.station.traffic()
+    }
+
+    /// What a counter of the gateway's stands at.
+    #[must_use]
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.shared.total(counter)
     }
 
     /// How time goes from now on. It never goes back.
@@ -91,7 +103,7 @@ impl Rig {
         (self.time, self.since) = (time, self.now);
         self.start = match time {
             Time::Real => probe::cycles(),
-            Time::Packets(_) => self.wire().borrow().tally().offered,
+            Time::Packets(_) => self.traffic().borrow().tally().offered,
         };
     }
 
@@ -134,52 +146,70 @@ impl Rig {
         let ms = match self.time {
             Time::Real => cycles.wrapping_sub(self.start) / self.per_ms,
             Time::Packets(per_tick) => {
-                (self.wire().borrow().tally().offered - self.start) / u64::from(per_tick.max(1))
+                (self.traffic().borrow().tally().offered - self.start) / u64::from(per_tick.max(1))
             }
         };
         #[expect(clippy::cast_possible_truncation, reason = "ticks wrap")]
         self.since.plus(ms as u32)
     }
 
-    /// Whether polls are collected by callgrind rather than timed. Control rests then.
+    /// Whether polls are collected by callgrind rather than timed. Control's turns are not collected.
     pub fn set_collects(&mut self, collects: bool) {
         self.collects = collects;
     }
 
     /// Polls until nothing comes and nothing is left to do; what it took.
     pub fn run(&mut self) -> Run {
-        let before = self.wire().borrow().tally();
+        let before = self.traffic().borrow().tally();
         let control = self.control_cycles;
         let (opened, freed) = self.totals();
         let mut run = Run::default();
         loop {
             let from = probe::cycles();
             let now = self.tick(from);
-            if self.collects {
-                self.now = now;
-                if self.station.poll_collected(now) == 0 {
-                    break;
-                }
-                continue;
-            }
-            let turn = self.station.poll(now, from, &mut run);
+            let idle = if self.collects {
+                self.station.poll_collected(now) == 0
+            } else {
+                let turn = self.station.poll(now, from, &mut run);
+                turn.moved == 0 && turn.work == 0
+            };
             if self.control && now != self.now {
                 let from = probe::cycles();
                 self.core.turn(now);
                 self.control_cycles += probe::cycles() - from;
             }
             self.now = now;
-            if turn.moved == 0 && turn.work == 0 {
+            if idle {
                 break;
             }
         }
-        let after = self.wire().borrow().tally();
+        let after = self.traffic().borrow().tally();
         run.offered = after.offered - before.offered;
         run.delivered = after.delivered - before.delivered;
         run.control = self.control_cycles - control;
         let (opened_after, freed_after) = self.totals();
         (run.opened, run.freed) = (opened_after - opened, freed_after - freed);
         run
+    }
+
+    fn totals(&self) -> (u64, u64) {
+        (self.counter(Counter::SessionsOpened), self.counter(Counter::SessionsFreed))
+    }
+}
+
+impl Rig {
+    /// Builds it. `frequency` is the time stamp counter's.
+    ///
+    /// # Errors
+    /// See [`RigError`].
+    pub fn new(spec: &Spec, frequency: f64) -> Result<Self, RigError> {
+        Self::with_traffic(spec, frequency, |stock| Wire::new(spec.protocol, stock))
+    }
+
+    /// The traffic.
+    #[must_use]
+    pub fn wire(&self) -> &Rc<RefCell<Wire>> {
+        self.station.wire()
     }
 
     /// Sends `packets` packets of `flows` flows in random order, `mean` cycles apart on average (0: as fast as they are
@@ -202,10 +232,6 @@ impl Rig {
             from = probe::cycles();
         }
         (self.wire().borrow().tally().delivered - before.delivered, from - start)
-    }
-
-    fn totals(&self) -> (u64, u64) {
-        (self.shared.total(Counter::SessionsOpened), self.shared.total(Counter::SessionsFreed))
     }
 
     /// Opens flows `from..to`, as their ends would: a datagram each (and the answer, if `answered`), or the three
@@ -238,7 +264,7 @@ mod tests {
     use crate::rig::wire::Size;
 
     fn spec(protocol: Protocol) -> Spec {
-        Spec { protocol, sessions: 8192, rules: 10, algs: true, timeout: None, workers: 1 }
+        Spec { protocol, sessions: 8192, rules: 10, algs: true, timeout: None, workers: 1, inspected: 0 }
     }
 
     #[test]

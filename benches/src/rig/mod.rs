@@ -15,6 +15,8 @@
 //! - [`flows`]: which five-tuple flow number `n` is.
 //! - [`frame`]: packets of a flow, and what they must have become.
 //! - [`wire`]: generator, check and counts behind both ports.
+//! - [`talk`]: ends that speak the protocols that an ALG reads.
+//! - [`traffic`]: the two ports, and what they measure of themselves.
 //! - [`spec`]: what is built, from a configuration text.
 //! - [`station`]: one worker with its wire.
 //! - [`gateway`]: the gateway under test: one station and the control core.
@@ -33,4 +35,6 @@ pub mod pace;
 pub mod probe;
 pub mod spec;
 pub mod station;
+pub mod talk;
+pub mod traffic;
 pub mod wire;

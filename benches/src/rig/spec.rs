@@ -2,13 +2,14 @@
 
 use crate::rig::frame::mac;
 use control::audit::Records;
-use control::compile::{compile_interfaces, compile_policy};
+use control::compile::{compile_interfaces, compile_policy, compile_setup};
 use control::config::{Config, Report};
 use control::core::Core;
 use control::neighbors::Neighbors;
 use dataplane::event::Stamped;
 use dataplane::key::{Protocol, WorkerId};
 use dataplane::memory::NoMemory;
+use dataplane::policy::AlgProtocol;
 use dataplane::shared::{Setup, SetupError, Shared};
 use dataplane::view::{ExpectationView, SessionView};
 use std::fmt::Write as _;
@@ -37,13 +38,20 @@ pub struct Spec {
     pub sessions: u32,
     /// Rules that do not match, before the one that does.
     pub rules: u32,
-    /// ALGs: all on, or all off.
+    /// ALGs: all on, each at its protocol's port, or all off.
     pub algs: bool,
     /// Seconds after which new UDP sessions and established TCP sessions end; none for the defaults.
     pub timeout: Option<u32>,
     /// Workers.
     pub workers: u8,
+    /// Sessions whose messages an ALG may read: their pinholes must fit too. 0: as many as the dataplane has by default.
+    pub inspected: u32,
 }
+
+/// Calls that the table of a worker holds for each inspected session: a set of it must not be full before the table is.
+const CALLS_A_SESSION: u32 = 8;
+/// Pinholes for each inspected session, those that wait to be freed included.
+const PINHOLES_A_SESSION: u32 = 64;
 
 /// The state that workers share, and the control core that published policy and network to it.
 pub struct Built {
@@ -60,12 +68,13 @@ impl Spec {
     /// See [`RigError`].
     pub fn build(&self) -> Result<Built, RigError> {
         let config = Config::parse("rig", &self.text())?;
-        let setup = Setup {
-            workers: usize::from(self.workers.max(1)),
-            sessions: config.dataplane.sessions,
-            bindings: config.dataplane.bindings,
-            ..Setup::default()
+        let default = Setup::default();
+        let sizes = &config.dataplane;
+        let setup = match self.inspected {
+            0 => Setup { sessions: sizes.sessions, bindings: sizes.bindings, ..default },
+            _ => compile_setup(&config, usize::from(self.workers.max(1)), default.seed),
         };
+        let setup = Setup { workers: usize::from(self.workers.max(1)), ..setup };
         let shared = Shared::new(setup)?;
         let network = compile_interfaces(&config, &[]);
         let registry = Arc::clone(&shared.registry);
@@ -77,6 +86,17 @@ impl Spec {
         Ok(Built { shared, core })
     }
 
+    fn sizes(&self) -> String {
+        match self.inspected {
+            0 => String::new(),
+            n => format!(
+                "alg_sessions = {}\nexpectations = {}\nevents = 8192\n",
+                n.saturating_mul(CALLS_A_SESSION),
+                n.saturating_mul(PINHOLES_A_SESSION)
+            ),
+        }
+    }
+
     /// The configuration text.
     #[must_use]
     pub fn text(&self) -> String {
@@ -85,7 +105,7 @@ impl Spec {
 [dataplane]
 sessions = {}
 bindings = {}
-[[interface]]
+{}[[interface]]
 name = "inside"
 device = "ring:0"
 zone = "trust"
@@ -121,13 +141,23 @@ audit = "off"
 "#,
             self.sessions,
             65_536,
+            self.sizes(),
             mac_text(mac::GATEWAY_INSIDE),
             mac_text(mac::GATEWAY_OUTSIDE),
             mac_text(mac::INSIDE),
             mac_text(mac::OUTSIDE),
         );
-        if !self.algs {
-            text.push_str("[[alg]]\nname = \"ftp\"\nprotocol = \"ftp\"\nmode = \"off\"\n");
+        let mode = if self.algs { "full" } else { "off" };
+        for protocol in AlgProtocol::ALL {
+            let (name, port) = (protocol.name(), protocol.port());
+            let _ = write!(
+                text,
+                "[[alg]]\nname = \"{name}\"\nprotocol = \"{name}\"\nmode = \"{mode}\"\nports = [{port}]\n"
+            );
+        }
+        if self.inspected > 0 {
+            // Messages come faster than any network has them.
+            text.push_str("[limits]\nexpectations_per_second = 1048576\n");
         }
         if let Some(seconds) = self.timeout {
             let _ = writeln!(text, "[timeouts]");

@@ -3,7 +3,8 @@
 use crate::rig::buffer::{Packet, SharedStock, Stock};
 use crate::rig::meter::Run;
 use crate::rig::probe;
-use crate::rig::wire::{RigPort, Split, Tally, Wire};
+use crate::rig::traffic::{RigPort, Split, Tally, Traffic};
+use crate::rig::wire::Wire;
 use dataplane::handoff::Grid;
 use dataplane::key::{Protocol, Tick, WorkerId};
 use dataplane::memory::NoMemory;
@@ -16,13 +17,13 @@ use std::sync::Arc;
 /// Cycles of a poll beyond which somebody else had the core: no burst takes the best part of a millisecond.
 const TAKEN: u64 = 2_000_000;
 
-/// A worker with its wire and its packet buffers. Aligned, so that two of them side by side share no cache line: the
+/// A worker with its traffic and its packet buffers. Aligned, so that two of them side by side share no cache line: the
 /// daemon's workers are in threads of their own.
 #[repr(align(128))]
-pub struct Station {
-    worker: Worker<RigPort, SharedStock>,
-    wire: Rc<RefCell<Wire>>,
-    /// What the wire had counted when the last poll ended.
+pub struct Station<T: Traffic = Wire> {
+    worker: Worker<RigPort<T>, SharedStock>,
+    traffic: Rc<RefCell<T>>,
+    /// What the ports had counted when the last poll ended.
     seen: Tally,
     apart: u64,
     split: Split,
@@ -38,7 +39,7 @@ pub struct Turn {
 }
 
 impl Station {
-    /// A worker of a gateway, with so many packet buffers.
+    /// A worker of a gateway on a wire, with so many packet buffers.
     ///
     /// # Errors
     /// No memory.
@@ -49,28 +50,52 @@ impl Station {
         protocol: Protocol,
         buffers: usize,
     ) -> Result<Self, NoMemory> {
-        let stock = Rc::new(RefCell::new(Stock::new(buffers)?));
-        let wire = Rc::new(RefCell::new(Wire::new(protocol, Rc::clone(&stock))));
-        let ports = RigPort::pair(&wire);
-        let worker = Worker::new(Arc::clone(shared), Arc::clone(grid), id, ports, SharedStock(stock));
-        Ok(Self { worker, wire, seen: Tally::default(), apart: 0, split: Split::default() })
+        Self::with_traffic(shared, grid, id, buffers, |stock| Wire::new(protocol, stock))
     }
 
     /// The traffic.
     #[must_use]
     pub fn wire(&self) -> &Rc<RefCell<Wire>> {
-        &self.wire
+        &self.traffic
+    }
+}
+
+impl<T: Traffic> Station<T> {
+    /// A worker of a gateway, with so many packet buffers, and the traffic that takes its packets from them.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn with_traffic(
+        shared: &Arc<Shared>,
+        grid: &Arc<Grid<Packet>>,
+        id: WorkerId,
+        buffers: usize,
+        traffic: impl FnOnce(Rc<RefCell<Stock>>) -> T,
+    ) -> Result<Self, NoMemory> {
+        let stock = Rc::new(RefCell::new(Stock::new(buffers)?));
+        let traffic = Rc::new(RefCell::new(traffic(Rc::clone(&stock))));
+        let ports = RigPort::pair(&traffic);
+        let worker = Worker::new(Arc::clone(shared), Arc::clone(grid), id, ports, SharedStock(stock));
+        Ok(Self { worker, traffic, seen: Tally::default(), apart: 0, split: Split::default() })
+    }
+
+    /// The traffic.
+    #[must_use]
+    pub fn traffic(&self) -> &Rc<RefCell<T>> {
+        &self.traffic
     }
 
     /// One poll, which began at `from` on the time stamp counter; its cycles are added to the run's. Polls that move
     /// nothing are nobody's cost.
     pub fn poll(&mut self, now: Tick, from: u64, run: &mut Run) -> Turn {
-        self.wire.borrow_mut().begin(from);
+        self.traffic.borrow_mut().meter().begin(from);
         let work = self.worker.poll(now);
         let spent = probe::cycles() - from;
         let (tally, apart, split) = {
-            let wire = self.wire.borrow();
-            (wire.tally(), wire.apart(), wire.split())
+            let mut traffic = self.traffic.borrow_mut();
+            let meter = traffic.meter();
+            let (apart, split) = (meter.apart(), meter.split());
+            (traffic.tally(), apart, split)
         };
         let offered = tally.offered - self.seen.offered;
         let moved = offered.max(tally.delivered - self.seen.delivered);
@@ -91,11 +116,11 @@ impl Station {
 
     /// One poll under callgrind: collected but for ports, generator and check.
     pub fn poll_collected(&mut self, now: Tick) -> usize {
-        self.wire.borrow_mut().set_toggles(true);
+        self.traffic.borrow_mut().meter().set_toggles(true);
         probe::toggle_collect();
         let work = self.worker.poll(now);
         probe::toggle_collect();
-        self.wire.borrow_mut().set_toggles(false);
+        self.traffic.borrow_mut().meter().set_toggles(false);
         work
     }
 

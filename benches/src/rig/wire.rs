@@ -5,9 +5,10 @@ use crate::rig::flows::{self, ENDPOINTS, Walk};
 use crate::rig::frame::{Kind, SHORTEST, Writer};
 use crate::rig::pace::{Pace, Times};
 use crate::rig::probe;
+use crate::rig::traffic::{Meter, Tally, Traffic};
 use dataplane::buf::PacketBuf;
 use dataplane::key::Protocol;
-use dataplane::port::{Burst, Port};
+use dataplane::port::Burst;
 use dataplane::table::Direction;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -66,26 +67,6 @@ struct Lane {
     delivered: u64,
 }
 
-/// Cycles of the parts of a poll that can be told apart from outside.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Split {
-    /// Commands, time, what other workers handed over: before the first rx.
-    pub turn: u64,
-    /// Headers read, hashed and looked up.
-    pub plan: u64,
-    /// When the poll or the planning began; 0 when neither is going on.
-    since: u64,
-}
-
-/// Counts of one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Packets that the ports offered.
-    pub offered: u64,
-    /// Packets that came out.
-    pub delivered: u64,
-}
-
 /// Both ports' other side. Aligned, as the station that it belongs to.
 #[repr(align(128))]
 pub struct Wire {
@@ -110,12 +91,7 @@ pub struct Wire {
     wrong: u64,
     /// When packets of the initiators come, if not as many as the worker takes.
     pace: Option<Pace>,
-    /// Cycles that ports, generator and check took.
-    apart: u64,
-    /// Of the others, those before the first rx of a poll, and those between an rx and the end of planning.
-    split: Split,
-    /// Run under callgrind.
-    toggles: bool,
+    meter: Meter,
     turn: usize,
 }
 
@@ -145,9 +121,7 @@ impl Wire {
             faults: Vec::new(),
             wrong: 0,
             pace: None,
-            apart: 0,
-            split: Split::default(),
-            toggles: false,
+            meter: Meter::default(),
             turn: 0,
         }
     }
@@ -194,11 +168,6 @@ impl Wire {
         self.learn = learn;
     }
 
-    /// Whether callgrind is to leave ports, generator and check out.
-    pub fn set_toggles(&mut self, toggles: bool) {
-        self.toggles = toggles;
-    }
-
     /// What comes next in one direction.
     pub fn plan(&mut self, direction: Direction, plan: Plan, kind: Kind) {
         let lane = &mut self.lanes[at(direction)];
@@ -221,23 +190,6 @@ impl Wire {
             offered: t.offered + lane.offered,
             delivered: t.delivered + lane.delivered,
         })
-    }
-
-    /// Cycles so far.
-    #[must_use]
-    pub fn apart(&self) -> u64 {
-        self.apart
-    }
-
-    /// A poll began.
-    pub fn begin(&mut self, at: u64) {
-        self.split.since = at;
-    }
-
-    /// Cycles so far, of the parts.
-    #[must_use]
-    pub fn split(&self) -> Split {
-        self.split
     }
 
     /// Initiators' packets come at this pace from now on.
@@ -310,7 +262,7 @@ impl Wire {
         Some(next.unwrap_or_else(|| self.random(flows)))
     }
 
-    fn rx(&mut self, direction: Direction, burst: &mut Burst<Packet>) -> usize {
+    fn receive(&mut self, direction: Direction, burst: &mut Burst<Packet>) -> usize {
         let room = burst.remaining_capacity().min(self.burst);
         let count = if direction == Direction::Forward
             && let Some(mut pace) = self.pace.take()
@@ -356,7 +308,7 @@ impl Wire {
         self.ports.get(flows::endpoint(flow) as usize).copied().unwrap_or(0)
     }
 
-    fn tx(&mut self, direction: Direction, burst: &mut Burst<Packet>) -> usize {
+    fn transmit(&mut self, direction: Direction, burst: &mut Burst<Packet>) -> usize {
         let count = burst.len();
         let measured = direction == Direction::Forward && self.pace.is_some();
         let now = if measured { probe::cycles() } else { 0 };
@@ -423,67 +375,22 @@ impl Wire {
     }
 }
 
-/// One of the two ports.
-pub struct RigPort {
-    wire: Rc<RefCell<Wire>>,
-    /// Of the packets that come in here. Those that leave here are of the other one.
-    direction: Direction,
-}
-
-impl RigPort {
-    /// The inside and the outside port of a wire.
-    #[must_use]
-    pub fn pair(wire: &Rc<RefCell<Wire>>) -> Vec<Self> {
-        [Direction::Forward, Direction::Reverse]
-            .map(|direction| Self { wire: Rc::clone(wire), direction })
-            .into_iter()
-            .collect()
+impl Traffic for Wire {
+    fn meter(&mut self) -> &mut Meter {
+        &mut self.meter
     }
 
-    /// Does the port's work, its cycles apart.
-    fn apart(&self, receives: bool, work: impl FnOnce(&mut Wire) -> usize) -> usize {
-        let from = probe::cycles();
-        let mut wire = self.wire.borrow_mut();
-        if receives && wire.split.since != 0 {
-            wire.split.turn += from - wire.split.since;
-            wire.split.since = 0;
-        }
-        if wire.toggles {
-            probe::toggle_collect();
-        }
-        let count = work(&mut wire);
-        if wire.toggles {
-            probe::toggle_collect();
-        }
-        let end = probe::cycles();
-        wire.apart += end - from;
-        if receives && count > 0 {
-            wire.split.since = end;
-        }
-        count
-    }
-}
-
-impl Port for RigPort {
-    type Buf = Packet;
-
-    #[inline(never)]
-    fn rx_burst(&mut self, burst: &mut Burst<Packet>) -> usize {
-        self.apart(true, |wire| wire.rx(self.direction, burst))
+    fn tally(&self) -> Tally {
+        Self::tally(self)
     }
 
-    #[inline(never)]
-    fn tx_burst(&mut self, burst: &mut Burst<Packet>) -> usize {
-        self.apart(false, |wire| wire.tx(self.direction.other(), burst))
+    #[inline]
+    fn rx(&mut self, direction: Direction, burst: &mut Burst<Packet>) -> usize {
+        self.receive(direction, burst)
     }
 
-    fn planned(&mut self) {
-        let mut wire = self.wire.borrow_mut();
-        if wire.toggles {
-            return;
-        }
-        let now = probe::cycles();
-        wire.split.plan += now.saturating_sub(wire.split.since);
-        wire.split.since = 0;
+    #[inline]
+    fn tx(&mut self, direction: Direction, burst: &mut Burst<Packet>) -> usize {
+        self.transmit(direction, burst)
     }
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::cases::{self, Case, Workload};
+use benches::rig::talk::Exchange;
 use benches::rig::wire::Size;
 use clap::{Parser, ValueEnum};
 use dataplane::key::Protocol;
@@ -31,9 +32,15 @@ pub struct Args {
     /// Rules that do not match, before the one that does.
     #[arg(long, default_value_t = 10)]
     rules: u32,
-    /// Switch all ALGs off.
+    /// Switch all ALGs off. The workloads `alg` and `algs-idle` measure both.
     #[arg(long)]
     no_algs: bool,
+    /// What the sessions of the workload `alg` speak; a list runs one after the other.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "ftp,sip-udp,sip-tcp,rtsp")]
+    exchange: Vec<ExchangeArg>,
+    /// Each message of it comes in two segments.
+    #[arg(long)]
+    split: bool,
     /// Packets of one repetition; default: 4M, or 1M with --quick.
     #[arg(long, value_parser = number)]
     packets: Option<u32>,
@@ -70,6 +77,25 @@ enum ProtocolArg {
     Tcp,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ExchangeArg {
+    Ftp,
+    SipUdp,
+    SipTcp,
+    Rtsp,
+}
+
+impl From<ExchangeArg> for Exchange {
+    fn from(arg: ExchangeArg) -> Self {
+        match arg {
+            ExchangeArg::Ftp => Self::Ftp,
+            ExchangeArg::SipUdp => Self::SipUdp,
+            ExchangeArg::SipTcp => Self::SipTcp,
+            ExchangeArg::Rtsp => Self::Rtsp,
+        }
+    }
+}
+
 fn number(text: &str) -> Result<u32, String> {
     let (digits, unit) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000),
@@ -98,7 +124,11 @@ impl Args {
     /// What is to be measured.
     pub fn cases(&self) -> Vec<Case> {
         let Some(workload) = self.workload else { return cases::suite(self.quick) };
-        let case = |flows: &u32| Case {
+        let exchanges = match workload {
+            Workload::Alg => self.exchange.as_slice(),
+            _ => self.exchange.get(..1).unwrap_or_default(),
+        };
+        let case = |flows: &u32, exchange: &ExchangeArg| Case {
             workload,
             protocol: match self.protocol {
                 ProtocolArg::Udp => Protocol::Udp,
@@ -109,7 +139,9 @@ impl Args {
             both: self.both,
             rules: self.rules,
             algs: !self.no_algs,
+            exchange: (*exchange).into(),
+            split: self.split && workload == Workload::Alg,
         };
-        self.flows.iter().map(case).collect()
+        exchanges.iter().flat_map(|e| self.flows.iter().map(move |flows| case(flows, e))).collect()
     }
 }

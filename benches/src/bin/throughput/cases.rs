@@ -1,6 +1,9 @@
 //! The workloads.
 
+use crate::turns;
 use benches::rig::spec::Spec;
+use benches::rig::talk::Exchange;
+use benches::rig::talk::peers::MOST_SESSIONS;
 use benches::rig::wire::Size;
 use clap::ValueEnum;
 use dataplane::key::Protocol;
@@ -20,6 +23,10 @@ pub enum Workload {
     Handoff,
     /// They exist; two workers on cores of their own.
     Cores,
+    /// Their ends speak a protocol that an ALG reads; ALGs on and off, in turns.
+    Alg,
+    /// They exist, and no ALG reads them; all ALGs on and all off, in turns.
+    AlgsIdle,
 }
 
 /// Workers where there are several.
@@ -42,17 +49,25 @@ pub struct Case {
     pub both: bool,
     /// Rules before the one that matches.
     pub rules: u32,
-    /// ALGs on.
+    /// ALGs on. Where both are measured in turns it says nothing.
     pub algs: bool,
+    /// What is spoken, of [`Workload::Alg`].
+    pub exchange: Exchange,
+    /// Each of its messages comes in two segments.
+    pub split: bool,
 }
 
 impl Case {
     /// The gateway that it needs.
     pub fn spec(&self) -> Spec {
         let (sessions, timeout) = match self.workload {
-            Workload::Established | Workload::Latency | Workload::Handoff | Workload::Cores => {
-                (self.flows.max(1024), None)
-            }
+            Workload::Established
+            | Workload::Latency
+            | Workload::Handoff
+            | Workload::Cores
+            | Workload::AlgsIdle => (self.flows.max(1024), None),
+            // As many as calls fit.
+            Workload::Alg => ((self.flows * 8).max(16_384), None),
             // Twice as many live, and those that wait to be freed.
             Workload::New => (self.flows.saturating_mul(5) / 2 + 65_536, Some(1)),
             Workload::Mix => (self.flows + 1_200_000, Some(1)),
@@ -63,7 +78,11 @@ impl Case {
             Workload::Handoff | Workload::Cores => SEVERAL,
             _ => 1,
         };
-        Spec { protocol: self.protocol, sessions, rules: self.rules, algs: self.algs, timeout, workers }
+        let (protocol, inspected) = match self.workload {
+            Workload::Alg => (self.exchange.transport(), self.flows),
+            _ => (self.protocol, 0),
+        };
+        Spec { protocol, sessions, rules: self.rules, algs: self.algs, timeout, workers, inspected }
     }
 
     /// Whether its gateway takes so much memory that no other may live beside it.
@@ -85,6 +104,7 @@ impl Case {
         let mut name = match self.workload {
             Workload::New => format!("{} new flows, {flows}", self.protocol.name()),
             Workload::Mix => format!("{} {size}, {flows} flows and 10 % new", self.protocol.name()),
+            Workload::Alg => format!("{}, {flows} sessions", self.exchange.name()),
             _ => format!("{} {size}, {flows} flows", self.protocol.name()),
         };
         if self.both {
@@ -92,6 +112,9 @@ impl Case {
         }
         if self.rules > 100 {
             name.push_str(&format!(", {} rules", self.rules));
+        }
+        if self.split {
+            name.push_str(", in two segments");
         }
         if !self.algs {
             name.push_str(", ALGs off");
@@ -101,6 +124,9 @@ impl Case {
 
     /// Why it cannot run here, if it cannot.
     pub fn memory_missing(&self) -> Option<String> {
+        if self.workload == Workload::Alg && self.flows > MOST_SESSIONS {
+            return Some(format!("its sessions share the ports of one address: {MOST_SESSIONS} at most"));
+        }
         let need = u64::from(self.spec().sessions) * 320 + (64 << 20);
         let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let kib = |name: &str| {
@@ -132,6 +158,8 @@ pub fn suite(quick: bool) -> Vec<Case> {
         both: false,
         rules: 10,
         algs: true,
+        exchange: Exchange::Ftp,
+        split: false,
     };
     let case = |protocol, flows| Case { protocol, flows, ..base.clone() };
     let million = 1_000_000;
@@ -146,7 +174,6 @@ pub fn suite(quick: bool) -> Vec<Case> {
     cases.extend([Size::Imix, Size::Fixed(1514)].map(|size| Case { size, ..case(Udp, 1000) }));
     cases.extend([Size::Imix, Size::Fixed(1514)].map(|size| Case { size, ..case(Udp, million) }));
     cases.extend([1000, million].map(|n| Case { size: Size::Fixed(1514), ..case(Tcp, n) }));
-    cases.push(Case { algs: false, ..case(Tcp, 1000) });
     cases.push(Case { rules: 1000, ..case(Udp, 1000) });
     let of = |workload, case: Case| Case { workload, ..case };
     let new = if quick { 250_000 } else { million };
@@ -165,5 +192,6 @@ pub fn suite(quick: bool) -> Vec<Case> {
     for workload in [Workload::Handoff, Workload::Cores] {
         cases.extend([1000, 100_000, million].map(|n| of(workload, case(Udp, n))));
     }
+    cases.extend(turns::suite(&case(Tcp, 1000)));
     cases
 }

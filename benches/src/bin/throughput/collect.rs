@@ -10,10 +10,12 @@ use dataplane::table::Direction;
 
 /// Virtual time: new flows a millisecond.
 const NEW_PER_MS: u32 = 2000;
+/// Virtual time: messages a millisecond, as many as a core reads. The control core takes a turn in each.
+const MESSAGES_PER_MS: u32 = 200;
 /// Virtual time: established packets a millisecond.
 const STEADY_PER_MS: u32 = 6400;
 
-/// Runs it: `packets` packets, or new flows. Answers wrong and lost packets.
+/// Runs it: `packets` packets, new flows, or messages. Answers wrong and lost packets.
 ///
 /// # Errors
 /// See [`RigError`].
@@ -24,6 +26,9 @@ pub fn run(case: &Case, packets: u32) -> Result<(u64, u64), RigError> {
         // Fewer handoffs would be another journey than the one that is named.
         let short = u64::from(packets / u32::from(SEVERAL) * u32::from(SEVERAL)) - together.handed_off;
         return Ok((together.wrong, together.run.lost() + short));
+    }
+    if case.workload == Workload::Alg {
+        return messages(case, packets);
     }
     let new = case.workload == Workload::New;
     let flows = if new { packets } else { case.flows };
@@ -44,4 +49,14 @@ pub fn run(case: &Case, packets: u32) -> Result<(u64, u64), RigError> {
     let wire = rig.wire().borrow();
     let unopened = u64::from(flows) - opened.opened;
     Ok((wire.verdict().1, wire.tally().offered - wire.tally().delivered + unopened))
+}
+
+/// Messages of an exchange.
+fn messages(case: &Case, messages: u32) -> Result<(u64, u64), RigError> {
+    let mut rig = Rig::talking(&case.spec(), 1e9, (case.exchange, case.split), case.flows)?;
+    rig.set_time(Time::Packets(MESSAGES_PER_MS));
+    rig.set_collects(true);
+    rig.talk(messages / case.flows.max(1));
+    let dropped = rig.drops().iter().map(|(_, n)| n).sum();
+    Ok((rig.traffic().borrow().verdict().1, dropped))
 }

@@ -9,6 +9,7 @@ mod goals;
 mod latency;
 mod report;
 mod several;
+mod turns;
 
 use args::Args;
 use benches::rig::crew::Crew;
@@ -83,6 +84,7 @@ fn measure(args: &Args) -> ExitCode {
         report::tables(&machine, calibration, &rows);
         latency::table(&rows);
         several::tables(&machine, &rows);
+        turns::tables(&machine, &rows);
     }
     if let Some(path) = &args.json_to
         && let Err(error) = std::fs::write(path, json.to_string())
@@ -181,7 +183,9 @@ impl Bench {
             Workload::Handoff => self.handoff(row),
             // Its repetitions are interleaved within.
             Workload::Cores if repetition == 1 => self.cores(row),
-            Workload::Cores => Ok(()),
+            Workload::Alg if repetition == 1 => turns::messages(row, row.case.exchange, &self.machine),
+            Workload::AlgsIdle if repetition == 1 => turns::unread(row, &self.machine),
+            Workload::Cores | Workload::Alg | Workload::AlgsIdle => Ok(()),
         }
     }
 

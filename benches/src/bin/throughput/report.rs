@@ -3,6 +3,7 @@
 use crate::cases::{Case, Workload};
 use crate::latency::{self, Latency};
 use crate::several::{self, Pair, Triple};
+use crate::turns::{self, Turns};
 use benches::rig::crew::Together;
 use benches::rig::flows::ENDPOINTS;
 use benches::rig::meter::{Run, Spread};
@@ -50,6 +51,8 @@ pub struct Row {
     pub turns: Vec<Pair>,
     /// Repetitions of workers on cores of their own.
     pub cores: Vec<Triple>,
+    /// Turns with ALGs on and off.
+    pub algs: Turns,
     /// Packets that were checked in full, set-up included.
     pub checked: u64,
     /// Packets that were wrong.
@@ -76,6 +79,7 @@ impl Row {
             latency: Vec::new(),
             turns: Vec::new(),
             cores: Vec::new(),
+            algs: Turns::default(),
             checked: 0,
             wrong: 0,
             faults: Vec::new(),
@@ -89,7 +93,7 @@ impl Row {
     fn all_runs(&self) -> impl Iterator<Item = &Run> {
         let of_one = self.runs.iter().chain(&self.fill).chain(&self.grow).chain(&self.churn);
         let of_several = self.turns.iter().flatten().chain(self.cores.iter().flatten());
-        of_one.chain(of_several.map(|together| &together.run))
+        of_one.chain(of_several.map(|together| &together.run)).chain(self.algs.runs())
     }
 
     /// Adds what several workers say of the packets that they checked.
@@ -287,6 +291,7 @@ pub fn json(m: &Machine, [chain, width]: [Spread; 2], rows: &[Row]) -> Value {
                 "new": phases,
                 "latency": latency::json(row),
                 "workers": several::json(m, row),
+                "algs_in_turns": turns::json(m, row),
                 "checked": row.checked,
                 "wrong": row.wrong,
                 "bytes_per_session": row.bytes_per_session,
