@@ -63,6 +63,32 @@ fn a_registration_is_open_to_its_registrar_when_and_as_long_as_that_agrees() {
     assert_eq!(s.orders[2], Order::KeepSession { ms: 132_000 });
 }
 
+/// `received` is an address and no endpoint: whoever has the port 5060 of that address has nothing to do with it.
+#[test]
+fn received_is_not_taken_for_anothers_published_port() {
+    let mut s = sip();
+    s.send(IN, register("<sip:alice@10.1.0.2:5060>;expires=600", "")).unwrap();
+    s.gateway.published.insert((end("198.51.100.1:5060").addr, 5060), end("10.1.0.117:61204"));
+    let read = s.text(OUT, registered("200 OK", "<sip:alice@198.51.100.1:20001>", ""));
+    assert!(
+        read.contains("Via: SIP/2.0/UDP 10.1.0.2:5060;branch=z9hG4bK1;rport=5060;received=10.1.0.2\r\n"),
+        "{read}"
+    );
+    // One of the inside that a proxy there has added publishes nothing, and names no port.
+    s.gateway.asked.clear();
+    let told = "REGISTER sip:example.net SIP/2.0\r\nVia: SIP/2.0/UDP 10.1.0.2:5060;branch=z9hG4bK2;received=10.1.0.2\r\n";
+    let left = s.text(
+        IN,
+        register("<sip:alice@10.1.0.2:5060>", "").replacen(
+            "REGISTER sip:example.net SIP/2.0\r\nVia: SIP/2.0/UDP 10.1.0.2:5060;branch=z9hG4bK1;rport\r\n",
+            told,
+            1,
+        ),
+    );
+    assert!(left.contains(";branch=z9hG4bK2;received=198.51.100.1\r\n"), "{left}");
+    assert_eq!(s.gateway.asked.len(), 1, "the contact alone: {:?}", s.gateway.asked);
+}
+
 #[test]
 fn leaving_closes_it() {
     let mut s = sip();

@@ -35,6 +35,9 @@ const GRACE_MS: u32 = 32_000;
 /// How long a registration is asked for if nobody says (RFC 3261 §10.2.1.1).
 const DEFAULT_REGISTRATION_S: u32 = 3600;
 
+/// The parameter of a Via that says where a request was seen to come from.
+const RECEIVED: &[u8] = b"received=";
+
 /// Whether the headers say how long the body is.
 pub(super) fn has_length(message: &[u8]) -> bool {
     any_header(message, |h, _| h == Name::ContentLength)
@@ -301,12 +304,37 @@ impl<G: Gateway> Reading<'_, '_, G> {
         // Each round reads at least one byte.
         while let Some(host) = next_host(text, at) {
             at = host.range.end;
-            response |= self.host(value.start, &host, name)?;
+            let before = slice(text, 0..host.range.start);
+            // An address alone (RFC 3261 §18.2.1): its port stands in `rport`.
+            let received =
+                before.len().checked_sub(RECEIVED.len()).map(|from| slice(before, from..before.len()));
+            response |= match received.is_some_and(|word| word.eq_ignore_ascii_case(RECEIVED)) {
+                true => self.received(value.start, &host)?,
+                false => self.host(value.start, &host, name)?,
+            };
         }
         if name == Name::Via && response {
             self.rport(value)?;
         }
         Ok(())
+    }
+
+    /// Translates the address of `received`. Answers whether it was the other side's.
+    fn received(&mut self, base: usize, host: &Host) -> Result<bool, Stop> {
+        let (from, to) = (self.from, self.from.other());
+        let flow = self.cx.flow;
+        let (addr, inward) = if host.addr == flow.own(from).addr {
+            (flow.seen(from).addr, false)
+        } else if host.addr == flow.seen(to).addr {
+            (flow.own(to).addr, true)
+        } else {
+            return Ok(false);
+        };
+        let range = base.saturating_add(host.range.start)..base.saturating_add(host.range.end);
+        let had_port = host.port.is_some();
+        let port = host.port.unwrap_or(SIP_PORT);
+        self.edit(range, hosts::write(Endpoint::new(addr, port), had_port, had_port))?;
+        Ok(inward)
     }
 
     /// Translates one host. Answers whether it was the other side's.
@@ -351,7 +379,6 @@ impl<G: Gateway> Reading<'_, '_, G> {
             } else {
                 match self.cx.gateway.to_inside(flow.transport, endpoint) {
                     Some(inside) => inside,
-                    // `received` has its port elsewhere.
                     None if host.port.is_none() => Endpoint::new(own.addr, SIP_PORT),
                     None => return Ok(false),
                 }

@@ -11,8 +11,15 @@ use std::net::Ipv4Addr;
 fn policy(c: &mut Criterion) {
     let mut group = c.benchmark_group("policy");
     for rules in [10, 100, 1_000, 10_000] {
-        let spec =
-            Spec { protocol: Protocol::Udp, sessions: 1024, rules, algs: true, timeout: None, workers: 1, inspected: 0 };
+        let spec = Spec {
+            protocol: Protocol::Udp,
+            sessions: 1024,
+            rules,
+            algs: true,
+            timeout: None,
+            workers: 1,
+            inspected: 0,
+        };
         let built = spec.build().unwrap();
         let policy = built.shared.policy.load_full();
         let zone = |name: &str| {

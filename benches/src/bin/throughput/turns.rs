@@ -43,6 +43,12 @@ fn each(run: &Run, units: u64) -> f64 {
 }
 
 impl Turns {
+    /// Those of which something was measured: not turns during whose polls somebody else had the core all the time.
+    fn of(turns: impl Iterator<Item = Turn>) -> Vec<Turn> {
+        let counted = |run: &Run| run.set_aside < run.offered;
+        turns.filter(|t| counted(&t.on) && counted(&t.off)).collect()
+    }
+
     /// Whether there are any.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -119,7 +125,7 @@ pub fn messages(row: &mut Row, exchange: Exchange, machine: &Machine) -> Result<
     let a_turn = u64::from(rounds) * u64::from(flows.max(1));
     let wanted = u64::from(machine.packets) / PACKETS_A_MESSAGE * u64::from(machine.repetitions);
     let runs = alternate((wanted / a_turn).max(4), |on| rigs[usize::from(!on)].talk(rounds));
-    row.algs.list = runs.into_iter().map(|[(on, units), (off, _)]| Turn { on, off, units }).collect();
+    row.algs.list = Turns::of(runs.into_iter().map(|[(on, units), (off, _)]| Turn { on, off, units }));
     let [on, off] = &rigs;
     row.drops = on.drops();
     row.drops.extend(off.drops());
@@ -157,7 +163,7 @@ pub fn unread(row: &mut Row, machine: &Machine) -> Result<(), RigError> {
         rig.wire().borrow_mut().plan(Direction::Forward, plan, Kind::Data);
         rig.run()
     });
-    row.algs.list = runs.into_iter().map(|[on, off]| Turn { on, off, units: PACKETS_A_TURN }).collect();
+    row.algs.list = Turns::of(runs.into_iter().map(|[on, off]| Turn { on, off, units: PACKETS_A_TURN }));
     for rig in &rigs {
         note(row, rig.wire().borrow().verdict());
     }
