@@ -13,12 +13,14 @@ pub const FIRST_UNPRIVILEGED: u16 = 1024;
 /// Most ranges of forbidden ports.
 pub const MAX_FORBIDDEN: usize = 16;
 
-/// One profile, for every protocol. The modes `off`, `monitor` and `inspect` are the dataplane's matter: an ALG reads
-/// the same in all of them.
+/// One profile, for every protocol. The modes are the dataplane's matter: an ALG answers the same in all of them, and what
+/// a mode does not do is left out of the answer.
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// What the protocol's standard demands is demanded, instead of what implementations get away with.
     pub strict: bool,
+    /// Nothing of the answer is done. What an ALG would refuse goes on, and its state follows what goes on.
+    pub watch: bool,
     /// A message may name an address that is not its sender's own. Nothing is rewritten or opened for such an address.
     pub third_party: bool,
     /// Lowest port that a pinhole may lead to.
@@ -41,6 +43,7 @@ impl Default for Profile {
     fn default() -> Self {
         Self {
             strict: false,
+            watch: false,
             third_party: false,
             lowest_port: FIRST_UNPRIVILEGED,
             forbidden_ports: ArrayVec::new(),

@@ -28,6 +28,9 @@ pub struct Edit {
     pub len: usize,
     /// What stands there instead.
     pub with: ArrayVec<u8, MAX_REPLACEMENT>,
+    /// It puts one endpoint in the place of another, or follows from that (a length): a profile that does not rewrite leaves
+    /// it out. Other edits refuse or mask.
+    pub translates: bool,
 }
 
 /// Who may open a child. Its source port may be any unless it is named.
@@ -240,7 +243,8 @@ pub struct Fact {
     pub offset: u64,
     /// The message as it came, cut to [`MAX_EXCERPT`].
     pub before: ArrayVec<u8, MAX_EXCERPT>,
-    /// The message as it left; equal to `before` when nothing was edited, empty when it was refused.
+    /// The message as it left; equal to `before` when nothing was edited, empty when it was refused. Where translations are
+    /// left out, the engine makes it equal to `before`: what is masked is not shown here.
     pub after: ArrayVec<u8, MAX_EXCERPT>,
     /// The rule of the command policy that decided, if one did, by its number ([`crate::rules::Rule::number`]).
     pub rule: Option<u16>,

@@ -106,11 +106,11 @@ impl Ftp {
             Action::Reset => return Some(call.deny(shown, Denial::Policy, decision.rule)),
             Action::Deny => {
                 call.refused(shown, decision.rule);
-                return Some(self.instead(call, line, NOTHING, Kind::Refused));
+                return self.instead(call, line, NOTHING, Kind::Refused);
             }
             Action::Mask => {
                 call.refused(shown, decision.rule);
-                return Some(self.instead(call, line, MASKED, Kind::Other));
+                return self.instead(call, line, MASKED, Kind::Other);
             }
             Action::Allow if decision.log => call.accepted(shown, None, decision.rule),
             Action::Allow => {}
@@ -118,23 +118,26 @@ impl Ftp {
         // After EPSV ALL no other way to set up data is left (RFC 2428 §4).
         if self.epsv_all && matches!(kind, Kind::Active | Kind::Pasv | Kind::Lpsv) {
             call.refused(shown, None);
-            return Some(self.instead(call, line, NOTHING, Kind::RefusedAfterAll));
+            return self.instead(call, line, NOTHING, Kind::RefusedAfterAll);
         }
         None
     }
 
-    /// Another command leaves in place of this line.
+    /// Another command leaves in place of this line. None where the profile only watches: the server answers the line.
     fn instead<G: Gateway>(
         &mut self,
         call: &mut Call<'_, '_, G>,
         line: &[u8],
         with: &[u8],
         kind: Kind,
-    ) -> Step {
+    ) -> Option<Step> {
+        if call.cx.profile.watch {
+            return None;
+        }
         let len = line.len().saturating_add(1);
         call.edit(0, len, with.iter().copied().collect());
         self.client.next_line();
-        if self.begin(kind) { Step::Read(len) } else { Step::Refused(Denial::OutOfSequence) }
+        Some(if self.begin(kind) { Step::Read(len) } else { Step::Refused(Denial::OutOfSequence) })
     }
 
     /// Reads a line that goes on as it is, up to and with its LF at `end`, or as far as it goes.

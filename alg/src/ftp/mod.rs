@@ -149,7 +149,13 @@ impl<G: Gateway> Call<'_, '_, G> {
     /// Replaces bytes of this step. A step asks for at most two; [`Ftp::inspect`] has seen to the room.
     fn edit(&mut self, at: usize, len: usize, with: ArrayVec<u8, { crate::MAX_REPLACEMENT }>) {
         let start = self.start.saturating_add(at);
-        self.answer.edits.try_push(Edit { start, len, with }).ok();
+        self.answer.edits.try_push(Edit { start, len, with, translates: false }).ok();
+    }
+
+    /// Puts another endpoint into this step. The edit counts from its start.
+    fn translate(&mut self, edit: Edit) {
+        let start = self.start.saturating_add(edit.start);
+        self.answer.edits.try_push(Edit { start, ..edit }).ok();
     }
 
     /// A message that goes on, edited or not.
@@ -235,7 +241,7 @@ impl Ftp {
         let edit = if changed {
             let with = message.write(&named, published).ok_or(Denial::NoResources)?;
             let start = named.range.start.saturating_add(skipped);
-            Some(Edit { start, len: named.range.len(), with })
+            Some(Edit { start, len: named.range.len(), with, translates: true })
         } else {
             None
         };
@@ -279,7 +285,7 @@ impl Ftp {
                 call.accepted(text, edit.as_ref(), None);
                 call.answer.expectations.try_push(request).ok();
                 if let Some(edit) = edit {
-                    call.edit(edit.start, edit.len, edit.with);
+                    call.translate(edit);
                 }
                 Step::Read(line.len().saturating_add(1))
             }

@@ -228,7 +228,7 @@ impl Rtsp {
         }
         let line = first_line(message).map_or(message, |(end, _)| slice(message, 0..end));
         let version = slice(line, line.len().saturating_sub(8)..line.len());
-        answer.edits.push(Edit { start, len: message.len(), with: ArrayVec::new() });
+        answer.edits.push(Edit { start, len: message.len(), with: ArrayVec::new(), translates: false });
         let written = answer.reply.try_extend_from_slice(version).is_ok()
             && write!(answer.reply, " 403 Forbidden\r\nCSeq: {cseq}\r\n\r\n").is_ok();
         *self.begun(from) = true;

@@ -379,6 +379,6 @@ fn push(
     }
     let start = message.start.saturating_add(range.start);
     let place = answer.edits.iter().rposition(|e| e.start < start).map_or(0, |at| at.saturating_add(1));
-    answer.edits.insert(place, Edit { start, len: range.len(), with });
+    answer.edits.insert(place, Edit { start, len: range.len(), with, translates: true });
     Ok(())
 }

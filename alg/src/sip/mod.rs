@@ -315,7 +315,7 @@ impl Reader for SipStream {
                 }
                 answer.edits.clear();
                 let with = arrayvec::ArrayVec::new();
-                answer.edits.try_push(Edit { start, len: needed, with }).ok();
+                answer.edits.try_push(Edit { start, len: needed, with, translates: false }).ok();
             }
         }
         *self.begun(from) = true;

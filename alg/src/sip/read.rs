@@ -274,7 +274,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
                     let blanks = value.iter().take_while(|b| b.is_ascii_whitespace()).count();
                     let from = h.value.start.saturating_add(blanks);
                     let with = ArrayVec::from_iter(*b"masked");
-                    self.edit(from..h.value.end, with)?;
+                    self.replace(from..h.value.end, with, false)?;
                 }
                 _ => {}
             }
@@ -583,11 +583,20 @@ impl<G: Gateway> Reading<'_, '_, G> {
         }
     }
 
-    /// Replaces bytes of the message, unless they stay the same.
+    /// Translates a part of the message, unless it stays the same.
     pub(super) fn edit(
         &mut self,
         range: Range<usize>,
         with: ArrayVec<u8, MAX_REPLACEMENT>,
+    ) -> Result<(), Stop> {
+        self.replace(range, with, true)
+    }
+
+    fn replace(
+        &mut self,
+        range: Range<usize>,
+        with: ArrayVec<u8, MAX_REPLACEMENT>,
+        translates: bool,
     ) -> Result<(), Stop> {
         if slice(self.bytes, range.clone()) == with.as_slice() {
             return Ok(());
@@ -599,7 +608,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         // Edits ascend; parameters and Content-Length are found behind what they belong to.
         let place =
             self.answer.edits.iter().rposition(|e| e.start < start).map_or(0, |at| at.saturating_add(1));
-        self.answer.edits.insert(place, Edit { start, len: range.len(), with });
+        self.answer.edits.insert(place, Edit { start, len: range.len(), with, translates });
         Ok(())
     }
 

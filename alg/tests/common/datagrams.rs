@@ -2,8 +2,8 @@
 
 use super::{TestGateway, flow};
 use alg::{
-    Answer, Application, BoundDatagram, Context, DatagramAlg, Denial, ExpectationRequest, Fact, FlowContext,
-    Order, Profile, Side, Tables, Transport, Verdict,
+    Answer, Application, BoundDatagram, Context, DatagramAlg, Denial, Edit, ExpectationRequest, Fact,
+    FlowContext, Order, Profile, Side, Tables, Transport, Verdict,
 };
 
 /// One session over UDP and all that its ALG has answered.
@@ -16,6 +16,7 @@ pub struct Datagrams {
     pub now_ms: u32,
     /// Of the last datagram.
     pub expectations: Vec<ExpectationRequest>,
+    pub edits: Vec<Edit>,
     pub orders: Vec<Order>,
     pub reply: Vec<u8>,
     /// Of all.
@@ -31,6 +32,7 @@ impl Datagrams {
             tables: Tables::new(),
             now_ms: 0,
             expectations: Vec::new(),
+            edits: Vec::new(),
             orders: Vec::new(),
             reply: Vec::new(),
             facts: Vec::new(),
@@ -59,6 +61,7 @@ impl Datagrams {
         };
         let verdict = self.alg.inspect(&mut cx, from, payload, &mut answer);
         self.expectations = answer.expectations.to_vec();
+        self.edits = answer.edits.to_vec();
         self.orders = answer.orders.to_vec();
         self.reply = answer.reply.to_vec();
         self.facts.extend(answer.facts);

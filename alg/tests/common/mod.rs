@@ -7,8 +7,9 @@ pub mod datagrams;
 pub mod fuzz_body;
 
 use alg::{
-    Answer, Application, Blindness, Bound, Context, Denial, Endpoint, ExpectationRequest, Fact, FlowContext,
-    Gateway, Opener, Order, Parity, Profile, PublishError, Side, StreamAlg, Tables, Transport, Uses, Verdict,
+    Answer, Application, Blindness, Bound, Context, Denial, Edit, Endpoint, ExpectationRequest, Fact,
+    FlowContext, Gateway, Opener, Order, Parity, Profile, PublishError, Side, StreamAlg, Tables, Transport,
+    Uses, Verdict,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -95,6 +96,7 @@ pub struct Engine {
     pub now_ms: u32,
     pub streams: [Stream; 2],
     pub expectations: Vec<ExpectationRequest>,
+    pub edits: Vec<Edit>,
     pub orders: Vec<Order>,
     pub facts: Vec<Fact>,
     pub denial: Option<Denial>,
@@ -110,6 +112,7 @@ impl Engine {
             now_ms: 0,
             streams: Default::default(),
             expectations: Vec::new(),
+            edits: Vec::new(),
             orders: Vec::new(),
             facts: Vec::new(),
             denial: None,
@@ -223,6 +226,7 @@ impl Engine {
         stream.offset += understood as u64;
         self.streams[from.other() as usize].out.extend_from_slice(&answer.reply);
         self.expectations.extend(answer.expectations);
+        self.edits.extend(answer.edits);
         self.orders.extend(answer.orders);
         self.facts.extend(answer.facts);
         again

@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     fn edit(start: usize, len: usize, with: &[u8]) -> Edit {
-        Edit { start, len, with: with.iter().copied().collect() }
+        Edit { start, len, with: with.iter().copied().collect(), translates: true }
     }
 
     #[test]
