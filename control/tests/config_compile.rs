@@ -12,6 +12,7 @@ use dataplane::policy::{
     ALL_PORTS, Action, Addresses, ClosedPorts, DestinationTarget, Inspection, Log, Mode, NatAddress,
     NatTarget, OnChange, Policy, PoolAddr, Prefix, Service, Timeouts, ZoneSet, ZoneSettings,
 };
+use dataplane::stream::segment::Overflow;
 use std::net::Ipv4Addr;
 
 const REFERENCE: &str = include_str!("../../docs/examples/reference.toml");
@@ -199,6 +200,7 @@ fn settings_and_rules_reach_their_profile() {
          [[alg]]\nname = \"s\"\nprotocol = \"sip\"\nmode = \"strict\"\nlowest_port = 10\n\
          forbidden_ports = [5900, \"6000-6063\"]\nlongest_registration = 600\nrewrite = \"full\"\n\
          [[alg]]\nname = \"g\"\nprotocol = \"ftp\"\nstrict = true\nmask_syst = true\non_change = \"drop\"\n\
+         mode = \"monitor\"\noverflow = \"pass\"\n\
          [[rule]]\nfrom = \"any\"\nto = \"any\"\naction = \"allow\"\nalg = [\"g\", \"s\"]\n"
     );
     let policy = compile(&parse(&text));
@@ -213,6 +215,8 @@ fn settings_and_rules_reach_their_profile() {
     assert_eq!((s.settings.sip.longest_registration_s, s.settings.sip.rewrite), (600, Rewrite::Full));
     assert!(g.settings.ftp.mask_syst && !f.settings.ftp.mask_syst);
     assert_eq!((f.on_change, g.on_change), (OnChange::Keep, OnChange::Drop));
+    assert_eq!([f, s, g].map(|p| p.settings.watch), [false, false, true]);
+    assert_eq!([f, s, g].map(|p| p.overflow), [None, None, Some(Overflow::Pass)]);
     assert!(policy.alg.is_default(f) && policy.alg.is_default(s) && !policy.alg.is_default(g));
     let last = policy.rules.last().unwrap();
     assert_eq!(last.profiles, [Some(2), None, Some(1), None]);

@@ -5,6 +5,7 @@
 use control::config::{AlgSettings, Audit, Config, Dataplane, Limits, check};
 use dataplane::device::Device;
 use dataplane::policy::{AlgMode, Log, Mode, OnChange, Timeouts, ZoneSettings};
+use dataplane::stream::segment::Overflow;
 use std::path::PathBuf;
 
 fn examples() -> PathBuf {
@@ -51,6 +52,8 @@ fn the_reference_states_the_defaults() {
     for alg in &reference.algs {
         let defaults = (AlgMode::default(), OnChange::default(), AlgSettings::default());
         assert_eq!((alg.mode, alg.on_change, alg.settings.clone()), defaults, "{}", alg.name);
+        // What a profile does that a rule names, as this one is.
+        assert!(matches!(alg.overflow, None | Some(Overflow::Reset)));
     }
 }
 

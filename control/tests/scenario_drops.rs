@@ -498,6 +498,7 @@ fn a_session_that_is_being_closed() {
 const ELSEWHERE: &[(&str, &str)] = &[
     ("udp-checksum", "scenario_tftp::a_wrong_checksum_is_not_laundered"),
     ("expectation-limit", "scenario_ftp::pinholes_of_a_session_have_a_limit"),
+    ("expectation-untranslated", "scenario_modes_alg::inspect_refuses_the_pinhole_that_nat_hides"),
     ("ttl-exceeded", "scenario_gateway::time_runs_out"),
     ("fragmentation-needed", "scenario_gateway::fragmentation_needed"),
     ("neighbor-pending", "scenario_gateway::packets_wait_for_their_neighbour"),

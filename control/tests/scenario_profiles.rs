@@ -127,18 +127,28 @@ fn a_profile_that_is_switched_off_or_goes_keeps_or_drops_its_sessions() {
     });
 }
 
-/// `[streams]` may let a message pass that is too long to be held; a strict profile, or one that a rule asks for, does not.
+/// `[streams]` may let a message pass that is too long to be held; a strict profile, or one that a rule asks for, does not
+/// unless it says so. One that watches never resets.
 #[test]
 fn strict_profiles_and_those_of_a_rule_let_nothing_pass_unread_at_the_bound() {
-    const PASS: &str = "\n[streams]\nmessage_bytes = 2048\noverflow = \"pass\"\n";
+    const RESET: &str = "\n[streams]\nmessage_bytes = 2048\n";
     let profile =
         |keys: &str| format!("\n[[alg]]\nname = \"films\"\nprotocol = \"rtsp\"\nports = [2100]\n{keys}\n");
     let named = "alg = \"films\"\n";
     each_mode(|mode| {
-        for (keys, rule, resets) in
-            [("", "", false), ("mode = \"strict\"", "", true), ("strict = true", "", true), ("", named, true)]
-        {
-            let mut gw = Gateway::new(mode, &[&text(&profile(keys), rule), PASS].concat());
+        let pass = RESET.to_owned() + "overflow = \"pass\"\n";
+        for (keys, rule, streams, resets) in [
+            ("", "", pass.as_str(), false),
+            ("mode = \"strict\"", "", &pass, true),
+            ("strict = true", "", &pass, true),
+            ("", named, &pass, true),
+            ("overflow = \"reset\"", "", &pass, true),
+            ("overflow = \"pass\"", named, RESET, false),
+            ("mode = \"strict\"\noverflow = \"pass\"", "", RESET, false),
+            ("mode = \"inspect\"", "", RESET, true),
+            ("mode = \"monitor\"", named, RESET, false),
+        ] {
+            let mut gw = Gateway::new(mode, &[&text(&profile(keys), rule), streams].concat());
             let mut rtsp = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 2100));
             let head = "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nX: ";
             let mut sent = head.to_owned() + &"x".repeat(1_000);

@@ -53,6 +53,7 @@ counters! {
     AlgEdits = "alg-edits", "Edits that an ALG made.";
     AlgRules = "alg-rules", "Messages about which a rule of an ALG's profile decided.";
     AlgDenied = "alg-denied", "Messages that an ALG refused. A TCP session was reset, a datagram dropped or answered.";
+    AlgWatched = "alg-watched", "What ALGs of mode `monitor` would have done: edits, pinholes, replies, refusals.";
     AlgCallsFull = "alg-calls-full", "Messages of new SIP calls that were refused because the table of calls was full.";
     AlgBlind = "alg-blind", "Sessions that their ALG cannot read any more.";
     StreamTakenIn = "stream-taken-in", "Packets of inspected sessions that did not go on themselves: their bytes wait for the rest of a message, or had come before.";

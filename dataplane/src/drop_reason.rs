@@ -104,6 +104,7 @@ drop_reasons! {
     AlgDenied = "alg-denied", "The ALG refused the message; a TCP session was reset.";
     AlgTableFull = "alg-table-full", "No room for the ALG's state of one more session.";
     ExpectationLimit = "expectation-limit", "A limit of pinholes (of a session, a host, a protocol or a second) is reached.";
+    ExpectationUntranslated = "expectation-untranslated", "A pinhole that nobody reaches without a translation, and its ALG's mode rewrites nothing.";
     AlgNoRoom = "alg-no-room", "What an ALG made of a datagram is longer than 9,216 bytes, or a packet fits no buffer.";
     StreamAckInvalid = "stream-ack-invalid", "Inspected stream: acknowledges what was never sent, or what is older than any window.";
     StreamTimestampOld = "stream-timestamp-old", "Inspected stream: a timestamp from before (PAWS); it was answered with an acknowledgement.";

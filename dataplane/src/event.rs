@@ -29,6 +29,8 @@ pub enum Event {
         application: Application,
         /// The message.
         fact: Fact,
+        /// Nothing of it was done: it went on as it came.
+        watched: bool,
     },
     /// An ALG refused a message; a TCP session was reset.
     AlgDenied {
@@ -40,6 +42,8 @@ pub enum Event {
         denial: Denial,
         /// The rule of the command policy that decided, if one did, by its number.
         rule: Option<u16>,
+        /// Nothing was refused: the message went on.
+        watched: bool,
     },
     /// An ALG cannot read its session any more, which goes on without it.
     AlgBlind {
@@ -65,6 +69,21 @@ pub enum Event {
         /// Where the opener sends to.
         published: Endpoint,
         /// Where that leads.
+        listener: Endpoint,
+    },
+    /// A pinhole would have been opened, had its ALG not only watched.
+    ExpectationWatched {
+        /// Who would have been its parent.
+        parent: Ref,
+        /// What the child would have been.
+        application: Application,
+        /// Who might have opened it.
+        class: ExpectationClass,
+        /// The endpoint that might have opened it; zeros where the class allows any.
+        opener: Endpoint,
+        /// Where the opener sends to.
+        published: Endpoint,
+        /// Where that was to lead.
         listener: Endpoint,
     },
     /// A child came through a pinhole.

@@ -24,6 +24,8 @@ pub enum Record<'a> {
     SessionClose(SessionClose<'a>),
     /// An ALG announced a session that will be admitted.
     ExpectationOpened(ExpectationOpened),
+    /// An ALG that only watches would have announced a session.
+    ExpectationWatched(ExpectationWatched),
     /// The announced session came.
     ExpectationHit(ExpectationHit),
     /// The announced session did not come in time, or its parent ended.
@@ -132,6 +134,25 @@ pub struct ExpectationOpened {
     pub worker: u8,
 }
 
+/// An ALG would have announced a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExpectationWatched {
+    /// When.
+    pub time: Date,
+    /// The session whose ALG would have announced it.
+    pub parent: String,
+    /// What the child would have been.
+    pub application: &'static str,
+    /// Address that might have opened it.
+    pub opener: String,
+    /// Where the opener would have sent to.
+    pub published: String,
+    /// Where that would have led.
+    pub listener: String,
+    /// The worker that owns the parent.
+    pub worker: u8,
+}
+
 /// The announced session came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ExpectationHit {
@@ -223,6 +244,8 @@ pub struct AlgMessage<'a> {
     pub after: String,
     /// The rule of the profile's command policy that decided, if one did.
     pub rule: Option<Cow<'a, str>>,
+    /// The ALG only watches: this is how it would have left.
+    pub watched: bool,
     /// The worker that owns the session.
     pub worker: u8,
 }
@@ -240,6 +263,8 @@ pub struct AlgDenied<'a> {
     pub reason: &'static str,
     /// The rule of the profile's command policy that decided, if one did.
     pub rule: Option<Cow<'a, str>>,
+    /// The ALG only watches: the message went on.
+    pub watched: bool,
     /// The worker that owns the session.
     pub worker: u8,
 }
@@ -329,7 +354,7 @@ impl<'a> Record<'a> {
         let time = clock.at(stamped.at);
         let worker = worker.0;
         Some(match &stamped.event {
-            Event::AlgMessage { session, application, fact } => Self::AlgMessage(AlgMessage {
+            Event::AlgMessage { session, application, fact, watched } => Self::AlgMessage(AlgMessage {
                 time,
                 session: id(*session),
                 application: application.name(),
@@ -341,14 +366,16 @@ impl<'a> Record<'a> {
                 before: escape(&fact.before),
                 after: escape(&fact.after),
                 rule: fact.rule.map(|rule| names.alg_rule(rule)),
+                watched: *watched,
                 worker,
             }),
-            Event::AlgDenied { session, application, denial, rule } => Self::AlgDenied(AlgDenied {
+            Event::AlgDenied { session, application, denial, rule, watched } => Self::AlgDenied(AlgDenied {
                 time,
                 session: id(*session),
                 application: application.name(),
                 reason: denial.name(),
                 rule: rule.map(|rule| names.alg_rule(rule)),
+                watched: *watched,
                 worker,
             }),
             Event::AlgBlind { session, application, why } => {
@@ -382,6 +409,17 @@ impl<'a> Record<'a> {
                 listener: listener.to_string(),
                 worker,
             }),
+            Event::ExpectationWatched { parent, application, class, opener, published, listener } => {
+                Self::ExpectationWatched(ExpectationWatched {
+                    time,
+                    parent: id(*parent),
+                    application: Application::name(*application),
+                    opener: opener_text(*class, *opener),
+                    published: published.to_string(),
+                    listener: listener.to_string(),
+                    worker,
+                })
+            }
             Event::ExpectationHit { expectation, parent, child } => Self::ExpectationHit(ExpectationHit {
                 time,
                 id: id(*expectation),

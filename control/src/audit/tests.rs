@@ -237,11 +237,12 @@ fn what_the_alg_read_and_refused() {
             after: bytes(b"PORT 198,51,100,1,78,34\r\n\xff"),
             rule: None,
         },
+        watched: false,
     };
     let expected = json!({
         "kind": "alg-message", "time": "2026-01-31T12:00:01.500Z", "session": "17.3", "application": "ftp",
         "from": "initiator", "offset": 42, "before": "PORT 10,1,0,2,156,65\\r\\n",
-        "after": "PORT 198,51,100,1,78,34\\r\\n\\xff", "rule": null, "worker": 1,
+        "after": "PORT 198,51,100,1,78,34\\r\\n\\xff", "rule": null, "watched": false, "worker": 1,
     });
     assert_eq!(log.event(message), expected);
 
@@ -250,12 +251,29 @@ fn what_the_alg_read_and_refused() {
         application: Application::Ftp,
         denial: Denial::PrivilegedPort,
         rule: None,
+        watched: true,
     };
     let expected = json!({
         "kind": "alg-denied", "time": "2026-01-31T12:00:01.500Z", "session": "17.3", "application": "ftp",
-        "reason": "privileged-port", "rule": null, "worker": 1,
+        "reason": "privileged-port", "rule": null, "watched": true, "worker": 1,
     });
     assert_eq!(log.event(denied), expected);
+
+    let end = |addr: Ipv4Addr, port| Endpoint::new(addr.into(), port);
+    let watched = Event::ExpectationWatched {
+        parent: PARENT,
+        application: Application::FtpData,
+        class: ExpectationClass::AnyPort,
+        opener: end(SERVER, 0),
+        published: end(GATEWAY, 40_000),
+        listener: end(Ipv4Addr::new(10, 1, 0, 2), 40_000),
+    };
+    let expected = json!({
+        "kind": "expectation-watched", "time": "2026-01-31T12:00:01.500Z", "parent": "17.3",
+        "application": "ftp-data", "opener": "198.51.100.2:*", "published": "198.51.100.1:40000",
+        "listener": "10.1.0.2:40000", "worker": 1,
+    });
+    assert_eq!(log.event(watched), expected);
 }
 
 #[test]

@@ -178,6 +178,7 @@ fn alg_profiles(config: &Config) -> AlgProfiles {
         ports: alg.ports.clone(),
         on_change: alg.on_change,
         by_rule: by_rule(place),
+        overflow: alg.overflow,
         settings: Arc::new(settings(alg)),
     });
     AlgProfiles::new(list.collect(), config.default_algs)
@@ -188,6 +189,7 @@ fn settings(alg: &Alg) -> alg::Profile {
         alg.settings;
     alg::Profile {
         strict: strict || alg.mode == AlgMode::Strict,
+        watch: alg.mode == AlgMode::Monitor,
         third_party,
         lowest_port,
         // The configuration has no more than fit.

@@ -13,6 +13,7 @@ use dataplane::policy::{
     Action, Addresses, AlgMode, AlgProtocol, Log as RuleLog, Mode, OnChange, OnCommit, Prefix, RuleProfiles,
     Service, Timeouts, ZoneSettings,
 };
+use dataplane::stream::segment::Overflow;
 use ipnet::Ipv4Net;
 use std::path::PathBuf;
 
@@ -269,6 +270,8 @@ pub struct Alg {
     pub ports: Option<Vec<u16>>,
     /// What becomes of its sessions when it is switched off or goes.
     pub on_change: OnChange,
+    /// What becomes of a session at the bound of its streams, if it says so.
+    pub overflow: Option<Overflow>,
     /// What it allows.
     pub settings: AlgSettings,
     /// `[[alg.rule]]`; the first match wins.

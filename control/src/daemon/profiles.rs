@@ -3,6 +3,7 @@
 use alg::rules::Action;
 use alg::sip::Rewrite;
 use dataplane::policy::{AlgProfile, AlgProtocol, OnChange};
+use dataplane::stream::segment::Overflow;
 
 /// The settings of a profile but those that listings have columns for, as the configuration writes them.
 pub(super) fn options(profile: &AlgProfile) -> Vec<(&'static str, String)> {
@@ -17,13 +18,17 @@ pub(super) fn options(profile: &AlgProfile) -> Vec<(&'static str, String)> {
         OnChange::Keep => "\"keep\"",
         OnChange::Drop => "\"drop\"",
     };
-    let mut options = vec![
-        ("on_change", on_change.to_owned()),
+    let mut options = vec![("on_change", on_change.to_owned())];
+    options.extend(profile.overflow.map(|overflow| match overflow {
+        Overflow::Reset => ("overflow", "\"reset\"".to_owned()),
+        Overflow::Pass => ("overflow", "\"pass\"".to_owned()),
+    }));
+    options.extend([
         ("strict", strict.to_string()),
         ("third_party", third_party.to_string()),
         ("lowest_port", lowest_port.to_string()),
         ("forbidden_ports", format!("[{}]", forbidden.join(", "))),
-    ];
+    ]);
     let rules = profile.rules().iter();
     options.extend(rules.map(|rule| {
         let action = rule.action.map_or("log", Action::name);

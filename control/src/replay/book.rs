@@ -443,6 +443,10 @@ impl Book {
                 let (parent, child) = (self.session(*parent), self.session(*child));
                 (parent, vec![("parent", parent), ("child", child)])
             }
+            Event::ExpectationWatched { parent, .. } => {
+                let parent = self.session(*parent);
+                (parent, vec![("parent", parent)])
+            }
             Event::ExpectationRefused { parent, .. } => {
                 self.expectations.refused += 1;
                 let parent = self.session(*parent);

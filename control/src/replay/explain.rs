@@ -114,20 +114,21 @@ fn event(text: &mut String, event: &Event, names: &Names) {
     let by =
         |rule: &Option<u16>| rule.map_or_else(String::new, |r| format!(" by rule {}", names.alg_rule(r)));
     match event {
-        Event::AlgMessage { application, fact, .. } if fact.after.is_empty() => {
-            let before = escape(&fact.before);
-            line!(text, "alg {}: refused \"{before}\"{}", application.name(), by(&fact.rule));
+        Event::AlgMessage { application, fact, watched, .. } if fact.after.is_empty() => {
+            let (before, did) = (escape(&fact.before), if *watched { "would refuse" } else { "refused" });
+            line!(text, "alg {}: {did} \"{before}\"{}", application.name(), by(&fact.rule));
         }
         Event::AlgMessage { application, fact, .. } if fact.before == fact.after => {
             line!(text, "alg {}: read \"{}\"{}", application.name(), escape(&fact.before), by(&fact.rule));
         }
-        Event::AlgMessage { application, fact, .. } => {
+        Event::AlgMessage { application, fact, watched, .. } => {
             let (before, after) = (escape(&fact.before), escape(&fact.after));
-            let by = by(&fact.rule);
-            line!(text, "alg {}: rewrote \"{before}\" to \"{after}\"{by}", application.name());
+            let (by, did) = (by(&fact.rule), if *watched { "would rewrite" } else { "rewrote" });
+            line!(text, "alg {}: {did} \"{before}\" to \"{after}\"{by}", application.name());
         }
-        Event::AlgDenied { application, denial, rule, .. } => {
-            line!(text, "alg {}: refused: {}{}", application.name(), denial.name(), by(rule));
+        Event::AlgDenied { application, denial, rule, watched, .. } => {
+            let did = if *watched { "would refuse" } else { "refused" };
+            line!(text, "alg {}: {did}: {}{}", application.name(), denial.name(), by(rule));
         }
         Event::AlgBlind { application, why, .. } => {
             line!(text, "alg {}: reads no further: {}", application.name(), why.name());
@@ -138,6 +139,10 @@ fn event(text: &mut String, event: &Event, names: &Names) {
                 text,
                 "expectation opened: {application} from {opener} to {published}, which is {listener}"
             );
+        }
+        Event::ExpectationWatched { application, class, opener, published, listener, .. } => {
+            let (application, opener) = (application.name(), opener_text(*class, *opener));
+            line!(text, "alg would expect: {application} from {opener} to {published}, which is {listener}");
         }
         Event::ExpectationRefused { reason, .. } => line!(text, "expectation refused: {}", reason.name()),
         Event::ExpectationHit { .. } | Event::Denied { .. } | Event::NeighborNeeded { .. } => {}

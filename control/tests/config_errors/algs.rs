@@ -5,10 +5,18 @@ use super::{INTERFACES, errors, expect, rule};
 #[test]
 fn profiles() {
     for (lines, message) in [
-        ("protocol = 'ftp'\nmode = »'deep'", "unknown mode \"deep\"; expected one of off, full, strict"),
         (
-            "protocol = 'ftp'\nmode = »'monitor'",
-            "mode \"monitor\" is not available in this release; expected one of off, full, strict",
+            "protocol = 'ftp'\nmode = »'deep'",
+            "unknown mode \"deep\"; expected one of off, monitor, inspect, full, strict",
+        ),
+        ("protocol = 'ftp'\noverflow = »'drop'", "unknown overflow \"drop\"; expected one of reset, pass"),
+        (
+            "protocol = 'ftp'\nmode = 'monitor'\noverflow = »'reset'",
+            "a profile of mode monitor ends no session; expected overflow = \"pass\", or no \"overflow\"",
+        ),
+        (
+            "protocol = 'tftp'\noverflow = »'pass'",
+            "\"overflow\" is of streams alone; expected a protocol over TCP, or no \"overflow\"",
         ),
         (
             "protocol = »'pptp'",

@@ -80,12 +80,20 @@ fn events() -> Vec<Event> {
     };
     let end = Endpoint::new(HOST.into(), 1);
     vec![
-        Event::AlgMessage { session, application, fact },
-        Event::AlgDenied { session, application, denial: Denial::PrivilegedPort, rule: None },
+        Event::AlgMessage { session, application, fact, watched: false },
+        Event::AlgDenied { session, application, denial: Denial::PrivilegedPort, rule: None, watched: false },
         Event::AlgBlind { session, application, why: Blindness::Encrypted },
         Event::AlgBlind { session, application, why: Blindness::OtherProtocol },
         Event::ExpectationOpened {
             expectation: ID,
+            parent: ID,
+            application,
+            class: ExpectationClass::AnyPort,
+            opener: end,
+            published: end,
+            listener: end,
+        },
+        Event::ExpectationWatched {
             parent: ID,
             application,
             class: ExpectationClass::AnyPort,
@@ -112,10 +120,11 @@ fn number(event: &Event) -> usize {
         Event::AlgBlind { why: Blindness::OtherProtocol, .. } => 3,
         Event::AlgBlind { .. } => 2,
         Event::ExpectationOpened { .. } => 4,
-        Event::ExpectationHit { .. } => 5,
-        Event::ExpectationRefused { .. } => 6,
-        Event::Denied { .. } => 7,
-        Event::NeighborNeeded { .. } => 8,
+        Event::ExpectationWatched { .. } => 5,
+        Event::ExpectationHit { .. } => 6,
+        Event::ExpectationRefused { .. } => 7,
+        Event::Denied { .. } => 8,
+        Event::NeighborNeeded { .. } => 9,
     }
 }
 
@@ -129,7 +138,7 @@ fn written() -> BTreeMap<String, Fields> {
     audit.session_closed(&session());
     audit.expectation_expired(&expectation());
     let events = events();
-    assert_eq!(events.iter().map(number).collect::<Vec<_>>(), (0..9).collect::<Vec<_>>());
+    assert_eq!(events.iter().map(number).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
     for event in events {
         audit.event(WorkerId(1), &Stamped { at: Tick(1_500), event });
     }

@@ -86,6 +86,10 @@ impl AlgProtocol {
 pub enum AlgMode {
     /// Not bound.
     Off,
+    /// Reads and says what it would do, and does nothing of it.
+    Monitor,
+    /// Pinholes and policy, no rewriting.
+    Inspect,
     /// Pinholes, policy and rewriting.
     #[default]
     Full,
@@ -95,13 +99,15 @@ pub enum AlgMode {
 
 impl AlgMode {
     /// All, each one further than the last.
-    pub const ALL: [Self; 3] = [Self::Off, Self::Full, Self::Strict];
+    pub const ALL: [Self; 5] = [Self::Off, Self::Monitor, Self::Inspect, Self::Full, Self::Strict];
 
     /// The name in configuration and listings.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Off => "off",
+            Self::Monitor => "monitor",
+            Self::Inspect => "inspect",
             Self::Full => "full",
             Self::Strict => "strict",
         }
@@ -145,6 +151,8 @@ pub struct AlgProfile {
     pub on_change: OnChange,
     /// A rule names it.
     pub by_rule: bool,
+    /// What becomes of a session at a bound of its streams, if the profile says so.
+    pub overflow: Option<Overflow>,
     /// What is allowed.
     pub settings: Arc<alg::Profile>,
 }
@@ -164,6 +172,7 @@ impl AlgProfile {
             ports: None,
             on_change: OnChange::default(),
             by_rule: false,
+            overflow: None,
             settings: Arc::default(),
         }
     }
@@ -174,14 +183,22 @@ impl AlgProfile {
         self.mode != AlgMode::Off
     }
 
-    /// What becomes of a session at a bound of its streams; `usual` is for profiles that do not care. One that is strict, or
-    /// that a rule asks for, lets nothing pass unread.
+    /// Whether all that the ALG answers is done: nothing of it need be looked through.
+    #[must_use]
+    pub const fn does_all(&self) -> bool {
+        matches!(self.mode, AlgMode::Full | AlgMode::Strict)
+    }
+
+    /// What becomes of a session at a bound of its streams; `usual` is for profiles that do not care. One that watches ends
+    /// no session; one that is strict, or that a rule asks for, lets nothing pass unread unless it says so.
     #[must_use]
     pub fn overflow(&self, usual: Overflow) -> Overflow {
-        if self.mode == AlgMode::Strict || self.settings.strict || self.by_rule {
-            Overflow::Reset
-        } else {
-            usual
+        match (self.mode, self.overflow) {
+            (AlgMode::Monitor, _) => Overflow::Pass,
+            (_, Some(overflow)) => overflow,
+            (AlgMode::Strict, None) => Overflow::Reset,
+            (_, None) if self.settings.strict || self.by_rule => Overflow::Reset,
+            (_, None) => usual,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::fib::Lookup;
 use crate::key::{Addrs, FlowKey, Protocol, ZoneId};
 use crate::nat::{BindError, BindingId, BindingKey};
 use crate::packet::{Parsed, flag, icmp};
-use crate::policy::{Action, Decision, Destination, Inspection, Mode, NatAddress, Query, Source};
+use crate::policy::{Action, AlgMode, Decision, Destination, Inspection, Mode, NatAddress, Query, Source};
 use crate::port::Port;
 use crate::session::{AlgSlot, Init};
 use crate::shared::Command;
@@ -283,7 +283,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                     .and_then(|bound| self.datagrams.alloc(bound)),
                 _ => Bound::for_application(init.application).and_then(|bound| self.algs.alloc(bound)),
             };
-            let number = slot.ok_or(DropReason::AlgTableFull)?;
+            let Some(number) = slot else {
+                // Who only watches refuses no session.
+                let watches = cx.policy.alg.find(profile).is_some_and(|p| p.mode == AlgMode::Monitor);
+                self.count(cx, Counter::AlgBlind, u64::from(watches));
+                return if watches { Ok(()) } else { Err(DropReason::AlgTableFull) };
+            };
             init.alg_slot = Some(AlgSlot { number, profile });
         }
         Ok(())

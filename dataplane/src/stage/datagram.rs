@@ -97,6 +97,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             algs.algs.get_mut(slot as usize).and_then(Option::as_mut).ok_or(DropReason::AlgTableFull)?;
         let payload = item.buf.bytes().get(item.parsed.payload_range()).unwrap_or(&[]);
         let mut publisher = Publisher::new(cx, hit, &mut self.bindings, &mut self.rng);
+        publisher.as_seen = !profile.does_all();
         let scratch = &mut *self.scratch;
         scratch.answer.clear();
         let mut call = alg::Context {
@@ -107,6 +108,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         };
         let verdict = alg.inspect(&mut call, side(hit.direction), payload, &mut scratch.answer);
         let mut reserved = publisher.reserved;
+        let verdict = if profile.does_all() { verdict } else { self.restrain(cx, hit, profile, verdict) };
         let denied = match verdict {
             Verdict::Pass => None,
             Verdict::Blind(why) => {

@@ -274,23 +274,24 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             };
             answer.clear();
             let mut publisher = Publisher::new(cx, hit, bindings, rng);
+            publisher.as_seen = !profile.does_all();
             let flow = endpoints(cx, hit);
             let settings = &profile.settings;
             let mut call = alg::Context { flow: &flow, profile: settings, gateway: &mut publisher, tables };
             let verdict = inspected.alg.inspect(&mut call, from, offset, bytes, answer);
             let mut reserved = publisher.reserved;
+            let verdict = if profile.does_all() { verdict } else { self.restrain(cx, hit, profile, verdict) };
             let mut blind = None;
             let (understood, again) = match verdict {
                 Verdict::Pass => (len, false),
                 Verdict::Blind(why) => {
-                    inspected.stream.set_blind();
                     blind = Some(why);
                     (len, false)
                 }
                 Verdict::Hold { understood } => (understood, false),
                 Verdict::More { understood } => (understood, understood > 0),
                 Verdict::Refuse(denial) | Verdict::Deny(denial) => {
-                    release(&cx.shared.registry, bindings, &mut reserved);
+                    release(&cx.shared.registry, &mut self.bindings, &mut reserved);
                     return Err(denial);
                 }
             };
@@ -300,6 +301,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             let Self { algs, scratch, .. } = &mut *self;
             let Scratch { answer, unread, .. } = &mut **scratch;
             let (inspected, chunks) = algs.get_mut(slot).ok_or(Denial::NoResources)?;
+            if blind.is_some() {
+                inspected.stream.set_blind();
+            }
             let edits = answer.edits.iter().map(|e| (e.start, e.len, e.with.as_slice()));
             let bytes = unread.get(..understood).ok_or(Denial::NoResources)?;
             let decided = inspected.stream.decide(chunks, from, bytes, edits)

@@ -11,6 +11,7 @@ pub mod forward;
 pub mod gather;
 pub mod inspect;
 pub mod lookup;
+pub mod mode;
 pub mod obey;
 pub mod open;
 pub mod pick_up;

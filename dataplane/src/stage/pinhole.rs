@@ -14,12 +14,15 @@ use crate::stage::{Context, Hit, route};
 use crate::table::{Direction, Unique};
 use crate::view::{ExpectationClass, ExpectationState, State};
 use crate::worker::{Local, binding_id, binding_ref};
-use alg::{Blindness, Denial, Endpoint, ExpectationRequest, MAX_EXPECTATIONS, Opener, Order, Side, Uses};
+use alg::{
+    Blindness, Denial, Endpoint, ExpectationRequest, Fact, MAX_EXPECTATIONS, MAX_FACTS, Opener, Order, Side,
+    Uses,
+};
 use arrayvec::ArrayVec;
 use core::net::{IpAddr, Ipv4Addr};
 
 /// How a class of openers stands in the key of an expectation.
-fn source(opener: Opener, own: IpAddr) -> (ExpectationClass, IpAddr, u16) {
+pub(crate) fn source(opener: Opener, own: IpAddr) -> (ExpectationClass, IpAddr, u16) {
     match opener {
         Opener::Peer(_) => (ExpectationClass::AnyPort, own, 0),
         Opener::Host(_, host) => (ExpectationClass::AnyPort, host, 0),
@@ -281,12 +284,23 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if facts.is_empty() {
             return;
         }
-        self.count(cx, Counter::AlgMessages, facts.len() as u64);
         self.count(cx, Counter::AlgEdits, self.scratch.answer.edits.len() as u64);
+        self.tell_facts(cx, hit, facts, false);
+    }
+
+    /// Tells control of these messages; if they were watched, they went on as they came.
+    pub(crate) fn tell_facts(
+        &mut self,
+        cx: &Context<'_>,
+        hit: &Hit<'_>,
+        facts: ArrayVec<Fact, MAX_FACTS>,
+        watched: bool,
+    ) {
+        self.count(cx, Counter::AlgMessages, facts.len() as u64);
         self.count(cx, Counter::AlgRules, facts.iter().filter(|fact| fact.rule.is_some()).count() as u64);
         let application = hit.session.application();
         for fact in facts {
-            self.tell(cx, Event::AlgMessage { session: hit.id, application, fact });
+            self.tell(cx, Event::AlgMessage { session: hit.id, application, fact, watched });
         }
     }
 
@@ -296,7 +310,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let rule = last.and_then(|fact| fact.rule).filter(|_| denial == Denial::Policy);
         self.report(cx, hit);
         let application = hit.session.application();
-        self.tell(cx, Event::AlgDenied { session: hit.id, application, denial, rule });
+        self.tell(cx, Event::AlgDenied { session: hit.id, application, denial, rule, watched: false });
     }
 
     /// The ALG reads the session no more: the session says why, and control hears of it once.

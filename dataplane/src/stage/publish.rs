@@ -62,7 +62,9 @@ pub(crate) struct Publisher<'a> {
     seen: [Seen; 2],
     /// The zone of each.
     scopes: [ZoneId; 2],
-    responder: IpAddr,
+    flow: FlowContext,
+    /// Nobody is told of what is published: every end is known by what it is seen as already, and nothing is reserved.
+    pub(crate) as_seen: bool,
     pub(crate) reserved: Reserved,
 }
 
@@ -111,10 +113,23 @@ impl<'a> Publisher<'a> {
             cx: *cx,
             seen: [Side::Initiator, Side::Responder].map(|side| Seen::of(side, &flow, binding)),
             scopes: [Direction::Forward, Direction::Reverse].map(|d| hit.session.key(d).scope),
-            responder: flow.responder.addr,
+            flow,
+            as_seen: false,
             reserved: Reserved::new(),
             bindings,
             rng,
+        }
+    }
+
+    /// What an endpoint is known by if nothing is published.
+    fn seen_as(&self, side: Side, transport: Transport, endpoint: Endpoint) -> Endpoint {
+        let (own, seen) = (self.flow.own(side), self.flow.seen(side));
+        if endpoint == own && transport == self.flow.transport {
+            seen
+        } else if endpoint.addr == own.addr {
+            Endpoint::new(seen.addr, endpoint.port)
+        } else {
+            endpoint
         }
     }
 
@@ -165,6 +180,9 @@ impl Gateway for Publisher<'_> {
             Side::Initiator => (initiator, scopes[1]),
             Side::Responder => (responder, scopes[0]),
         };
+        if self.as_seen {
+            return Ok(self.seen_as(side, transport, endpoint));
+        }
         if let Seen::Led(addr) = seen
             && self.leads(callers, addr, protocol(transport), endpoint, count)
         {
@@ -204,7 +222,11 @@ impl Gateway for Publisher<'_> {
 
     fn to_outside(&self, transport: Transport, inside: Endpoint) -> Option<Endpoint> {
         let [from, to] = self.scopes;
-        let nat = self.cx.policy.source_nat(from, to, inside.addr, self.responder).map(|nat| nat.translate);
+        let nat = self
+            .cx
+            .policy
+            .source_nat(from, to, inside.addr, self.flow.responder.addr)
+            .map(|nat| nat.translate);
         if let Some(NatTarget::Static { inside: net, outside }) = nat {
             return Some(Endpoint::new(net.counterpart(inside.addr, &outside)?, inside.port));
         }

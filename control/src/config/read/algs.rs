@@ -1,12 +1,14 @@
 //! `[[alg]]`: the profiles of the ALGs.
 
-use super::alg_rules;
+use super::{alg_rules, settings};
 use crate::config::model::{Alg, AlgSettings};
 use crate::config::reader::{Names, Reader, Schema, Table, Text};
 use crate::config::values;
 use alg::profile::MAX_FORBIDDEN;
 use alg::sip::Rewrite;
+use dataplane::key::Protocol;
 use dataplane::policy::{AlgMode, AlgProtocol, BUILT_IN, MAX_PROFILES, OnChange, RuleProfiles};
+use dataplane::stream::segment::Overflow;
 
 /// Keys of every protocol, and behind them those of one.
 static ALG: Schema = Schema {
@@ -18,6 +20,7 @@ static ALG: Schema = Schema {
         "ports",
         "default",
         "on_change",
+        "overflow",
         "strict",
         "third_party",
         "lowest_port",
@@ -72,13 +75,15 @@ pub(super) fn algs<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Algs {
             break;
         }
         let protocol = protocol(reader, &table);
+        let mode = mode(reader, &table);
         let alg = Alg {
             name: name.to_owned(),
             protocol: protocol.unwrap_or(AlgProtocol::Ftp),
-            mode: mode(reader, &table),
+            mode,
             ports: ports(reader, &table),
             on_change: on_change(reader, &table),
-            settings: settings(reader, &table, protocol),
+            overflow: overflow(reader, &table, protocol, mode),
+            settings: options(reader, &table, protocol),
             rules: alg_rules::rules(reader, &table, protocol, &mut room),
         };
         // The first of a protocol, unless it says that it is not the default, or another that it is.
@@ -117,13 +122,32 @@ fn mode<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> AlgMode {
     let words = AlgMode::ALL.map(|mode| (mode.name(), mode));
     let known = words.map(|(word, _)| word).join(", ");
     let text = reader.string(table, "mode", &format!("one of {known}"));
-    text.and_then(|text| reader.word(&text, "mode", &words, &["monitor", "inspect"])).unwrap_or_default()
+    text.and_then(|text| reader.word(&text, "mode", &words, &[])).unwrap_or_default()
 }
 
 fn on_change<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> OnChange {
     let text = reader.string(table, "on_change", "one of keep, drop");
     let words = [("keep", OnChange::Keep), ("drop", OnChange::Drop)];
     text.and_then(|text| reader.word(&text, "on_change", &words, &[])).unwrap_or_default()
+}
+
+fn overflow<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    protocol: Option<AlgProtocol>,
+    mode: AlgMode,
+) -> Option<Overflow> {
+    let overflow = settings::overflow(reader, table);
+    let span = table.span_of("overflow");
+    if protocol.is_some_and(|protocol| !protocol.runs_over(Protocol::Tcp)) && !table.lacks("overflow") {
+        let expected = "a protocol over TCP, or no \"overflow\"";
+        reader.conflict(&span, "\"overflow\" is of streams alone".into(), expected);
+    }
+    if (mode, overflow) == (AlgMode::Monitor, Some(Overflow::Reset)) {
+        let what = "a profile of mode monitor ends no session".into();
+        reader.conflict(&span, what, "overflow = \"pass\", or no \"overflow\"");
+    }
+    overflow
 }
 
 fn ports<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> Option<Vec<u16>> {
@@ -154,7 +178,7 @@ fn owner(key: &str) -> Option<AlgProtocol> {
     }
 }
 
-fn settings<'t>(reader: &mut Reader<'t>, table: &Table<'t>, protocol: Option<AlgProtocol>) -> AlgSettings {
+fn options<'t>(reader: &mut Reader<'t>, table: &Table<'t>, protocol: Option<AlgProtocol>) -> AlgSettings {
     let mut s = AlgSettings::default();
     for key in ALG.keys.iter().filter(|key| !table.lacks(key)) {
         if let (Some(own), Some(protocol)) = (owner(key), protocol)

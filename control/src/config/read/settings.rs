@@ -157,15 +157,20 @@ pub(super) fn streams<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Streams {
     let d = Streams::default();
     let Some(table) = reader.section(top, "streams", &STREAMS) else { return d };
     let bytes = reader.integer(&table, "flow_bytes", FLOW_BYTES).unwrap_or(d.bytes);
-    let overflow = reader.string(&table, "overflow", "one of reset, pass");
-    let words = [("reset", Overflow::Reset), ("pass", Overflow::Pass)];
     Streams {
         hold_ms: reader.milliseconds(&table, "hold", 100..=60_000).unwrap_or(d.hold_ms),
         message: reader.integer(&table, "message_bytes", 512..=bytes).unwrap_or(d.message.min(bytes)),
         bytes,
-        overflow: overflow.and_then(|t| reader.word(&t, "overflow", &words, &[])).unwrap_or(d.overflow),
+        overflow: overflow(reader, &table).unwrap_or(d.overflow),
         ..d
     }
+}
+
+/// What becomes of a session at the bound of its streams.
+pub(super) fn overflow<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> Option<Overflow> {
+    let text = reader.string(table, "overflow", "one of reset, pass")?;
+    let words = [("reset", Overflow::Reset), ("pass", Overflow::Pass)];
+    reader.word(&text, "overflow", &words, &[])
 }
 
 static TIMEOUTS: Schema = Schema {
