@@ -141,3 +141,36 @@ fn confusion_of_protocols_is_told() {
     assert_eq!(report["expectations"]["opened"], 0);
     assert_eq!(report["drops"], json!({}));
 }
+
+/// A profile that only watches says what it would do about a capture.
+#[test]
+fn a_profile_that_watches_says_what_it_would_do() {
+    let mut film = transfer(b"\0\x01file\0octet\0", b"\0\x03\0\x01hello", b"\0\x04\0\x01");
+    let mut ftp = film.ftp();
+    for (side, line) in [
+        (Initiator, "PORT 10,1,0,2,195,80\r\n"),
+        (Responder, "200 ok\r\n"),
+        (Initiator, "PORT 10,9,9,9,195,80\r\n"),
+        (Responder, "200 ok\r\n"),
+    ] {
+        film.say(&mut ftp, side, line);
+    }
+    let watch = |protocol: &str| {
+        format!("\n[[alg]]\nname = \"{protocol}\"\nprotocol = \"{protocol}\"\nmode = \"monitor\"\n")
+    };
+    let studio = Studio::new(&[LINKS, RULES, &watch("ftp"), &watch("tftp")].concat(), &film.pcap());
+    let report = studio.report();
+    assert_eq!(report["expectations"], json!({"opened": 0, "hit": 0, "expired": 0, "refused": 0}));
+    let would = events(&report, "expectation-watched");
+    let listeners: Vec<_> = would.iter().map(|e| (&e["flow"], &e["listener"])).collect();
+    assert_eq!(listeners.len(), 2, "{report:#}");
+    assert_eq!(listeners[0], (&json!(1), &json!("10.1.0.2:40000")));
+    assert_eq!(listeners[1].1, &json!("10.1.0.2:50000"));
+    let messages = events(&report, "alg-message");
+    assert!(!messages.is_empty() && messages.iter().all(|m| m["watched"] == true), "{messages:?}");
+    let denied = events(&report, "alg-denied");
+    assert_eq!((denied.len(), &denied[0]["watched"]), (1, &json!(true)));
+    assert_eq!(denied[0]["reason"], "third-party-address");
+    let blind = events(&report, "alg-blind");
+    assert_eq!((blind.len(), &blind[0]["reason"]), (1, &json!("watched")));
+}
