@@ -30,7 +30,7 @@ fn text(protocol: &str, mode: &str) -> String {
 }
 
 /// The messages that an ALG watched: as they came, and as they would have left.
-fn watched(gw: &Gateway) -> Vec<(String, String)> {
+fn watched(gw: &mut Gateway) -> Vec<(String, String)> {
     gw.core.records().find(|e| match e {
         Event::AlgMessage { fact, watched: true, .. } => {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -41,7 +41,7 @@ fn watched(gw: &Gateway) -> Vec<(String, String)> {
 }
 
 /// The pinholes that an ALG would have opened: what for, where the opener sends to, and where that leads.
-fn would_open(gw: &Gateway) -> Vec<(Application, String, String)> {
+fn would_open(gw: &mut Gateway) -> Vec<(Application, String, String)> {
     gw.core.records().find(|e| match e {
         Event::ExpectationWatched { application, published, listener, .. } => {
             Some((*application, published.to_string(), listener.to_string()))
@@ -50,14 +50,14 @@ fn would_open(gw: &Gateway) -> Vec<(Application, String, String)> {
     })
 }
 
-fn denials(gw: &Gateway) -> Vec<(Denial, bool)> {
+fn denials(gw: &mut Gateway) -> Vec<(Denial, bool)> {
     gw.core.records().find(|e| match e {
         Event::AlgDenied { denial, watched, .. } => Some((*denial, *watched)),
         _ => None,
     })
 }
 
-fn blind(gw: &Gateway) -> Vec<Blindness> {
+fn blind(gw: &mut Gateway) -> Vec<Blindness> {
     gw.core.records().find(|e| match e {
         Event::AlgBlind { why, .. } => Some(*why),
         _ => None,
@@ -158,7 +158,7 @@ fn inspect_opens_what_needs_no_translation() {
     });
 }
 
-fn refused(gw: &Gateway) -> Vec<DropReason> {
+fn refused(gw: &mut Gateway) -> Vec<DropReason> {
     gw.core.records().find(|e| match e {
         Event::ExpectationRefused { reason, .. } => Some(*reason),
         _ => None,

@@ -171,6 +171,7 @@ const NOTHING: &[(&str, &str, &str)] = &[
     ("[[service]]", "members", "services: [NamedService { name: \"x\", services: [Service {"),
     ("[[alg]]", "forbidden_ports", "forbidden_ports: []"),
     ("[[alg]]", "ports", "ports: None"),
+    ("[[alg]]", "overflow", "overflow: None"),
     ("[[alg]]", "rule", "rules: [] }]"),
     ("[[alg.rule]]", "from", "from: None, methods"),
     ("[[alg.rule]]", "command", "methods: [], argument"),

@@ -8,12 +8,13 @@ use crate::event::Event;
 use crate::policy::{AlgMode, AlgProfile};
 use crate::port::Port;
 use crate::stage::pinhole::source;
-use crate::stage::publish::{endpoints, leads_to, protocol};
+use crate::stage::publish::{endpoints, protocol};
 use crate::stage::{Context, Hit};
 use crate::table::Direction;
 use crate::worker::Local;
 use alg::{Answer, Blindness, Denial, Endpoint, ExpectationRequest, MAX_EXPECTATIONS, Side, Verdict};
 use arrayvec::ArrayVec;
+use core::net::IpAddr;
 
 /// Pinholes that are left out of an answer.
 type LeftOut = ArrayVec<ExpectationRequest, MAX_EXPECTATIONS>;
@@ -43,7 +44,8 @@ const fn watched(verdict: Verdict) -> (Verdict, Option<Denial>) {
 }
 
 /// Whether who is to open a pinhole reaches its listener where the unchanged message names it: where no translation
-/// stands between them, or one that was there before.
+/// stands between them, or one that policy makes of every packet. What another ALG has published does not count: nobody was
+/// told of it here.
 fn is_reached(cx: &Context<'_>, hit: &Hit<'_>, request: &ExpectationRequest) -> bool {
     let flow = endpoints(cx, hit);
     let opener = request.opener.side();
@@ -55,9 +57,13 @@ fn is_reached(cx: &Context<'_>, hit: &Hit<'_>, request: &ExpectationRequest) -> 
     let scope = hit.session.key(direction).scope;
     let own = request.transport == flow.transport
         && (request.listener, request.published) == (flow.own(side), flow.seen(side));
-    request.listener == request.published
-        || own
-        || leads_to(cx, scope, protocol(request.transport), request.published) == Some(request.listener)
+    let (called, port) = (request.published.addr, request.published.port);
+    let led = |called| cx.policy.destination_nat(scope, called, protocol(request.transport), port).host();
+    let listener = match called {
+        IpAddr::V4(called) => led(called).map(|(host, port)| Endpoint::new(IpAddr::V4(host), port)),
+        IpAddr::V6(_) => None,
+    };
+    request.listener == request.published || own || listener == Some(request.listener)
 }
 
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
@@ -132,7 +138,6 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
 mod tests {
     use super::*;
     use alg::{Application, Edit, Fact, Opener, Order, Transport, Uses};
-    use core::net::IpAddr;
 
     fn request(tag: u32) -> ExpectationRequest {
         let end = Endpoint::new(IpAddr::from([10, 1, 0, 2]), 40_000);
