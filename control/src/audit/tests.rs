@@ -270,7 +270,7 @@ fn what_the_alg_read_and_refused() {
     };
     let expected = json!({
         "kind": "expectation-watched", "time": "2026-01-31T12:00:01.500Z", "parent": "17.3",
-        "application": "ftp-data", "opener": "198.51.100.2:*", "published": "198.51.100.1:40000",
+        "application": "ftp-data", "opener": "198.51.100.2", "published": "198.51.100.1:40000",
         "listener": "10.1.0.2:40000", "worker": 1,
     });
     assert_eq!(log.event(watched), expected);
