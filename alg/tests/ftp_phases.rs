@@ -289,3 +289,22 @@ fn a_line_that_was_let_go_unread_does_not_escape_the_policy() {
         assert_eq!(e.denial, Some(Denial::SplitMessage));
     }
 }
+
+#[test]
+fn a_rule_is_not_evaded_by_what_some_servers_read_over() {
+    for line in [&b"ST\xff\xf1OR x\r\n"[..], b" STOR x\r\n", b"\tSTOR x\r\n", b"STOR\xff\xf1 x\r\n"] {
+        let mut e = Engine::source_nat();
+        e.profile.rules = policy(Action::Deny, &["STOR"], None);
+        e.client(line);
+        assert_eq!((e.denial, e.out(Side::Initiator).as_str()), (Some(Denial::Malformed), ""), "{line:?}");
+        // Without rules nothing is judged, and it passes.
+        let mut e = Engine::source_nat();
+        e.client(line);
+        assert_eq!(e.denial, None);
+    }
+    // Telnet before a line is ABOR's way (RFC 959 §4.1.3).
+    let mut e = Engine::source_nat();
+    e.profile.rules = policy(Action::Deny, &["STOR"], None);
+    e.client(b"\xff\xf4\xff\xf2ABOR\r\n");
+    assert_eq!(e.denial, None);
+}

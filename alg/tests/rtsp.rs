@@ -274,6 +274,23 @@ fn what_a_rule_denies_is_answered_and_does_not_go_on() {
 }
 
 #[test]
+fn what_only_sip_shortens_is_no_length_and_what_stands_before_a_host_is_none() {
+    // A server that knows no `l:` reads the next request where a reader of SIP would see a body.
+    let hidden = setup("RTP/AVP;client_port=50000-50001");
+    let mut e = denying(Action::Deny);
+    e.client(format!("OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nl: {}\r\n\r\n{hidden}", hidden.len()));
+    assert!(e.out(S).contains("403 Forbidden") && !e.out(C).contains("SETUP"), "{}", e.out(C));
+    let mut e = rtsp();
+    e.profile.rules = CommandPolicy::new([Rule {
+        domain: Some(Pattern::set(["evil.example"])),
+        action: Some(Action::Reset),
+        ..Rule::default()
+    }]);
+    e.client("DESCRIBE rtsp://ok.example:x@evil.example:554/a RTSP/1.0\r\nCSeq: 1\r\n\r\n");
+    assert_eq!(e.denial, Some(Denial::Policy));
+}
+
+#[test]
 fn teardown_of_one_track_and_of_one_session() {
     let request = |method: &str, cseq: u16, track: &str, more: &str| {
         format!("{method} rtsp://203.0.113.9/a{track} RTSP/1.0\r\nCSeq: {cseq}\r\n{more}\r\n")

@@ -324,6 +324,15 @@ fn third_parties_and_low_ports_are_refused_in_sips_words() {
         );
         assert_eq!(s.facts.len(), 1);
     }
+    // Nor does an answer lead the phone to a port of another host that is not for media.
+    for media in [&["m=audio 53 RTP/AVP 0"][..], &["m=audio 6000 RTP/AVP 0", "a=rtcp:53"]] {
+        for host in ["203.0.113.77", "203.0.113.9"] {
+            let mut s = sip();
+            s.send(IN, invite(&sdp("10.1.0.2", &[AUDIO]))).unwrap();
+            let answer = reply("200 OK", "INVITE", &sdp(host, media));
+            assert_eq!(s.send(OUT, answer), Err(Denial::PrivilegedPort), "{host} {media:?}");
+        }
+    }
     let mut s = sip();
     s.profile.third_party = true;
     let left = s.text(IN, invite(&sdp("10.1.0.3", &[AUDIO])));
@@ -362,6 +371,129 @@ fn full_rewriting_is_undone_on_the_way_back() {
     let read = s.text(OUT, answer);
     assert!(read.contains("i: abc@10.1.0.2\r\n") && read.contains("f: <sip:alice@10.1.0.2>;tag=a"), "{read}");
     assert_eq!(s.expectations[0].reverse, Some(end("203.0.113.9:6000")), "one call on both sides");
+}
+
+/// Headers that carry addresses, a line each: what an inside phone writes, what leaves with little rewriting, what leaves
+/// with full rewriting.
+const HEADERS: [(&str, &str, &str); 17] = [
+    ("Via: SIP/2.0/UDP {own}:5060;branch=z9", "Via: SIP/2.0/UDP {seen}:20001;branch=z9", ""),
+    ("v: SIP/2.0/UDP {own};rport", "v: SIP/2.0/UDP {seen}:20001;rport", ""),
+    ("Contact: <sip:a@{own}:5060;ob>;q=0.5", "Contact: <sip:a@{seen}:20001;ob>;q=0.5", ""),
+    (
+        "Route: <sip:203.0.113.9;lr>, <sip:{own}:5060;lr>",
+        "Route: <sip:203.0.113.9;lr>, <sip:{seen}:20001;lr>",
+        "",
+    ),
+    ("Record-Route: <sip:{own}:5060;lr>", "Record-Route: <sip:{seen}:20001;lr>", ""),
+    ("Path: <sip:{own};lr>", "Path: <sip:{seen}:20001;lr>", ""),
+    ("Service-Route: <sip:{own}:5060;lr>", "Service-Route: <sip:{seen}:20001;lr>", ""),
+    ("Refer-To: <sip:b@{own}:5060?Subject=x>", "Refer-To: <sip:b@{seen}:20001?Subject=x>", ""),
+    ("r: sip:b@{own}:5060", "r: sip:b@{seen}:20001", ""),
+    ("Referred-By: <sip:a@{own}>", "Referred-By: <sip:a@{own}>", "Referred-By: <sip:a@{seen}>"),
+    ("b: <sip:a@{own}>", "b: <sip:a@{own}>", "b: <sip:a@{seen}>"),
+    (
+        "P-Asserted-Identity: <sip:a@{own}>",
+        "P-Asserted-Identity: <sip:a@{own}>",
+        "P-Asserted-Identity: <sip:a@{seen}>",
+    ),
+    (
+        "P-Preferred-Identity: sip:a@{own}",
+        "P-Preferred-Identity: sip:a@{own}",
+        "P-Preferred-Identity: sip:a@{seen}",
+    ),
+    (
+        "Remote-Party-ID: <sip:a@{own}>;privacy=off",
+        "Remote-Party-ID: <sip:a@{own}>;privacy=off",
+        "Remote-Party-ID: <sip:a@{seen}>;privacy=off",
+    ),
+    (
+        "Diversion: <sip:a@{own}>;reason=x",
+        "Diversion: <sip:a@{own}>;reason=x",
+        "Diversion: <sip:a@{seen}>;reason=x",
+    ),
+    (
+        "History-Info: <sip:a@{own}>;index=1",
+        "History-Info: <sip:a@{own}>;index=1",
+        "History-Info: <sip:a@{seen}>;index=1",
+    ),
+    ("Warning: 399 {own} \"{own}\"", "Warning: 399 {own} \"{own}\"", "Warning: 399 {seen} \"{own}\""),
+];
+
+#[test]
+fn every_header_that_carries_an_address() {
+    for (written, minimal, full) in HEADERS {
+        for (rewrite, left) in
+            [(Rewrite::Minimal, minimal), (Rewrite::Full, if full.is_empty() { minimal } else { full })]
+        {
+            let mut s = sip();
+            s.profile.sip.rewrite = rewrite;
+            let text = |form: &str| form.replace("{own}", "10.1.0.2").replace("{seen}", "198.51.100.1");
+            let request = |line: &str| {
+                lines(&["OPTIONS sip:b@example.net SIP/2.0", &text(line), "Call-ID: x", "CSeq: 1 OPTIONS"])
+                    + "\r\n"
+            };
+            assert_eq!(s.text(IN, request(written)), request(left), "{rewrite:?}");
+            // What the other side repeats of it, translated back: the same again, but for a port that was not written.
+            let back = s.text(OUT, request(left));
+            let with_port = |t: &str| t.replace("10.1.0.2:5060", "10.1.0.2");
+            assert_eq!(with_port(&back), with_port(&request(written)), "{rewrite:?}, on the way back");
+        }
+    }
+}
+
+#[test]
+fn descriptions_in_every_method_that_may_carry_one_and_in_no_other() {
+    let body = sdp("10.1.0.2", &[AUDIO]);
+    for method in alg::sip::METHODS {
+        let method = core::str::from_utf8(method).unwrap();
+        let mut s = sip();
+        s.profile.sip.unknown_methods = false;
+        let request = invite(&body).replace("INVITE", method);
+        let left = s.text(IN, &request);
+        let carries = ["INVITE", "ACK", "PRACK", "UPDATE"].contains(&method);
+        assert_eq!(left.contains("m=audio 41024 "), carries, "{method}");
+        assert_eq!(
+            s.expectations.iter().filter(|e| e.application == Application::Rtp).count(),
+            usize::from(carries)
+        );
+        assert!(
+            left.contains("m: <sip:alice@198.51.100.1:20001>"),
+            "{method}: the dialog's target is translated"
+        );
+    }
+    assert_eq!(alg::sip::METHODS.len(), 14, "RFC 3261, 3262, 3265, 3311, 3428, 3515, 3903, 6086");
+}
+
+#[test]
+fn an_offer_in_the_answer_and_its_answer_in_the_ack() {
+    let mut s = sip();
+    s.send(IN, invite("")).unwrap();
+    s.send(OUT, reply("200 OK", "INVITE", &sdp("203.0.113.77", &["m=audio 6000 RTP/AVP 0"]))).unwrap();
+    let ack = invite(&sdp("10.1.0.2", &[AUDIO])).replace("INVITE", "ACK");
+    assert!(s.text(IN, ack).contains("m=audio 41024 "));
+    let rtp = opened(&s.expectations[0]);
+    assert_eq!((rtp.0.as_str(), rtp.3.as_deref()), ("10.1.0.2:40000", Some("203.0.113.77:6000")));
+    assert_eq!(rtp.2, Opener::Host(OUT, end("203.0.113.77:1").addr));
+}
+
+#[test]
+fn an_update_moves_the_media() {
+    let mut s = sip();
+    s.send(IN, invite(&sdp("10.1.0.2", &[AUDIO]))).unwrap();
+    s.send(OUT, reply("183 Session Progress", "INVITE", &sdp("203.0.113.9", &["m=audio 6000 RTP/AVP 0"])))
+        .unwrap();
+    let tags: Vec<u32> = s.expectations.iter().map(|e| e.tag).collect();
+    let moved = invite(&sdp("10.1.0.2", &["m=audio 42000 RTP/AVP 0"])).replace("INVITE", "UPDATE");
+    assert!(s.text(IN, moved).contains("m=audio 43024 "));
+    assert_eq!(
+        s.expectations.iter().map(|e| e.tag).collect::<Vec<_>>(),
+        tags,
+        "the same pinholes, elsewhere"
+    );
+    assert_eq!(s.expectations[0].listener, end("10.1.0.2:42000"));
+    let answer = reply("200 OK", "UPDATE", &sdp("203.0.113.77", &["m=audio 7000 RTP/AVP 0"]));
+    s.send(OUT, answer).unwrap();
+    assert_eq!(s.expectations[0].reverse, Some(end("203.0.113.77:7000")));
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn a_registration_is_open_to_its_registrar_when_and_as_long_as_that_agrees() {
         (e.opener, e.listener, e.published),
         (Opener::Peer(OUT), end("10.1.0.2:5060"), end("198.51.100.1:20001"))
     );
-    assert_eq!(e.lifetime_ms, 632_000);
+    assert_eq!(e.lifetime_ms, 32_000, "how long it lives is the registrar's word");
     // Refused: it stays shut.
     s.send(OUT, registered("401 Unauthorized", "", "")).unwrap();
     assert!(s.orders.is_empty());
@@ -87,6 +87,20 @@ fn received_is_not_taken_for_anothers_published_port() {
     );
     assert!(left.contains(";branch=z9hG4bK2;received=198.51.100.1\r\n"), "{left}");
     assert_eq!(s.gateway.asked.len(), 1, "the contact alone: {:?}", s.gateway.asked);
+}
+
+#[test]
+fn a_phone_that_sends_from_another_port_is_open_for_the_answer_and_no_longer() {
+    // Its Via and its Contact name port 5060: answers go there, so it is open before the registrar has agreed.
+    let mut s = Datagrams::source_nat(Application::Sip, 51_000, 5060);
+    s.send(IN, register("<sip:alice@10.1.0.2:5060>;expires=86400", "")).unwrap();
+    let [e] = s.expectations[..] else { unreachable!("one pinhole for both") };
+    assert_eq!((e.listener, e.armed, e.lifetime_ms), (end("10.1.0.2:5060"), true, 32_000));
+    s.send(OUT, registered("403 Forbidden", "", "")).unwrap();
+    assert_eq!(s.orders, []);
+    let contact = format!("<sip:alice@{}>;expires=600", e.published);
+    s.send(OUT, registered("200 OK", &contact, "")).unwrap();
+    assert!(s.orders.contains(&Order::Lifetime { tag: CONTACT, ms: 632_000 }), "{:?}", s.orders);
 }
 
 #[test]
@@ -158,6 +172,9 @@ fn what_is_not_of_sips_form_is_refused_or_passes_as_the_profile_says() {
         good.replace("Contact:", "Con tact:"),
         good.replace("\r\n\r\n", ""),
         good.replace("Content-Length: 0", "Content-Length: 0\r\nl: 1"),
+        good.replace("From:", "f: <sip:bob@example.net>\r\nFrom:"),
+        good.replace("CSeq:", "CSeq: 1 INVITE\r\nCSeq:"),
+        good.replace("Call-ID:", "i: other\r\nCall-ID:"),
     ] {
         let mut s = sip();
         s.send(IN, &good).unwrap();
@@ -187,6 +204,18 @@ fn policy_by_method_user_and_domain() {
         assert!(s.reply.starts_with(b"SIP/2.0 403 Forbidden\r\nVia: SIP/2.0/UDP 10.1.0.2\r\n"));
         assert_eq!(s.facts[0].rule, Some(0));
         assert!(s.send(IN, register("<sip:alice@10.1.0.2>", "")).is_ok());
+    }
+    // Nobody is another by what is written around the URI, nor by an `@` that only some read.
+    for (from, denial) in [
+        ("\"bob@home\" <sip:eve@a>", Denial::Policy),
+        ("<sip:eve:secret@a>", Denial::Policy),
+        ("sip:eve@a;tag=bob@a", Denial::Policy),
+        ("<sip:bob@x@eve>", Denial::Malformed),
+    ] {
+        let mut s = sip();
+        s.profile.rules = deny(Rule { user: Some(Pattern::set(["eve"])), ..Rule::default() });
+        assert_eq!(s.send(IN, message.replace("<sip:eve@a>", from)), Err(denial), "{from}");
+        assert!(s.send(IN, message.replace("<sip:eve@a>", "\"eve@a\" <sip:bob@a>")).is_ok());
     }
     let mut s = sip();
     s.profile.sip.unknown_methods = false;

@@ -3,7 +3,7 @@
 use crate::contract::{Application, Blindness, Denial, Gateway, Side};
 use crate::ftp::args::Message;
 use crate::ftp::command::{self, Kind};
-use crate::ftp::line::{Match, find_word, first_word, is_blank};
+use crate::ftp::line::{IAC, Match, find_word, first_word, is_blank};
 use crate::ftp::{Call, Ftp, MAX_LINE, Step, strict};
 use crate::rules::{Action, Decision, Subject};
 
@@ -87,6 +87,10 @@ impl Ftp {
             }
         }
         let decision = if call.cx.profile.rules.concerns(Application::Ftp) {
+            // A server that reads over a telnet byte or a blank would run another command than the one that is judged.
+            if text.contains(&IAC) || text.first().is_some_and(u8::is_ascii_whitespace) {
+                return Some(call.deny(shown, Denial::Malformed, None));
+            }
             let subject = Subject {
                 application: Application::Ftp,
                 from: Side::Initiator,

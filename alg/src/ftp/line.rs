@@ -6,7 +6,7 @@
 /// How many first bytes of a line are remembered. `EPSV ALL` and `OPTIONS ` fit.
 pub(super) const HEAD: usize = 8;
 
-const IAC: u8 = 255;
+pub(super) const IAC: u8 = 255;
 
 /// How far a telnet command has come (RFC 854). Subnegotiation is not read: no FTP client sends one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -250,7 +250,12 @@ impl Rtsp {
             .windows(3)
             .position(|w| w == b"://")
             .map_or(uri, |p| slice(uri, p.saturating_add(3)..uri.len()));
-        let cut = host.iter().position(|b| b"/:?".contains(b)).unwrap_or(host.len());
+        let cut = host.iter().position(|b| b"/?".contains(b)).unwrap_or(host.len());
+        // Before the host may stand a user and a password, behind it a port (RFC 3986 §3.2).
+        let authority = slice(host, 0..cut);
+        let user = authority.iter().rposition(|&b| b == b'@').map_or(0, |at| at.saturating_add(1));
+        let port = slice(authority, user..cut).iter().position(|&b| b == b':');
+        let end = port.map_or(cut, |p| user.saturating_add(p));
         let subject = Subject {
             application: Application::Rtsp,
             from,
@@ -258,7 +263,7 @@ impl Rtsp {
             argument: uri,
             filename: slice(host, cut..host.len()),
             user: b"",
-            domain: slice(host, 0..cut),
+            domain: slice(host, user..end),
             size: u32::try_from(len).unwrap_or(u32::MAX),
         };
         rules.decide(&subject, cx.flow.own(from).addr, cx.flow.now_ms, cx.tables)
@@ -314,7 +319,7 @@ impl Reader for Rtsp {
                 }
             }
         }
-        let (head, body) = match extent(rest) {
+        let (head, body) = match extent(rest, false) {
             Extent::Known { head, body } if head <= MAX_HEAD => (head, body),
             Extent::Unfinished if rest.len() < MAX_HEAD => return Step::Unfinished,
             Extent::Known { .. } | Extent::Unfinished => return Step::Refused(Denial::TooLong),

@@ -21,36 +21,52 @@ pub(crate) struct Host {
     pub(crate) port: Option<u16>,
 }
 
-/// The next host at or behind `from`.
-pub(crate) fn next_host(text: &[u8], from: usize) -> Option<Host> {
-    let mut quoted = false;
-    let mut escaped = false;
-    let mut before = b' ';
-    let mut skip = 0_usize;
-    for (at, &byte) in text.iter().enumerate() {
-        if at < skip {
-            continue;
-        }
-        let boundary = b" \t\r\n;,=@:<>/(".contains(&before);
-        before = byte;
-        if escaped {
-            escaped = false;
-        } else if quoted {
-            (escaped, quoted) = (byte == b'\\', byte != b'"');
-        } else if byte == b'"' {
-            quoted = true;
-        } else if at >= from && boundary && (byte.is_ascii_digit() || byte == b'[') {
-            let rest = text.get(at..).unwrap_or_default();
-            if let Some((len, addr, port)) = host(rest) {
-                return Some(Host { range: at..at.saturating_add(len), addr, port });
-            }
-            // Not a host: the rest of its letters is none either.
-            let run = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'.').count();
-            skip = at.saturating_add(run);
-            before = b'x';
-        }
+/// The hosts of a text, in their order. Every byte is looked at a bounded number of times, however many hosts there are.
+pub(crate) struct Hosts<'a> {
+    text: &'a [u8],
+    at: usize,
+    quoted: bool,
+    escaped: bool,
+    before: u8,
+}
+
+impl<'a> Hosts<'a> {
+    pub(crate) const fn of(text: &'a [u8]) -> Self {
+        Self { text, at: 0, quoted: false, escaped: false, before: b' ' }
     }
-    None
+}
+
+impl Iterator for Hosts<'_> {
+    type Item = Host;
+
+    fn next(&mut self) -> Option<Host> {
+        // Each round reads at least one byte.
+        while let Some(&byte) = self.text.get(self.at) {
+            let at = self.at;
+            self.at = at.saturating_add(1);
+            let boundary = b" \t\r\n;,=@:<>/(".contains(&self.before);
+            self.before = byte;
+            if self.escaped {
+                self.escaped = false;
+            } else if self.quoted {
+                (self.escaped, self.quoted) = (byte == b'\\', byte != b'"');
+            } else if byte == b'"' {
+                self.quoted = true;
+            } else if boundary && (byte.is_ascii_digit() || byte == b'[') {
+                let rest = self.text.get(at..).unwrap_or_default();
+                let found = host(rest);
+                // What is no host: the rest of its letters is none either.
+                let run = || rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'.').count();
+                let len = found.map_or_else(run, |(len, ..)| len).max(1);
+                self.at = at.saturating_add(len);
+                self.before = b'x';
+                if let Some((len, addr, port)) = found {
+                    return Some(Host { range: at..at.saturating_add(len), addr, port });
+                }
+            }
+        }
+        None
+    }
 }
 
 /// An address at the start of `text`, and its port: how many bytes they are.
@@ -99,9 +115,8 @@ mod tests {
     use super::*;
 
     fn hosts(text: &str) -> Vec<(String, String)> {
-        let (mut found, mut at) = (Vec::new(), 0);
-        while let Some(host) = next_host(text.as_bytes(), at) {
-            at = host.range.end;
+        let mut found = Vec::new();
+        for host in Hosts::of(text.as_bytes()) {
             let port = host.port.map_or(String::new(), |p| p.to_string());
             found.push((text[host.range].to_owned(), format!("{} {port}", host.addr)));
         }
@@ -133,6 +148,14 @@ mod tests {
         ] {
             assert_eq!(hosts(none), [], "{none}");
         }
+    }
+
+    #[test]
+    fn many_hosts_are_found_in_one_pass() {
+        // Looking from the start for each of them would take hours.
+        let text = "1.1.1.1,".repeat(1 << 17);
+        assert_eq!(Hosts::of(text.as_bytes()).count(), 1 << 17);
+        assert_eq!(Hosts::of("[::1x".repeat(1 << 17).as_bytes()).count(), 0);
     }
 
     #[test]

@@ -213,6 +213,10 @@ impl<G: Gateway> Reading<'_, '_, G> {
             if let Some(inside) = self.cx.gateway.to_inside(media.transport, named) {
                 return Ok(Some((inside, inside)));
             }
+            // The other side will send there, whoever named it.
+            if !self.cx.profile.allows_port(port) {
+                return Err(Denial::PrivilegedPort.into());
+            }
             let hidden = flow.own(from).addr != flow.seen(from).addr;
             if hidden && !self.cx.profile.third_party {
                 return Err(Denial::ThirdPartyAddress.into());
@@ -299,7 +303,11 @@ impl<G: Gateway> Reading<'_, '_, G> {
             (Some((there, apart)), apart.port)
         } else {
             // Another host's: as that side says, unless it is an inside one's that is published.
-            let inside = self.cx.gateway.to_inside(media.transport, there).unwrap_or(there);
+            let inside = match self.cx.gateway.to_inside(media.transport, there) {
+                Some(inside) => inside,
+                None if self.cx.profile.allows_port(there.port) => there,
+                None => return Err(Denial::PrivilegedPort.into()),
+            };
             (Some((inside, inside)), inside.port)
         };
         self.edit(line.range.clone(), decimal(u32::from(port)))?;

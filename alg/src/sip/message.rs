@@ -182,8 +182,9 @@ pub(crate) enum Extent {
     Malformed,
 }
 
-/// Finds the end of the message that begins `bytes`. A missing Content-Length counts as 0.
-pub(crate) fn extent(bytes: &[u8]) -> Extent {
+/// Finds the end of the message that begins `bytes`. A missing Content-Length counts as 0. `compact`: names may be short, as
+/// they are in SIP alone.
+pub(crate) fn extent(bytes: &[u8], compact: bool) -> Extent {
     let Some((_, mut at)) = first_line(bytes) else { return Extent::Unfinished };
     let mut body = None;
     for _ in 0..=MAX_HEADERS {
@@ -194,7 +195,8 @@ pub(crate) fn extent(bytes: &[u8]) -> Extent {
                 if next >= bytes.len() {
                     return Extent::Unfinished;
                 }
-                if h.name == Name::ContentLength {
+                let short = slice(bytes, h.line.clone()).get(1).is_none_or(|b| !b.is_ascii_alphabetic());
+                if h.name == Name::ContentLength && (compact || !short) {
                     let length = number(slice(bytes, h.value)).and_then(|n| usize::try_from(n).ok());
                     // Two lengths would have two readings.
                     match (length, body) {
@@ -261,14 +263,19 @@ mod tests {
     fn a_message_ends_where_its_length_says_however_much_is_there() {
         let whole = b"OPTIONS sip:a SIP/2.0\r\nSubject: x\r\n y\r\nl: 4\r\n\r\n";
         for cut in 0..whole.len() {
-            assert_eq!(extent(&whole[..cut]), Extent::Unfinished, "{cut}");
+            assert_eq!(extent(&whole[..cut], true), Extent::Unfinished, "{cut}");
         }
-        assert_eq!(extent(whole), Extent::Known { head: whole.len(), body: 4 });
+        assert_eq!(extent(whole, true), Extent::Known { head: whole.len(), body: 4 });
+        assert_eq!(
+            extent(whole, false),
+            Extent::Known { head: whole.len(), body: 0 },
+            "no short names elsewhere"
+        );
         let twice = b"OPTIONS sip:a SIP/2.0\r\nl: 4\r\nContent-Length: 5\r\n\r\n";
-        assert_eq!(extent(twice), Extent::Malformed);
+        assert_eq!(extent(twice, true), Extent::Malformed);
         for bad in ["l: -1", "l: 4 4", "l: 99999999999", "l:", "nonsense"] {
             let message = format!("OPTIONS sip:a SIP/2.0\r\n{bad}\r\n\r\n");
-            assert_eq!(extent(message.as_bytes()), Extent::Malformed, "{bad}");
+            assert_eq!(extent(message.as_bytes(), true), Extent::Malformed, "{bad}");
         }
     }
 }

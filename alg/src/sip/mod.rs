@@ -90,7 +90,7 @@ impl Default for SipOptions {
 }
 
 /// The methods of the standards: RFC 3261, 3262, 3311, 3428, 3515, 3903, 6086, 6665.
-const METHODS: [&[u8]; 14] = [
+pub const METHODS: [&[u8]; 14] = [
     b"INVITE",
     b"ACK",
     b"BYE",
@@ -185,7 +185,7 @@ impl DatagramAlg for SipDatagrams {
             return Verdict::Blind(Blindness::OtherProtocol);
         }
         self.begun = true;
-        let outcome = match message::extent(payload) {
+        let outcome = match message::extent(payload, true) {
             _ if payload.len() > usize::from(cx.profile.sip.longest_message) => {
                 Outcome::Refuse(Denial::TooLong)
             }
@@ -285,7 +285,7 @@ impl Reader for SipStream {
                 }
             }
         }
-        let (head, body) = match message::extent(rest) {
+        let (head, body) = match message::extent(rest, true) {
             Extent::Known { head, body } if head <= MAX_HEAD => (head, body),
             Extent::Unfinished if rest.len() < MAX_HEAD => return Step::Unfinished,
             Extent::Known { .. } | Extent::Unfinished => return Step::Refused(Denial::TooLong),

@@ -6,7 +6,7 @@ use crate::contract::{
 };
 use crate::rules::{Action, Subject};
 use crate::sip::calls::call_id;
-use crate::sip::hosts::{self, Host, SIP_PORT, next_host};
+use crate::sip::hosts::{self, Host, Hosts, SIP_PORT};
 use crate::sip::message::{MAX_HEADERS, Name, Next, Start, first_line, header, number, slice, start};
 use crate::sip::{METHODS, Rewrite, media};
 use arrayvec::ArrayVec;
@@ -76,6 +76,8 @@ pub(super) struct Facts {
     /// The other side's contacts, as a registrar repeats them.
     echoed: ArrayVec<(Endpoint, Option<u32>), MAX_CONTACTS>,
     star: bool,
+    /// Which of the headers that there must be one of were there, a bit each.
+    once: u8,
 }
 
 /// What a message is about: the method of a request, of a response that of its CSeq.
@@ -212,13 +214,17 @@ impl<G: Gateway> Reading<'_, '_, G> {
             }
             Start::Response { .. } => (b"", b""),
         };
-        let (mut user, mut at): (&[u8], usize) = (b"", next);
+        let (mut sender, mut at): (&[u8], usize) = (b"", next);
         for _ in 0..MAX_HEADERS {
             let (Next::Header(h), behind) = header(self.bytes, at) else { break };
             if h.name == Name::From {
-                user = user_of(slice(self.bytes, h.value));
+                sender = uri_of(slice(self.bytes, h.value));
             }
             at = behind;
+        }
+        // Who reads another `@` would see another user or host than what is judged (RFC 3261 §25.1: there is one at most).
+        if [uri, sender].iter().any(|uri| uri.iter().filter(|b| **b == b'@').count() > 1) {
+            return Err(Denial::Malformed.into());
         }
         let subject = Subject {
             application: Application::Sip,
@@ -226,7 +232,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
             method,
             argument: uri,
             filename: b"",
-            user,
+            user: user_of(sender),
             domain: domain_of(uri),
             size: u32::try_from(self.bytes.len()).unwrap_or(u32::MAX),
         };
@@ -257,6 +263,15 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 Next::Malformed | Next::Unfinished => return Err(Denial::Malformed.into()),
             };
             at = behind;
+            // Of these there is one (RFC 3261 §7.3.1): two would have two readings.
+            if let Some(bit) =
+                [Name::From, Name::To, Name::CallId, Name::CSeq].iter().position(|n| *n == h.name)
+            {
+                if facts.once & 1 << bit != 0 {
+                    return Err(Denial::Malformed.into());
+                }
+                facts.once |= 1 << bit;
+            }
             let value = slice(self.bytes, h.value.clone());
             match h.name {
                 Name::CallId => facts.call = Some(call_id(value)),
@@ -299,11 +314,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
     /// Translates the hosts of a value.
     fn hosts(&mut self, value: Range<usize>, name: Name) -> Result<(), Stop> {
         let text = slice(self.bytes, value.clone());
-        let mut at = 0;
         let mut response = false;
-        // Each round reads at least one byte.
-        while let Some(host) = next_host(text, at) {
-            at = host.range.end;
+        for host in Hosts::of(text) {
             let before = slice(text, 0..host.range.start);
             // An address alone (RFC 3261 §18.2.1): its port stands in `rport`.
             let received =
@@ -416,20 +428,20 @@ impl<G: Gateway> Reading<'_, '_, G> {
     fn contact_values(&mut self, value: Range<usize>, facts: &mut Facts) -> Result<(), Stop> {
         let text = slice(self.bytes, value.clone());
         facts.star |= text.trim_ascii() == b"*";
-        let mut at = 0;
-        while let Some(host) = next_host(text, at) {
-            at = host.range.end;
-            let rest = slice(text, at..text.len());
-            let until = rest.iter().position(|&b| b == b',').unwrap_or(rest.len());
-            let parameters = slice(rest, 0..until);
-            let expires = parameter(parameters, b";expires=");
+        for host in Hosts::of(text) {
+            // Looked for only where it is wanted: of hosts that are nobody's there may be many.
+            let parameters = || {
+                let rest = slice(text, host.range.end..text.len());
+                slice(rest, 0..rest.iter().position(|&b| b == b',').unwrap_or(rest.len()))
+            };
+            let expires = || parameter(parameters(), b";expires=");
             let endpoint = Endpoint::new(host.addr, host.port.unwrap_or(SIP_PORT));
             let (from, to) = (self.from, self.from.other());
             let flow = self.cx.flow;
             if host.addr == flow.own(from).addr {
-                let tcp = parameters.windows(14).any(|w| w.eq_ignore_ascii_case(b";transport=tcp"));
+                let tcp = parameters().windows(14).any(|w| w.eq_ignore_ascii_case(b";transport=tcp"));
                 let transport = if tcp { Transport::Tcp } else { flow.transport };
-                facts.contacts.try_push((endpoint, transport, expires)).map_err(|_| Denial::TooMany)?;
+                facts.contacts.try_push((endpoint, transport, expires())).map_err(|_| Denial::TooMany)?;
             } else if host.addr == flow.seen(to).addr {
                 let inside = if endpoint == flow.seen(to) {
                     Some(flow.own(to))
@@ -437,7 +449,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
                     self.cx.gateway.to_inside(flow.transport, endpoint)
                 };
                 if let Some(inside) = inside.filter(|i| i.addr == flow.own(to).addr) {
-                    facts.echoed.try_push((inside, expires)).ok();
+                    facts.echoed.try_push((inside, expires())).ok();
                 }
             } else if facts.method == Method::Register && facts.code.is_none() && !self.cx.profile.third_party
             {
@@ -494,7 +506,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 reverse: None,
                 uses: Uses::Many,
                 armed: !registers || self.via == Some(endpoint),
-                lifetime_ms: if registers { ms(expires) } else { CONTACT_MS },
+                // How long a registration lives is the registrar's word.
+                lifetime_ms: if registers { GRACE_MS } else { CONTACT_MS },
                 application: Application::Sip,
             };
             self.answer.expectations.try_push(request).map_err(|_| Denial::TooMany)?;
@@ -677,12 +690,33 @@ fn parameter(text: &[u8], name: &[u8]) -> Option<u32> {
     number(slice(rest, 0..digits))
 }
 
-/// The user of a URI in a value: between its scheme and `@`.
-fn user_of(value: &[u8]) -> &[u8] {
-    let Some(at) = value.iter().position(|&b| b == b'@') else { return b"" };
-    let before = slice(value, 0..at);
-    let colon = before.iter().rposition(|&b| b == b':').map_or(0, |c| c.saturating_add(1));
-    slice(before, colon..before.len())
+/// The URI of a From: what stands in `<>`, or all up to the parameters. A display name is not looked into.
+fn uri_of(value: &[u8]) -> &[u8] {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, &byte) in value.iter().enumerate() {
+        if escaped {
+            escaped = false;
+        } else if quoted {
+            (escaped, quoted) = (byte == b'\\', byte != b'"');
+        } else if byte == b'"' {
+            quoted = true;
+        } else if byte == b'<' {
+            let rest = slice(value, at.saturating_add(1)..value.len());
+            let end = rest.iter().position(|&b| b == b'>').unwrap_or(rest.len());
+            return slice(rest, 0..end);
+        }
+    }
+    let end = value.iter().position(|&b| b == b';').unwrap_or(value.len());
+    slice(value, 0..end)
+}
+
+/// The user of a URI, without its password (RFC 3261 §19.1.1).
+fn user_of(uri: &[u8]) -> &[u8] {
+    let Some(at) = uri.iter().position(|&b| b == b'@') else { return b"" };
+    let before = slice(uri, 0..at);
+    let scheme = before.iter().position(|&b| b == b':').map_or(0, |c| c.saturating_add(1));
+    let user = slice(before, scheme..before.len());
+    slice(user, 0..user.iter().position(|&b| b == b':').unwrap_or(user.len()))
 }
 
 /// The host of a URI.

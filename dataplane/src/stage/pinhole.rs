@@ -232,7 +232,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             == (wanted.key, wanted.listener, wanted.reverse, wanted.many);
         match record.state() {
             ExpectationState::Armed | ExpectationState::Inactive if same => {
-                cx.shared.expectations.extend(id, wanted.expires);
+                // A request does not shorten what an answer has granted.
+                if record.state() == ExpectationState::Inactive || wanted.expires.since(has.expires) > 0 {
+                    cx.shared.expectations.extend(id, wanted.expires);
+                }
                 if wanted.armed {
                     cx.shared.expectations.activate(id);
                 }
