@@ -94,7 +94,8 @@ pub struct Init {
     pub reverse: Option<Reverse>,
     /// What the child's opener is translated to: what its side of the parent is.
     pub opener_nat: Option<NatAddress>,
-    /// The opener is seen at its own port where no other can have it: a server of active FTP calls from port 20.
+    /// The opener is the called host, and is translated: it is seen at its own port where no other can have it, as a
+    /// server of active FTP that calls from port 20.
     pub keeps_port: bool,
     /// Any number of children instead of one.
     pub many: bool,

@@ -30,7 +30,9 @@ fn keeps_port<B>(cx: &Context<'_>, item: &Item<B>, expected: &expect::Init) -> b
     port < FIRST_PORT || leads().is_some_and(|(host, to)| IpAddr::V4(host) == item.key.source() && to == port)
 }
 
-/// Who admits a child: the owner of its published port, or else its home, whichever end sends.
+/// Who admits a child: the owner of its published port, or else its home, whichever end sends. A called host that is
+/// translated may send before it has named the port that it sends from: the worker that its ALG will publish that port
+/// with admits it, so that both are the same port.
 fn owner<B>(
     cx: &Context<'_>,
     item: &Item<B>,
@@ -38,7 +40,8 @@ fn owner<B>(
     translated: bool,
     met: Direction,
 ) -> WorkerId {
-    if !expected.by_home {
+    let named_later = translated && expected.keeps_port;
+    if !expected.by_home || named_later {
         return expected.owner;
     }
     let opener = match (met, expected.reverse) {
