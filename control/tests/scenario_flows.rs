@@ -73,6 +73,23 @@ fn a_question_without_answer_ages_sooner() {
     });
 }
 
+/// A state may be given less time than the one before it.
+#[test]
+fn a_stream_may_age_sooner_than_a_question() {
+    each_mode(|mode| {
+        let text = standard().replace("udp_stream = 20", "udp_stream = 1");
+        let mut gw = Gateway::new(mode, &text);
+        let out = gw.pass(INSIDE, &build::udp(&CLIENT.to(SERVER.addr), 5000, 53, b"question"), OUTSIDE);
+        // Ageing has it down for the question's time.
+        gw.advance(100);
+        gw.pass(OUTSIDE, &build::udp(&SERVER.to(GW_OUTSIDE), 53, out.source.1, b"answer"), INSIDE);
+        gw.advance(2_500);
+        let record = closed(&mut gw);
+        assert_eq!((record.close_reason, record.last_state), (CloseReason::Timeout, State::UdpStream));
+        gw.drain();
+    });
+}
+
 #[test]
 fn ping_through_nat() {
     each_mode(|mode| {

@@ -199,11 +199,6 @@ impl Move {
     }
 }
 
-/// States in which a session waits for less long than in the one before.
-const fn shortens(state: State) -> bool {
-    matches!(state, S::TcpFinInitiator | S::TcpFinResponder | S::TcpTimeWait | S::TcpReset)
-}
-
 /// The state after a packet, or why it does not fit. Nothing moves yet: the packet may still be dropped.
 pub(crate) fn track<B>(hit: &Hit<'_>, item: &Item<B>) -> Result<State, DropReason> {
     let state = hit.session.state();
@@ -225,11 +220,12 @@ pub(crate) fn settle_number(cx: &Context<'_>, hit: &Hit<'_>, next: u8) {
 
 /// Moves the session to the state that [`track`] has found.
 pub(crate) fn settle(cx: &Context<'_>, hit: &Hit<'_>, next: State) {
-    if next == hit.session.state() {
+    let (before, timeouts) = (hit.session.state(), &cx.policy.timeouts);
+    if next == before {
         return;
     }
     hit.session.set_state(next);
-    if shortens(next) {
+    if timeouts.of(next) < timeouts.of(before) {
         // Control has it armed for the old, longer time.
         cx.shared.arena.mark(hit.id.index);
     }
