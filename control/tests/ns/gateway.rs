@@ -164,6 +164,23 @@ impl Gateway {
         sum(&value, name)
     }
 
+    /// The sessions of an application, those that have just ended too.
+    #[track_caller]
+    pub fn sessions(&self, application: &str) -> Vec<Value> {
+        self.listed(&["session", "list", "--application", application])
+    }
+
+    /// The pinholes.
+    #[track_caller]
+    pub fn expectations(&self) -> Vec<Value> {
+        self.listed(&["expectation", "list"])
+    }
+
+    fn listed(&self, words: &[&str]) -> Vec<Value> {
+        let list = self.control(words).expect_ok(&words.join(" "));
+        serde_json::from_str::<Value>(&list.stdout).unwrap().as_array().unwrap().clone()
+    }
+
     /// The number of the policy in force.
     #[track_caller]
     pub fn policy_generation(&self) -> u64 {

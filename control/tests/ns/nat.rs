@@ -33,6 +33,11 @@ impl Nat {
 
     /// A gateway that lets one predefined service through, and `more` tables of its configuration.
     pub fn start(self, world: &World, service: &'static str, more: &str) -> Gateway {
+        self.start_all(world, &[service], more)
+    }
+
+    /// The same with several services.
+    pub fn start_all(self, world: &World, services: &[&'static str], more: &str) -> Gateway {
         if !self.translates_the_client() {
             world.ip(Place::Server, &format!("route add {CLIENT}/32 via {OUTSIDE}"));
         }
@@ -40,13 +45,13 @@ impl Nat {
         if self.translates_the_server() {
             tables += &format!(
                 "\n[[nat]]\ntype = \"destination\"\nfrom = \"trust\"\ndestination = [\"{CALLED}\"]\n\
-                 service = \"{service}\"\ntranslate = \"{SERVER}\"\n"
+                 service = {services:?}\ntranslate = \"{SERVER}\"\n"
             );
         }
         let source_nat = self.translates_the_client();
         // Once a test: the configuration wants words that live for ever.
         let more = tables.leak();
-        Gateway::start(world, &Config { source_nat, more, misroute: true, ..Config::allowing(&[service]) })
+        Gateway::start(world, &Config { source_nat, more, misroute: true, ..Config::allowing(services) })
     }
 
     /// What counts the server's packets that nobody expects.

@@ -210,12 +210,21 @@ fn curl(world: &World, mode: Mode, seconds: u32) -> Command {
 
 /// A TCP server listens on this port of the server. Reads the kernel's table: a probe would be a session of its own.
 pub fn listens(world: &World, port: u16) -> bool {
-    has_socket(world, "/proc/net/tcp", port)
+    listens_at(world, Place::Server, port)
+}
+
+/// The same of another place.
+pub fn listens_at(world: &World, place: Place, port: u16) -> bool {
+    is_bound(world, place, "/proc/net/tcp", port)
 }
 
 /// A socket of this table of the kernel is bound to this port of the server, and waits.
 pub fn has_socket(world: &World, table: &str, port: u16) -> bool {
-    let table = run(world.command(Place::Server, "cat").arg(table)).stdout;
+    is_bound(world, Place::Server, table, port)
+}
+
+fn is_bound(world: &World, place: Place, table: &str, port: u16) -> bool {
+    let table = run(world.command(place, "cat").arg(table)).stdout;
     // sl, local_address, rem_address, st: listening TCP is 0A, unconnected UDP 07.
     table.lines().any(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();

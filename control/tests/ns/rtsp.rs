@@ -2,7 +2,6 @@
 //! nothing else. The client punches no hole (`nat-method=none`), which would hide a missing ALG.
 
 use super::command::{Daemon, run, wait_until};
-use super::gateway::Gateway;
 use super::nat::Nat;
 use super::peers::listens;
 use super::world::{CLIENT, OUTSIDE, Place, SERVER, World};
@@ -17,7 +16,7 @@ const SERVER_SCRIPT: &str = include_str!("rtsp_server.py");
 /// Bytes of each track that say that it plays: half a second of sound, and some pictures.
 const ENOUGH: u64 = 4_000;
 
-fn server(world: &World) -> Daemon {
+pub fn server(world: &World) -> Daemon {
     let script = world.files.path().join("rtsp_server.py");
     fs::write(&script, SERVER_SCRIPT).unwrap();
     // Debian's own Python: the bindings are packaged for it alone.
@@ -29,14 +28,14 @@ fn server(world: &World) -> Daemon {
 }
 
 /// A client that writes each track to a file, for so many seconds at most.
-struct Client {
+pub struct Client {
     sound: PathBuf,
     pictures: PathBuf,
     command: Command,
 }
 
 impl Client {
-    fn new(world: &World, place: &str, protocols: &str, seconds: u32) -> Self {
+    pub fn new(world: &World, place: &str, protocols: &str, seconds: u32) -> Self {
         let [sound, pictures] = ["sound", "pictures"].map(|n| world.files.path().join(n));
         let mut command = world.limited(Place::Client, seconds, "gst-launch-1.0");
         command.args(["-q", "rtspsrc", "name=source", "nat-method=none", "timeout=2000000"]);
@@ -56,15 +55,14 @@ impl Client {
         fs::metadata(path).map_or(0, |m| m.len())
     }
 
-    fn plays(&self) -> bool {
+    /// Starts it.
+    pub fn play(&mut self, world: &World) -> Daemon {
+        Daemon::spawn(&mut self.command, &world.files.path().join("player.output"))
+    }
+
+    pub fn plays(&self) -> bool {
         Self::size(&self.sound) >= ENOUGH && Self::size(&self.pictures) >= ENOUGH
     }
-}
-
-/// The open sessions of an application.
-fn sessions(gateway: &Gateway, application: &str) -> Vec<Value> {
-    let list = gateway.control(&["session", "list", "--application", application]).expect_ok("session list");
-    serde_json::from_str::<Value>(&list.stdout).unwrap().as_array().unwrap().clone()
 }
 
 /// Sound and pictures over UDP arrive, RTCP goes both ways, and TEARDOWN ends all of it.
@@ -73,17 +71,17 @@ fn over_udp(nat: Nat) {
     let gateway = nat.start(&world, "rtsp", "");
     let _server = server(&world);
     let mut client = Client::new(&world, nat.called(), "udp", 60);
-    let mut player = Daemon::spawn(&mut client.command, &world.files.path().join("player.output"));
+    let mut player = client.play(&world);
     wait_until("both tracks play", Duration::from_secs(20), || client.plays());
     wait_until("RTCP goes both ways", Duration::from_secs(20), || {
         let both = |s: &Value| s["packets"].as_array().unwrap().iter().all(|n| n.as_u64() > Some(0));
-        sessions(&gateway, "rtcp").iter().filter(|s| both(s)).count() == 2
+        gateway.sessions("rtcp").iter().filter(|s| both(s)).count() == 2
     });
-    let parent = sessions(&gateway, "rtsp");
+    let parent = gateway.sessions("rtsp");
     assert_eq!(parent.len(), 1, "{parent:?}");
-    assert_eq!(sessions(&gateway, "rtp").len(), 2);
+    assert_eq!(gateway.sessions("rtp").len(), 2);
     for application in ["rtp", "rtcp"] {
-        for child in sessions(&gateway, application) {
+        for child in gateway.sessions(application) {
             assert_eq!(child["parent"], parent[0]["id"], "{child}");
             assert_eq!(child["rule"], "under test");
         }
@@ -108,7 +106,7 @@ fn over_udp(nat: Nat) {
     // The player ends politely: it sends TEARDOWN.
     player.signal_watched("INT");
     wait_until("the media end with TEARDOWN", Duration::from_secs(10), || {
-        ["rtp", "rtcp"].iter().all(|a| sessions(&gateway, a).iter().all(|s| s["state"] == "closed"))
+        ["rtp", "rtcp"].iter().all(|a| gateway.sessions(a).iter().all(|s| s["state"] == "closed"))
     });
     assert!(player.wait(Duration::from_secs(10)).is_some());
 }
@@ -158,7 +156,7 @@ fn over_tcp_it_plays_interleaved() {
         let gateway = nat.start(&world, "rtsp", "");
         let _server = server(&world);
         let mut client = Client::new(&world, nat.called(), "tcp", 60);
-        let _player = Daemon::spawn(&mut client.command, &world.files.path().join("player.output"));
+        let _player = client.play(&world);
         wait_until("both tracks play", Duration::from_secs(20), || client.plays());
         assert_eq!(gateway.counter("expectations-opened"), 0, "{nat:?}");
         assert_eq!((gateway.counter("alg-blind"), gateway.counter("alg-denied")), (0, 0));

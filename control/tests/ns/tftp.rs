@@ -17,14 +17,15 @@ const SIZE: usize = 100_123;
 const BLOCK: usize = 1400;
 
 /// in.tftpd in the server's namespace: a file to read, and a folder where files may be made.
-struct Server {
+pub struct Server {
     _daemon: Daemon,
-    root: PathBuf,
-    content: Vec<u8>,
+    pub root: PathBuf,
+    /// What `file` holds.
+    pub content: Vec<u8>,
 }
 
 impl Server {
-    fn start(world: &World) -> Self {
+    pub fn start(world: &World) -> Self {
         let root = world.files.path().join("tftp");
         fs::create_dir_all(&root).unwrap();
         let content = noise(7, SIZE);
@@ -41,7 +42,7 @@ impl Server {
 
     /// A file that was sent is there, once the server has written it.
     #[track_caller]
-    fn has(&self, name: &str, content: &[u8]) {
+    pub fn has(&self, name: &str, content: &[u8]) {
         let path = self.root.join(name);
         // The last block is acknowledged before it is on the disk.
         let whole = || fs::metadata(&path).is_ok_and(|m| m.len() == content.len() as u64);
@@ -51,31 +52,37 @@ impl Server {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Client {
+pub enum Client {
     Hpa,
     Curl,
 }
 
 impl Client {
+    pub const ALL: [Self; 2] = [Self::Hpa, Self::Curl];
+
     fn get(self, world: &World, place: &str, into: &Path, seconds: u32) -> Output {
+        self.get_file(world, place, "file", into, seconds)
+    }
+
+    pub fn get_file(self, world: &World, place: &str, file: &str, into: &Path, seconds: u32) -> Output {
         let _ = fs::remove_file(into);
         let into = into.to_str().unwrap();
         match self {
             Self::Hpa => run(world
                 .limited(Place::Client, seconds, "tftp")
-                .args(["-4", "-m", "octet", place, "-c", "get", "file", into])),
+                .args(["-4", "-m", "octet", place, "-c", "get", file, into])),
             Self::Curl => run(world.limited(Place::Client, seconds, "curl").args([
                 "-sS",
                 "--tftp-blksize",
                 &BLOCK.to_string(),
                 "-o",
                 into,
-                &format!("tftp://{place}/file"),
+                &format!("tftp://{place}/{file}"),
             ])),
         }
     }
 
-    fn put(self, world: &World, place: &str, from: &Path, name: &str, seconds: u32) -> Output {
+    pub fn put(self, world: &World, place: &str, from: &Path, name: &str, seconds: u32) -> Output {
         let from = from.to_str().unwrap();
         match self {
             Self::Hpa => run(world
@@ -101,7 +108,7 @@ fn both_ways(nat: Nat) {
     let [fetched, to_send] = ["fetched", "to-send"].map(|n| world.files.path().join(n));
     let sent = noise(8, SIZE);
     fs::write(&to_send, &sent).unwrap();
-    for client in [Client::Hpa, Client::Curl] {
+    for client in Client::ALL {
         client.get(&world, nat.called(), &fetched, 20).expect_ok(&format!("{client:?} reads, {nat:?}"));
         same_content(&fetched, &server.content);
         let name = format!("from-{client:?}");
@@ -181,7 +188,7 @@ fn with_the_alg_off_no_transfer_begins() {
         let server = Server::start(&world);
         let [fetched, to_send] = ["fetched", "to-send"].map(|n| world.files.path().join(n));
         fs::write(&to_send, noise(8, SIZE)).unwrap();
-        for client in [Client::Hpa, Client::Curl] {
+        for client in Client::ALL {
             let what = format!("{client:?} without an ALG, {nat:?}");
             client.get(&world, nat.called(), &fetched, 2).expect_failure(&what);
             assert_eq!(fs::read(&fetched).unwrap_or_default(), b"", "{what}");

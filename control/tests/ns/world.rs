@@ -95,6 +95,24 @@ impl World {
         self.set(Place::Server, "net.ipv4.ip_forward=1");
     }
 
+    /// Gives the client or the server the far end of a running gateway's TAP port, instead of its cable.
+    pub fn plug(&self, place: Place, tap: &str) {
+        let (mac, addr) = match place {
+            Place::Client => ("02:00:00:00:00:c1", CLIENT),
+            _ => ("02:00:00:00:00:51", SERVER),
+        };
+        self.ip(place, "link del eth0");
+        self.ip(Place::Gateway, &format!("link set {tap} netns {}", name(place)));
+        // It comes with the gateway's own MAC address.
+        self.ip(place, &format!("link set {tap} down"));
+        self.ip(place, &format!("link set {tap} name eth0 address {mac}"));
+        self.ip(place, "link set eth0 up");
+        self.ip(place, &format!("addr add {addr}/24 dev eth0"));
+        if let Place::Client = place {
+            self.ip(place, &format!("route add default via {INSIDE}"));
+        }
+    }
+
     /// A command in a place; it dies with this test.
     pub fn command(&self, place: Place, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");

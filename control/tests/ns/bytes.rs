@@ -1,0 +1,87 @@
+//! Clients that send one byte at a time: a relay in the client's namespace, which reads and writes single bytes without
+//! waiting for more, stands between each client and its server.
+
+use super::command::{Daemon, run, wait_until};
+use super::gateway::{Config, Gateway};
+use super::nat::Nat;
+use super::peers::{FILE_SIZE, FtpServer, Mode, listens_at, same_content};
+use super::rtsp;
+use super::sip::{CALLER, answerer, call, wait_for_sound};
+use super::voice::Over;
+use super::world::{CLIENT, Place, SERVER, World};
+use serde_json::Value;
+use std::time::Duration;
+
+/// Where the relay is called.
+const RELAY: u16 = 2000;
+
+/// Takes what clients say to [`RELAY`] to this port of a host, byte by byte.
+fn relay(world: &World, host: &str, port: u16) -> Daemon {
+    let listen = format!("TCP4-LISTEN:{RELAY},bind={CLIENT},reuseaddr,fork,nodelay");
+    let mut command = world.command(Place::Client, "socat");
+    command.args(["-b", "1", &listen, &format!("TCP4:{host}:{port},nodelay")]);
+    let daemon = Daemon::spawn(&mut command, &world.files.path().join("relay.output"));
+    wait_until("the relay listens", Duration::from_secs(10), || listens_at(world, Place::Client, RELAY));
+    daemon
+}
+
+/// A control session carried many more packets from its initiator than that has sent messages. (Once as many single bytes
+/// are on their way as its kernel sends without an answer, others join.)
+fn was_cut(gateway: &Gateway, application: &str, least: u64) {
+    let sent = |s: &Value| s["packets"][0].as_u64();
+    let sessions = gateway.sessions(application);
+    assert!(sessions.iter().any(|s| sent(s) > Some(least)), "not byte by byte: {sessions:?}");
+}
+
+#[test]
+fn ftp() {
+    for nat in Nat::ALL {
+        let Some(world) = World::new() else { return };
+        let gateway = nat.start(&world, "ftp", "");
+        let server = FtpServer::start(&world);
+        let _relay = relay(&world, nat.called(), 21);
+        // EPSV names no host: its client would call the relay.
+        for mode in [Mode::Pasv, Mode::Port, Mode::Eprt] {
+            let target = world.files.path().join("fetched");
+            let mut curl = world.limited(Place::Client, 40, "curl");
+            curl.args(["-sS", "--max-time", "35", "--no-ftp-skip-pasv-ip"]).args(mode.curl());
+            run(curl.arg("-o").arg(&target).arg(format!("ftp://{CLIENT}:{RELAY}/file")))
+                .expect_ok(&format!("{} byte by byte, {nat:?}", mode.command()));
+            same_content(&target, &server.content);
+            server.saw(&format!("\"{}", mode.command()));
+        }
+        assert_eq!((gateway.counter("expectations-hit"), gateway.counter("alg-denied")), (3, 0), "{nat:?}");
+        was_cut(&gateway, "ftp", 40);
+        let carried = |r: &Value| r["application"] == "ftp-data";
+        gateway.audited("session-open", carried);
+        assert!(server.content.len() == FILE_SIZE);
+    }
+}
+
+#[test]
+fn sip() {
+    let Some(world) = World::new() else { return };
+    let gateway = Gateway::start(&world, &Config { misroute: true, ..Config::allowing(&["sip-tcp"]) });
+    let _answerer = answerer(&world, Over::Tcp);
+    let _relay = relay(&world, SERVER, 5060);
+    let scenario = CALLER.replace("milliseconds=\"3000\"", "milliseconds=\"1500\"");
+    let mut caller = call(&world, &format!("{CLIENT}:{RELAY}"), Over::Tcp, &scenario);
+    wait_for_sound(&gateway, &mut caller);
+    was_cut(&gateway, "sip", 50);
+    let status = caller.wait(Duration::from_secs(20));
+    assert!(status.is_some_and(|s| s.success()), "{}", caller.printed());
+    assert_eq!((gateway.counter("alg-denied"), gateway.counter("stream-conflicts")), (0, 0));
+}
+
+#[test]
+fn rtsp() {
+    let Some(world) = World::new() else { return };
+    let gateway = Gateway::start(&world, &Config { misroute: true, ..Config::allowing(&["rtsp"]) });
+    let _server = rtsp::server(&world);
+    let _relay = relay(&world, SERVER, 554);
+    let mut client = rtsp::Client::new(&world, &format!("{CLIENT}:{RELAY}"), "udp", 60);
+    let _player = client.play(&world);
+    wait_until("both tracks play", Duration::from_secs(20), || client.plays());
+    was_cut(&gateway, "rtsp", 100);
+    assert_eq!((gateway.counter("alg-denied"), gateway.counter("stream-conflicts")), (0, 0));
+}

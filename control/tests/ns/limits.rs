@@ -1,0 +1,127 @@
+//! Floods of SIP from a real peer, against the rates of a profile, the limits of pinholes and the table of calls: what is
+//! within them is served, what is beyond is refused in SIP's own words, counted and told of.
+
+use super::command::{Daemon, wait_until};
+use super::gateway::{Config, Gateway};
+use super::registration::REGISTRAR;
+use super::sip::answerer;
+use super::voice::{Over, Sipp, outcome};
+use super::world::{CLIENT, Place, SERVER, World};
+use std::time::Duration;
+
+const REQUEST: &str = include_str!("sip_request.xml");
+
+const RATES: &str = r#"
+[[alg]]
+name = "phones"
+protocol = "sip"
+
+[[alg.rule]]
+name = "calls"
+command = "INVITE"
+rate = "3/hour"
+action = "deny"
+
+[[alg.rule]]
+name = "registrations"
+command = "REGISTER"
+rate = "2/hour"
+action = "deny"
+
+[[alg.rule]]
+name = "others"
+command = ["OPTIONS", "MESSAGE"]
+rate = "5/hour"
+action = "deny"
+"#;
+
+/// Calls so many times, one after the other, without a word. How many went well, and how many did not.
+fn calls(world: &World, over: Over, count: u32) -> [u64; 2] {
+    let sipp = Sipp::new(world, Place::Client, "caller", (CLIENT, 5062), over);
+    ended(sipp.args(&["-sn", "uac", "-d", "0", "-l", "1", "-m", &count.to_string(), SERVER]).spawn())
+}
+
+/// Asks so many times.
+fn requests(world: &World, method: &str, count: u32) -> [u64; 2] {
+    let sipp = Sipp::new(world, Place::Client, method, (CLIENT, 5062), Over::Udp);
+    let sipp = sipp.scenario(&REQUEST.replace("[method]", method));
+    ended(sipp.args(&["-l", "1", "-m", &count.to_string(), SERVER]).spawn())
+}
+
+fn ended(mut sipp: Daemon) -> [u64; 2] {
+    assert!(sipp.wait(Duration::from_secs(60)).is_some(), "{}", sipp.printed());
+    outcome(&sipp)
+}
+
+/// What was refused, by this rule or for this reason.
+fn refused(gateway: &Gateway, field: &str, value: &str) -> usize {
+    gateway.records().iter().filter(|r| r["kind"] == "alg-denied" && r[field] == value).count()
+}
+
+#[test]
+fn calls_and_registrations_beyond_their_rates_are_refused() {
+    let Some(world) = World::new() else { return };
+    let gateway = Gateway::start(&world, &Config { more: RATES, ..Config::allowing(&["sip"]) });
+    {
+        let answerer = answerer(&world, Over::Udp);
+        assert_eq!(calls(&world, Over::Udp, 6), [3, 3]);
+        assert!(!answerer.printed().contains("Unexpected"), "{}", answerer.printed());
+    }
+    let _registrar = {
+        let sipp = Sipp::new(&world, Place::Server, "registrar", (SERVER, 5060), Over::Udp);
+        sipp.scenario(REGISTRAR).spawn()
+    };
+    Over::Udp.wait_for_server(&world);
+    assert_eq!(requests(&world, "REGISTER", 5), [2, 3]);
+    assert_eq!(requests(&world, "OPTIONS", 9), [5, 4]);
+    for (rule, count) in [("phones/calls", 3), ("phones/registrations", 3), ("phones/others", 4)] {
+        gateway.audited("alg-denied", |r| r["rule"] == rule && r["reason"] == "policy");
+        assert_eq!(refused(&gateway, "rule", rule), count, "{rule}");
+    }
+    // The counter of the ALG, and the packet's drop reason of the same name.
+    assert_eq!((gateway.counter("alg-denied"), gateway.counter("alg-rules")), (2 * 10, 10));
+}
+
+/// Four pinholes are one call: two of each side's media, sound and RTCP.
+const FEW_PINHOLES: &str = "\n[limits]\nexpectations_per_flow = 4\n";
+
+/// A message whose pinholes find no place does not go on: over UDP it is dropped, and the session lives; a TCP session, which
+/// cannot miss a part, is reset.
+#[test]
+fn calls_beyond_the_limit_of_pinholes_are_refused() {
+    for over in Over::ALL {
+        let Some(world) = World::new() else { return };
+        let more = FEW_PINHOLES;
+        let gateway = Gateway::start(&world, &Config { more, ..Config::allowing(&[over.service()]) });
+        let _answerer = answerer(&world, over);
+        let sipp = Sipp::new(&world, Place::Client, "caller", (CLIENT, 5062), over);
+        let mut caller = sipp.args(&["-sn", "uac", "-d", "60000", "-l", "5", "-m", "5", SERVER]).spawn();
+        gateway.audited("expectation-refused", |r| r["reason"] == "expectation-limit");
+        gateway.audited("alg-denied", |r| r["application"] == "sip" && r["reason"] == "no-resources");
+        assert!(gateway.counter("expectations-refused") > 0 && gateway.expectations().len() <= 4);
+        match over {
+            Over::Udp => assert!(caller.ended().is_none(), "{}", caller.printed()),
+            Over::Tcp => assert!(caller.wait(Duration::from_secs(20)).is_some(), "the connection lives"),
+        }
+    }
+}
+
+#[test]
+fn calls_beyond_the_table_of_calls_are_refused() {
+    let Some(world) = World::new() else { return };
+    // Eight calls a worker.
+    let text = |folder: &std::path::Path| {
+        let text = Config::allowing(&["sip"]).text(folder);
+        text.replace("sessions = 16384\n", "sessions = 16384\nalg_sessions = 16\n")
+    };
+    let gateway = Gateway::start_with(&world, text);
+    let _answerer = answerer(&world, Over::Udp);
+    let sipp = Sipp::new(&world, Place::Client, "caller", (CLIENT, 5062), Over::Udp);
+    let _caller = sipp.args(&["-sn", "uac", "-d", "60000", "-l", "12", "-m", "12", SERVER]).spawn();
+    wait_until("four calls find no room", Duration::from_secs(20), || {
+        refused(&gateway, "reason", "limit") == 4
+    });
+    assert_eq!(gateway.counter("alg-calls-full"), 4);
+    // The others are as good as before.
+    assert_eq!(gateway.sessions("sip").len(), 1);
+}
