@@ -414,6 +414,25 @@ fn inspect_opens_the_media_of_rtsp_where_no_nat_hides_them() {
     });
 }
 
+/// Where the table of ALG states is full, a session that is only watched passes unread.
+#[test]
+fn monitor_refuses_no_session_for_want_of_room() {
+    for (kind, passes) in [("monitor", true), ("full", false)] {
+        let small = SMALL.replace("alg_sessions = 64", "alg_sessions = 1");
+        let mut gw = Gateway::new(MODES[0], &text("ftp", kind).replace(SMALL, &small));
+        Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
+        let mut second = Pair::new((CLIENT, 40_001), (SERVER.addr, 21), (SERVER, 21));
+        if passes {
+            second.handshake(&mut gw);
+            assert!(gw.sessions().iter().any(|s| s.forward.sport == 40_001 && !s.alg));
+            assert_eq!(gw.count(Counter::AlgBlind), 1);
+        } else {
+            gw.refuse(INSIDE, &second.frame(C, SYN, b""), DropReason::AlgTableFull);
+        }
+        gw.drain_all();
+    }
+}
+
 /// What clients and servers say, well formed and not.
 const SAID: [&[&str]; 2] = [
     &[
