@@ -238,3 +238,19 @@ fn what_the_gateway_sends_itself_is_written_too() {
     let refused = shots.iter().find(|s| s.comment.contains("dropped: alg-denied")).unwrap();
     assert!(refused.comment.contains("alg ftp: refused: "), "{}", refused.comment);
 }
+
+#[test]
+fn comments_say_what_a_profile_that_watches_would_do() {
+    let mut film = Film::new();
+    let mut ftp = film.ftp();
+    film.say(&mut ftp, Initiator, "PORT 10,1,0,2,200,1\r\n");
+    film.say(&mut ftp, Responder, "200 ok\r\n");
+    film.say(&mut ftp, Initiator, "PORT 10,1,0,99,200,1\r\n");
+    let (_, shots) = shoot(&film, true, "\n[[alg]]\nname = \"x\"\nprotocol = \"ftp\"\nmode = \"monitor\"\n");
+    let said = |text: &str| shots.iter().filter(|shot| shot.comment.contains(text)).count();
+    let rewritten = "alg ftp: would rewrite \"PORT 10,1,0,2,200,1\" to \"PORT 198,51,100,1,200,1\"";
+    assert_eq!((said(rewritten), said("alg would expect: ftp-data from 203.0.113.9 to")), (1, 1));
+    assert_eq!(said("alg ftp: would refuse: third-party-address"), 1);
+    let sent: Vec<_> = shots.iter().map(Shot::payload).filter(|text| text.starts_with("PORT")).collect();
+    assert_eq!(sent, ["PORT 10,1,0,2,200,1\r\n", "PORT 10,1,0,99,200,1\r\n"]);
+}
