@@ -34,7 +34,6 @@ cases=(
     "tcp-open 5000 --workload new --protocol tcp"
     "udp-open-1000-rules 2000 --workload new --protocol udp --rules 1000"
     "ftp-message 10000 --workload alg --exchange ftp"
-    "ftp-message-split 10000 --workload alg --exchange ftp --split"
     "sip-udp-message 10000 --workload alg --exchange sip-udp"
     "sip-tcp-message 10000 --workload alg --exchange sip-tcp"
     "rtsp-message 12000 --workload alg --exchange rtsp"

@@ -3,11 +3,13 @@
 //! The dataplane keeps one of these per inspected session in a slab: it is `Copy` and owns nothing.
 
 use crate::contract::{
-    Answer, Application, Blindness, Context, DatagramAlg, Gateway, Probe, Side, StreamAlg, Verdict,
+    Answer, Application, Blindness, Context, DatagramAlg, Denial, FlowContext, Gateway, Probe, Side,
+    StreamAlg, Verdict,
 };
 use crate::ftp::{self, Ftp};
 use crate::rtsp::{self, Rtsp};
 use crate::sip::{self, SipDatagrams, SipStream};
+use crate::tables::Tables;
 use crate::tftp::{self, Tftp};
 
 /// State of the stream ALG of one session.
@@ -155,6 +157,20 @@ impl DatagramAlg for BoundDatagram {
         match self {
             Self::Tftp(tftp) => tftp.inspect(cx, from, payload, answer),
             Self::Sip(sip) => sip.inspect(cx, from, payload, answer),
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        flow: &FlowContext,
+        tables: &mut Tables,
+        payload: &[u8],
+        denial: Denial,
+        answer: &mut Answer,
+    ) {
+        match self {
+            Self::Tftp(tftp) => tftp.refuse(flow, tables, payload, denial, answer),
+            Self::Sip(sip) => sip.refuse(flow, tables, payload, denial, answer),
         }
     }
 }

@@ -5,10 +5,11 @@
 //! no address. What comes on the same session later (a server that answers from its well-known port) passes.
 
 use crate::contract::{
-    Answer, Application, Blindness, Context, DatagramAlg, Denial, ExpectationRequest, Fact, Gateway, Opener,
-    Parity, Probe, Side, Transport, Uses, Verdict,
+    Answer, Application, Blindness, Context, DatagramAlg, Denial, ExpectationRequest, Fact, FlowContext,
+    Gateway, Opener, Parity, Probe, Side, Transport, Uses, Verdict,
 };
 use crate::rules::{Action, Decision, Subject};
+use crate::tables::Tables;
 use arrayvec::ArrayVec;
 use core::ops::Not;
 use nom::bytes::complete::{tag, take_till1};
@@ -170,7 +171,10 @@ impl DatagramAlg for Tftp {
         let word: &[u8] = if request.write { b"WRQ " } else { b"RRQ " };
         before.extend(word.iter().chain(request.file).copied().take(crate::MAX_EXCERPT));
         let after = if denial.is_some() { ArrayVec::new() } else { before.clone() };
-        answer.facts.try_push(Fact { from, offset: 0, before, after, rule: decision.rule }).ok();
+        answer
+            .facts
+            .try_push(Fact { from, offset: 0, before, after, rule: decision.rule, denial: None })
+            .ok();
         if decision.action == Action::Reset {
             return Verdict::Deny(Denial::Policy);
         }
@@ -197,6 +201,11 @@ impl DatagramAlg for Tftp {
         };
         answer.expectations.try_push(request).ok();
         Verdict::Pass
+    }
+
+    fn refuse(&mut self, _: &FlowContext, _: &mut Tables, _: &[u8], _: Denial, answer: &mut Answer) {
+        answer.clear_requests();
+        refuse(answer, 0, b"No room at the gateway");
     }
 }
 

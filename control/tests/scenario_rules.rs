@@ -11,7 +11,7 @@ use dataplane::event::Event;
 use dataplane::packet::build;
 use dataplane::packet::flag::{ACK, PSH, RST};
 use dataplane::view::CloseReason;
-use scenario::sip::{Agent, Carrier, sip_text};
+use scenario::sip::{Agent, CARRIERS, Carrier, Line, WAYS, sip_text};
 use scenario::*;
 
 /// A profile of a protocol with rules, each a list of its keys.
@@ -76,10 +76,15 @@ action = "deny""#];
             }
             let expected: &[(&str, &str)] = &[
                 ("p/no-programs", "STOR Virus.EXE"),
+                ("p/no-programs", "denied"),
                 ("p/no-programs", "stor Virus.EXE"),
+                ("p/no-programs", "denied"),
                 ("p/no-programs", "STOR AUTORUN.INF"),
+                ("p/no-programs", "denied"),
                 ("p/no-programs", "stor AUTORUN.INF"),
+                ("p/no-programs", "denied"),
             ];
+            assert_eq!(gw.count(Counter::AlgDenied), if ruled { 4 } else { 0 });
             assert_eq!(decided(&mut gw), if ruled { told(expected) } else { vec![] });
             assert_eq!(gw.count(Counter::AlgRules), if ruled { 4 } else { 0 });
             gw.drain_all();
@@ -124,6 +129,7 @@ fn ftp_rules_are_asked_in_their_order_and_one_that_logs_decides_nothing() {
             ("p/all", "SITE HELP"),
             ("p/all", "MKD short"),
             ("p/rule 5", "MKD too-long-a-name"),
+            ("p/rule 5", "denied"),
             ("p/others", "USER administrator"),
             ("p/others", "denied"),
         ]);
@@ -283,6 +289,7 @@ fn rtsp_methods_are_refused_with_403_or_a_reset() {
             assert_eq!(left.tcp().flags & RST != 0, ruled);
             let expected: Vec<(String, String)> = told(&[
                 ("p/no-upload", announce.lines().next().unwrap()),
+                ("p/no-upload", "denied"),
                 ("p/private", private.lines().next().unwrap()),
                 ("p/private", "denied"),
             ]);
@@ -290,6 +297,33 @@ fn rtsp_methods_are_refused_with_403_or_a_reset() {
             gw.drain_all();
         }
     });
+}
+
+/// Over TCP as over UDP: the connection goes on, and the refusal is counted and told of.
+#[test]
+fn a_refused_sip_request_is_counted_and_told_whatever_carries_it() {
+    let rules = ["name = \"no-chat\"\ncommand = \"MESSAGE\"\naction = \"deny\""];
+    for carrier in CARRIERS {
+        each_mode(|mode| {
+            let mut gw = Gateway::new(mode, &[sip_text(), profile("sip", &rules)].concat());
+            let mut line = Line::new(&mut gw, WAYS[0], carrier);
+            let uri = format!("sip:bob@{}", WAYS[0].called);
+            let info = line.caller.request("INFO", &uri, "c1", &[], "");
+            line.say(&mut gw, Side::Initiator, &info);
+            assert_eq!(gw.count(Counter::AlgDenied), 0);
+            let message = line.caller.request("MESSAGE", &uri, "c2", &[], "");
+            let told_back = line.refused(&mut gw, Side::Initiator, &message);
+            assert!(told_back.starts_with("SIP/2.0 403 Forbidden\r\n"), "{carrier:?}: {told_back}");
+            let first = message.lines().next().unwrap();
+            assert_eq!(
+                decided(&mut gw),
+                told(&[("p/no-chat", first), ("p/no-chat", "denied")]),
+                "{carrier:?}"
+            );
+            assert_eq!(gw.count(Counter::AlgDenied), 1, "{carrier:?}");
+            gw.drain_all();
+        });
+    }
 }
 
 /// A commit that moves a rule leaves its rate, and its name, where they are.
@@ -310,7 +344,7 @@ fn a_rule_keeps_its_rate_over_a_commit() {
         gw.run();
         assert!(!noop(&mut gw), "still above its rate");
         let names: Vec<String> = decided(&mut gw).into_iter().map(|(rule, _)| rule).collect();
-        assert_eq!(names, ["p/flood", "p/flood"]);
+        assert_eq!(names, ["p/flood"; 4], "each as a message and as a denial");
         gw.drain_all();
     });
 }

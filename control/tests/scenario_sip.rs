@@ -90,6 +90,31 @@ fn with_the_alg_off_the_inside_address_leaves_and_no_media_come() {
     });
 }
 
+/// No room for the pinholes of a call: its caller is told (RFC 3261 §21.5.4), nothing of it leaves, nothing stays, and the
+/// session goes on.
+#[test]
+fn a_call_without_room_for_its_media_is_answered_503() {
+    each_mode(|mode| {
+        let text = [&sip_text(), "[limits]\nexpectations_per_flow = 1\n"].concat();
+        let mut gw = Gateway::new(mode, &text);
+        let mut line = Line::new(&mut gw, WAYS[0], Carrier::Udp);
+        let body = line.caller.sdp();
+        let invite = line.caller.request("INVITE", &format!("sip:bob@{}", WAYS[0].called), "c1", &[], &body);
+        let told = line.refused(&mut gw, Side::Initiator, &invite);
+        assert!(told.starts_with("SIP/2.0 503 Service Unavailable\r\n"), "{told}");
+        let via = |text: &str| {
+            text.lines().find(|l| l.starts_with("Via:") || l.starts_with("v:")).map(str::to_owned)
+        };
+        assert_eq!(via(&told), via(&invite), "as the caller wrote it");
+        assert_eq!(waiting(&gw), []);
+        assert_eq!((gw.count(Counter::AlgDenied), gw.count(Counter::ExpectationsRefused)), (1, 1));
+        let info = line.caller.request("INFO", &format!("sip:bob@{}", WAYS[0].called), "c2", &[], "");
+        assert!(line.say(&mut gw, Side::Initiator, &info).starts_with("INFO "));
+        gw.assert_balance(0);
+        gw.drain_all();
+    });
+}
+
 /// Media of the callee before its description is there, as from a tone generator.
 #[test]
 fn early_media_end_with_the_call_too() {

@@ -52,7 +52,7 @@ counters! {
     AlgMessages = "alg-messages", "Messages that an ALG reported.";
     AlgEdits = "alg-edits", "Edits that an ALG made.";
     AlgRules = "alg-rules", "Messages about which a rule of an ALG's profile decided.";
-    AlgDenied = "alg-denied", "Messages that an ALG refused. A TCP session was reset, a datagram dropped or answered.";
+    AlgDenied = "alg-denied", "Messages that an ALG refused. It answered for the other end, or a datagram was dropped, or a TCP session reset.";
     AlgWatched = "alg-watched", "What ALGs of mode `monitor` would have done: edits, pinholes, replies, refusals.";
     AlgCallsFull = "alg-calls-full", "Messages of new SIP calls that were refused because the table of calls was full.";
     AlgBlind = "alg-blind", "Sessions that their ALG cannot read any more.";

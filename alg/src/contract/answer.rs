@@ -248,6 +248,8 @@ pub struct Fact {
     pub after: ArrayVec<u8, MAX_EXCERPT>,
     /// The rule of the command policy that decided, if one did, by its number ([`crate::rules::Rule::number`]).
     pub rule: Option<u16>,
+    /// Why it was refused, if it was taken out of a stream that goes on. Of a refusal that is the verdict, none: that says it.
+    pub denial: Option<Denial>,
 }
 
 /// What becomes of the bytes of one call.
@@ -301,6 +303,17 @@ impl Answer {
             && self.orders.is_empty()
             && self.facts.is_empty()
             && self.reply.is_empty()
+    }
+
+    /// Forgets what was asked for, for a message that does not go on after all: of it nothing left.
+    pub fn clear_requests(&mut self) {
+        self.edits.clear();
+        self.expectations.clear();
+        self.orders.clear();
+        self.reply.clear();
+        for fact in &mut self.facts {
+            fact.after.clear();
+        }
     }
 
     /// Forgets everything.

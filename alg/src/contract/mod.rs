@@ -71,6 +71,17 @@ pub trait DatagramAlg {
         payload: &[u8],
         answer: &mut Answer,
     ) -> Verdict;
+
+    /// The gateway has no room for what the answer to this datagram asked for: it does not go on. Forgets what it has changed
+    /// in `tables`, and leaves in the answer the protocol's own refusal to the sender, or no reply where none is due.
+    fn refuse(
+        &mut self,
+        flow: &FlowContext,
+        tables: &mut Tables,
+        payload: &[u8],
+        denial: Denial,
+        answer: &mut Answer,
+    );
 }
 
 /// What the first bytes of a flow say about its protocol.

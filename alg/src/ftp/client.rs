@@ -109,11 +109,11 @@ impl Ftp {
         match decision.action {
             Action::Reset => return Some(call.deny(shown, Denial::Policy, decision.rule)),
             Action::Deny => {
-                call.refused(shown, decision.rule);
+                call.refused(shown, decision.rule, Some(Denial::Policy));
                 return self.instead(call, line, NOTHING, Kind::Refused);
             }
             Action::Mask => {
-                call.refused(shown, decision.rule);
+                call.refused(shown, decision.rule, None);
                 return self.instead(call, line, MASKED, Kind::Other);
             }
             Action::Allow if decision.log => call.accepted(shown, None, decision.rule),
@@ -121,7 +121,7 @@ impl Ftp {
         }
         // After EPSV ALL no other way to set up data is left (RFC 2428 §4).
         if self.epsv_all && matches!(kind, Kind::Active | Kind::Pasv | Kind::Lpsv) {
-            call.refused(shown, None);
+            call.refused(shown, None, Some(Denial::OutOfSequence));
             return self.instead(call, line, NOTHING, Kind::RefusedAfterAll);
         }
         None

@@ -168,20 +168,21 @@ impl<G: Gateway> Call<'_, '_, G> {
                 excerpt([head, &edit.with, tail])
             }
         };
-        let fact = Fact { from: self.from, offset: self.offset, before: excerpt([text]), after, rule };
+        let (from, offset, before) = (self.from, self.offset, excerpt([text]));
+        let fact = Fact { from, offset, before, after, rule, denial: None };
         self.answer.facts.try_push(fact).ok();
     }
 
-    /// A message of which nothing leaves.
-    fn refused(&mut self, text: &[u8], rule: Option<u16>) {
-        let before = excerpt([text]);
-        let fact = Fact { from: self.from, offset: self.offset, before, after: ArrayVec::new(), rule };
+    /// A message of which nothing leaves. `denial` says why, if the flow goes on without it.
+    fn refused(&mut self, text: &[u8], rule: Option<u16>, denial: Option<Denial>) {
+        let (from, offset, before) = (self.from, self.offset, excerpt([text]));
+        let fact = Fact { from, offset, before, after: ArrayVec::new(), rule, denial };
         self.answer.facts.try_push(fact).ok();
     }
 
     /// Refuses the flow over this line.
     fn deny(&mut self, text: &[u8], denial: Denial, rule: Option<u16>) -> Step {
-        self.refused(text, rule);
+        self.refused(text, rule, None);
         Step::Refused(denial)
     }
 }

@@ -200,7 +200,10 @@ impl Rtsp {
                     let before: ArrayVec<u8, MAX_EXCERPT> =
                         slice(bytes, 0..end).iter().copied().take(MAX_EXCERPT).collect();
                     let after = before.clone();
-                    answer.facts.try_push(Fact { from, offset, before, after, rule: decision.rule }).ok();
+                    answer
+                        .facts
+                        .try_push(Fact { from, offset, before, after, rule: decision.rule, denial: None })
+                        .ok();
                 }
                 match (word, from) {
                     (b"SETUP", Side::Initiator) => {
@@ -347,7 +350,9 @@ impl Reader for Rtsp {
         };
         let line = first_line(message).map_or(message, |(end, _)| slice(message, 0..end));
         let before = line.iter().copied().take(MAX_EXCERPT).collect();
-        answer.facts.try_push(Fact { from, offset, before, after: ArrayVec::new(), rule }).ok();
+        let denied = answered.then_some(denial);
+        let after = ArrayVec::new();
+        answer.facts.try_push(Fact { from, offset, before, after, rule, denial: denied }).ok();
         if answered { Step::Read(whole) } else { Step::Refused(denial) }
     }
 }

@@ -354,7 +354,7 @@ fn tell(from: Side, message: &Message<'_>, offset: u64, answer: &mut Answer) {
     }
     let room = after.remaining_capacity();
     after.extend(slice(message.bytes, at..value.end).iter().copied().take(room));
-    answer.facts.try_push(Fact { from, offset, before, after, rule: None }).ok();
+    answer.facts.try_push(Fact { from, offset, before, after, rule: None, denial: None }).ok();
 }
 
 /// A name as a number that is small enough to keep: FNV-1a. Two names of one client that are mixed up end each other's

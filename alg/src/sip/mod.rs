@@ -36,9 +36,11 @@ mod sdp;
 pub(crate) use calls::Calls;
 
 use crate::contract::{
-    Answer, Blindness, Context, DatagramAlg, Denial, Edit, Gateway, Probe, Side, StreamAlg, Verdict,
+    Answer, Blindness, Context, DatagramAlg, Denial, Edit, FlowContext, Gateway, Probe, Side, StreamAlg,
+    Verdict,
 };
 use crate::reader::{self, Reader, Step};
+use crate::tables::Tables;
 use message::Extent;
 use read::Outcome;
 
@@ -215,6 +217,26 @@ impl DatagramAlg for SipDatagrams {
             }
         }
     }
+
+    fn refuse(
+        &mut self,
+        flow: &FlowContext,
+        tables: &mut Tables,
+        payload: &[u8],
+        denial: Denial,
+        answer: &mut Answer,
+    ) {
+        answer.clear_requests();
+        refusal::write(payload, denial, answer);
+        // Its sender will not go on with a call that it was refused.
+        if !answer.reply.is_empty()
+            && let Some(id) = refusal::call_of(payload)
+            && let Some(call) = tables.calls.get(flow.id, id, flow.now_ms)
+            && !call.confirmed
+        {
+            tables.calls.remove(&call);
+        }
+    }
 }
 
 impl SipStream {
@@ -316,6 +338,9 @@ impl Reader for SipStream {
                 answer.edits.clear();
                 let with = arrayvec::ArrayVec::new();
                 answer.edits.try_push(Edit { start, len: needed, with, translates: false }).ok();
+                if let Some(fact) = answer.facts.last_mut() {
+                    fact.denial = Some(denial);
+                }
             }
         }
         *self.begun(from) = true;

@@ -148,7 +148,10 @@ pub(super) fn message<G: Gateway>(
             answer.facts.truncate(facts_from);
             let line = first_line(bytes).map_or(bytes, |(end, _)| slice(bytes, 0..end));
             let before = line.iter().copied().take(MAX_EXCERPT).collect();
-            answer.facts.try_push(Fact { from, offset, before, after: ArrayVec::new(), rule }).ok();
+            answer
+                .facts
+                .try_push(Fact { from, offset, before, after: ArrayVec::new(), rule, denial: None })
+                .ok();
             match denial {
                 Stop::Refuse(denial) => Outcome::Refuse(denial),
                 Stop::Reset(denial) => Outcome::Reset(denial),
@@ -660,7 +663,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let line = first_line(self.bytes).map_or(self.bytes, |(end, _)| slice(self.bytes, 0..end));
         let before: ArrayVec<u8, MAX_EXCERPT> = line.iter().copied().take(MAX_EXCERPT).collect();
         let after = before.clone();
-        let fact = Fact { from: self.from, offset: self.offset, before, after, rule: self.rule };
+        let fact =
+            Fact { from: self.from, offset: self.offset, before, after, rule: self.rule, denial: None };
         self.answer.facts.try_push(fact).ok();
     }
 }

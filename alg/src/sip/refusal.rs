@@ -24,6 +24,19 @@ pub(super) fn write(message: &[u8], denial: Denial, answer: &mut Answer) {
     }
 }
 
+/// The number of the call that a message is about.
+pub(super) fn call_of(message: &[u8]) -> Option<u64> {
+    let (_, mut at) = first_line(message)?;
+    for _ in 0..MAX_HEADERS {
+        let (Next::Header(h), behind) = header(message, at) else { return None };
+        if h.name == Name::CallId {
+            return Some(call_id(slice(message, h.value)));
+        }
+        at = behind;
+    }
+    None
+}
+
 fn build(message: &[u8], denial: Denial, answer: &mut Answer) -> Option<()> {
     let (end, mut at) = first_line(message)?;
     let Start::Request { method, .. } = start(slice(message, 0..end))? else { return None };

@@ -236,6 +236,7 @@ fn what_the_alg_read_and_refused() {
             before: bytes(b"PORT 10,1,0,2,156,65\r\n"),
             after: bytes(b"PORT 198,51,100,1,78,34\r\n\xff"),
             rule: None,
+            denial: None,
         },
         watched: false,
     };

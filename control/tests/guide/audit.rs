@@ -77,6 +77,7 @@ fn events() -> Vec<Event> {
         before: b"PORT".iter().copied().collect(),
         after: b"PORT".iter().copied().collect(),
         rule: None,
+        denial: None,
     };
     let end = Endpoint::new(HOST.into(), 1);
     vec![

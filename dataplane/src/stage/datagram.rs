@@ -28,6 +28,8 @@ pub(crate) struct Datagrams {
     algs: Box<[Option<BoundDatagram>]>,
     free: Vec<u32>,
     payload: Box<Payload>,
+    /// A datagram as it came, while the pinholes of what it has become are opened.
+    original: Box<Payload>,
 }
 
 impl Datagrams {
@@ -37,6 +39,7 @@ impl Datagrams {
             algs: (0..capacity).map(|_| None).collect(),
             free: (0..capacity.min(MAX_ALG_SLOTS)).rev().collect(),
             payload: Box::default(),
+            original: Box::default(),
         }
     }
 
@@ -124,6 +127,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             release(&cx.shared.registry, &mut self.bindings, &mut reserved);
             return self.refuse_datagram(cx, hit, item, denial, ends).map(Some);
         }
+        if !self.scratch.answer.expectations.is_empty() {
+            self.datagrams.original.clear();
+            let _ = self.datagrams.original.try_extend_from_slice(payload);
+        }
         let edited = !self.scratch.answer.edits.is_empty();
         if edited {
             let fits = apply(payload, &self.scratch.answer.edits, &mut self.datagrams.payload);
@@ -140,6 +147,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             }
         }
         if self.open_pinholes(cx, hit, reserved).is_err() {
+            if let Some(alg) = self.datagrams.algs.get_mut(slot as usize).and_then(Option::as_mut) {
+                let (scratch, original) = (&mut *self.scratch, &self.datagrams.original);
+                let (tables, answer) = (&mut scratch.tables, &mut scratch.answer);
+                alg.refuse(&endpoints(cx, hit), tables, original, Denial::NoResources, answer);
+            }
             return self.refuse_datagram(cx, hit, item, Denial::NoResources, false).map(Some);
         }
         self.report(cx, hit);

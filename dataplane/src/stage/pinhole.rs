@@ -303,7 +303,14 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         self.count(cx, Counter::AlgRules, facts.iter().filter(|fact| fact.rule.is_some()).count() as u64);
         let application = hit.session.application();
         for fact in facts {
+            let denied = fact.denial.map(|denial| (denial, fact.rule));
             self.tell(cx, Event::AlgMessage { session: hit.id, application, fact, watched });
+            if let Some((denial, rule)) = denied {
+                if !watched {
+                    self.count(cx, Counter::AlgDenied, 1);
+                }
+                self.tell(cx, Event::AlgDenied { session: hit.id, application, denial, rule, watched });
+            }
         }
     }
 
@@ -312,6 +319,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let last = self.scratch.answer.facts.last();
         let rule = last.and_then(|fact| fact.rule).filter(|_| denial == Denial::Policy);
         self.report(cx, hit);
+        self.tell_denied(cx, hit, denial, rule);
+    }
+
+    fn tell_denied(&mut self, cx: &Context<'_>, hit: &Hit<'_>, denial: Denial, rule: Option<u16>) {
         let application = hit.session.application();
         self.tell(cx, Event::AlgDenied { session: hit.id, application, denial, rule, watched: false });
     }
