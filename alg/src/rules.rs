@@ -66,7 +66,7 @@ pub struct Rule {
     pub argument: Option<Pattern>,
     /// The file that the command names.
     pub filename: Option<Pattern>,
-    /// The user that the command or the message names.
+    /// The user that the message names; of FTP the one that the session is logged in as, or asks to be.
     pub user: Option<Pattern>,
     /// The domain or host that it names.
     pub domain: Option<Pattern>,
@@ -92,7 +92,7 @@ pub struct Subject<'a> {
     pub argument: &'a [u8],
     /// The file that it names.
     pub filename: &'a [u8],
-    /// The user that it names.
+    /// The user that it names, or that its session has named before.
     pub user: &'a [u8],
     /// The domain that it names.
     pub domain: &'a [u8],

@@ -308,3 +308,66 @@ fn a_rule_is_not_evaded_by_what_some_servers_read_over() {
     e.client(b"\xff\xf4\xff\xf2ABOR\r\n");
     assert_eq!(e.denial, None);
 }
+
+/// A rule about a user is about all that the user does, from USER on until another is agreed to.
+#[test]
+fn a_rule_about_a_user_holds_for_every_command_of_the_session() {
+    use alg::rules::{Pattern, Rule};
+    use alg::{Action, CommandPolicy, Side};
+    let rule = Rule {
+        methods: Box::new(["STOR".into()]),
+        user: Some(Pattern::set(["anonymous"])),
+        action: Some(Action::Deny),
+        ..Rule::default()
+    };
+    let start = || {
+        let mut e = Engine::source_nat();
+        e.profile.rules = CommandPolicy::new([rule.clone()]);
+        e.server("220 ready\r\n");
+        e
+    };
+    let login = |e: &mut Engine, name: &str, reply: &str| {
+        e.client(&format!("USER {name}\r\n"));
+        e.server(reply);
+    };
+    let stores = |e: &mut Engine| {
+        let before = e.out(Side::Initiator).len();
+        e.client("STOR x\r\n");
+        e.server("200 ok\r\n");
+        let left = e.out(Side::Initiator)[before..].to_owned();
+        assert!(left == "STOR x\r\n" || left == "NOOP\r\n", "{left:?}");
+        left == "STOR x\r\n"
+    };
+    let mut e = start();
+    assert!(stores(&mut e), "nobody yet");
+    login(&mut e, "bob", "331 password\r\n");
+    assert!(stores(&mut e));
+    login(&mut e, "Anonymous", "331 password\r\n");
+    e.client("PASS x\r\n");
+    e.server("230 in\r\n");
+    assert!(!stores(&mut e) && !stores(&mut e));
+    // A server that refuses another name goes on with the one that it has.
+    login(&mut e, "bob", "530 Can't change from guest user.\r\n");
+    assert!(!stores(&mut e));
+    // Sent ahead of that reply it is judged as both; and a second USER does not overtake the first.
+    let before = e.out(Side::Initiator).len();
+    e.client("USER bob\r\nSTOR x\r\nUSER carol\r\n");
+    assert_eq!(&e.out(Side::Initiator)[before..], "USER bob\r\nNOOP\r\nNOOP\r\n");
+    e.server("530 no\r\n200 ok\r\n200 ok\r\n");
+    assert!(!stores(&mut e));
+    e.client("REIN\r\n");
+    e.server("220 again\r\n");
+    assert!(stores(&mut e), "nobody again");
+    login(&mut e, "bob", "230 in\r\n");
+    assert!(stores(&mut e));
+    // Cut at any byte it is the same name; and one too long to be remembered is refused.
+    let mut e = start();
+    for byte in "USER anonymous\r\n".chars() {
+        e.client(&byte.to_string());
+    }
+    e.server("331 password\r\n");
+    assert!(!stores(&mut e));
+    let mut e = start();
+    e.client(&format!("USER {}\r\n", "a".repeat(65)));
+    assert_eq!(e.out(Side::Initiator), "NOOP\r\n");
+}

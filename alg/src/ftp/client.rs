@@ -4,6 +4,7 @@ use crate::contract::{Application, Blindness, Denial, Gateway, Side};
 use crate::ftp::args::Message;
 use crate::ftp::command::{self, Kind};
 use crate::ftp::line::{IAC, Match, find_word, first_word, is_blank};
+use crate::ftp::user::MAX_USER;
 use crate::ftp::{Call, Ftp, MAX_LINE, Step, strict};
 use crate::rules::{Action, Decision, Subject};
 
@@ -86,23 +87,49 @@ impl Ftp {
                 return Some(call.deny(shown, Denial::OutOfSequence, None));
             }
         }
+        let names_user = kind == Kind::User;
         let decision = if call.cx.profile.rules.concerns(Application::Ftp) {
             // A server that reads over a telnet byte or a blank would run another command than the one that is judged.
             if text.contains(&IAC) || text.first().is_some_and(u8::is_ascii_whitespace) {
                 return Some(call.deny(shown, Denial::Malformed, None));
             }
+            // A name that is not remembered whole, or whose fate is another one's, could not be told from others.
+            if names_user {
+                let denial = match argument.len() {
+                    0..=MAX_USER if self.pending.any(|kind| kind == Kind::User) => {
+                        Some(Denial::OutOfSequence)
+                    }
+                    0..=MAX_USER => None,
+                    _ => Some(Denial::TooLong),
+                };
+                if denial.is_some() {
+                    call.refused(shown, None, denial);
+                    return self.instead(call, line, NOTHING, Kind::Refused);
+                }
+            }
+            let (asked, agreed) = self.users.names();
             let subject = Subject {
                 application: Application::Ftp,
                 from: Side::Initiator,
                 method: word,
                 argument,
                 filename: if command::names_file(word) { argument } else { b"" },
-                user: if word.eq_ignore_ascii_case(b"USER") { argument } else { b"" },
+                user: if names_user { argument } else { asked },
                 domain: if word.eq_ignore_ascii_case(b"HOST") { argument } else { b"" },
                 size: u32::try_from(line.len()).unwrap_or(u32::MAX),
             };
             let flow = call.cx.flow;
-            call.cx.profile.rules.decide(&subject, flow.initiator.addr, flow.now_ms, call.cx.tables)
+            let rules = &call.cx.profile.rules;
+            let mut decide = |subject: &Subject<'_>| {
+                rules.decide(subject, flow.initiator.addr, flow.now_ms, call.cx.tables)
+            };
+            match (decide(&subject), agreed) {
+                (decision, Some(user)) if decision.action == Action::Allow && !names_user => {
+                    let other = decide(&Subject { user, ..subject });
+                    if other.action == Action::Allow { decision } else { other }
+                }
+                (decision, _) => decision,
+            }
         } else {
             Decision::default()
         };
@@ -150,7 +177,10 @@ impl Ftp {
             self.client.push(rest);
             return Step::Read(rest.len());
         };
-        self.client.push(rest.get(..end).unwrap_or_default());
+        let line = rest.get(..end).unwrap_or_default();
+        // A name counts where lines are read whole: else it would depend on how they were cut.
+        let whole = self.client.at_start() && self.reads_whole_lines(call);
+        self.client.push(line);
         let ended = self.client;
         self.client.next_line();
         let head = ended.head();
@@ -161,6 +191,9 @@ impl Ftp {
         } else if !self.begin(Kind::of(head)) {
             // Its argument may have left already, and may be a password.
             return call.deny(first_word(head), Denial::OutOfSequence, None);
+        } else if Kind::of(head) == Kind::User {
+            let (_, name) = split(line.strip_suffix(b"\r").unwrap_or(line));
+            self.users.ask(if whole { name } else { b"" });
         }
         Step::Read(end.saturating_add(1))
     }

@@ -22,6 +22,8 @@ pub(super) enum Kind {
     EpsvAll,
     /// AUTH: 234, or 334 and later 235.
     Auth,
+    /// USER: 331, or 230.
+    User,
     /// SYST: 215.
     Syst,
     /// A command that moves data: 1xx, then 226 or 250.
@@ -52,6 +54,8 @@ impl Kind {
             if head.eq_ignore_ascii_case(b"EPSV ALL") { Self::EpsvAll } else { Self::Epsv }
         } else if is(b"AUTH") {
             Self::Auth
+        } else if is(b"USER") {
+            Self::User
         } else if is(b"SYST") {
             Self::Syst
         } else if is(b"ABOR") {
@@ -80,7 +84,7 @@ impl Kind {
             (Self::Transfer, c) => matches!(c, 225 | 226 | 250),
             (Self::Abort, c) => matches!(c, 225 | 226),
             (Self::Rein, c) => c == 220,
-            (Self::Other, c) => !matches!(c, 220 | 226..=229),
+            (Self::Other | Self::User, c) => !matches!(c, 220 | 226..=229),
             (Self::Refused | Self::RefusedAfterAll, c) => c / 100 == 2 && c < 210,
         }
     }

@@ -10,6 +10,7 @@
 //! - `args`: the grammars of the six messages.
 //! - `command`: the client's vocabulary; `pending`: the commands that wait for replies.
 //! - `client`, `server`: one line of either.
+//! - `user`: who is logged in.
 //! - `strict`: what only a strict profile refuses.
 //!
 //! What is refused (RFC 2577 §3, and what a strict firewall adds):
@@ -37,6 +38,7 @@ mod line;
 mod pending;
 mod server;
 mod strict;
+mod user;
 
 use crate::contract::{
     Answer, Application, Blindness, Context, Denial, Edit, Endpoint, ExpectationRequest, Fact, Gateway,
@@ -49,6 +51,7 @@ use command::Kind;
 use line::LineHead;
 use pending::Pending;
 use server::Mask;
+use user::Users;
 
 /// Longest line that may need an edit, in bytes, with its ending. RFC 959 sets no bound; a 227 is below 60.
 pub const MAX_LINE: usize = 512;
@@ -111,6 +114,8 @@ pub struct Ftp {
     multiline: Option<[u8; 3]>,
     /// The commands without their replies.
     pending: Pending,
+    /// Who is logged in.
+    users: Users,
     /// The reply that the server is in is masked.
     mask: Option<Mask>,
     /// The line that the server is in is masked; true: it is the reply's last.
@@ -132,7 +137,7 @@ pub struct Ftp {
 }
 
 // One per inspected session, and sent to a peer: keep it small.
-const _: () = assert!(size_of::<Ftp>() <= 96);
+const _: () = assert!(size_of::<Ftp>() <= 232);
 
 /// One call, as its steps share it.
 struct Call<'a, 'c, G> {

@@ -5,6 +5,7 @@ use crate::ftp::args::Message;
 use crate::ftp::command::Kind;
 use crate::ftp::line::{Match, find_word};
 use crate::ftp::pending::Answered;
+use crate::ftp::user::Users;
 use crate::ftp::{Call, Denial, Ftp, MAX_LINE, PASSIVE, Step, strict};
 use arrayvec::ArrayVec;
 
@@ -167,9 +168,10 @@ impl Ftp {
         let Some(answered) = self.pending.answered(code) else { return };
         match answered.kind {
             Kind::Active => self.decided(call, answered, code < 300),
+            Kind::User => self.users.decided(code < 400),
             Kind::EpsvAll => self.epsv_all = code < 300,
             Kind::Rein if code < 300 => {
-                (self.auth, self.epsv_all) = (false, false);
+                (self.auth, self.epsv_all, self.users) = (false, false, Users::default());
                 for back in 0..CLOSED_BY_REIN {
                     for (last, mark) in [(self.actives, 0), (self.passives, PASSIVE)] {
                         if let Some(tag) = last.checked_sub(back).filter(|tag| *tag != 0) {

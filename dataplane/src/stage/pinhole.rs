@@ -319,10 +319,6 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let last = self.scratch.answer.facts.last();
         let rule = last.and_then(|fact| fact.rule).filter(|_| denial == Denial::Policy);
         self.report(cx, hit);
-        self.tell_denied(cx, hit, denial, rule);
-    }
-
-    fn tell_denied(&mut self, cx: &Context<'_>, hit: &Hit<'_>, denial: Denial, rule: Option<u16>) {
         let application = hit.session.application();
         self.tell(cx, Event::AlgDenied { session: hit.id, application, denial, rule, watched: false });
     }
