@@ -36,7 +36,6 @@ cases=(
     "ftp-message 10000 --workload alg --exchange ftp"
     "sip-udp-message 10000 --workload alg --exchange sip-udp"
     "sip-tcp-message 10000 --workload alg --exchange sip-tcp"
-    "rtsp-message 12000 --workload alg --exchange rtsp"
 )
 
 run() { # output file, packets, flags

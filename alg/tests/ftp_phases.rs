@@ -327,7 +327,7 @@ fn a_rule_about_a_user_holds_for_every_command_of_the_session() {
         e
     };
     let login = |e: &mut Engine, name: &str, reply: &str| {
-        e.client(&format!("USER {name}\r\n"));
+        e.client(format!("USER {name}\r\n"));
         e.server(reply);
     };
     let stores = |e: &mut Engine| {
@@ -363,11 +363,11 @@ fn a_rule_about_a_user_holds_for_every_command_of_the_session() {
     // Cut at any byte it is the same name; and one too long to be remembered is refused.
     let mut e = start();
     for byte in "USER anonymous\r\n".chars() {
-        e.client(&byte.to_string());
+        e.client(byte.to_string());
     }
     e.server("331 password\r\n");
     assert!(!stores(&mut e));
     let mut e = start();
-    e.client(&format!("USER {}\r\n", "a".repeat(65)));
+    e.client(format!("USER {}\r\n", "a".repeat(65)));
     assert_eq!(e.out(Side::Initiator), "NOOP\r\n");
 }

@@ -157,7 +157,8 @@ mod tests {
 
     fn fact(before: &[u8], after: &[u8]) -> Fact {
         let text = |bytes: &[u8]| bytes.iter().copied().collect();
-        Fact { from: Side::Initiator, offset: 0, before: text(before), after: text(after), rule: None }
+        let (before, after) = (text(before), text(after));
+        Fact { from: Side::Initiator, offset: 0, before, after, rule: None, denial: None }
     }
 
     fn edit(start: usize, translates: bool) -> Edit {
