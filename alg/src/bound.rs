@@ -54,6 +54,12 @@ impl Bound {
         }
     }
 
+    /// Whether the ALG finds its place again behind a message that the engine had to let go ([`StreamAlg::give_up`]).
+    #[must_use]
+    pub const fn finds_its_place(&self) -> bool {
+        matches!(self, Self::Ftp(_))
+    }
+
     /// Why the ALG reads nothing for the rest of the flow, if it has given up.
     #[must_use]
     pub const fn blindness(&self) -> Option<Blindness> {

@@ -11,7 +11,7 @@ use dataplane::event::Event;
 use dataplane::packet::build;
 use dataplane::packet::flag::{ACK, PSH, RST};
 use dataplane::view::CloseReason;
-use scenario::sip::{Agent, CARRIERS, Carrier, Line, WAYS, sip_text};
+use scenario::sip::{Agent, CARRIERS, Carrier, Line, WAYS, contact, sip_text};
 use scenario::*;
 
 /// A profile of a protocol with rules, each a list of its keys.
@@ -346,5 +346,36 @@ fn a_rule_keeps_its_rate_over_a_commit() {
         let names: Vec<String> = decided(&mut gw).into_iter().map(|(rule, _)| rule).collect();
         assert_eq!(names, ["p/flood"; 4], "each as a message and as a denial");
         gw.drain_all();
+    });
+}
+
+/// A client that pauses within a message, or whose segment is late, is read on, however late the rest comes.
+#[test]
+fn who_pauses_within_a_message_escapes_no_rule() {
+    let rules = ["name = \"no-chat\"\ncommand = \"MESSAGE\"\naction = \"deny\""];
+    each_mode(|mode| {
+        for (ruled, text) in both(&sip_text(), "sip", &rules) {
+            for pause in [1_500, 20_000] {
+                let mut gw = Gateway::new(mode, &text);
+                let Line { mut caller, pair, .. } = Line::new(&mut gw, WAYS[0], Carrier::Tcp);
+                let mut talk = Talk::new(gw, pair.unwrap());
+                let mut request = |method| caller.request(method, "sip:bob@example.net", "x", &[], "");
+                let (first, chat) = (request("OPTIONS"), request("MESSAGE"));
+                let (begin, rest) = first.as_bytes().split_at(60);
+                talk.send(Side::Initiator, 0, begin, PSH | ACK);
+                talk.gw.advance(pause);
+                talk.settle();
+                assert_eq!(talk.ears[at(Side::Responder)].text(), "", "nothing of it goes on");
+                talk.send(Side::Initiator, begin.len(), rest, PSH | ACK);
+                talk.send(Side::Initiator, first.len(), chat.as_bytes(), PSH | ACK);
+                let heard = talk.ears[at(Side::Responder)].text();
+                assert!(heard.starts_with("OPTIONS "), "{heard}");
+                assert!(contact(&heard).contains(&GW_OUTSIDE.to_string()), "translated: {heard}");
+                assert_eq!(heard.contains("MESSAGE "), !ruled);
+                let answered = talk.ears[at(Side::Initiator)].text();
+                assert_eq!(answered.starts_with("SIP/2.0 403 "), ruled, "{answered}");
+                talk.gw.drain_all();
+            }
+        }
     });
 }

@@ -1,7 +1,8 @@
 //! The calls of one worker: what each side has offered, by session and Call-ID.
 //!
-//! A table of sets. A call that was not heard of for its time, or whose session is over, makes room; when all of a set
-//! live, a new call is refused and counted.
+//! A table of sets, of which each call has two to choose from: the emptier one takes it, so that sets fill evenly. A call that
+//! was not heard of for its time, or whose session is over, makes room; when all of both sets live, a new call is refused and
+//! counted.
 
 use crate::contract::{Application, Endpoint, Side};
 use crate::sip::sdp::MAX_MEDIA;
@@ -99,16 +100,28 @@ impl Calls {
         core::mem::take(&mut self.refused)
     }
 
-    fn set(&mut self, flow: u64, id: u64) -> Option<&mut [Option<Call>; WAYS]> {
-        let mixed = (flow ^ id.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let place = usize::try_from(mixed).unwrap_or_default().checked_rem(self.sets.len())?;
-        self.sets.get_mut(place)
+    /// The two sets of a call; they may be the same.
+    fn places(&self, flow: u64, id: u64) -> [usize; 2] {
+        let mixed = (flow ^ id.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        [mixed >> 32, mixed & 0xffff_ffff].map(|half| {
+            usize::try_from(half).unwrap_or_default().checked_rem(self.sets.len()).unwrap_or_default()
+        })
+    }
+
+    fn set(&self, place: usize) -> &[Option<Call>] {
+        self.sets.get(place).map_or(&[], |set| &set[..])
+    }
+
+    /// Where the first call of a set stands of which this is true.
+    fn position(&self, places: [usize; 2], is: impl Fn(&Option<Call>) -> bool) -> Option<(usize, usize)> {
+        places.into_iter().find_map(|place| Some((place, self.set(place).iter().position(&is)?)))
     }
 
     /// The call of a session, if it lives.
     pub(super) fn get(&mut self, flow: u64, id: u64, now_ms: u32) -> Option<Call> {
-        let set = self.set(flow, id)?;
-        set.iter().flatten().find(|c| c.flow == flow && c.id == id && c.is_live(now_ms)).copied()
+        let calls = self.places(flow, id).map(|place| self.set(place).iter().flatten());
+        calls.into_iter().flatten().find(|c| c.flow == flow && c.id == id && c.is_live(now_ms)).copied()
     }
 
     /// The call, or a new one that is not in the table yet.
@@ -132,12 +145,17 @@ impl Calls {
     #[must_use]
     pub(super) fn put(&mut self, mut call: Call, now_ms: u32, lives: impl Fn(u64) -> bool) -> bool {
         call.heard_ms = now_ms;
-        let Some(set) = self.set(call.flow, call.id) else { return false };
-        let mine = set.iter().position(|c| c.is_some_and(|c| c.flow == call.flow && c.id == call.id));
-        let late = || set.iter().position(|c| c.is_none_or(|c| !c.is_live(now_ms)));
-        let orphan = || set.iter().position(|c| c.is_some_and(|c| !lives(c.flow)));
-        let place = mine.or_else(late).or_else(orphan);
-        let Some(slot) = place.and_then(|p| set.get_mut(p)) else {
+        let mut places = self.places(call.flow, call.id);
+        let free =
+            |place: usize| self.set(place).iter().filter(|c| c.is_none_or(|c| !c.is_live(now_ms))).count();
+        if free(places[1]) > free(places[0]) {
+            places.reverse();
+        }
+        let mine = self.position(places, |c| c.is_some_and(|c| c.flow == call.flow && c.id == call.id));
+        let late = || self.position(places, |c| c.is_none_or(|c| !c.is_live(now_ms)));
+        let orphan = || self.position(places, |c| c.is_some_and(|c| !lives(c.flow)));
+        let found = mine.or_else(late).or_else(orphan);
+        let Some(slot) = found.and_then(|(place, way)| self.sets.get_mut(place)?.get_mut(way)) else {
             self.refused = self.refused.saturating_add(1);
             return false;
         };
@@ -147,9 +165,10 @@ impl Calls {
 
     /// Forgets a call.
     pub(super) fn remove(&mut self, call: &Call) {
-        if let Some(set) = self.set(call.flow, call.id)
-            && let Some(slot) =
-                set.iter_mut().find(|c| c.is_some_and(|c| c.flow == call.flow && c.id == call.id))
+        let places = self.places(call.flow, call.id);
+        if let Some((place, way)) =
+            self.position(places, |c| c.is_some_and(|c| c.flow == call.flow && c.id == call.id))
+            && let Some(slot) = self.sets.get_mut(place).and_then(|set| set.get_mut(way))
         {
             *slot = None;
         }
@@ -207,5 +226,20 @@ mod tests {
     fn the_host_of_a_call_id_does_not_count() {
         assert_eq!(call_id(b" a1b2@10.1.0.2 "), call_id(b"a1b2@198.51.100.1"));
         assert_ne!(call_id(b"a1b2"), call_id(b"a1b3"));
+    }
+
+    #[test]
+    fn sets_fill_evenly() {
+        let mut calls = Calls::new(4096);
+        let mut refused = 0;
+        for id in 0..3072 {
+            let call = calls.get_or_new(7, id * 0x1_0001, 0);
+            refused += u32::from(!calls.put(call, 0, |_| true));
+        }
+        assert_eq!(refused, 0, "three quarters of the room");
+        assert!((0..3072).all(|id| calls.get(7, id * 0x1_0001, 0).is_some()));
+        let call = calls.get(7, 0x1_0001, 0).unwrap();
+        calls.remove(&call);
+        assert_eq!(calls.get(7, 0x1_0001, 0), None);
     }
 }

@@ -122,6 +122,15 @@ impl Ledger {
         }
     }
 
+    /// Bytes that it takes, all of them from the start.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let tables = self.names.allocation_size()
+            + self.flows.table.allocation_size()
+            + self.hosts.table.allocation_size();
+        tables + size_of_val(&*self.notes) + size_of::<u32>() * self.free.capacity()
+    }
+
     /// Whether the limits let one more be opened. It takes its share of the second.
     pub fn allows(&mut self, limits: &ExpectationLimits, now: Tick, entry: &Entry) -> bool {
         if self.rate.0 != limits.per_second {

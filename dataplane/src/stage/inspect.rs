@@ -128,6 +128,9 @@ impl Scratch {
     }
 }
 
+/// How much longer a message is held whose ALG would lose its place: longer than TCP repeats a lost segment a few times.
+const PATIENCE: u32 = 32;
+
 /// Most sessions that one call of [`Local::time_streams`] looks at. The next call goes on from there.
 const SESSIONS_A_CALL: usize = 64;
 
@@ -381,8 +384,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let Some(session) = cx.shared.arena.resolve_open(id) else { return };
         let hit = Hit { session, id, direction: Direction::Forward };
         for from in [Side::Initiator, Side::Responder] {
-            let late = self.algs.get(slot).is_some_and(|i| i.stream.held_too_long(limits, cx.now.0, from));
-            if late && self.let_go(cx, &hit, slot, from).is_err() {
+            if self.is_late(cx, &hit, slot, from, limits) && self.let_go(cx, &hit, slot, from).is_err() {
                 // The slab is full: another time.
                 return;
             }
@@ -398,6 +400,19 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         self.scratch.departures = Some(departures);
         self.shed(cx, &hit, slot);
         self.send_made(cx);
+    }
+
+    /// Whether the beginning of a message was held for so long that it goes on unread.
+    fn is_late(&self, cx: &Context<'_>, hit: &Hit<'_>, slot: u32, from: Side, limits: &Limits) -> bool {
+        let Some(Inspected { stream, alg, .. }) = self.algs.get(slot) else { return false };
+        if stream.is_blind() || alg.finds_its_place() {
+            return stream.held_too_long(limits, cx.now.0, from);
+        }
+        // The ALG would read nothing any more, for a segment that was lost or a client that is slow.
+        let profile = cx.policy.alg.find(hit.session.profile());
+        let overflow = profile.map_or(limits.overflow, |p| p.overflow(limits.overflow));
+        let hold_ms = limits.hold_ms.saturating_mul(PATIENCE);
+        overflow == Overflow::Pass && stream.held_too_long(&Limits { hold_ms, ..*limits }, cx.now.0, from)
     }
 
     /// Makes packets of what the engine lets go beside the packet that came.
