@@ -115,9 +115,16 @@ fn a_call_without_room_for_its_media_is_answered_503() {
     });
 }
 
-/// Media of the callee before its description is there, as from a tone generator.
+/// Media of the callee before its description is there, as from a tone generator: RTP, and RTCP behind it or before it.
 #[test]
 fn early_media_end_with_the_call_too() {
+    for order in [&[0][..], &[0, 1], &[1, 0]] {
+        early_media(order);
+    }
+}
+
+/// The callee sends from its media ports in this order: 0 is RTP's, 1 is RTCP's.
+fn early_media(order: &[u16]) {
     each_way(&sip_text(), |gw, way, carrier| {
         let mut line = Line::new(gw, way, carrier);
         let body = line.caller.sdp();
@@ -125,13 +132,17 @@ fn early_media_end_with_the_call_too() {
         let rung = line.say(gw, Side::Initiator, &invite);
         assert_eq!(waiting(gw), [Application::Rtp, Application::Rtcp]);
         let early = Call { id: "c1", told: [(way.called, 0), media_of(&rung)], contacts: Default::default() };
-        let tone =
-            gw.pass(way.callee.interface, &early.packet(&line, Side::Responder, 0), way.caller.interface);
-        assert_eq!(tone.destination, (way.caller.addr, line.caller.media));
+        let mut heard_from = (way.called, 0);
+        for part in order {
+            let packet = early.packet(&line, Side::Responder, *part);
+            let tone = gw.pass(way.callee.interface, &packet, way.caller.interface);
+            assert_eq!(tone.destination, (way.caller.addr, line.caller.media + part));
+            heard_from = (tone.source.0, tone.source.1 - part);
+        }
         let body = line.callee.sdp();
         let ok = line.callee.answer(&rung, "200 OK", &[], &body);
         let heard = line.say(gw, Side::Responder, &ok);
-        assert_eq!(media_of(&heard), tone.source, "it is named where it is heard from");
+        assert_eq!(media_of(&heard), heard_from, "it is named where it is heard from");
         let call = Call {
             told: [media_of(&heard), early.told[1]],
             contacts: [contact(&heard), contact(&rung)],

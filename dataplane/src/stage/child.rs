@@ -9,8 +9,8 @@ use crate::drop_reason::DropReason;
 use crate::event::Event;
 use crate::expect::{self, Met, Reverse};
 use crate::key::{Addrs, WorkerId};
-use crate::nat::BindingKey;
 use crate::nat::ports::FIRST_PORT;
+use crate::nat::{BindingKey, Published};
 use crate::policy::NatAddress;
 use crate::port::Port;
 use crate::session::Init;
@@ -19,6 +19,7 @@ use crate::stage::{Context, Fate, Item};
 use crate::table::Direction;
 use crate::view::ExpectationState;
 use crate::worker::{Local, binding_ref};
+use alg::{Application, Parity};
 use core::net::IpAddr;
 
 /// Whether the opener of a child is seen at its own port, without a binding: no other can be given that port, because it
@@ -103,7 +104,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let inspect =
             cx.policy.alg.inspection_of_child(parent.profile(), init.application, init.forward.protocol);
         let reserve = Reserve { nat: nat.as_slice(), binding: None, hash: item.hash, inspect };
-        let hit = match self.open(cx, init, &reserve) {
+        let pair = nat.filter(|_| expected.keeps_port).and_then(|nat| self.side_by_side(cx, &init, nat));
+        let opened = self.open(cx, init, &reserve);
+        for id in pair.iter().flat_map(|pair| &pair.ids) {
+            // The child holds its own, and the other was only to be free.
+            self.bindings.cancel(*id, &cx.shared.registry);
+        }
+        let hit = match opened {
             Ok(hit) => hit,
             Err(reason) => {
                 parent.remove_child();
@@ -125,6 +132,21 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         self.count(cx, Counter::ExpectationsHit, 1);
         self.tell(cx, Event::ExpectationHit { expectation: id, parent: expected.parent, child: hit.id });
         Ok(Admission::Session(hit))
+    }
+
+    /// Bindings for RTP and RTCP of a translated callee that sends one of them before it has named their ports: side by side,
+    /// as its ALG will publish them (RFC 3550 §11).
+    fn side_by_side(&mut self, cx: &Context<'_>, init: &Init, address: NatAddress) -> Option<Published> {
+        let behind = match init.application {
+            Application::Rtp => 0,
+            Application::Rtcp => 1,
+            _ => return None,
+        };
+        let first = init.forward.sport.checked_sub(behind)?;
+        let parity = if first.is_multiple_of(2) { Parity::Even } else { Parity::Odd };
+        let ports = cx.shared.registry.get(address.pool)?;
+        let (endpoint, random) = ((init.forward.source(), first), self.rng.draw());
+        self.bindings.publish(init.forward.protocol, endpoint, address, ports, (2, parity), random).ok()
     }
 
     /// One more reference of the translation that the listener's side of the child stands on, when the listener opens it:
