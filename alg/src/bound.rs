@@ -7,6 +7,7 @@ use crate::contract::{
     StreamAlg, Verdict,
 };
 use crate::ftp::{self, Ftp};
+use crate::profile::WhenEncrypted;
 use crate::rtsp::{self, Rtsp};
 use crate::sip::{self, SipDatagrams, SipStream};
 use crate::tables::Tables;
@@ -85,6 +86,16 @@ impl Bound {
     }
 }
 
+/// A profile that wants to read all has what is encrypted refused.
+fn refuse_encrypted<G>(cx: &Context<'_, G>, verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Blind(Blindness::Encrypted) if cx.profile.encrypted == WhenEncrypted::Deny => {
+            Verdict::Deny(Denial::Encrypted)
+        }
+        other => other,
+    }
+}
+
 impl StreamAlg for Bound {
     fn inspect<G: Gateway>(
         &mut self,
@@ -94,11 +105,12 @@ impl StreamAlg for Bound {
         bytes: &[u8],
         answer: &mut Answer,
     ) -> Verdict {
-        match self {
+        let verdict = match self {
             Self::Ftp(ftp) => ftp.inspect(cx, from, offset, bytes, answer),
             Self::Sip(sip) => sip.inspect(cx, from, offset, bytes, answer),
             Self::Rtsp(rtsp) => rtsp.inspect(cx, from, offset, bytes, answer),
-        }
+        };
+        refuse_encrypted(cx, verdict)
     }
 
     fn give_up(&mut self, from: Side, bytes: &[u8]) -> bool {

@@ -13,6 +13,19 @@ pub const FIRST_UNPRIVILEGED: u16 = 1024;
 /// Most ranges of forbidden ports.
 pub const MAX_FORBIDDEN: usize = 16;
 
+/// What becomes of a control session that is encrypted, so that its ALG cannot read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum WhenEncrypted {
+    /// It goes on unread.
+    #[default]
+    Allow,
+    /// It is refused: by the protocol's own reply where that can be (FTP), else the flow is.
+    Deny,
+    /// It goes on unread, and the initiator may open connections to these ports of the responder as long as it lives: first
+    /// and last. FTP alone.
+    Passive(u16, u16),
+}
+
 /// One profile, for every protocol. The modes are the dataplane's matter: an ALG answers the same in all of them, and what
 /// a mode does not do is left out of the answer.
 #[derive(Clone, Debug)]
@@ -27,6 +40,8 @@ pub struct Profile {
     pub lowest_port: u16,
     /// Ports that no pinhole may lead to, as first and last (remote desktops, proxies).
     pub forbidden_ports: ArrayVec<(u16, u16), MAX_FORBIDDEN>,
+    /// What becomes of encrypted control sessions.
+    pub encrypted: WhenEncrypted,
     /// Rules about messages.
     pub rules: CommandPolicy,
     /// FTP alone.
@@ -47,6 +62,7 @@ impl Default for Profile {
             third_party: false,
             lowest_port: FIRST_UNPRIVILEGED,
             forbidden_ports: ArrayVec::new(),
+            encrypted: WhenEncrypted::default(),
             rules: CommandPolicy::default(),
             ftp: FtpOptions::default(),
             tftp: TftpOptions::default(),

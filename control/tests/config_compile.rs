@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use alg::Application;
+use alg::profile::WhenEncrypted;
 use alg::sip::Rewrite;
 use control::compile::{compile_interfaces, compile_policy, restart_needed};
 use control::config::Config;
@@ -199,7 +200,8 @@ fn settings_and_rules_reach_their_profile() {
         "{MINIMAL}[[alg]]\nname = \"f\"\nprotocol = \"ftp\"\n\
          [[alg]]\nname = \"s\"\nprotocol = \"sip\"\nmode = \"strict\"\nlowest_port = 10\n\
          forbidden_ports = [5900, \"6000-6063\"]\nlongest_registration = 600\nrewrite = \"full\"\n\
-         [[alg]]\nname = \"g\"\nprotocol = \"ftp\"\nstrict = true\nmask_syst = true\non_change = \"drop\"\n\
+         [[alg]]\nname = \"g\"\nprotocol = \"ftp\"\nstrict = true\nmask_syst = true\n\
+         blind = \"passive\"\npassive_ports = \"2000-2009\"\non_change = \"drop\"\n\
          mode = \"monitor\"\noverflow = \"pass\"\n\
          [[rule]]\nfrom = \"any\"\nto = \"any\"\naction = \"allow\"\nalg = [\"g\", \"s\"]\n"
     );
@@ -214,6 +216,8 @@ fn settings_and_rules_reach_their_profile() {
     );
     assert_eq!((s.settings.sip.longest_registration_s, s.settings.sip.rewrite), (600, Rewrite::Full));
     assert!(g.settings.ftp.mask_syst && !f.settings.ftp.mask_syst);
+    let encrypted = [f, s, g].map(|p| p.settings.encrypted);
+    assert_eq!(encrypted, [WhenEncrypted::Allow, WhenEncrypted::Allow, WhenEncrypted::Passive(2000, 2009)]);
     assert_eq!((f.on_change, g.on_change), (OnChange::Keep, OnChange::Drop));
     assert_eq!([f, s, g].map(|p| p.settings.watch), [false, false, true]);
     assert_eq!([f, s, g].map(|p| p.overflow), [None, None, Some(Overflow::Pass)]);

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use control::config::{AlgSettings, Audit, Config, Dataplane, Limits, check};
+use alg::profile::WhenEncrypted;
+use control::config::{Alg, AlgSettings, Audit, Config, Dataplane, Limits, check};
 use dataplane::device::Device;
 use dataplane::policy::{AlgMode, Log, Mode, OnChange, Timeouts, ZoneSettings};
 use dataplane::stream::segment::Overflow;
@@ -31,7 +32,7 @@ fn every_example_is_good() {
 
 #[test]
 fn the_reference_states_the_defaults() {
-    let reference = load("reference.toml");
+    let mut reference = load("reference.toml");
     let minimal = load("minimal.toml");
     let mut dataplane = reference.dataplane.clone();
     assert_eq!((dataplane.workers.clone(), dataplane.memory_mb), (vec![3], Some(512)));
@@ -49,6 +50,9 @@ fn the_reference_states_the_defaults() {
     assert_eq!((reference.rules[0].mode, minimal.rules[0].mode), (Mode::Alg, Mode::Alg));
     assert_eq!((reference.rules[0].log, minimal.rules[0].log), (Log::Both, Log::Both));
     assert_eq!(reference.algs.iter().map(|alg| alg.rules.len()).collect::<Vec<_>>(), [3, 0, 1, 0]);
+    let range = |alg: &Alg| matches!(alg.settings.encrypted, WhenEncrypted::Passive(50_000, 50_099));
+    assert_eq!(reference.algs.iter().map(range).collect::<Vec<_>>(), [true, false, false, false]);
+    reference.algs[0].settings.encrypted = WhenEncrypted::default();
     for alg in &reference.algs {
         let defaults = (AlgMode::default(), OnChange::default(), AlgSettings::default());
         assert_eq!((alg.mode, alg.on_change, alg.settings.clone()), defaults, "{}", alg.name);

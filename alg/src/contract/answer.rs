@@ -152,11 +152,13 @@ pub enum Denial {
     Limit = 10,
     /// A method or form that the profile does not let through.
     Unsupported = 11,
+    /// It is encrypted, and the profile wants to read all.
+    Encrypted = 12,
 }
 
 impl Denial {
     /// Every denial, in the order of its number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ThirdPartyAddress,
         Self::PrivilegedPort,
         Self::Malformed,
@@ -169,6 +171,7 @@ impl Denial {
         Self::TooLong,
         Self::Limit,
         Self::Unsupported,
+        Self::Encrypted,
     ];
 
     /// The name in logs.
@@ -187,6 +190,7 @@ impl Denial {
             Self::TooLong => "too-long",
             Self::Limit => "limit",
             Self::Unsupported => "unsupported",
+            Self::Encrypted => "encrypted",
         }
     }
 }

@@ -6,12 +6,16 @@ use crate::ftp::command::{self, Kind};
 use crate::ftp::line::{IAC, Match, find_word, first_word, is_blank};
 use crate::ftp::user::MAX_USER;
 use crate::ftp::{Call, Ftp, MAX_LINE, Step, strict};
+use crate::profile::WhenEncrypted;
 use crate::rules::{Action, Decision, Subject};
 
 /// What the server reads instead of a command that is refused: it does nothing, and is answered.
 const NOTHING: &[u8] = b"NOOP\r\n";
 /// What it reads instead of a command that is masked.
 const MASKED: &[u8] = b"XXXX\r\n";
+
+/// Content type of a TLS handshake record (RFC 8446 §5.1): the client speaks TLS from the start.
+const HANDSHAKE: u8 = 22;
 
 const NAMED: [(&[u8], Message); 3] =
     [(b"PORT", Message::Port), (b"EPRT", Message::Eprt), (b"LPRT", Message::Lprt)];
@@ -22,6 +26,10 @@ impl Ftp {
         let telnet = self.client.skip_telnet(rest);
         if telnet != 0 {
             return Step::Read(telnet);
+        }
+        if !self.spoke && self.client.at_start() && rest.first() == Some(&HANDSHAKE) {
+            self.blind = Some(Blindness::Encrypted);
+            return Step::Read(rest.len());
         }
         let end = rest.iter().position(|&b| b == b'\n');
         if !self.client.at_start() {
@@ -68,7 +76,9 @@ impl Ftp {
 
     /// Whether a line is read as a whole before any of it goes on.
     fn reads_whole_lines<G: Gateway>(&self, call: &Call<'_, '_, G>) -> bool {
-        self.epsv_all || call.cx.profile.strict || call.cx.profile.rules.concerns(Application::Ftp)
+        let profile = call.cx.profile;
+        let judged = profile.strict || profile.rules.concerns(Application::Ftp);
+        self.epsv_all || judged || profile.encrypted == WhenEncrypted::Deny
     }
 
     /// A whole line, without its LF, before it is read. Answers what becomes of it if it does not go on as it is.
@@ -145,6 +155,10 @@ impl Ftp {
             }
             Action::Allow if decision.log => call.accepted(shown, None, decision.rule),
             Action::Allow => {}
+        }
+        if kind == Kind::Auth && call.cx.profile.encrypted == WhenEncrypted::Deny {
+            call.refused(shown, None);
+            return self.instead(call, line, NOTHING, Kind::RefusedAuth);
         }
         // After EPSV ALL no other way to set up data is left (RFC 2428 §4).
         if self.epsv_all && matches!(kind, Kind::Active | Kind::Pasv | Kind::Lpsv) {

@@ -36,6 +36,8 @@ pub(super) enum Kind {
     Refused,
     /// The same, because the client had announced EPSV ALL.
     RefusedAfterAll,
+    /// The same: AUTH, where nothing may be encrypted.
+    RefusedAuth,
 }
 
 impl Kind {
@@ -85,7 +87,7 @@ impl Kind {
             (Self::Abort, c) => matches!(c, 225 | 226),
             (Self::Rein, c) => c == 220,
             (Self::Other | Self::User, c) => !matches!(c, 220 | 226..=229),
-            (Self::Refused | Self::RefusedAfterAll, c) => c / 100 == 2 && c < 210,
+            (Self::Refused | Self::RefusedAfterAll | Self::RefusedAuth, c) => c / 100 == 2 && c < 210,
         }
     }
 }

@@ -22,6 +22,7 @@ pub(super) enum Mask {
     System,
     Refused,
     RefusedAfterAll,
+    RefusedAuth,
 }
 
 impl Mask {
@@ -31,6 +32,8 @@ impl Mask {
             // A name of the assigned system names (RFC 1700), as RFC 959 §4.1.3 asks for.
             Self::System => b"215 UNKNOWN\r\n",
             Self::Refused => b"550 Refused by policy.\r\n",
+            // RFC 2228 §6.
+            Self::RefusedAuth => b"534 Request denied for policy reasons.\r\n",
             Self::RefusedAfterAll => b"503 EPSV ALL is in effect.\r\n",
         }
     }
@@ -99,7 +102,7 @@ impl Ftp {
         self.pending.any(|kind| match kind {
             Kind::Greeting => options.mask_greeting,
             Kind::Syst => options.mask_syst,
-            Kind::Refused | Kind::RefusedAfterAll => true,
+            Kind::Refused | Kind::RefusedAfterAll | Kind::RefusedAuth => true,
             _ => false,
         })
     }
@@ -122,6 +125,7 @@ impl Ftp {
             Some((Kind::Syst, 215)) if options.mask_syst => Some(Mask::System),
             Some((Kind::Refused, _)) => Some(Mask::Refused),
             Some((Kind::RefusedAfterAll, _)) => Some(Mask::RefusedAfterAll),
+            Some((Kind::RefusedAuth, _)) => Some(Mask::RefusedAuth),
             _ => None,
         };
         self.masked_line = self.mask.map(|_| !more);

@@ -185,8 +185,17 @@ fn alg_profiles(config: &Config) -> AlgProfiles {
 }
 
 fn settings(alg: &Alg) -> alg::Profile {
-    let AlgSettings { strict, third_party, lowest_port, ref forbidden_ports, ftp, tftp, sip, rtsp } =
-        alg.settings;
+    let AlgSettings {
+        strict,
+        third_party,
+        lowest_port,
+        ref forbidden_ports,
+        encrypted,
+        ftp,
+        tftp,
+        sip,
+        rtsp,
+    } = alg.settings;
     alg::Profile {
         strict: strict || alg.mode == AlgMode::Strict,
         watch: alg.mode == AlgMode::Monitor,
@@ -194,6 +203,7 @@ fn settings(alg: &Alg) -> alg::Profile {
         lowest_port,
         // The configuration has no more than fit.
         forbidden_ports: forbidden_ports.iter().copied().take(alg::profile::MAX_FORBIDDEN).collect(),
+        encrypted,
         rules: CommandPolicy::new(alg.rules.iter().cloned()),
         ftp,
         tftp,

@@ -2,6 +2,7 @@
 
 use super::source::Place;
 use alg::ftp::FtpOptions;
+use alg::profile::WhenEncrypted;
 use alg::rtsp::RtspOptions;
 use alg::sip::SipOptions;
 use alg::tftp::TftpOptions;
@@ -289,6 +290,8 @@ pub struct AlgSettings {
     pub lowest_port: u16,
     /// Ports that no pinhole may lead to.
     pub forbidden_ports: Vec<(u16, u16)>,
+    /// What becomes of encrypted control sessions.
+    pub encrypted: WhenEncrypted,
     /// FTP alone.
     pub ftp: FtpOptions,
     /// TFTP alone.
@@ -307,6 +310,7 @@ impl Default for AlgSettings {
             third_party: profile.third_party,
             lowest_port: profile.lowest_port,
             forbidden_ports: profile.forbidden_ports.to_vec(),
+            encrypted: profile.encrypted,
             ftp: profile.ftp,
             tftp: profile.tftp,
             sip: profile.sip,

@@ -1,5 +1,6 @@
 //! ALG profiles as operators see them: their settings by the keys of the configuration.
 
+use alg::profile::WhenEncrypted;
 use alg::rules::Action;
 use alg::sip::Rewrite;
 use dataplane::policy::{AlgProfile, AlgProtocol, OnChange};
@@ -7,8 +8,18 @@ use dataplane::stream::segment::Overflow;
 
 /// The settings of a profile but those that listings have columns for, as the configuration writes them.
 pub(super) fn options(profile: &AlgProfile) -> Vec<(&'static str, String)> {
-    let alg::Profile { strict, third_party, lowest_port, ref forbidden_ports, ftp, tftp, sip, rtsp, .. } =
-        *profile.settings;
+    let alg::Profile {
+        strict,
+        third_party,
+        lowest_port,
+        ref forbidden_ports,
+        encrypted,
+        ftp,
+        tftp,
+        sip,
+        rtsp,
+        ..
+    } = *profile.settings;
     let range = |(first, last): &(u16, u16)| match first == last {
         true => first.to_string(),
         false => format!("\"{first}-{last}\""),
@@ -29,6 +40,12 @@ pub(super) fn options(profile: &AlgProfile) -> Vec<(&'static str, String)> {
         ("lowest_port", lowest_port.to_string()),
         ("forbidden_ports", format!("[{}]", forbidden.join(", "))),
     ]);
+    match encrypted {
+        WhenEncrypted::Allow => options.push(("blind", "\"allow\"".to_owned())),
+        WhenEncrypted::Deny => options.push(("blind", "\"deny\"".to_owned())),
+        WhenEncrypted::Passive(first, last) => options
+            .extend([("blind", "\"passive\"".to_owned()), ("passive_ports", format!("\"{first}-{last}\""))]),
+    }
     let rules = profile.rules().iter();
     options.extend(rules.map(|rule| {
         let action = rule.action.map_or("log", Action::name);

@@ -35,6 +35,29 @@ fn profiles() {
             "protocol = 'ftp'\nforbidden_ports = »[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]",
             "\"forbidden_ports\" names 17 ranges; expected at most 16",
         ),
+        ("protocol = 'ftp'\nblind = »'pass'", "unknown blind \"pass\"; expected one of allow, deny, passive"),
+        (
+            "protocol = 'sip'\nblind = »'passive'",
+            "blind = \"passive\" for sip; expected allow or deny: passive is of ftp alone",
+        ),
+        (
+            "protocol = 'ftp'\nblind = »'passive'",
+            "blind = \"passive\" without \"passive_ports\"; expected ports such as \"50000-50999\"",
+        ),
+        (
+            "protocol = 'ftp'\nblind = 'deny'\npassive_ports = »'1024-2000'",
+            "\"passive_ports\" without blind = \"passive\"; expected both, or neither",
+        ),
+        (
+            "protocol = 'ftp'\nblind = 'passive'\npassive_ports = »'1000-2000'",
+            "\"passive_ports\" 1000-2000 that no pinhole may lead to; expected ports from \"lowest_port\" up, and none of \
+             \"forbidden_ports\"",
+        ),
+        (
+            "protocol = 'ftp'\nforbidden_ports = [3389]\nblind = 'passive'\npassive_ports = »'3000-4000'",
+            "\"passive_ports\" 3000-4000 that no pinhole may lead to; expected ports from \"lowest_port\" up, and none of \
+             \"forbidden_ports\"",
+        ),
         ("protocol = 'sip'\nrewrite = »'all'", "unknown rewrite \"all\"; expected one of minimal, full"),
         (
             "protocol = 'ftp'\ndefault = true\n[[alg]]\nname = 'b'\nprotocol = 'ftp'\ndefault = »true",

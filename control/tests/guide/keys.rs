@@ -170,6 +170,7 @@ const NOTHING: &[(&str, &str, &str)] = &[
     ("[[service]]", "application", "application: Unknown"),
     ("[[service]]", "members", "services: [NamedService { name: \"x\", services: [Service {"),
     ("[[alg]]", "forbidden_ports", "forbidden_ports: []"),
+    ("[[alg]]", "passive_ports", "encrypted: Allow"),
     ("[[alg]]", "ports", "ports: None"),
     ("[[alg]]", "overflow", "overflow: None"),
     ("[[alg]]", "rule", "rules: [] }]"),
@@ -339,12 +340,18 @@ fn another_value_than_the_default_makes_another_configuration() {
         let values: Vec<String> = values.map(ToOwned::to_owned).chain(ends).collect();
         let is_word = |value: &str| value.starts_with('"') || ["true", "false"].contains(&value);
         for value in values.iter().filter(|v| *v != default && (is_word(v) || v.parse::<f64>().is_ok())) {
-            let told = errors(&key.file(&[(&key.name, value)]));
+            let needs = match value.as_str() {
+                "\"passive\"" => ("passive_ports", "\"2000-2009\""),
+                _ => (key.name.as_str(), value.as_str()),
+            };
+            let lines = [(key.name.as_str(), value.as_str()), needs];
+            let lines = &lines[..if needs == lines[0] { 1 } else { 2 }];
+            let told = errors(&key.file(lines));
             if !told.is_empty() {
                 // A file's path, or two zones' names: no word of the language.
                 panic!("{key} = {value}: {told:?}");
             }
-            let (with, without) = (parse(&key.file(&[(&key.name, value)])), parse(&key.file(&[])));
+            let (with, without) = (parse(&key.file(lines)), parse(&key.file(&[])));
             assert_ne!(with, without, "{key} = {value} does nothing");
             changed += 1;
         }

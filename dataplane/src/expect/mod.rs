@@ -236,7 +236,10 @@ impl Expectations {
         for direction in [Direction::Forward, Direction::Reverse] {
             let Some(key) = init.key_of(direction) else { continue };
             let same = |e: Entry| {
-                e.direction == direction
+                // Several sessions may have the same range open: whichever of them is found admits the child.
+                let shared = init.class == ExpectationClass::PortRange && init.many;
+                !shared
+                    && e.direction == direction
                     && self.records.get(e.index as usize).is_some_and(|r| {
                         r.version.load(Ordering::Acquire) & 1 == 1
                             && r.matches(direction, &key)

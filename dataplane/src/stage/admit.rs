@@ -15,7 +15,7 @@ use crate::policy::{Action, AlgMode, Decision, Destination, Inspection, Mode, Na
 use crate::port::Port;
 use crate::session::{AlgSlot, Init};
 use crate::shared::Command;
-use crate::stage::{Context, Fate, Hit, Item, lookup, route};
+use crate::stage::{Context, Fate, Hit, Item, child, lookup, route};
 use crate::table::{Direction, Entry, Hash, Placed, Unique};
 use crate::view::{CloseReason, State};
 use crate::worker::Local;
@@ -93,7 +93,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         item: &mut Item<P::Buf>,
     ) -> Result<Admission<'a>, DropReason> {
         if item.parsed.protocol != Protocol::Icmp
-            && let Some(met) = cx.shared.expectations.find(&item.key)
+            && let Some(met) = child::expected(cx, &item.key)
         {
             return self.admit_child(cx, item, &met);
         }

@@ -8,16 +8,16 @@ use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::Event;
 use crate::expect::{self, Met, Reverse};
-use crate::key::{Addrs, WorkerId};
+use crate::key::{Addrs, FlowKey, WorkerId};
 use crate::nat::ports::FIRST_PORT;
 use crate::nat::{BindingKey, Published};
 use crate::policy::NatAddress;
 use crate::port::Port;
-use crate::session::Init;
+use crate::session::{Init, Session};
 use crate::stage::admit::{Admission, Reserve, opens};
 use crate::stage::{Context, Fate, Item};
 use crate::table::Direction;
-use crate::view::ExpectationState;
+use crate::view::{ExpectationClass, ExpectationState, State};
 use crate::worker::{Local, binding_ref};
 use alg::{Application, Parity};
 use core::net::IpAddr;
@@ -54,6 +54,30 @@ fn owner<B>(
     } else {
         cx.shared.home.of_tuple(&item.key)
     }
+}
+
+/// Most ranges of sessions that are over which one look-up ends.
+const MOST_OVER: usize = 8;
+
+/// Whether what was met is the range of a control session whose connection is over. Its children would keep it for ever.
+fn is_over(cx: &Context<'_>, met: &Met<'_>) -> bool {
+    let expected = met.record.init();
+    expected.class == ExpectationClass::PortRange && {
+        let parent = cx.shared.arena.resolve_open(expected.parent).map(Session::state);
+        matches!(parent, None | Some(State::TcpTimeWait | State::TcpReset))
+    }
+}
+
+/// What a packet's key meets. Ranges of sessions that are over end here: another session may have the same one open.
+pub(crate) fn expected<'a>(cx: &Context<'a>, key: &FlowKey) -> Option<Met<'a>> {
+    for _ in 0..MOST_OVER {
+        let met = cx.shared.expectations.find(key)?;
+        if !is_over(cx, &met) {
+            return Some(met);
+        }
+        cx.shared.expectations.expire(met.id);
+    }
+    None
 }
 
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
@@ -163,7 +187,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
 }
 
 /// The key of what the listener answers to an opener's first packet, before the opener's own translation.
-fn answer_to_opener<B>(item: &Item<B>, expected: &expect::Init, keeps_port: bool) -> crate::key::FlowKey {
+fn answer_to_opener<B>(item: &Item<B>, expected: &expect::Init, keeps_port: bool) -> FlowKey {
     let mut reverse = item.key.reversed(expected.listener_scope);
     if let (Addrs::V4(_, opener), IpAddr::V4(listener)) = (reverse.addrs, expected.listener.addr) {
         reverse.addrs = Addrs::V4(listener.to_bits(), opener);
@@ -185,7 +209,7 @@ fn answer_to_listener<B>(
     item: &Item<B>,
     expected: &expect::Init,
     to: Reverse,
-) -> Result<crate::key::FlowKey, DropReason> {
+) -> Result<FlowKey, DropReason> {
     let mut reverse = item.key.reversed(expected.key.scope);
     let (IpAddr::V4(opener), IpAddr::V4(published)) = (to.real.addr, expected.key.destination()) else {
         return Err(DropReason::EthTypeUnsupported);

@@ -7,6 +7,7 @@ use crate::event::{Event, Ref};
 use crate::expect::{Init, LedgerEntry, Reverse};
 use crate::key::{FlowKey, ZoneId};
 use crate::nat::{BindingId, BindingKey};
+use crate::policy::AlgMode;
 use crate::port::Port;
 use crate::session::Session;
 use crate::stage::publish::{Reserved, Seen, endpoints, leads_to, protocol, release};
@@ -14,12 +15,18 @@ use crate::stage::{Context, Hit, route};
 use crate::table::{Direction, Unique};
 use crate::view::{ExpectationClass, ExpectationState, State};
 use crate::worker::{Local, binding_id, binding_ref};
+use alg::profile::WhenEncrypted;
 use alg::{
-    Blindness, Denial, Endpoint, ExpectationRequest, Fact, MAX_EXPECTATIONS, MAX_FACTS, Opener, Order, Side,
-    Uses,
+    Application, Blindness, Denial, Endpoint, ExpectationRequest, Fact, MAX_EXPECTATIONS, MAX_FACTS, Opener,
+    Order, Side, Transport, Uses,
 };
 use arrayvec::ArrayVec;
 use core::net::{IpAddr, Ipv4Addr};
+
+/// The tag of a session's range of ports. No ALG gives this one.
+const RANGE_TAG: u32 = 0;
+/// A range ends with its session. This is the longest time that a tick can name, less a margin.
+const RANGE_LIFETIME_MS: u32 = 1 << 30;
 
 /// How a class of openers stands in the key of an expectation.
 pub(crate) fn source(opener: Opener, own: IpAddr) -> (ExpectationClass, IpAddr, u16) {
@@ -60,8 +67,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 match self.expect(cx, hit, &request, &mut reserved) {
                     Ok(id) => fresh.extend(id),
                     Err(reason) => {
-                        self.count(cx, Counter::ExpectationsRefused, 1);
-                        self.tell(cx, Event::ExpectationRefused { parent: hit.id, reason });
+                        self.refuse_pinhole(cx, hit, reason);
                         opened = Err(reason);
                         break;
                     }
@@ -90,13 +96,6 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         reserved: &mut Reserved,
     ) -> Result<Option<Ref>, DropReason> {
         let init = self.plan(cx, hit, request)?;
-        let entry = LedgerEntry {
-            parent: hit.id,
-            tag: request.tag,
-            host: request.listener.addr,
-            alg: hit.session.application(),
-            lifetime_ms: init.expires.since(cx.now),
-        };
         if let Some((old, _)) = self.ledger.find(hit.id, request.tag) {
             if self.renew(cx, old, &init) {
                 return Ok(None);
@@ -106,12 +105,33 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         for direction in [Direction::Forward, Direction::Reverse] {
             make_way(cx, hit, &init, direction);
         }
+        self.open_planned(cx, hit, request, init, Some(reserved)).map(Some)
+    }
+
+    /// Opens what was planned for a request, if the limits allow it, with the published port that is its own.
+    fn open_planned(
+        &mut self,
+        cx: &Context<'_>,
+        hit: &Hit<'_>,
+        request: &ExpectationRequest,
+        init: Init,
+        reserved: Option<&mut Reserved>,
+    ) -> Result<Ref, DropReason> {
+        let entry = LedgerEntry {
+            parent: hit.id,
+            tag: request.tag,
+            host: request.listener.addr,
+            alg: hit.session.application(),
+            lifetime_ms: init.expires.since(cx.now),
+        };
         if !self.ledger.allows(&cx.policy.expectations, cx.now, &entry) {
             return Err(DropReason::ExpectationLimit);
         }
-        let position = reserved.iter().position(|(outside, _)| *outside == request.published);
-        let binding = position.and_then(|at| reserved.pop_at(at)).map(|(_, id)| id);
-        let binding = binding.or_else(|| self.held(cx, hit, request));
+        let binding = reserved.and_then(|reserved| {
+            let position = reserved.iter().position(|(outside, _)| *outside == request.published);
+            let own = position.and_then(|at| reserved.pop_at(at)).map(|(_, id)| id);
+            own.or_else(|| self.held(cx, hit, request))
+        });
         let init = Init { by_home: binding.is_none(), binding: binding.map(binding_ref), ..init };
         let id = self.enter(cx, &init, entry, binding)?;
         self.count(cx, Counter::ExpectationsOpened, 1);
@@ -125,7 +145,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             listener: request.listener,
         };
         self.tell(cx, event);
-        Ok(Some(id))
+        Ok(id)
     }
 
     /// One more reference of a port that an earlier message has published for the same listener: the other side has moved
@@ -332,6 +352,44 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         self.count(cx, Counter::AlgBlind, 1);
         let application = hit.session.application();
         self.tell(cx, Event::AlgBlind { session: hit.id, application, why });
+        // Who only watches opens nothing.
+        let profile = cx.policy.alg.find(hit.session.profile()).filter(|p| p.mode != AlgMode::Monitor);
+        if let (Blindness::Encrypted, Some(WhenEncrypted::Passive(first, last))) =
+            (why, profile.map(|profile| profile.settings.encrypted))
+        {
+            self.open_range(cx, hit, (first, last));
+        }
+    }
+
+    /// Lets the initiator of a session that nobody can read open connections to these ports of the responder, as long as the
+    /// session lives.
+    fn open_range(&mut self, cx: &Context<'_>, hit: &Hit<'_>, (first, last): (u16, u16)) {
+        let flow = endpoints(cx, hit);
+        let request = ExpectationRequest {
+            tag: RANGE_TAG,
+            opener: Opener::Peer(Side::Initiator),
+            transport: Transport::Tcp,
+            listener: Endpoint::new(flow.responder.addr, first),
+            // As the initiator calls the responder. The port stays, so that the reply's own, which nobody can change, is right.
+            published: Endpoint::new(flow.responder_translated.addr, 0),
+            reverse: None,
+            uses: Uses::Many,
+            armed: true,
+            lifetime_ms: RANGE_LIFETIME_MS,
+            application: Application::FtpData,
+        };
+        let opened = self.plan(cx, hit, &request).and_then(|init| {
+            let init = Init { class: ExpectationClass::PortRange, last_port: last, ..init };
+            self.open_planned(cx, hit, &request, init, None)
+        });
+        if let Err(reason) = opened {
+            self.refuse_pinhole(cx, hit, reason);
+        }
+    }
+
+    fn refuse_pinhole(&mut self, cx: &Context<'_>, hit: &Hit<'_>, reason: DropReason) {
+        self.count(cx, Counter::ExpectationsRefused, 1);
+        self.tell(cx, Event::ExpectationRefused { parent: hit.id, reason });
     }
 
     /// Gives a reference of a binding back.

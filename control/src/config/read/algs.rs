@@ -4,7 +4,7 @@ use super::{alg_rules, settings};
 use crate::config::model::{Alg, AlgSettings};
 use crate::config::reader::{Names, Reader, Schema, Table, Text};
 use crate::config::values;
-use alg::profile::MAX_FORBIDDEN;
+use alg::profile::{MAX_FORBIDDEN, WhenEncrypted};
 use alg::sip::Rewrite;
 use dataplane::key::Protocol;
 use dataplane::policy::{AlgMode, AlgProtocol, BUILT_IN, MAX_PROFILES, OnChange, RuleProfiles};
@@ -25,6 +25,8 @@ static ALG: Schema = Schema {
         "third_party",
         "lowest_port",
         "forbidden_ports",
+        "blind",
+        "passive_ports",
         "bare_lf",
         "mask_greeting",
         "mask_syst",
@@ -48,6 +50,7 @@ static ALG: Schema = Schema {
 /// Protocols of the language without an ALG in this release.
 const LATER_ALGS: [&str; 7] = ["dns", "pptp", "irc", "h323", "http", "tls", "smtp"];
 const PORTS: &str = "ports such as [21, 2121]";
+const PASSIVE: &str = "ports such as \"50000-50999\"";
 const FORBIDDEN: &str = "ports such as [3389, \"5900-5999\"]";
 /// A file's profiles, at most: each protocol may need one of its own besides.
 const MOST: usize = MAX_PROFILES - AlgProtocol::ALL.len();
@@ -162,9 +165,12 @@ fn ports<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> Option<Vec<u16>> {
 /// Which protocol a key is of, if it is of one alone.
 fn owner(key: &str) -> Option<AlgProtocol> {
     match key {
-        "bare_lf" | "mask_greeting" | "mask_syst" | "correct_passive_address" | "longest_line" => {
-            Some(AlgProtocol::Ftp)
-        }
+        "passive_ports"
+        | "bare_lf"
+        | "mask_greeting"
+        | "mask_syst"
+        | "correct_passive_address"
+        | "longest_line" => Some(AlgProtocol::Ftp),
         "read" | "write" => Some(AlgProtocol::Tftp),
         "rewrite"
         | "unknown_methods"
@@ -231,7 +237,50 @@ fn options<'t>(reader: &mut Reader<'t>, table: &Table<'t>, protocol: Option<AlgP
         let what = format!("\"forbidden_ports\" names {} ranges", s.forbidden_ports.len());
         reader.conflict(&table.span_of("forbidden_ports"), what, format!("at most {MAX_FORBIDDEN}"));
     }
+    s.encrypted = encrypted(reader, table, protocol, &s);
     s
+}
+
+/// What becomes of encrypted control sessions: `blind`, and the range that one of its words needs.
+fn encrypted<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    protocol: Option<AlgProtocol>,
+    s: &AlgSettings,
+) -> WhenEncrypted {
+    let ports = reader.string(table, "passive_ports", PASSIVE).and_then(|text| values::ports(reader, &text));
+    let word = reader.string(table, "blind", "one of allow, deny, passive").and_then(|text| {
+        let (first, last) = ports.unwrap_or_default();
+        let words = [
+            ("allow", WhenEncrypted::Allow),
+            ("deny", WhenEncrypted::Deny),
+            ("passive", WhenEncrypted::Passive(first, last)),
+        ];
+        reader.word(&text, "blind", &words, &[])
+    });
+    let word = word.unwrap_or_default();
+    let WhenEncrypted::Passive(first, last) = word else {
+        if !table.lacks("passive_ports") {
+            let what = "\"passive_ports\" without blind = \"passive\"".to_owned();
+            reader.conflict(&table.span_of("passive_ports"), what, "both, or neither");
+        }
+        return word;
+    };
+    if let Some(other) = protocol.filter(|protocol| *protocol != AlgProtocol::Ftp) {
+        let what = format!("blind = \"passive\" for {}", other.name());
+        reader.conflict(&table.span_of("blind"), what, "allow or deny: passive is of ftp alone");
+    } else if table.lacks("passive_ports") {
+        let what = "blind = \"passive\" without \"passive_ports\"".to_owned();
+        reader.conflict(&table.span_of("blind"), what, PASSIVE);
+    } else if ports.is_some() {
+        let overlaps = |(from, to): &(u16, u16)| *from <= last && first <= *to;
+        if first < s.lowest_port || s.forbidden_ports.iter().any(overlaps) {
+            let what = format!("\"passive_ports\" {first}-{last} that no pinhole may lead to");
+            let expected = "ports from \"lowest_port\" up, and none of \"forbidden_ports\"";
+            reader.conflict(&table.span_of("passive_ports"), what, expected);
+        }
+    }
+    word
 }
 
 /// The places of the profiles that a list of names means, one a protocol.
