@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 packages=(
     build-essential pkg-config libdpdk-dev clang libclang-dev
     iproute2 iputils-ping traceroute ethtool procps util-linux valgrind
-    vsftpd tftpd-hpa tftp-hpa curl lftp netcat-openbsd socat sip-tester baresip-core tcpdump iperf3
+    vsftpd tftpd-hpa tftp-hpa curl lftp openssl netcat-openbsd socat sip-tester baresip-core tcpdump iperf3
     python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
 )
 
@@ -63,7 +63,7 @@ gst_rtsp_server() {
 # On other distributions: name what is missing, by what it is for.
 other_distribution() {
     local missing=() c
-    for c in cc clang pkg-config ip ping traceroute ethtool vsftpd in.tftpd tftp curl lftp nc socat sipp baresip tcpdump iperf3 \
+    for c in cc clang pkg-config ip ping traceroute ethtool vsftpd in.tftpd tftp curl lftp openssl nc socat sipp baresip tcpdump iperf3 \
         gst-launch-1.0 setpriv sysctl; do
         command -v "$c" >/dev/null || [ -x "/usr/sbin/$c" ] || missing+=("$c")
     done

@@ -157,7 +157,7 @@ impl Ftp {
             Action::Allow => {}
         }
         if kind == Kind::Auth && call.cx.profile.encrypted == WhenEncrypted::Deny {
-            call.refused(shown, None);
+            call.refused(shown, None, Some(Denial::Encrypted));
             return self.instead(call, line, NOTHING, Kind::RefusedAuth);
         }
         // After EPSV ALL no other way to set up data is left (RFC 2428 §4).

@@ -22,6 +22,7 @@
 //! What makes the ALG blind for the rest of the flow (all passes, nothing is rewritten or opened):
 //! - reply 234 or 235 after AUTH (RFC 4217 §4, RFC 2228): the streams are protected from there. CCC is not followed:
 //!   it is encrypted;
+//! - TLS from the client's first byte on (port 990 of old);
 //! - a first line that is not FTP's, or a client line that begins with an HTTP method: a browser was made to speak to
 //!   an FTP port (NAT slipstreaming).
 //!

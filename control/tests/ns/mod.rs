@@ -25,6 +25,7 @@ mod bytes;
 mod control;
 mod fragments;
 mod ftp;
+mod ftps;
 mod kernel;
 mod lifecycle;
 mod limits;
