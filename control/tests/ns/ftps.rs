@@ -131,7 +131,7 @@ fn several_files_in_one_session() {
     let folder = world.files.path().join("lftp");
     fs::create_dir(&folder).unwrap();
     let script = format!(
-        "set ssl:verify-certificate no; set ftp:ssl-force true; set ftp:ssl-protect-data true; set net:timeout 8; \
+        "set ssl:verify-certificate no; set ftp:ssl-force true; set ftp:ssl-allow-anonymous true; set ftp:ssl-protect-data true; set net:timeout 8; \
          set net:max-retries 1; set cmd:fail-exit true; open ftp://{}; get file -o {}/a; get file -o {}/b",
         Nat::Source.called(),
         folder.display(),
