@@ -35,14 +35,14 @@ pub trait PacketBuf: Sized + Send {
     /// Cuts `n` bytes off the end. False if the packet is shorter.
     #[must_use]
     fn trim_back(&mut self, n: usize) -> bool;
-    /// Asks the CPU to bring near what says where the packet lies.
+    /// Asks the CPU to bring near what says where the packet lies. It will be written.
     #[inline]
     fn prefetch(&self) {}
     /// Likewise the packet's first bytes, once it is known where it lies.
     #[inline]
     fn prefetch_bytes(&self) {
         if let Some(first) = self.bytes().first() {
-            crate::prefetch(first);
+            crate::prefetch_to_write(first);
         }
     }
     /// True if the packet lies in one segment. The journey drops what does not.

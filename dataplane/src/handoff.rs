@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// Packets that fit one ring: a power of two.
 pub const RING: usize = 1024;
 
+/// How many places ahead of the one that it fills a sender asks for: the receiver had them last.
+const AHEAD: u32 = 8;
+
 /// A packet on its way: a cache line of its own.
 #[repr(align(64))]
 pub struct Parcel<B> {
@@ -58,7 +61,7 @@ impl<T> Ring<T> {
         });
         let sender =
             Sender { ring: Arc::clone(&ring), next: Cell::new(0), told: Cell::new(0), emptied: Cell::new(0) };
-        let receiver = Receiver { ring, next: Cell::new(0), told: Cell::new(0), filled: Cell::new(0) };
+        let receiver = Receiver { ring, next: 0, told: 0, filled: 0 };
         (sender, receiver)
     }
 
@@ -109,6 +112,9 @@ impl<T> Sender<T> {
                 return Err(value);
             }
         }
+        if let Some(ahead) = self.ring.place(next.wrapping_add(AHEAD)) {
+            crate::prefetch_to_write(ahead);
+        }
         let Some(place) = self.ring.place(next) else { return Err(value) };
         // SAFETY: the receiver has emptied this place, or it was never filled, and does not know of it yet.
         place.with_mut(|at| unsafe {
@@ -139,52 +145,58 @@ impl<T> Drop for Sender<T> {
 /// The end that empties a ring.
 pub struct Receiver<T> {
     ring: Arc<Ring<T>>,
-    next: Cell<u32>,
-    told: Cell<u32>,
+    next: u32,
+    told: u32,
     /// What was last read of the sender's word.
-    filled: Cell<u32>,
+    filled: u32,
 }
 
 impl<T> Receiver<T> {
-    /// How many can be popped at least. Brings the first `most` of them near.
+    /// How many of at most `most` can be popped. Brings them near.
     #[inline]
-    pub fn look(&self, most: usize) -> usize {
-        if self.next.get() == self.filled.get() {
-            self.filled.set(self.ring.filled.0.load(Ordering::Acquire));
+    pub fn look(&mut self, most: u32) -> u32 {
+        if self.filled.wrapping_sub(self.next) < most {
+            self.filled = self.ring.filled.0.load(Ordering::Acquire);
         }
-        let ready = self.filled.get().wrapping_sub(self.next.get()) as usize;
-        let count = ready.min(most);
-        for ahead in (0..).take(count) {
-            if let Some(place) = self.ring.place(self.next.get().wrapping_add(ahead)) {
-                crate::prefetch(place);
-            }
+        let count = self.filled.wrapping_sub(self.next).min(most);
+        for place in (0..count).filter_map(|ahead| self.ring.place(self.next.wrapping_add(ahead))) {
+            crate::prefetch(place);
         }
-        ready
+        count
+    }
+
+    /// Shows those of the next `count` that can be popped, where they lie.
+    #[inline]
+    pub fn show(&mut self, count: u32, mut see: impl FnMut(&T)) {
+        let count = self.filled.wrapping_sub(self.next).min(count);
+        for place in (0..count).filter_map(|ahead| self.ring.place(self.next.wrapping_add(ahead))) {
+            // SAFETY: the sender has filled this place and does not touch it before it is released; nobody pops it
+            // meanwhile, because this end is borrowed.
+            place.with_mut(|at| see(unsafe { (*at).assume_init_ref() }));
+        }
     }
 
     /// Takes the next one out. The sender may use its place after [`Self::release`].
     #[inline]
-    pub fn pop(&self) -> Option<T> {
-        let next = self.next.get();
-        if next == self.filled.get() {
-            self.filled.set(self.ring.filled.0.load(Ordering::Acquire));
-            if next == self.filled.get() {
+    pub fn pop(&mut self) -> Option<T> {
+        if self.next == self.filled {
+            self.filled = self.ring.filled.0.load(Ordering::Acquire);
+            if self.next == self.filled {
                 return None;
             }
         }
-        let place = self.ring.place(next)?;
-        self.next.set(next.wrapping_add(1));
+        let place = self.ring.place(self.next)?;
+        self.next = self.next.wrapping_add(1);
         // SAFETY: the sender has filled this place and does not touch it again before it is released; it is read once.
         Some(place.with_mut(|at| unsafe { (*at).assume_init_read() }))
     }
 
     /// Gives the places of what was popped back to the sender.
     #[inline]
-    pub fn release(&self) {
-        let next = self.next.get();
-        if next != self.told.get() {
-            self.told.set(next);
-            self.ring.emptied.0.store(next, Ordering::Release);
+    pub fn release(&mut self) {
+        if self.next != self.told {
+            self.told = self.next;
+            self.ring.emptied.0.store(self.next, Ordering::Release);
         }
     }
 }
@@ -216,13 +228,10 @@ type Large = Arc<[ArrayQueue<LargeParcel>]>;
 
 /// To another worker; none to itself.
 type Out<B> = Option<Sender<Parcel<B>>>;
-/// From another worker; none from itself.
-type In<B> = Option<Receiver<Parcel<B>>>;
 
-/// The ends of one worker, each list by worker.
+/// The ends at which one worker hands off, by worker.
 pub struct Ends<B> {
     senders: Vec<Out<B>>,
-    receivers: Vec<In<B>>,
     large: Large,
 }
 
@@ -234,7 +243,7 @@ impl<B> Ends<B> {
     }
 
     fn with(large: &Large) -> Self {
-        Self { senders: Vec::new(), receivers: Vec::new(), large: Arc::clone(large) }
+        Self { senders: Vec::new(), large: Arc::clone(large) }
     }
 
     /// How many workers there are.
@@ -248,11 +257,6 @@ impl<B> Ends<B> {
     #[must_use]
     pub fn to(&self, worker: WorkerId) -> Option<&Sender<Parcel<B>>> {
         self.senders.get(usize::from(worker.0))?.as_ref()
-    }
-
-    /// The ways from all others.
-    pub fn from_all(&self) -> impl Iterator<Item = &Receiver<Parcel<B>>> {
-        self.receivers.iter().flatten()
     }
 
     /// The ring of datagrams in large buffers that leads to a worker.
@@ -270,6 +274,9 @@ impl<B> Ends<B> {
     }
 }
 
+/// The ways from all other workers to one.
+pub type Arrivals<B> = Vec<Receiver<Parcel<B>>>;
+
 /// All rings, until their workers take their ends.
 pub struct Grid<B> {
     ends: Box<[Untaken<B>]>,
@@ -277,7 +284,7 @@ pub struct Grid<B> {
 
 struct Untaken<B> {
     taken: AtomicBool,
-    ends: UnsafeCell<Option<Ends<B>>>,
+    ends: UnsafeCell<Option<(Ends<B>, Arrivals<B>)>>,
 }
 
 // SAFETY: the ends are touched once, by who sets the flag first.
@@ -288,7 +295,8 @@ impl<B> Grid<B> {
     #[must_use]
     pub fn new(workers: usize) -> Arc<Self> {
         let large: Large = (0..workers).map(|_| ArrayQueue::new(LARGE_RING)).collect();
-        let mut all: Vec<Ends<B>> = (0..workers).map(|_| Ends::with(&large)).collect();
+        let mut all: Vec<(Ends<B>, Arrivals<B>)> =
+            (0..workers).map(|_| (Ends::with(&large), Vec::new())).collect();
         for from in 0..workers {
             for to in 0..workers {
                 let (sender, receiver) = match Ring::pair(RING) {
@@ -296,11 +304,11 @@ impl<B> Grid<B> {
                     _ => (None, None),
                 };
                 // Row by row: senders come in the order of `to`, receivers in that of `from`.
-                if let Some(ends) = all.get_mut(from) {
+                if let Some((ends, _)) = all.get_mut(from) {
                     ends.senders.push(sender);
                 }
-                if let Some(ends) = all.get_mut(to) {
-                    ends.receivers.push(receiver);
+                if let Some((_, arrivals)) = all.get_mut(to) {
+                    arrivals.extend(receiver);
                 }
             }
         }
@@ -310,7 +318,7 @@ impl<B> Grid<B> {
 
     /// The ends of a worker: once.
     #[must_use]
-    pub fn take(&self, worker: WorkerId) -> Option<Ends<B>> {
+    pub fn take(&self, worker: WorkerId) -> Option<(Ends<B>, Arrivals<B>)> {
         let untaken = self.ends.get(usize::from(worker.0))?;
         if untaken.taken.swap(true, Ordering::AcqRel) {
             return None;
@@ -326,15 +334,19 @@ mod tests {
 
     #[test]
     fn a_ring_takes_what_fits_and_gives_it_back_in_order() {
-        let (sender, receiver) = Ring::pair(4);
+        let (sender, mut receiver) = Ring::pair(4);
         for round in 0..10 {
             for n in 0..4 {
                 assert_eq!(sender.push(round * 4 + n), Ok(()));
             }
             assert_eq!(sender.push(99), Err(99));
             assert_eq!((receiver.look(9), receiver.pop()), (0, None), "nothing was published");
+            receiver.show(9, |n| panic!("{n} was not published"));
             sender.publish();
-            assert_eq!(receiver.look(2), 4);
+            assert_eq!((receiver.look(2), receiver.look(9)), (2, 4));
+            let mut seen = Vec::new();
+            receiver.show(3, |n| seen.push(*n - round * 4));
+            assert_eq!(seen, [0, 1, 2]);
             for n in 0..4 {
                 assert_eq!(receiver.pop(), Some(round * 4 + n));
             }
@@ -346,7 +358,7 @@ mod tests {
     #[test]
     fn what_is_left_in_a_ring_is_dropped_once() {
         let count = Arc::new(());
-        let (sender, receiver) = Ring::pair(8);
+        let (sender, mut receiver) = Ring::pair(8);
         for _ in 0..5 {
             assert!(sender.push(Arc::clone(&count)).is_ok());
         }
@@ -362,10 +374,10 @@ mod tests {
     #[test]
     fn ends_are_taken_once_and_lead_to_each_other() {
         let grid = Grid::<u8>::new(3);
-        let ends: Vec<_> = (0..3).map(|n| grid.take(WorkerId(n)).unwrap()).collect();
+        let mut ends: Vec<_> = (0..3).map(|n| grid.take(WorkerId(n)).unwrap()).collect();
         assert!((0..4).all(|n| grid.take(WorkerId(n)).is_none()));
         let parcel = |buf| Parcel { buf, plan: Plan::default(), ingress: InterfaceId(0), hops: 1 };
-        for (from, ends) in ends.iter().enumerate() {
+        for (from, (ends, _)) in ends.iter().enumerate() {
             for to in 0..3 {
                 let way = ends.to(WorkerId(to));
                 assert_eq!(way.is_none(), usize::from(to) == from);
@@ -374,8 +386,8 @@ mod tests {
             assert!(ends.to(WorkerId(3)).is_none());
             ends.publish();
         }
-        for (to, ends) in ends.iter().enumerate() {
-            let heard: Vec<_> = ends.from_all().filter_map(|way| way.pop().map(|p| p.buf)).collect();
+        for (to, (_, arrivals)) in ends.iter_mut().enumerate() {
+            let heard: Vec<_> = arrivals.iter_mut().filter_map(|way| way.pop().map(|p| p.buf)).collect();
             let want: Vec<_> =
                 (0..3_usize).filter(|from| *from != to).map(|from| (from * 3 + to) as u8).collect();
             assert_eq!(heard, want);

@@ -6,7 +6,7 @@ use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref, Stamped};
 use crate::expect::Ledger;
 use crate::fib::{Fib, MAX_INTERFACES, PortMap};
-use crate::handoff::{Ends, Grid, LargeParcel, Parcel};
+use crate::handoff::{Arrivals, Ends, Grid, LargeParcel, Parcel};
 use crate::key::{InterfaceId, Protocol, Tick, WorkerId};
 use crate::nat::{BindingId, Bindings, HoldDown};
 use crate::packet::limit::TokenBucket;
@@ -55,11 +55,11 @@ pub(crate) fn binding_id(id: Ref) -> BindingId {
 pub struct Worker<P: Port, A: BufPool<Buf = P::Buf>> {
     shared: Arc<Shared>,
     grid: Ends<P::Buf>,
+    arrivals: Arrivals<P::Buf>,
     policy: Cache<Arc<ArcSwap<Policy>>, Arc<Policy>>,
     fib: Cache<Arc<ArcSwap<Fib>>, Arc<Fib>>,
     local: Local<P, A>,
     burst: Burst<P::Buf>,
-    parcels: ArrayVec<Parcel<P::Buf>, BURST>,
     plans: Box<forward::Plans>,
     online: bool,
     last: Tick,
@@ -120,15 +120,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             scratch: Box::new(Scratch::new(setup.alg_sessions as usize)),
             queue: Queue::new(),
         };
+        // Who comes second to a place in the grid is alone: it hands nothing off.
+        let (ends, arrivals) = grid.take(id).unwrap_or_else(|| (Ends::none(), Vec::new()));
         Self {
             policy: Cache::new(Arc::clone(&shared.policy)),
             fib: Cache::new(Arc::clone(&shared.fib)),
             shared,
-            // Who comes second to a place in the grid is alone: it hands nothing off.
-            grid: grid.take(id).unwrap_or_else(Ends::none),
+            grid: ends,
+            arrivals,
             local,
             burst: Burst::new(),
-            parcels: ArrayVec::new(),
             plans: Box::new([Plan::default(); BURST]),
             online: false,
             last: Tick(0),
@@ -161,25 +162,22 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             self.local.give_up_fragments(&cx);
         }
 
-        for ring in self.grid.from_all() {
-            if ring.look(BURST) == 0 {
+        for ring in &mut self.arrivals {
+            let count = ring.look(BURST as u32);
+            if count == 0 {
                 continue;
             }
-            while !self.parcels.is_full()
-                && let Some(parcel) = ring.pop()
-            {
+            // A parcel stays where it is until its packet is carried: copies cost more than the ring's places.
+            ring.show(count, |parcel| {
                 parcel.buf.prefetch();
                 forward::prefetch(shared, &parcel.plan);
-                self.parcels.push(parcel);
-            }
-            ring.release();
-            for parcel in &self.parcels {
-                parcel.buf.prefetch_bytes();
-            }
-            work += self.parcels.len();
-            for parcel in self.parcels.drain(..) {
+            });
+            ring.show(count, |parcel| parcel.buf.prefetch_bytes());
+            for parcel in (0..count).map_while(|_| ring.pop()) {
                 self.local.arrive(&cx, &self.grid, parcel);
             }
+            ring.release();
+            work += count as usize;
         }
         if self.grid.workers() > 1 {
             work += self.local.arrive_large(&cx, &self.grid);
@@ -226,7 +224,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
     /// Ends the worker: what is on its way to it is dropped and counted.
     pub fn shut_down(mut self) {
         let mut lost = 0;
-        for ring in self.grid.from_all() {
+        for ring in &mut self.arrivals {
             while ring.pop().is_some() {
                 lost += 1;
             }

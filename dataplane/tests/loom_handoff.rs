@@ -19,7 +19,7 @@ static HALF: Witness = Witness::new("the receiver sees the first burst without t
 #[test]
 fn what_goes_in_comes_out_once_and_in_order() {
     explore(|| {
-        let (sender, receiver) = Ring::pair(2);
+        let (sender, mut receiver) = Ring::pair(2);
         // Two bursts, of two and one; boxed, so that what is lost or read twice is noticed.
         let worker = thread::spawn(move || {
             let mut refused = Vec::new();
@@ -36,6 +36,8 @@ fn what_goes_in_comes_out_once_and_in_order() {
         let mut heard = Vec::new();
         let mut take = || {
             let before = heard.len();
+            let count = receiver.look(2);
+            receiver.show(count, |n| assert!((1..4).contains(&**n)));
             while let Some(n) = receiver.pop() {
                 heard.push(*n);
             }

@@ -99,7 +99,7 @@ impl Drop for Packet {
 impl PacketBuf for Packet {
     #[inline(always)]
     fn prefetch(&self) {
-        dataplane::prefetch_at(self.0.as_ptr());
+        dataplane::prefetch_to_write(self.0.as_ptr());
     }
 
     #[inline(always)]

@@ -20,7 +20,8 @@ use dataplane::shared::Shared;
 use dataplane::table::Direction;
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
 
 /// Packet buffers of a rig.
 const BUFFERS: usize = 1024;
@@ -42,7 +43,7 @@ pub struct Rig<T: Traffic = Wire> {
     core: Core<Count>,
     shared: Arc<Shared>,
     protocol: Protocol,
-    time: Time,
+    watch: Watch,
     now: Tick,
     /// Let the control core take a turn each millisecond, between two polls.
     control: bool,
@@ -50,10 +51,64 @@ pub struct Rig<T: Traffic = Wire> {
     control_cycles: u64,
     /// Run under callgrind: polls are collected and not timed.
     collects: bool,
+}
+
+/// Counts time.
+#[derive(Clone, Copy)]
+struct Watch {
+    time: Time,
+    /// Cycles of a millisecond.
     per_ms: u64,
-    /// Where the present way of counting time began: its own count, and the moment.
+    /// Where the present way of counting began: its own count, and the moment.
     start: u64,
     since: Tick,
+}
+
+impl Watch {
+    /// The time, from a reading of the counter and the packets so far.
+    fn tick(&self, cycles: u64, offered: u64) -> Tick {
+        let ms = match self.time {
+            Time::Real => cycles.wrapping_sub(self.start) / self.per_ms,
+            Time::Packets(per_tick) => (offered - self.start) / u64::from(per_tick.max(1)),
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "ticks wrap")]
+        self.since.plus(ms as u32)
+    }
+}
+
+/// What the control core did in a thread of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turns {
+    /// Sessions that it looked at, and what else there was to do.
+    pub work: u64,
+    /// Cycles that it took.
+    pub cycles: u64,
+}
+
+/// What a worker tells the control core of a thread of its own. The worker alone writes it.
+#[repr(align(128))]
+struct Clock {
+    tick: AtomicU32,
+    over: AtomicBool,
+}
+
+impl Clock {
+    /// Takes a turn of control at every tick until it is over.
+    fn turns(&self, mut last: Tick, core: &mut Core<Count>) -> Turns {
+        let mut turns = Turns::default();
+        while !self.over.load(Ordering::Acquire) {
+            let now = Tick(self.tick.load(Ordering::Acquire));
+            if now == last {
+                std::hint::spin_loop();
+                continue;
+            }
+            last = now;
+            let from = probe::cycles();
+            turns.work += core.turn(now) as u64;
+            turns.cycles += probe::cycles() - from;
+        }
+        turns
+    }
 }
 
 impl<T: Traffic> Rig<T> {
@@ -75,14 +130,11 @@ impl<T: Traffic> Rig<T> {
             core,
             shared,
             protocol: spec.protocol,
-            time: Time::Real,
+            watch: Watch { time: Time::Real, per_ms, start: probe::cycles(), since: Tick(1) },
             now: Tick(1),
             control: true,
             control_cycles: 0,
             collects: false,
-            per_ms,
-            start: probe::cycles(),
-            since: Tick(1),
         })
     }
 
@@ -100,11 +152,11 @@ impl<T: Traffic> Rig<T> {
 
     /// How time goes from now on. It never goes back.
     pub fn set_time(&mut self, time: Time) {
-        (self.time, self.since) = (time, self.now);
-        self.start = match time {
+        let start = match time {
             Time::Real => probe::cycles(),
             Time::Packets(_) => self.traffic().borrow().tally().offered,
         };
+        self.watch = Watch { time, start, since: self.now, ..self.watch };
     }
 
     /// Whether the control core takes turns.
@@ -141,16 +193,8 @@ impl<T: Traffic> Rig<T> {
         DropReason::ALL.iter().map(|r| (r.name(), dropped(*r))).filter(|(_, n)| *n > 0).collect()
     }
 
-    /// Time from a reading of the counter, or from the packets so far.
     fn tick(&self, cycles: u64) -> Tick {
-        let ms = match self.time {
-            Time::Real => cycles.wrapping_sub(self.start) / self.per_ms,
-            Time::Packets(per_tick) => {
-                (self.traffic().borrow().tally().offered - self.start) / u64::from(per_tick.max(1))
-            }
-        };
-        #[expect(clippy::cast_possible_truncation, reason = "ticks wrap")]
-        self.since.plus(ms as u32)
+        self.watch.tick(cycles, self.traffic().borrow().tally().offered)
     }
 
     /// Whether polls are collected by callgrind rather than timed. Control's turns are not collected.
@@ -210,6 +254,44 @@ impl Rig {
     #[must_use]
     pub fn wire(&self) -> &Rc<RefCell<Wire>> {
         self.station.wire()
+    }
+
+    /// [`Self::run`] with the control core in a thread of its own, bound to core `cpu`. It takes a turn at every tick.
+    pub fn run_beside(&mut self, cpu: usize) -> (Run, Turns) {
+        let before = self.wire().borrow().tally();
+        let Self { station, core, watch, now, .. } = self;
+        let clock = Clock { tick: AtomicU32::new(now.0), over: AtomicBool::new(false) };
+        let mut run = Run::default();
+        let turns = std::thread::scope(|scope| {
+            let (clock, begun) = (&clock, *now);
+            let ready = Arc::new(Barrier::new(2));
+            let other = Arc::clone(&ready);
+            let control = scope.spawn(move || {
+                core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
+                other.wait();
+                clock.turns(begun, core)
+            });
+            // Until it has left this core, which it would never get at the same real-time priority.
+            ready.wait();
+            loop {
+                let from = probe::cycles();
+                let tick = watch.tick(from, station.wire().borrow().tally().offered);
+                if tick != *now {
+                    *now = tick;
+                    clock.tick.store(tick.0, Ordering::Release);
+                }
+                let turn = station.poll(tick, from, &mut run);
+                if turn.moved == 0 && turn.work == 0 {
+                    break;
+                }
+            }
+            clock.over.store(true, Ordering::Release);
+            control.join().unwrap_or_default()
+        });
+        let after = self.wire().borrow().tally();
+        run.offered = after.offered - before.offered;
+        run.delivered = after.delivered - before.delivered;
+        (run, turns)
     }
 
     /// Sends `packets` packets of `flows` flows in random order, `mean` cycles apart on average (0: as fast as they are
@@ -299,6 +381,24 @@ mod tests {
             assert_eq!(run.lost(), 0, "{:?}", rig.drops());
             assert!(run.freed > 2500, "{protocol:?}: {}", run.freed);
         }
+    }
+
+    #[test]
+    fn control_beside_the_worker_looks_at_every_session_and_ends_none_that_is_used() {
+        let spec = Spec { timeout: Some(1), ..spec(Protocol::Udp) };
+        let mut rig = Rig::new(&spec, 2e9).unwrap();
+        // Opened in the first half of the second after which they are looked at; used once more before that.
+        rig.set_time(Time::Packets(8));
+        rig.open(0, 4000, false);
+        rig.set_time(Time::Packets(u32::MAX));
+        rig.open(0, 4000, false);
+        let plan = |left| Plan::Random { flows: 4000, left };
+        rig.set_time(Time::Packets(20));
+        rig.wire().borrow_mut().plan(Direction::Forward, plan(20_000), Kind::Data);
+        let (run, turns) = rig.run_beside(0);
+        assert_eq!((run.delivered, run.lost()), (20_000, 0), "{:?}", rig.drops());
+        assert!(turns.work >= 3900 && turns.cycles > 0, "{turns:?}");
+        assert_eq!(rig.sessions(), 4000);
     }
 
     #[test]

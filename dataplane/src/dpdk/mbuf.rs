@@ -93,7 +93,7 @@ impl Drop for Mbuf {
 impl PacketBuf for Mbuf {
     #[inline(always)]
     fn prefetch(&self) {
-        crate::prefetch_at(self.raw());
+        crate::prefetch_to_write(self.raw());
     }
 
     #[inline(always)]

@@ -27,6 +27,8 @@ pub enum Workload {
     Alg,
     /// They exist, and no ALG reads them; all ALGs on and all off, in turns.
     AlgsIdle,
+    /// They exist; the control core looks at one after the other whether its time is over, on a core of its own.
+    Ageing,
 }
 
 /// Workers where there are several.
@@ -71,9 +73,10 @@ impl Case {
             // Twice as many live, and those that wait to be freed.
             Workload::New => (self.flows.saturating_mul(5) / 2 + 65_536, Some(1)),
             Workload::Mix => (self.flows + 1_200_000, Some(1)),
+            Workload::Ageing => (self.flows.max(1024), Some(1)),
         };
         // Answered UDP flows have a longer timeout; answered TCP ones have not.
-        let timeout = timeout.filter(|_| self.workload == Workload::New || self.protocol == Protocol::Udp);
+        let timeout = timeout.filter(|_| self.workload != Workload::Mix || self.protocol == Protocol::Udp);
         let workers = match self.workload {
             Workload::Handoff | Workload::Cores => SEVERAL,
             _ => 1,
@@ -193,5 +196,6 @@ pub fn suite(quick: bool) -> Vec<Case> {
         cases.extend([1000, 100_000, million].map(|n| of(workload, case(Udp, n))));
     }
     cases.extend(turns::suite(&case(Tcp, 1000)));
+    cases.push(of(Workload::Ageing, case(Udp, if quick { million } else { 10 * million })));
     cases
 }

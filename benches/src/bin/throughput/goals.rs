@@ -1,5 +1,6 @@
 //! The goals, and which of them this run met.
 
+use crate::ageing;
 use crate::cases::{Case, Workload};
 use crate::report::{Machine, Row};
 use crate::several;
@@ -156,6 +157,12 @@ pub fn print(machine: &Machine, rows: &[Row], race_json: &Path) {
             measured.map(|r| (format!("{r:.2} M/s, {:.0} cycles", machine.frequency / 1e6 / r), r >= least)),
         ));
     }
+    let ageing = rows.iter().find(|r| !r.ageing.is_empty());
+    goals.push(goal(
+        "a worker while control ages all sessions",
+        "<= +5 %",
+        ageing.map(|row| percent(ageing::more_percent(row).median, 5.0)),
+    ));
     let bytes =
         rows.iter().filter(|r| r.case.flows >= 100_000).map(|r| r.bytes_per_session).fold(0.0, f64::max);
     goals.push(goal(

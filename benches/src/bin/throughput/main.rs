@@ -2,6 +2,7 @@
 //!
 //! Without flags for a single workload it runs the suite. See `--help`; `benches/README.md` says how to read it.
 
+mod ageing;
 mod args;
 mod cases;
 mod collect;
@@ -85,6 +86,7 @@ fn measure(args: &Args) -> ExitCode {
         latency::table(&rows);
         several::tables(&machine, &rows);
         turns::tables(&machine, &rows);
+        ageing::table(&machine, &rows);
     }
     if let Some(path) = &args.json_to
         && let Err(error) = std::fs::write(path, json.to_string())
@@ -112,7 +114,9 @@ fn measure(args: &Args) -> ExitCode {
 
 /// Why a case cannot run here, if it cannot.
 fn missing(case: &Case, cores: &[usize]) -> Option<String> {
-    if case.workload == Workload::Cores && cores.len() < usize::from(cases::SEVERAL) {
+    if matches!(case.workload, Workload::Cores | Workload::Ageing)
+        && cores.len() < usize::from(cases::SEVERAL)
+    {
         return Some("it needs two cores".to_owned());
     }
     case.memory_missing()
@@ -186,6 +190,7 @@ impl Bench {
             Workload::Alg if repetition == 1 => turns::messages(row, row.case.exchange, &self.machine),
             Workload::AlgsIdle if repetition == 1 => turns::unread(row, &self.machine),
             Workload::Cores | Workload::Alg | Workload::AlgsIdle => Ok(()),
+            Workload::Ageing => self.ageing(row),
         }
     }
 
@@ -278,6 +283,25 @@ impl Bench {
         let pair = several::in_turns(&mut self.crews[at].2, u64::from(self.machine.packets));
         row.verdict(&pair);
         row.turns.push(pair);
+        Ok(())
+    }
+
+    fn ageing(&mut self, row: &mut Row) -> Result<(), RigError> {
+        let (packets, burst) = (self.machine.packets, self.machine.burst);
+        let spec = row.case.spec();
+        let flows = row.case.flows;
+        let at = match self.rigs.iter().position(|(s, f, _)| *s == spec && *f == flows) {
+            Some(at) => at,
+            None => {
+                self.rigs.push((spec.clone(), flows, ageing::rig(&spec, flows, self.machine.frequency)?));
+                self.rigs.len() - 1
+            }
+        };
+        let rig = &mut self.rigs[at].2;
+        // The worker has the last core, and control the one before.
+        let control = self.cores.get(1).copied().unwrap_or(0);
+        row.ageing.push(ageing::pair(rig, flows, (packets, burst), control));
+        note(row, rig);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Tables and JSON.
 
+use crate::ageing;
 use crate::cases::{Case, Workload};
 use crate::latency::{self, Latency};
 use crate::several::{self, Pair, Triple};
@@ -53,6 +54,8 @@ pub struct Row {
     pub cores: Vec<Triple>,
     /// Turns with ALGs on and off.
     pub algs: Turns,
+    /// Repetitions of control at rest, and of control that ages.
+    pub ageing: Vec<ageing::Pair>,
     /// Packets that were checked in full, set-up included.
     pub checked: u64,
     /// Packets that were wrong.
@@ -80,6 +83,7 @@ impl Row {
             turns: Vec::new(),
             cores: Vec::new(),
             algs: Turns::default(),
+            ageing: Vec::new(),
             checked: 0,
             wrong: 0,
             faults: Vec::new(),
@@ -93,7 +97,8 @@ impl Row {
     fn all_runs(&self) -> impl Iterator<Item = &Run> {
         let of_one = self.runs.iter().chain(&self.fill).chain(&self.grow).chain(&self.churn);
         let of_several = self.turns.iter().flatten().chain(self.cores.iter().flatten());
-        of_one.chain(of_several.map(|together| &together.run)).chain(self.algs.runs())
+        let ageing = self.ageing.iter().flat_map(|pair| [&pair.rests, &pair.ages]);
+        of_one.chain(of_several.map(|together| &together.run)).chain(self.algs.runs()).chain(ageing)
     }
 
     /// Adds what several workers say of the packets that they checked.
@@ -292,6 +297,7 @@ pub fn json(m: &Machine, [chain, width]: [Spread; 2], rows: &[Row]) -> Value {
                 "latency": latency::json(row),
                 "workers": several::json(m, row),
                 "algs_in_turns": turns::json(m, row),
+                "ageing": ageing::json(m, row),
                 "checked": row.checked,
                 "wrong": row.wrong,
                 "bytes_per_session": row.bytes_per_session,
