@@ -109,7 +109,7 @@ fn the_narrowest_class_comes_first() {
 }
 
 #[test]
-fn a_range_admits_its_ports_and_ranges_do_not_overlap() {
+fn a_range_admits_its_ports_and_sessions_may_share_them() {
     let range = |first: u16, last: u16| Init {
         class: ExpectationClass::PortRange,
         key: FlowKey { dport: 0, ..init(0).key },
@@ -120,15 +120,18 @@ fn a_range_admits_its_ports_and_ranges_do_not_overlap() {
     };
     let e = expectations();
     let id = e.open(8, &range(50_000, 50_099)).unwrap();
-    assert_eq!(e.open(9, &range(50_099, 50_200)), Err(Unique::Taken));
-    let next = e.open(9, &range(50_100, 50_200)).unwrap();
+    let once = Init { many: false, ..range(50_099, 50_200) };
+    assert_eq!(e.open(9, &once), Err(Unique::Taken), "whose only child it would be is not open");
+    // Another session of the same client: either of the two admits a child.
+    let other = e.open(9, &range(50_050, 50_200)).unwrap();
     let to = |port| met(&e, &child(port));
-    assert_eq!((to(49_999), to(50_000), to(50_099)), (None, Some(id), Some(id)));
-    assert_eq!((to(50_100), to(50_200), to(50_201)), (Some(next), Some(next), None));
+    assert_eq!((to(49_999), to(50_000), to(50_049)), (None, Some(id), Some(id)));
+    assert_eq!((to(50_100), to(50_200), to(50_201)), (Some(other), Some(other), None));
+    assert!([id, other].map(Some).contains(&to(50_060)));
     assert!(e.claim(id) && e.claim(id), "a range is used many times");
     assert_eq!((to(50_001), e.view(8).unwrap().children), (Some(id), 2));
     assert!(e.expire(id) && !e.claim(id));
-    assert_eq!(to(50_001), None);
+    assert_eq!((to(50_001), to(50_060)), (None, Some(other)), "what one has left the other still has");
     assert!(!e.get(8).unwrap().is_over());
 }
 
