@@ -104,15 +104,16 @@ fn auth_gssapi_is_blind_when_it_is_complete() {
 
 #[test]
 fn another_protocol_in_the_first_bytes_is_never_read() {
-    for first in [
-        &b"POST / HTTP/1.1\r\n"[..],
-        b"SSH-2.0-x\r\n",
-        b"\x00\x03\x00\x58!\x12\xa4\x42\r\n",
-        b"\x16\x03\x01\n",
+    for (first, why) in [
+        (&b"POST / HTTP/1.1\r\n"[..], Blindness::OtherProtocol),
+        (b"SSH-2.0-x\r\n", Blindness::OtherProtocol),
+        (b"\x00\x03\x00\x58!\x12\xa4\x42\r\n", Blindness::OtherProtocol),
+        // FTP within TLS from the first byte on: what the profile says of encrypted sessions is for it, too.
+        (b"\x16\x03\x01\n", Blindness::Encrypted),
     ] {
         let mut e = Engine::source_nat();
         e.server("220 hi\r\n").client(first).client(PORT);
-        assert_eq!(e.blind(), Some(Blindness::OtherProtocol), "{first:?}");
+        assert_eq!(e.blind(), Some(why), "{first:?}");
         assert_eq!((e.denial, e.expectations.len()), (None, 0));
     }
     let mut e = Engine::source_nat();
