@@ -109,33 +109,38 @@ fn two_hundred_ftp_transfers_at_once_in_all_modes() {
     for (n, content) in content.iter().enumerate() {
         server.place(&format!("small-{n}"), content);
     }
-    let folder = |mode: Mode| world.files.path().join(format!("got-{}", mode.command()));
-    let clients = Mode::ALL.map(|mode| {
-        let folder = folder(mode);
-        fs::create_dir_all(&folder).unwrap();
-        let (last, most) = (EACH - 1, EACH.to_string());
+    let target = |mode: Mode, n: usize| world.files.path().join(format!("got-{}-{n}", mode.command()));
+    let fetch = |mode: Mode, n: usize| {
         world
             .limited(Place::Client, 60, "curl")
             .args(["-sS", "--no-ftp-skip-pasv-ip", "--connect-timeout", "20", "--max-time", "50"])
-            .args(["--retry", "0", "--parallel", "--parallel-immediate", "--parallel-max", &most])
             .args(mode.curl())
             .arg("-o")
-            .arg(folder.join("small-#1"))
-            .arg(format!("ftp://{SERVER}/incoming/small-[0-{last}]"))
+            .arg(target(mode, n))
+            .arg(format!("ftp://{SERVER}/incoming/small-{n}"))
             .stderr(std::process::Stdio::piped())
             .spawn()
             .unwrap()
-    });
-    for (client, mode) in clients.into_iter().zip(Mode::ALL) {
-        let output = client.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{mode:?}: {}\n{said}", output.status);
-        for (n, content) in content.iter().enumerate() {
-            same_content(&folder(mode).join(format!("small-{n}")), content);
+    };
+    let all = || Mode::ALL.into_iter().flat_map(|mode| (0..EACH).map(move |n| (mode, n)));
+    let clients: Vec<_> = all().map(|(mode, n)| (mode, n, fetch(mode, n))).collect();
+    let mut again = 0;
+    for (mode, n, client) in clients {
+        let mut output = client.wait_with_output().unwrap();
+        let said = |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
+        // curl 7.88 now and then opens its listening socket a second time, and has no address for it: that transfer goes again.
+        if said(&output).contains("sa_addr inet_ntop() failed") {
+            again += 1;
+            output = fetch(mode, n).wait_with_output().unwrap();
         }
+        assert!(output.status.success(), "{mode:?} {n}: {}\n{}", output.status, said(&output));
+        same_content(&target(mode, n), &content[n]);
+    }
+    for mode in Mode::ALL {
         server.saw(&format!("\"{}", mode.command()));
     }
-    assert_eq!(gateway.counter("expectations-hit"), 4 * EACH as u64);
+    let (hits, wanted) = (gateway.counter("expectations-hit"), 4 * EACH as u64);
+    assert!((wanted..=wanted + again).contains(&hits), "{hits} of {wanted}, {again} again");
     assert_eq!((gateway.counter("expectations-refused"), gateway.counter("alg-denied")), (0, 0));
 }
 
