@@ -36,6 +36,11 @@ pub fn rig(spec: &Spec, flows: u32, frequency: f64) -> Result<Rig, RigError> {
     rig.set_time(Time::Packets(u32::MAX));
     rig.open(0, flows, false);
     rig.set_control(false);
+    // On to the moment at which the first of them are due.
+    rig.set_time(Time::Packets(1));
+    rig.wire().borrow_mut().plan(Direction::Forward, Plan::Random { flows, left: 110 }, Kind::Data);
+    rig.run();
+    rig.set_time(Time::Packets(u32::MAX));
     Ok(rig)
 }
 
