@@ -13,8 +13,9 @@ use benches::rig::wire::Plan;
 use dataplane::table::Direction;
 use serde_json::{Value, json};
 
-/// Virtual milliseconds of one repetition: so many thousandths of the sessions are looked at.
-const SLICE: u32 = 40;
+/// Virtual milliseconds of one repetition: so many thousandths of the sessions are looked at. Two turns of control's wheel;
+/// three repetitions fit the second.
+const SLICE: u32 = 256;
 
 /// Control rests, control ages.
 pub struct Pair {
