@@ -33,6 +33,8 @@ pub enum Workload {
 
 /// Workers where there are several.
 pub const SEVERAL: u8 = 2;
+/// Fewest sessions of which messages are measured: every turn keeps its distribution.
+const LEAST_SESSIONS: u32 = 100;
 /// Above this many flows a gateway is built once, measured, and ended before the next.
 const MANY: u32 = 4_000_000;
 
@@ -129,6 +131,11 @@ impl Case {
     pub fn memory_missing(&self) -> Option<String> {
         if self.workload == Workload::Alg && self.flows > MOST_SESSIONS {
             return Some(format!("its sessions share the ports of one address: {MOST_SESSIONS} at most"));
+        }
+        if self.workload == Workload::Alg && self.flows < LEAST_SESSIONS {
+            return Some(format!(
+                "a turn is a message of each: the notes of so many turns want {LEAST_SESSIONS} sessions"
+            ));
         }
         let need = u64::from(self.spec().sessions) * 320 + (64 << 20);
         let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
