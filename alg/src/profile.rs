@@ -26,8 +26,8 @@ pub enum WhenEncrypted {
     Passive(u16, u16),
 }
 
-/// One profile, for every protocol. The modes are the dataplane's matter: an ALG answers the same in all of them, and what
-/// a mode does not do is left out of the answer.
+/// One profile, for every protocol. The modes are the dataplane's matter: what a mode does not do is left out of an ALG's
+/// answer. An ALG need only know whether all of it is ([`Self::watch`]).
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// What the protocol's standard demands is demanded, instead of what implementations get away with.

@@ -32,7 +32,7 @@ pub enum Event {
         /// Nothing of it was done: it went on as it came.
         watched: bool,
     },
-    /// An ALG refused a message; a TCP session was reset.
+    /// An ALG refused a message: it was answered for the other end, or a datagram was dropped, or a TCP session reset.
     AlgDenied {
         /// The control session.
         session: Ref,

@@ -205,7 +205,7 @@ pub enum Blindness {
     OtherProtocol = 1,
     /// A message would have been refused, and the profile only watches (`alg-blind`).
     Watched = 2,
-    /// A message was too long to be held, and the ALG has lost its place (`alg-blind`).
+    /// A message was too long to be held, or was held for too long, and the ALG has lost its place (`alg-blind`).
     Lost = 3,
     /// A commit has switched its profile off or taken it away, and sessions are not to keep it (`alg-blind`).
     Unbound = 4,

@@ -9,6 +9,7 @@ pub(super) const MAX_USER: usize = 64;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Name {
     len: u8,
+    /// In halves: serde knows no longer arrays.
     bytes: [[u8; MAX_USER / 2]; 2],
 }
 

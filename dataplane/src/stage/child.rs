@@ -13,11 +13,12 @@ use crate::nat::ports::FIRST_PORT;
 use crate::nat::{BindingKey, Published};
 use crate::policy::NatAddress;
 use crate::port::Port;
-use crate::session::{Init, Session};
+use crate::session::Init;
 use crate::stage::admit::{Admission, Reserve, opens};
+use crate::stage::pinhole::parent_is_over;
 use crate::stage::{Context, Fate, Item};
 use crate::table::Direction;
-use crate::view::{ExpectationClass, ExpectationState, State};
+use crate::view::{ExpectationClass, ExpectationState};
 use crate::worker::{Local, binding_ref};
 use alg::{Application, Parity};
 use core::net::IpAddr;
@@ -62,10 +63,7 @@ const MOST_OVER: usize = 8;
 /// Whether what was met is the range of a control session whose connection is over. Its children would keep it for ever.
 fn is_over(cx: &Context<'_>, met: &Met<'_>) -> bool {
     let expected = met.record.init();
-    expected.class == ExpectationClass::PortRange && {
-        let parent = cx.shared.arena.resolve_open(expected.parent).map(Session::state);
-        matches!(parent, None | Some(State::TcpTimeWait | State::TcpReset))
-    }
+    expected.class == ExpectationClass::PortRange && parent_is_over(cx, expected.parent)
 }
 
 /// What a packet's key meets. Ranges of sessions that are over end here: another session may have the same one open.

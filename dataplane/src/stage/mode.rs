@@ -92,9 +92,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             if let Some((old, _)) = self.ledger.find(hit.id, request.tag) {
                 cx.shared.expectations.expire(old);
             }
-            self.count(cx, Counter::ExpectationsRefused, 1);
-            let reason = DropReason::ExpectationUntranslated;
-            self.tell(cx, Event::ExpectationRefused { parent: hit.id, reason });
+            self.refuse_pinhole(cx, hit, DropReason::ExpectationUntranslated);
         }
     }
 

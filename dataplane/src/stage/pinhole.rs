@@ -387,7 +387,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
     }
 
-    fn refuse_pinhole(&mut self, cx: &Context<'_>, hit: &Hit<'_>, reason: DropReason) {
+    /// Counts and tells that a pinhole was not opened.
+    pub(crate) fn refuse_pinhole(&mut self, cx: &Context<'_>, hit: &Hit<'_>, reason: DropReason) {
         self.count(cx, Counter::ExpectationsRefused, 1);
         self.tell(cx, Event::ExpectationRefused { parent: hit.id, reason });
     }
@@ -415,13 +416,18 @@ fn zone_of(cx: &Context<'_>, endpoint: Endpoint) -> Option<ZoneId> {
     Some(cx.fib.interface(hop.interface)?.zone)
 }
 
+/// Whether the session that opened a pinhole is closed, or its connection is over.
+pub(crate) fn parent_is_over(cx: &Context<'_>, parent: Ref) -> bool {
+    let state = cx.shared.arena.resolve_open(parent).map(Session::state);
+    matches!(state, None | Some(State::TcpTimeWait | State::TcpReset))
+}
+
 /// Ends a leftover that has the key of one that is to be opened: its parent is over, or wants the port for something else
 /// now. The newest counts.
 fn make_way(cx: &Context<'_>, hit: &Hit<'_>, init: &Init, direction: Direction) {
     let Some(id) = cx.shared.expectations.holder(init, direction) else { return };
     let Some(held) = cx.shared.expectations.resolve(id).map(crate::expect::Expectation::init) else { return };
-    let parent = cx.shared.arena.resolve_open(held.parent).map(Session::state);
-    if held.parent == hit.id || matches!(parent, None | Some(State::TcpTimeWait | State::TcpReset)) {
+    if held.parent == hit.id || parent_is_over(cx, held.parent) {
         cx.shared.expectations.expire(id);
     }
 }
