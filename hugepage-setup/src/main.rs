@@ -1,45 +1,27 @@
-//! `hugepage-setup`: prepares a host for Postern.
-//!
-//! Today it looks and reports. It changes nothing: planning, applying and undoing changes come later.
+//! `hugepage-setup`: prepares a host for Postern. See `docs/bare-metal.md`.
+#![forbid(unsafe_code)]
 
-mod hugepages;
-
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use hugepage_setup::cli::{self, Arguments};
+use hugepage_setup::kernel::Linux;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Prepares a host for Postern: hugepages, NIC binding, tuning checks.
-///
-/// Today only `status` exists. It reads and changes nothing; planning and applying changes come later.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Hugepages of every NUMA node and page size: reserved, free, surplus.
-    Status {
-        /// Where sysfs is mounted.
-        #[arg(long, default_value = "/sys", hide = true)]
-        sysfs: PathBuf,
-    },
-}
-
 fn main() -> ExitCode {
-    let Command::Status { sysfs } = Arguments::parse().command;
-    match hugepages::read(&sysfs) {
-        Ok(pools) => {
+    let arguments = Arguments::parse();
+    let kernel = Linux::new(arguments.roots.host());
+    match cli::run(&arguments, &kernel) {
+        Ok(answer) => {
             // A closed pipe (`| head`) is no error worth a message.
-            let _ = std::io::stdout().write_all(hugepages::table(&pools).as_bytes());
-            ExitCode::SUCCESS
+            let _ = std::io::stdout().write_all(answer.text.as_bytes());
+            ExitCode::from(answer.code)
         }
         Err(error) => {
+            if arguments.json {
+                let _ = std::io::stdout().write_all(cli::error_json(&error).as_bytes());
+            }
             eprintln!("hugepage-setup: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(cli::FAILED)
         }
     }
 }

@@ -1,0 +1,321 @@
+//! What was changed, written before it is: JSON, one record a line, on disk before the change is made.
+//!
+//! A step has an intent, and once the kernel has answered, what became of it; later, that it was undone. An intent
+//! without an answer is a step that may or may not have been made: undo looks at the host. The folder is locked
+//! while anybody changes anything, so that runs exclude each other. When all is undone the journal goes too.
+
+use crate::error::Error;
+use crate::plan::Step;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// A line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Record {
+    /// A run begins.
+    Begin {
+        /// The boot that it is of: what sysfs holds does not outlive it.
+        boot: String,
+        /// What was asked for, as a command line.
+        need: Vec<String>,
+        /// True if the folder of the journal was made for it.
+        made_folder: bool,
+    },
+    /// A step is about to be made.
+    Intent { number: u32, step: Step },
+    /// The state after it.
+    Done { number: u32, state: Option<String> },
+    /// It was taken back.
+    Undone { number: u32 },
+}
+
+/// What is known of a step's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was interrupted: nothing.
+    Unknown,
+    /// The state after it.
+    State(Option<String>),
+}
+
+/// A step that was begun and not undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number.
+    pub number: u32,
+    /// The step. `old` is the state before it.
+    pub step: Step,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The boot that it was made in.
+    pub boot: String,
+}
+
+/// What the journal says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// Steps in their order.
+    pub entries: Vec<Entry>,
+    /// What was last asked for.
+    pub need: Option<Vec<String>>,
+    made_folder: bool,
+    next: u32,
+    /// Bytes that are whole lines.
+    whole: u64,
+}
+
+impl History {
+    /// Reads the journal of a state folder, without taking part.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub fn read(state: &Path) -> Result<Self, Error> {
+        let path = file(state);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(Error::Read { path, source }),
+        };
+        let mut history = Self::default();
+        let mut boot = String::new();
+        for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            if line.last() != Some(&b'\n') {
+                // The power went while it was written: its step was not begun, or had been answered already.
+                break;
+            }
+            let record = serde_json::from_slice(line).map_err(|error| Error::Journal {
+                path: path.clone(),
+                line: index + 1,
+                what: error.to_string(),
+            })?;
+            history.add(record, &mut boot);
+            history.whole = history.whole.saturating_add(line.len() as u64);
+        }
+        Ok(history)
+    }
+
+    fn add(&mut self, record: Record, boot: &mut String) {
+        match record {
+            Record::Begin { boot: new, need, made_folder } => {
+                *boot = new;
+                self.need = Some(need);
+                self.made_folder |= made_folder;
+            }
+            Record::Intent { number, step } => {
+                self.next = self.next.max(number.saturating_add(1));
+                let (outcome, boot) = (Outcome::Unknown, boot.clone());
+                self.entries.push(Entry { number, step, outcome, boot });
+            }
+            Record::Done { number, state } => {
+                if let Some(entry) = self.entries.iter_mut().find(|entry| entry.number == number) {
+                    entry.outcome = Outcome::State(state);
+                }
+            }
+            Record::Undone { number } => self.entries.retain(|entry| entry.number != number),
+        }
+    }
+}
+
+/// The journal, and the right to change the host.
+#[derive(Debug)]
+pub struct Journal {
+    folder: PathBuf,
+    /// Locked. Closing it unlocks.
+    _lock: File,
+    file: Option<File>,
+    history: History,
+    made_folder: bool,
+}
+
+impl Journal {
+    /// Takes the right to change the host. Makes the folder if there is none.
+    ///
+    /// # Errors
+    /// Another run has it, or the journal cannot be read.
+    pub fn lock(state: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Write { path: state.to_owned(), source };
+        loop {
+            let made_folder = make_all(state).map_err(failed)?;
+            let lock = File::open(state).map_err(failed)?;
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::Busy(state.to_owned())),
+                Err(error) => return Err(failed(error.into())),
+            }
+            // A run that ended in between may have removed the folder that is locked here.
+            if !is_same(&lock, state).map_err(failed)? {
+                continue;
+            }
+            let history = History::read(state)?;
+            let made_folder = made_folder || history.made_folder;
+            return Ok(Self { folder: state.to_owned(), _lock: lock, file: None, history, made_folder });
+        }
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// A run of this boot begins.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn begin(&mut self, boot: &str, need: Vec<String>) -> Result<(), Error> {
+        self.forget_other_boots(boot)?;
+        let made_folder = self.made_folder;
+        self.append(Record::Begin { boot: boot.to_owned(), need, made_folder })
+    }
+
+    /// A step is about to be made. Answers its number.
+    ///
+    /// # Errors
+    /// It cannot be written; the step must not be made then.
+    pub fn intent(&mut self, step: &Step) -> Result<u32, Error> {
+        let number = self.history.next;
+        self.append(Record::Intent { number, step: step.clone() })?;
+        Ok(number)
+    }
+
+    /// The state after a step.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn done(&mut self, number: u32, state: Option<String>) -> Result<(), Error> {
+        self.append(Record::Done { number, state })
+    }
+
+    /// A step was taken back.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn undone(&mut self, number: u32) -> Result<(), Error> {
+        self.append(Record::Undone { number })
+    }
+
+    /// Removes the journal if there is nothing left to undo, and its folder if it was made for it.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn close(mut self) -> Result<(), Error> {
+        if !self.history.entries.is_empty() {
+            return Ok(());
+        }
+        self.file = None;
+        let path = file(&self.folder);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::Write { path, source });
+            }
+            _ => {}
+        }
+        if self.made_folder {
+            // Somebody else may have put something there: it stays then.
+            let _ = fs::remove_dir(&self.folder);
+        }
+        Ok(())
+    }
+
+    /// What an earlier boot did to sysfs is gone. The journal holds what lasts, and does not grow with every boot.
+    fn forget_other_boots(&mut self, boot: &str) -> Result<(), Error> {
+        let is_gone = |entry: &Entry| entry.boot != boot && !entry.step.action.lasts();
+        if !self.history.entries.iter().any(is_gone) {
+            return Ok(());
+        }
+        self.history.entries.retain(|entry| !is_gone(entry));
+        let mut text = String::new();
+        let need = self.history.need.clone().unwrap_or_default();
+        let mut line = |record: &Record| -> Result<(), Error> {
+            text.push_str(&serde_json::to_string(record)?);
+            text.push('\n');
+            Ok(())
+        };
+        let mut boot = None;
+        for Entry { number, step, outcome, boot: made } in &self.history.entries {
+            if boot.as_ref() != Some(&made) {
+                let (need, made_folder) = (need.clone(), self.made_folder);
+                line(&Record::Begin { boot: made.clone(), need, made_folder })?;
+                boot = Some(made);
+            }
+            line(&Record::Intent { number: *number, step: step.clone() })?;
+            if let Outcome::State(state) = outcome {
+                line(&Record::Done { number: *number, state: state.clone() })?;
+            }
+        }
+        let (path, new) = (file(&self.folder), self.folder.join("journal.new"));
+        let replace = || {
+            let mut file = File::create(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        replace().map_err(|source| Error::Write { path: path.clone(), source })?;
+        self.file = None;
+        self.history.whole = text.len() as u64;
+        Ok(())
+    }
+
+    fn append(&mut self, record: Record) -> Result<(), Error> {
+        let mut line = serde_json::to_string(&record)?;
+        line.push('\n');
+        let path = file(&self.folder);
+        self.write(&path, line.as_bytes()).map_err(|source| Error::Write { path, source })?;
+        let mut boot = match &record {
+            Record::Begin { boot, .. } => boot.clone(),
+            _ => self.history.entries.last().map(|entry| entry.boot.clone()).unwrap_or_default(),
+        };
+        self.history.add(record, &mut boot);
+        Ok(())
+    }
+
+    fn write(&mut self, path: &Path, line: &[u8]) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let file = OpenOptions::new().append(true).create(true).open(path)?;
+                // Half a line of an interrupted run.
+                file.set_len(self.history.whole)?;
+                File::open(&self.folder)?.sync_all()?;
+                none.insert(file)
+            }
+        };
+        file.write_all(line)?;
+        file.sync_data()?;
+        self.history.whole = self.history.whole.saturating_add(line.len() as u64);
+        Ok(())
+    }
+}
+
+/// The journal of a state folder.
+#[must_use]
+pub fn file(state: &Path) -> PathBuf {
+    state.join("journal.jsonl")
+}
+
+/// Makes a folder and those above it. True if the folder was not there.
+fn make_all(folder: &Path) -> io::Result<bool> {
+    if let Some(above) = folder.parent() {
+        fs::create_dir_all(above)?;
+    }
+    match fs::create_dir(folder) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_same(lock: &File, folder: &Path) -> io::Result<bool> {
+    let open = lock.metadata()?;
+    match fs::metadata(folder) {
+        Ok(named) => Ok((open.dev(), open.ino()) == (named.dev(), named.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,20 @@
+//! The tool on hosts that are folders: sysfs, procfs and all, and a kernel that reacts to writes as Linux does.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "host/applying.rs"]
+mod applying;
+#[path = "host/documented.rs"]
+mod documented;
+#[path = "host/fake.rs"]
+mod fake;
+#[path = "host/fixture.rs"]
+mod fixture;
+#[path = "host/interrupted.rs"]
+mod interrupted;
+#[path = "host/nics.rs"]
+mod nics;
+#[path = "host/program.rs"]
+mod program;
+#[path = "host/tuning.rs"]
+mod tuning;

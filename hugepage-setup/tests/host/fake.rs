@@ -1,0 +1,258 @@
+//! A kernel that reacts to writes as Linux does, on the files of a fixture, and that can lose its power.
+
+use crate::fixture::Fixture;
+use hugepage_setup::action::unfinished;
+use hugepage_setup::host::{Host, link_name, tidy};
+use hugepage_setup::kernel::{Kernel, Linux};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// When the power goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    Before(u32),
+    After(u32),
+}
+
+pub struct Fake<'f> {
+    fixture: &'f Fixture,
+    linux: Linux,
+    /// Changes so far.
+    pub changes: Cell<u32>,
+    pub cut: Cell<Option<Cut>>,
+    /// Most pages of each pool, and how many more each compaction brings.
+    pub most_pages: Cell<u64>,
+    pub compaction: Cell<u64>,
+    /// Pages that programs hold: they stay.
+    pub used_pages: Cell<u64>,
+    /// Interfaces of devices that have lost their driver.
+    asleep: RefCell<BTreeMap<String, Vec<(String, String)>>>,
+    /// The name that an interface comes back with, if not its own.
+    pub comes_back_as: RefCell<Option<String>>,
+    /// Every write fails in this way.
+    pub refuses: Cell<Option<rustix::io::Errno>>,
+    /// The kernel takes `drivers_probe` and binds nothing.
+    pub probe_is_deaf: Cell<bool>,
+}
+
+impl<'f> Fake<'f> {
+    pub fn new(fixture: &'f Fixture) -> Self {
+        Self {
+            fixture,
+            linux: Linux::new(fixture.host.clone()),
+            changes: Cell::new(0),
+            cut: Cell::new(None),
+            most_pages: Cell::new(u64::MAX),
+            compaction: Cell::new(0),
+            used_pages: Cell::new(0),
+            asleep: RefCell::default(),
+            comes_back_as: RefCell::default(),
+            refuses: Cell::new(None),
+            probe_is_deaf: Cell::new(false),
+        }
+    }
+
+    /// A change: counted, refused, or the last one.
+    fn change<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let number = self.changes.get();
+        self.changes.set(number + 1);
+        if self.cut.get() == Some(Cut::Before(number)) {
+            panic!("the power is gone");
+        }
+        if let Some(error) = self.refuses.get() {
+            return Err(error.into());
+        }
+        let result = work();
+        if self.cut.get() == Some(Cut::After(number)) {
+            panic!("the power is gone");
+        }
+        result
+    }
+
+    fn react(&self, path: &Path, value: &str) -> io::Result<()> {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let above = path.parent().unwrap();
+        let text = fs::read_to_string(path)?;
+        match name {
+            "nr_hugepages" => {
+                let asked: u64 = value.parse().map_err(|_| io::Error::from(rustix::io::Errno::INVAL))?;
+                let got = asked.min(self.most_pages.get()).max(self.used_pages.get());
+                fs::write(path, format!("{got}\n"))?;
+                let free = got - self.used_pages.get().min(got);
+                fs::write(above.join("free_hugepages"), format!("{free}\n"))
+            }
+            "compact_memory" => {
+                self.most_pages.set(self.most_pages.get().saturating_add(self.compaction.get()));
+                Ok(())
+            }
+            "unbind" => self.let_go(above, value),
+            "bind" => self.take(above.file_name().unwrap().to_str().unwrap(), value),
+            "drivers_probe" => {
+                let driver = tidy(&fs::read_to_string(self.host().pci(value).join("driver_override"))?);
+                let is_there = self.host().sysfs.join("bus/pci/drivers").join(&driver).exists();
+                if driver.is_empty() || !is_there || self.probe_is_deaf.get() {
+                    return Ok(());
+                }
+                self.take(&driver, value)
+            }
+            "driver_override" => {
+                fs::write(path, format!("{}\n", if value.is_empty() { "(null)" } else { value }))
+            }
+            "enabled" => {
+                let words = ["always", "madvise", "never"];
+                let shown =
+                    words.map(|word| if word == value { format!("[{word}]") } else { word.to_owned() });
+                fs::write(path, format!("{}\n", shown.join(" ")))
+            }
+            _ => {
+                // As sysfs does: with a line's end where there was one.
+                let end = if text.ends_with('\n') { "\n" } else { "" };
+                fs::write(path, format!("{value}{end}"))
+            }
+        }
+    }
+
+    fn let_go(&self, driver: &Path, device: &str) -> io::Result<()> {
+        let folder = self.host().pci(device);
+        if link_name(&folder.join("driver")).as_deref() != driver.file_name().and_then(|name| name.to_str()) {
+            return Err(rustix::io::Errno::NODEV.into());
+        }
+        fs::remove_file(folder.join("driver"))?;
+        let net = folder.join("net");
+        if net.exists() {
+            let mut interfaces = Vec::new();
+            for entry in fs::read_dir(&net)? {
+                let name = entry?.file_name().into_string().unwrap();
+                let mac = tidy(&fs::read_to_string(net.join(&name).join("address"))?);
+                fs::remove_dir(self.host().sysfs.join("class/net").join(&name))?;
+                interfaces.push((name, mac));
+            }
+            fs::remove_dir_all(net)?;
+            self.asleep.borrow_mut().insert(device.to_owned(), interfaces);
+        }
+        Ok(())
+    }
+
+    fn take(&self, driver: &str, device: &str) -> io::Result<()> {
+        let folder = self.host().pci(device);
+        let wanted = tidy(&fs::read_to_string(folder.join("driver_override"))?);
+        if folder.join("driver").is_symlink() || (!wanted.is_empty() && wanted != driver) {
+            return Err(rustix::io::Errno::NODEV.into());
+        }
+        std::os::unix::fs::symlink(format!("../../drivers/{driver}"), folder.join("driver"))?;
+        if driver != "vfio-pci" {
+            for (name, mac) in self.asleep.borrow_mut().remove(device).unwrap_or_default() {
+                let name = self.comes_back_as.borrow().clone().unwrap_or(name);
+                self.fixture.interface(device, &name, &mac);
+            }
+        }
+        Ok(())
+    }
+
+    fn loaded(&self, module: &str) {
+        match module {
+            "vfio-pci" => {
+                self.loaded("vfio");
+                self.fixture.folder("sys/module/vfio_pci");
+                self.fixture.driver("vfio-pci");
+            }
+            "vfio" if !self.fixture.path("sys/module/vfio").exists() => {
+                self.fixture.file("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "N\n");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Kernel for Fake<'_> {
+    fn host(&self) -> &Host {
+        self.linux.host()
+    }
+
+    fn write(&self, path: &Path, value: &str) -> io::Result<()> {
+        self.change(|| self.react(path, value))
+    }
+
+    fn load(&self, module: &str, _options: &[String]) -> io::Result<()> {
+        self.change(|| {
+            self.loaded(module);
+            Ok(())
+        })
+    }
+
+    fn unload(&self, module: &str) -> io::Result<()> {
+        self.change(|| {
+            let sysfs = &self.host().sysfs;
+            if module == "vfio-pci" {
+                fs::remove_dir_all(sysfs.join("bus/pci/drivers/vfio-pci"))?;
+                fs::remove_dir_all(sysfs.join("module/vfio_pci"))?;
+            }
+            // modprobe removes what nobody uses any more.
+            match fs::remove_dir_all(sysfs.join("module/vfio")) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn mount(&self, target: &Path, options: &str) -> io::Result<()> {
+        self.change(|| {
+            fs::metadata(target)?;
+            let path = self.host().procfs.join("self/mounts");
+            let text = fs::read_to_string(&path)?;
+            fs::write(&path, format!("{text}hugetlbfs {} hugetlbfs rw,{options} 0 0\n", target.display()))
+        })
+    }
+
+    fn unmount(&self, target: &Path) -> io::Result<()> {
+        self.change(|| {
+            let path = self.host().procfs.join("self/mounts");
+            let text = fs::read_to_string(&path)?;
+            let own = format!("hugetlbfs {} ", target.display());
+            let kept: Vec<&str> = text.split_inclusive('\n').filter(|line| !line.starts_with(&own)).collect();
+            fs::write(&path, kept.concat())
+        })
+    }
+
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        self.change(|| self.linux.make_folder(path))
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        self.change(|| self.linux.remove_folder(path))
+    }
+
+    fn put_file(&self, path: &Path, text: &str) -> io::Result<()> {
+        if self.cut.get() == Some(Cut::Before(self.changes.get())) {
+            // Half of it is written when the power goes.
+            fs::write(unfinished(path), "half")?;
+        }
+        self.change(|| self.linux.put_file(path, text))
+    }
+
+    fn put_link(&self, path: &Path, target: &Path) -> io::Result<()> {
+        self.change(|| self.linux.put_link(path, target))
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.change(|| self.linux.remove_file(path))
+    }
+
+    fn rename_interface(&self, from: &str, to: &str) -> io::Result<()> {
+        self.change(|| {
+            for device in fs::read_dir(self.host().pci_devices())? {
+                let net = device?.path().join("net");
+                if net.join(from).exists() {
+                    fs::rename(net.join(from), net.join(to))?;
+                }
+            }
+            let class = self.host().sysfs.join("class/net");
+            fs::rename(class.join(from), class.join(to))
+        })
+    }
+
+    fn pause(&self) {}
+}

@@ -1,0 +1,209 @@
+//! The power goes at every change of an apply and of an undo. What was there before comes back, byte for byte.
+
+use crate::fake::{Cut, Fake};
+use crate::fixture::{Fixture, LEFT, PROGRAM, RIGHT, need};
+use hugepage_setup::apply::{Applied, apply};
+use hugepage_setup::error::Error;
+use hugepage_setup::journal;
+use hugepage_setup::undo::{Undo, undo};
+use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+/// Every kind of step.
+fn everything(fixture: &Fixture) -> Vec<String> {
+    fixture.file("etc/default/grub", "GRUB_CMDLINE_LINUX=\"\"\n");
+    let mount = format!("--mount={}", fixture.path("dev-hugepages").display());
+    let bind = format!("--bind={LEFT},{RIGHT}");
+    ["--pages-2m=0:64,1:128", "--cores=2", "--tune", "--persist", &mount, &bind].map(str::to_owned).to_vec()
+}
+
+fn applied(kernel: &Fake<'_>, options: &[String]) -> Result<Applied, Error> {
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    apply(kernel, &need(&options), None, Path::new(PROGRAM))
+}
+
+/// True if the power went.
+fn goes_out<T>(work: impl FnOnce() -> T) -> bool {
+    catch_unwind(AssertUnwindSafe(work)).is_err()
+}
+
+fn changes_of_a_whole_run() -> (u32, u32) {
+    let fixture = Fixture::new();
+    let options = everything(&fixture);
+    let kernel = Fake::new(&fixture);
+    assert!(applied(&kernel, &options).unwrap().is_ready());
+    let there = kernel.changes.replace(0);
+    assert!(undo(&kernel, false).unwrap().is_complete());
+    (there, kernel.changes.get())
+}
+
+fn all_cuts(changes: u32) -> impl Iterator<Item = Cut> {
+    (0..changes).flat_map(|number| [Cut::Before(number), Cut::After(number)])
+}
+
+fn assert_complete(undo: &Undo, cut: Cut) {
+    assert!(undo.is_complete(), "{cut:?}: {undo:#?}");
+}
+
+#[test]
+fn an_interrupted_apply_can_be_undone_at_every_step() {
+    let (changes, _) = changes_of_a_whole_run();
+    assert!(changes > 18, "{changes} changes are not all kinds of them");
+    for cut in all_cuts(changes) {
+        let fixture = Fixture::new();
+        let options = everything(&fixture);
+        let before = fixture.dump();
+        let kernel = Fake::new(&fixture);
+        kernel.cut.set(Some(cut));
+        assert!(goes_out(|| applied(&kernel, &options)), "{cut:?} never came");
+        kernel.cut.set(None);
+        assert_complete(&undo(&kernel, false).unwrap(), cut);
+        assert_eq!(fixture.dump(), before, "{cut:?}");
+        assert!(!fixture.host.state.exists(), "{cut:?}: the journal is still there");
+    }
+}
+
+#[test]
+fn an_interrupted_apply_can_be_resumed_at_every_step() {
+    let (changes, _) = changes_of_a_whole_run();
+    let after = {
+        let fixture = Fixture::new();
+        let options = everything(&fixture);
+        applied(&Fake::new(&fixture), &options).unwrap();
+        shape(&fixture)
+    };
+    for cut in all_cuts(changes) {
+        let fixture = Fixture::new();
+        let options = everything(&fixture);
+        let before = fixture.dump();
+        let kernel = Fake::new(&fixture);
+        kernel.cut.set(Some(cut));
+        assert!(goes_out(|| applied(&kernel, &options)), "{cut:?} never came");
+        kernel.cut.set(None);
+        let outcome = applied(&kernel, &options).unwrap();
+        assert!(outcome.is_ready(), "{cut:?}: {outcome:#?}");
+        assert_eq!(shape(&fixture), after, "{cut:?}");
+        assert_complete(&undo(&kernel, false).unwrap(), cut);
+        assert_eq!(fixture.dump(), before, "{cut:?}");
+    }
+}
+
+/// The files without the name of the folder that they are in.
+fn shape(fixture: &Fixture) -> Vec<(std::path::PathBuf, String)> {
+    let root = fixture.path("").display().to_string();
+    let root = root.trim_end_matches('/');
+    fixture.dump().into_iter().map(|(path, text)| (path, text.replace(root, ""))).collect()
+}
+
+#[test]
+fn an_interrupted_undo_can_be_taken_up_at_every_step() {
+    let (_, changes) = changes_of_a_whole_run();
+    for cut in all_cuts(changes) {
+        let fixture = Fixture::new();
+        let options = everything(&fixture);
+        let before = fixture.dump();
+        let kernel = Fake::new(&fixture);
+        assert!(applied(&kernel, &options).unwrap().is_ready());
+        kernel.changes.set(0);
+        kernel.cut.set(Some(cut));
+        assert!(goes_out(|| undo(&kernel, false)), "{cut:?} never came");
+        kernel.cut.set(None);
+        assert_complete(&undo(&kernel, false).unwrap(), cut);
+        assert_eq!(fixture.dump(), before, "{cut:?}");
+    }
+}
+
+#[test]
+fn an_interrupted_undo_still_gives_an_interface_its_name() {
+    let fixture = Fixture::new();
+    let before = fixture.dump();
+    let kernel = Fake::new(&fixture);
+    assert!(applied(&kernel, &[format!("--bind={LEFT}")]).unwrap().is_ready());
+    *kernel.comes_back_as.borrow_mut() = Some("eth7".to_owned());
+    kernel.changes.set(0);
+    // Unbind, override, bind; then the name.
+    kernel.cut.set(Some(Cut::Before(3)));
+    assert!(goes_out(|| undo(&kernel, false)));
+    assert!(fixture.path(&format!("sys/bus/pci/devices/{LEFT}/net/eth7")).exists());
+    kernel.cut.set(None);
+    assert!(undo(&kernel, false).unwrap().is_complete());
+    assert_eq!(fixture.dump(), before);
+}
+
+#[test]
+fn half_a_line_of_the_journal_is_a_step_that_never_began() {
+    let fixture = Fixture::new();
+    let before = fixture.dump();
+    let kernel = Fake::new(&fixture);
+    let options = everything(&fixture);
+    kernel.cut.set(Some(Cut::Before(1)));
+    assert!(goes_out(|| applied(&kernel, &options)));
+    kernel.cut.set(None);
+    let path = journal::file(&fixture.host.state);
+    let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    file.write_all(b"{\"intent\":{\"number\":9,\"st").unwrap();
+    drop(file);
+    assert!(applied(&kernel, &options).unwrap().is_ready());
+    assert!(undo(&kernel, false).unwrap().is_complete());
+    fixture.remove("etc/default");
+    assert_eq!(fixture.dump(), before);
+}
+
+#[test]
+fn a_damaged_journal_is_named_by_its_line_and_nothing_is_changed() {
+    let fixture = Fixture::new();
+    let kernel = Fake::new(&fixture);
+    applied(&kernel, &["--pages-2m=0:4".to_owned()]).unwrap();
+    let path = journal::file(&fixture.host.state);
+    let text = std::fs::read_to_string(&path).unwrap().replacen("{\"intent\"", "{\"indent\"", 1);
+    std::fs::write(&path, text).unwrap();
+    kernel.changes.set(0);
+    for result in
+        [undo(&kernel, true).map(|_| ()), applied(&kernel, &["--pages-2m=0:9".to_owned()]).map(|_| ())]
+    {
+        let error = result.unwrap_err();
+        assert_eq!(error.name(), "journal-damaged");
+        assert!(error.to_string().contains("line 2"), "{error}");
+    }
+    assert_eq!(kernel.changes.get(), 0);
+}
+
+#[test]
+fn two_runs_exclude_each_other() {
+    let fixture = Fixture::new();
+    let kernel = Fake::new(&fixture);
+    let journal = journal::Journal::lock(&fixture.host.state).unwrap();
+    let error = applied(&kernel, &["--pages-2m=0:4".to_owned()]).unwrap_err();
+    assert_eq!(error.name(), "busy");
+    assert_eq!(undo(&kernel, false).unwrap_err().name(), "busy");
+    assert_eq!(kernel.changes.get(), 0);
+    journal.close().unwrap();
+    assert!(applied(&kernel, &["--pages-2m=0:4".to_owned()]).unwrap().is_ready());
+}
+
+#[test]
+fn many_runs_at_once_leave_one_truth() {
+    let fixture = Fixture::new();
+    let before = fixture.dump();
+    std::thread::scope(|scope| {
+        for turn in 0..8 {
+            let fixture = &fixture;
+            scope.spawn(move || {
+                let kernel = Fake::new(fixture);
+                for _ in 0..20 {
+                    let result = match turn % 2 {
+                        0 => applied(&kernel, &[format!("--pages-2m=0:{}", turn + 1)]).map(|_| ()),
+                        _ => undo(&kernel, false).map(|_| ()),
+                    };
+                    if let Err(error) = result {
+                        assert_eq!(error.name(), "busy", "{error}");
+                    }
+                }
+            });
+        }
+    });
+    let kernel = Fake::new(&fixture);
+    assert!(undo(&kernel, false).unwrap().is_complete());
+    assert_eq!(fixture.dump(), before);
+}
