@@ -163,11 +163,17 @@ fn what_is_refused() {
         e.client(setup(transport));
         assert_eq!((e.denial, e.expectations.len()), (Some(denial), 0), "{transport}");
     }
+    // A ninth track is refused, and the session lives.
     let mut e = rtsp();
     for n in 0..9 {
         e.client(setup(&format!("RTP/AVP;unicast;client_port={0}", 50_000 + 2 * n)));
     }
-    assert_eq!(e.denial, Some(Denial::Limit));
+    assert_eq!((e.denial, e.expectations.len()), (None, 8));
+    assert_eq!(e.facts.last().and_then(|fact| fact.denial), Some(Denial::Limit));
+    assert!(
+        !e.out(C).contains("50016")
+            && e.out(S).ends_with("RTSP/1.0 503 Service Unavailable\r\nCSeq: 3\r\n\r\n")
+    );
     let mut e = rtsp();
     e.server("OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n").server(setup("RTP/AVP;client_port=50000-50001"));
     assert_eq!(e.denial, Some(Denial::WrongSide));

@@ -67,7 +67,7 @@ fn code(cell: &str) -> Option<&str> {
 /// How a table is opened: one within another needs that other.
 fn opening(name: &str) -> String {
     match name {
-        "[[alg.rule]]" => format!("[[alg]]\nname = \"a\"\nprotocol = \"sip\"\n{name}"),
+        "[[alg.rule]]" | "[alg.limits]" => format!("[[alg]]\nname = \"a\"\nprotocol = \"sip\"\n{name}"),
         _ => name.to_owned(),
     }
 }

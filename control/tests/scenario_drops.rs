@@ -497,7 +497,16 @@ fn a_session_that_is_being_closed() {
 /// Reasons that other scenarios produce, each with its test.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("udp-checksum", "scenario_tftp::a_wrong_checksum_is_not_laundered"),
-    ("expectation-limit", "scenario_ftp::pinholes_of_a_session_have_a_limit"),
+    ("expectation-limit-flow", "scenario_limits::a_flood_of_data_ports_is_refused_and_the_session_lives"),
+    (
+        "expectation-limit-host",
+        "scenario_limits::a_flood_of_calls_that_lead_to_one_phone_is_answered_with_503",
+    ),
+    ("expectation-limit-alg", "scenario_limits::a_flood_from_many_hosts_reaches_what_all_sessions_may_have"),
+    (
+        "expectation-limit-second",
+        "scenario_limits::a_burst_of_transfers_reaches_what_may_be_opened_in_a_second",
+    ),
     ("expectation-untranslated", "scenario_modes_alg::inspect_refuses_the_pinhole_that_nat_hides"),
     ("ttl-exceeded", "scenario_gateway::time_runs_out"),
     ("fragmentation-needed", "scenario_gateway::fragmentation_needed"),

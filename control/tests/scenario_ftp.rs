@@ -680,27 +680,3 @@ fn a_fin_with_an_edit() {
         gw.drain();
     });
 }
-
-#[test]
-fn pinholes_of_a_session_have_a_limit() {
-    each_mode(|mode| {
-        let limits = "[limits]\nexpectations_per_flow = 2\n";
-        let mut gw = Gateway::new(mode, &[&ftp_text(), limits].concat());
-        let mut ftp = control(&mut gw);
-        let name = |port| format!("PORT {}\r\n", six(CLIENT.addr, port));
-        for data in [DATA, DATA + 2] {
-            ftp.say(&mut gw, Side::Initiator, name(data));
-            ftp.say(&mut gw, Side::Responder, "200 PORT command successful\r\n");
-        }
-        let third = ftp.frame(Side::Initiator, PSH | ACK, name(DATA + 4).as_bytes());
-        gw.inject(INSIDE, &third);
-        gw.run();
-        assert_eq!(gw.drops(), [("alg-denied", 1)].into());
-        let refused = gw.core.records().find(|e| match e {
-            Event::ExpectationRefused { reason, .. } => Some(*reason),
-            _ => None,
-        });
-        assert_eq!(refused, [DropReason::ExpectationLimit]);
-        gw.drain_all();
-    });
-}

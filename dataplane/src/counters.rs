@@ -49,6 +49,10 @@ counters! {
     ExpectationsHit = "expectations-hit", "Expectations that a child met.";
     ExpectationsExpired = "expectations-expired", "Expectations that ended unmet.";
     ExpectationsRefused = "expectations-refused", "Expectations, or children that met one, that could not be opened.";
+    ExpectationsOverFlow = "expectations-over-flow", "Of those, because of the limit of their control session.";
+    ExpectationsOverHost = "expectations-over-host", "Of those, because of the limit of the host that they were to lead to.";
+    ExpectationsOverAlg = "expectations-over-alg", "Of those, because of the limit of their profile, or of their protocol.";
+    ExpectationsOverSecond = "expectations-over-second", "Of those, because of the limit of a second.";
     AlgMessages = "alg-messages", "Messages that an ALG reported.";
     AlgEdits = "alg-edits", "Edits that an ALG made.";
     AlgRules = "alg-rules", "Messages about which a rule of an ALG's profile decided.";

@@ -103,7 +103,10 @@ drop_reasons! {
     HandoffFull = "handoff-full", "The ring to the worker that owns the flow is full.";
     AlgDenied = "alg-denied", "The ALG refused the message; a TCP session was reset.";
     AlgTableFull = "alg-table-full", "No room for the ALG's state of one more session.";
-    ExpectationLimit = "expectation-limit", "A limit of pinholes (of a session, a host, a protocol or a second) is reached.";
+    ExpectationLimitFlow = "expectation-limit-flow", "A control session has as many pinholes as its profile or `[limits]` lets it.";
+    ExpectationLimitHost = "expectation-limit-host", "As many pinholes lead to the host as the profile or `[limits]` lets.";
+    ExpectationLimitAlg = "expectation-limit-alg", "All sessions of the profile, or of the protocol, have as many pinholes as it or `[limits]` lets them.";
+    ExpectationLimitSecond = "expectation-limit-second", "Pinholes come faster than the profile or `[limits]` lets them.";
     ExpectationUntranslated = "expectation-untranslated", "A pinhole that nobody reaches without a translation, and its ALG's mode rewrites nothing.";
     AlgNoRoom = "alg-no-room", "What an ALG made of a datagram is longer than 9,216 bytes, or a packet fits no buffer.";
     StreamAckInvalid = "stream-ack-invalid", "Inspected stream: acknowledges what was never sent, or what is older than any window.";

@@ -101,6 +101,8 @@ pub enum Event {
         parent: Ref,
         /// What was full.
         reason: DropReason,
+        /// It is a limit of the session's profile, and not the gateway's.
+        by_profile: bool,
     },
     /// A packet was denied by policy. Rate-limited at the worker.
     Denied {

@@ -1,6 +1,7 @@
 //! What an ALG may ask of the gateway while it reads.
 
 use crate::contract::{Endpoint, Side, Transport};
+use core::net::IpAddr;
 
 /// What the published port's parity must be (RTP asks for even).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,13 @@ pub trait Gateway {
 
     /// By which endpoint the far side already reaches `inside`. `None`: not published.
     fn to_outside(&self, transport: Transport, inside: Endpoint) -> Option<Endpoint>;
+
+    /// Whether the limits let so many more pinholes be opened that lead to this host. An ALG that can refuse a message asks
+    /// before it asks for them: a message whose pinholes find no place ends the flow.
+    fn has_room(&mut self, listener: IpAddr, count: usize) -> bool {
+        let _ = (listener, count);
+        true
+    }
 
     /// Whether the session of this number ([`crate::FlowContext::id`]) still lives: what a table remembers of one that is
     /// over can make room.

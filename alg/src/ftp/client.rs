@@ -10,7 +10,7 @@ use crate::profile::WhenEncrypted;
 use crate::rules::{Action, Decision, Subject};
 
 /// What the server reads instead of a command that is refused: it does nothing, and is answered.
-const NOTHING: &[u8] = b"NOOP\r\n";
+pub(super) const NOTHING: &[u8] = b"NOOP\r\n";
 /// What it reads instead of a command that is masked.
 const MASKED: &[u8] = b"XXXX\r\n";
 
@@ -65,10 +65,7 @@ impl Ftp {
                 if matches!(step, Step::Read(_)) {
                     self.client.next_line();
                 }
-                match step {
-                    Step::Read(_) if !self.begin(Kind::Active) => Step::Refused(Denial::OutOfSequence),
-                    other => other,
-                }
+                step
             }
             _ => self.pass(call, rest, end),
         }
@@ -213,7 +210,7 @@ impl Ftp {
     }
 
     /// A command goes to the server and waits for its reply. False: too many do.
-    fn begin(&mut self, kind: Kind) -> bool {
+    pub(super) fn begin(&mut self, kind: Kind) -> bool {
         self.spoke = true;
         self.auth |= kind == Kind::Auth;
         self.pending.add(kind)

@@ -38,6 +38,8 @@ pub(super) enum Kind {
     RefusedAfterAll,
     /// The same: AUTH, where nothing may be encrypted.
     RefusedAuth,
+    /// The same: an endpoint, where no pinhole more may be opened.
+    RefusedForRoom,
 }
 
 impl Kind {
@@ -87,7 +89,9 @@ impl Kind {
             (Self::Abort, c) => matches!(c, 225 | 226),
             (Self::Rein, c) => c == 220,
             (Self::Other | Self::User, c) => !matches!(c, 220 | 226..=229),
-            (Self::Refused | Self::RefusedAfterAll | Self::RefusedAuth, c) => c / 100 == 2 && c < 210,
+            (Self::Refused | Self::RefusedAfterAll | Self::RefusedAuth | Self::RefusedForRoom, c) => {
+                c / 100 == 2 && c < 210
+            }
         }
     }
 }

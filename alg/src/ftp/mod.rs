@@ -210,12 +210,7 @@ impl Ftp {
     ) -> Result<(ExpectationRequest, Option<Edit>), Denial> {
         let from = call.from;
         let (flow, profile) = (call.cx.flow, call.cx.profile);
-        let asked = match message {
-            Message::Port | Message::Eprt | Message::Lprt => None,
-            Message::Pasv => Some(Kind::Pasv),
-            Message::Epsv => Some(Kind::Epsv),
-            Message::Lpsv => Some(Kind::Lpsv),
-        };
+        let asked = message.asked();
         if let Some(kind) = asked {
             self.pending.answered_as(kind).ok_or(Denial::WrongSide)?;
         }
@@ -287,6 +282,11 @@ impl Ftp {
         if ended.is_none() && (profile.strict || !profile.ftp.bare_lf) {
             return call.deny(text, Denial::Malformed, None);
         }
+        // What only watches opens nothing.
+        let opens = call.answer.expectations.len().saturating_add(1);
+        if !profile.watch && !call.cx.gateway.has_room(call.cx.flow.own(call.from).addr, opens) {
+            return self.without_room(call, message, line, text);
+        }
         match self.message(call, message, text) {
             Ok((request, edit)) => {
                 call.accepted(text, edit.as_ref(), None);
@@ -294,9 +294,53 @@ impl Ftp {
                 if let Some(edit) = edit {
                     call.translate(edit);
                 }
+                if message.asked().is_none() && !self.begin(Kind::Active) {
+                    return Step::Refused(Denial::OutOfSequence);
+                }
                 Step::Read(line.len().saturating_add(1))
             }
             Err(denial) => call.deny(text, denial, None),
+        }
+    }
+}
+
+impl Ftp {
+    /// No pinhole more may be opened. The session lives: the client is told so, and the server of nothing.
+    fn without_room<G: Gateway>(
+        &mut self,
+        call: &mut Call<'_, '_, G>,
+        message: Message,
+        line: &[u8],
+        text: &[u8],
+    ) -> Step {
+        let read = line.len().saturating_add(1);
+        let with = match message.asked() {
+            None => {
+                if !self.begin(Kind::RefusedForRoom) {
+                    return call.deny(text, Denial::OutOfSequence, None);
+                }
+                client::NOTHING
+            }
+            // A reply that nobody asked for is none.
+            Some(kind) if self.pending.answered_as(kind).is_none() => {
+                return call.deny(text, Denial::WrongSide, None);
+            }
+            Some(_) => server::NO_ROOM,
+        };
+        call.refused(text, None, Some(Denial::Limit));
+        call.edit(0, read, with.iter().copied().collect());
+        Step::Read(read)
+    }
+}
+
+impl Message {
+    /// The command that a server's message answers; none for a client's.
+    const fn asked(self) -> Option<Kind> {
+        match self {
+            Self::Port | Self::Eprt | Self::Lprt => None,
+            Self::Pasv => Some(Kind::Pasv),
+            Self::Epsv => Some(Kind::Epsv),
+            Self::Lpsv => Some(Kind::Lpsv),
         }
     }
 }

@@ -15,6 +15,9 @@ const NAMED: [(&[u8], Message); 3] =
 /// How many of the last pinholes of either sort REIN closes. Older ones have expired, or were used.
 const CLOSED_BY_REIN: u32 = 2;
 
+/// A refusal that is over when there is room again (RFC 959 §4.2.2).
+pub(super) const NO_ROOM: &[u8] = b"425 No room for a data connection.\r\n";
+
 /// What the client reads instead of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Mask {
@@ -23,6 +26,7 @@ pub(super) enum Mask {
     Refused,
     RefusedAfterAll,
     RefusedAuth,
+    RefusedForRoom,
 }
 
 impl Mask {
@@ -34,6 +38,7 @@ impl Mask {
             Self::Refused => b"550 Refused by policy.\r\n",
             // RFC 2228 §6.
             Self::RefusedAuth => b"534 Request denied for policy reasons.\r\n",
+            Self::RefusedForRoom => NO_ROOM,
             Self::RefusedAfterAll => b"503 EPSV ALL is in effect.\r\n",
         }
     }
@@ -102,7 +107,7 @@ impl Ftp {
         self.pending.any(|kind| match kind {
             Kind::Greeting => options.mask_greeting,
             Kind::Syst => options.mask_syst,
-            Kind::Refused | Kind::RefusedAfterAll | Kind::RefusedAuth => true,
+            Kind::Refused | Kind::RefusedAfterAll | Kind::RefusedAuth | Kind::RefusedForRoom => true,
             _ => false,
         })
     }
@@ -126,6 +131,7 @@ impl Ftp {
             Some((Kind::Refused, _)) => Some(Mask::Refused),
             Some((Kind::RefusedAfterAll, _)) => Some(Mask::RefusedAfterAll),
             Some((Kind::RefusedAuth, _)) => Some(Mask::RefusedAuth),
+            Some((Kind::RefusedForRoom, _)) => Some(Mask::RefusedForRoom),
             _ => None,
         };
         self.masked_line = self.mask.map(|_| !more);

@@ -124,8 +124,9 @@ struct Message<'a> {
 /// How a message was taken.
 enum Taken {
     Goes,
-    /// A rule refuses it, and the gateway answers.
+    /// It is refused, and the gateway answers.
     Answered {
+        denial: Denial,
         rule: Option<u16>,
         cseq: u32,
     },
@@ -192,7 +193,8 @@ impl Rtsp {
                 match (decision.action, message.cseq) {
                     (Action::Allow, _) => {}
                     (Action::Deny | Action::Mask, Some(cseq)) => {
-                        return Ok(Taken::Answered { rule: decision.rule, cseq });
+                        let (denial, rule) = (Denial::Policy, decision.rule);
+                        return Ok(Taken::Answered { denial, rule, cseq });
                     }
                     _ => return Ok(Taken::Reset { rule: decision.rule }),
                 }
@@ -208,7 +210,16 @@ impl Rtsp {
                 match (word, from) {
                     (b"SETUP", Side::Initiator) => {
                         let uri = fingerprint(uri);
-                        self.setup(cx, &message, uri, offset, answer)?;
+                        let before = (self.tracks, self.tags);
+                        match (self.setup(cx, &message, uri, offset, answer), message.cseq) {
+                            // There may be room another time: the session lives.
+                            (Err(Denial::Limit), Some(cseq)) => {
+                                answer.clear_requests();
+                                (self.tracks, self.tags) = before;
+                                return Ok(Taken::Answered { denial: Denial::Limit, rule: None, cseq });
+                            }
+                            (result, _) => result?,
+                        }
                     }
                     (b"SETUP", Side::Responder) => return Err(Denial::WrongSide),
                     (b"TEARDOWN", Side::Initiator) => self.tear_down(&message, fingerprint(uri)),
@@ -223,17 +234,25 @@ impl Rtsp {
         Ok(Taken::Goes)
     }
 
-    /// Takes a refused request out of its stream, and answers it (RFC 2326 §11.3.4). False if there is no place for that:
-    /// the other side is within a message, or this one is not whole.
-    fn answer(&mut self, from: Side, message: &[u8], start: usize, cseq: u32, answer: &mut Answer) -> bool {
+    /// Takes a refused request out of its stream, and answers it (RFC 2326 §11.3.4, §11.5). False if there is no place for
+    /// that: the other side is within a message, or this one is not whole.
+    fn answer(
+        &mut self,
+        from: Side,
+        message: &[u8],
+        start: usize,
+        (denial, cseq): (Denial, u32),
+        answer: &mut Answer,
+    ) -> bool {
         if *Self::of(&mut self.skip, from.other()) != 0 {
             return false;
         }
         let line = first_line(message).map_or(message, |(end, _)| slice(message, 0..end));
         let version = slice(line, line.len().saturating_sub(8)..line.len());
+        let status = if denial == Denial::Limit { "503 Service Unavailable" } else { "403 Forbidden" };
         answer.edits.push(Edit { start, len: message.len(), with: ArrayVec::new(), translates: false });
         let written = answer.reply.try_extend_from_slice(version).is_ok()
-            && write!(answer.reply, " 403 Forbidden\r\nCSeq: {cseq}\r\n\r\n").is_ok();
+            && write!(answer.reply, " {status}\r\nCSeq: {cseq}\r\n\r\n").is_ok();
         *self.begun(from) = true;
         written
     }
@@ -341,9 +360,10 @@ impl Reader for Rtsp {
                 *Self::of(&mut self.skip, from) = body;
                 return Step::Read(head);
             }
-            Ok(Taken::Answered { rule, cseq }) => {
+            Ok(Taken::Answered { denial, rule, cseq }) => {
                 let message = rest.get(..whole);
-                (Denial::Policy, rule, message.is_some_and(|m| self.answer(from, m, start, cseq, answer)))
+                let with = (denial, cseq);
+                (denial, rule, message.is_some_and(|m| self.answer(from, m, start, with, answer)))
             }
             Ok(Taken::Reset { rule }) => (Denial::Policy, rule, false),
             Err(denial) => (denial, None, false),

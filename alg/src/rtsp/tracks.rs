@@ -110,6 +110,9 @@ impl Rtsp {
             self.tags = self.tags.wrapping_add(TAGS);
             self.tags
         });
+        if known.is_none() && !has_room(cx, pair, answer) {
+            return Err(Denial::Limit);
+        }
         let published = publish_client(cx, ports.first, pair)?;
         let track = Track {
             waits: Waits::Setup,
@@ -277,6 +280,16 @@ fn publish_client<G: Gateway>(cx: &mut Context<'_, G>, port: u16, pair: bool) ->
         .publish(Side::Initiator, Transport::Udp, listener, count, parity(port, count))
         .map(|published| published.port)
         .map_err(|_| Denial::NoResources)
+}
+
+/// Whether the limits let one more track be opened: to the client, and to a server whose ports are published too. What
+/// only watches opens nothing.
+fn has_room<G: Gateway>(cx: &mut Context<'_, G>, pair: bool, answer: &Answer) -> bool {
+    let count = answer.expectations.len().saturating_add(if pair { 2 } else { 1 });
+    let (client, server) = (cx.flow.own(Side::Initiator).addr, cx.flow.own(Side::Responder).addr);
+    let published = server != cx.flow.seen(Side::Responder).addr;
+    cx.profile.watch
+        || cx.gateway.has_room(client, count) && (!published || cx.gateway.has_room(server, count))
 }
 
 /// Asks for the pinholes that lead to the client.

@@ -198,6 +198,8 @@ pub struct ExpectationRefused {
     pub parent: String,
     /// What was full.
     pub reason: &'static str,
+    /// It is a limit of the session's profile, and not of `[limits]`.
+    pub by_profile: bool,
     /// The worker that refused.
     pub worker: u8,
 }
@@ -427,12 +429,15 @@ impl<'a> Record<'a> {
                 child: id(*child),
                 worker,
             }),
-            Event::ExpectationRefused { parent, reason } => Self::ExpectationRefused(ExpectationRefused {
-                time,
-                parent: id(*parent),
-                reason: reason.name(),
-                worker,
-            }),
+            Event::ExpectationRefused { parent, reason, by_profile } => {
+                Self::ExpectationRefused(ExpectationRefused {
+                    time,
+                    parent: id(*parent),
+                    reason: reason.name(),
+                    by_profile: *by_profile,
+                    worker,
+                })
+            }
             Event::Denied { key, to, rule, generation } => Self::Deny(Deny {
                 time,
                 protocol: key.protocol.name(),

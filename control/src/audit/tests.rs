@@ -189,10 +189,11 @@ fn the_life_of_an_expectation() {
     });
     assert_eq!(log.event(hit), hit_record);
 
-    let refused = Event::ExpectationRefused { parent: PARENT, reason: DropReason::NatPortsExhausted };
+    let reason = DropReason::ExpectationLimitHost;
+    let refused = Event::ExpectationRefused { parent: PARENT, reason, by_profile: true };
     let refused_record = json!({
         "kind": "expectation-refused", "time": "2026-01-31T12:00:01.500Z", "parent": "17.3",
-        "reason": "nat-ports-exhausted", "worker": 1,
+        "reason": "expectation-limit-host", "by_profile": true, "worker": 1,
     });
     assert_eq!(log.event(refused), refused_record);
 

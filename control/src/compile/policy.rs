@@ -179,6 +179,7 @@ fn alg_profiles(config: &Config) -> AlgProfiles {
         on_change: alg.on_change,
         by_rule: by_rule(place),
         overflow: alg.overflow,
+        limits: alg.limits,
         settings: Arc::new(settings(alg)),
     });
     AlgProfiles::new(list.collect(), config.default_algs)

@@ -273,6 +273,8 @@ pub struct Alg {
     pub on_change: OnChange,
     /// What becomes of a session at the bound of its streams, if it says so.
     pub overflow: Option<Overflow>,
+    /// `[alg.limits]`: how many pinholes its sessions may have.
+    pub limits: ExpectationLimits,
     /// What it allows.
     pub settings: AlgSettings,
     /// `[[alg.rule]]`; the first match wins.

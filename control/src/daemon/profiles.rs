@@ -3,6 +3,7 @@
 use alg::profile::WhenEncrypted;
 use alg::rules::Action;
 use alg::sip::Rewrite;
+use dataplane::expect::ExpectationLimits;
 use dataplane::policy::{AlgProfile, AlgProtocol, OnChange};
 use dataplane::stream::segment::Overflow;
 
@@ -34,6 +35,18 @@ pub(super) fn options(profile: &AlgProfile) -> Vec<(&'static str, String)> {
         Overflow::Reset => ("overflow", "\"reset\"".to_owned()),
         Overflow::Pass => ("overflow", "\"pass\"".to_owned()),
     }));
+    let ExpectationLimits { per_flow, per_host, per_alg, per_second } = profile.limits;
+    options.extend(
+        [
+            ("limits.per_session", per_flow),
+            ("limits.per_host", per_host),
+            ("limits.total", per_alg),
+            ("limits.per_second", per_second),
+        ]
+        .into_iter()
+        .filter(|(_, limit)| *limit != u32::MAX)
+        .map(|(key, limit)| (key, limit.to_string())),
+    );
     options.extend([
         ("strict", strict.to_string()),
         ("third_party", third_party.to_string()),

@@ -58,6 +58,19 @@ fn profiles() {
             "\"passive_ports\" 3000-4000 that no pinhole may lead to; expected ports from \"lowest_port\" up, and none of \
              \"forbidden_ports\"",
         ),
+        ("protocol = 'sip'\nlimits = »64", "\"limits\" is an integer; expected one table, [alg.limits]"),
+        (
+            "protocol = 'sip'\nlimits = { »per_call = 4 }",
+            "unknown key \"per_call\" in [alg.limits]; expected one of per_session, per_host, total, per_second",
+        ),
+        (
+            "protocol = 'sip'\n[alg.limits]\nper_host = »0",
+            "bad per_host \"0\"; expected an integer from 1 to 1048576",
+        ),
+        (
+            "protocol = 'sip'\n[alg.limits]\ntotal = »1.5",
+            "\"total\" is a float; expected an integer from 1 to 1048576",
+        ),
         ("protocol = 'sip'\nrewrite = »'all'", "unknown rewrite \"all\"; expected one of minimal, full"),
         (
             "protocol = 'ftp'\ndefault = true\n[[alg]]\nname = 'b'\nprotocol = 'ftp'\ndefault = »true",

@@ -103,7 +103,7 @@ fn events() -> Vec<Event> {
             listener: end,
         },
         Event::ExpectationHit { expectation: ID, parent: ID, child: ID },
-        Event::ExpectationRefused { parent: ID, reason: DropReason::NatPortsExhausted },
+        Event::ExpectationRefused { parent: ID, reason: DropReason::NatPortsExhausted, by_profile: false },
         Event::Denied { key: session_key(), to: Some(ZoneId(1)), rule: RuleId(0), generation: 1 },
         Event::NeighborNeeded { interface: InterfaceId(0), next_hop: HOST },
     ]

@@ -96,7 +96,7 @@ fn calls_beyond_the_limit_of_pinholes_are_refused() {
         let _answerer = answerer(&world, over);
         let sipp = Sipp::new(&world, Place::Client, "caller", (CLIENT, 5062), over);
         let mut caller = sipp.args(&["-sn", "uac", "-d", "60000", "-l", "5", "-m", "5", SERVER]).spawn();
-        gateway.audited("expectation-refused", |r| r["reason"] == "expectation-limit");
+        gateway.audited("expectation-refused", |r| r["reason"] == "expectation-limit-flow");
         gateway.audited("alg-denied", |r| r["application"] == "sip" && r["reason"] == "no-resources");
         assert!(gateway.counter("expectations-refused") > 0 && gateway.expectations().len() <= 4);
         match over {

@@ -1,10 +1,13 @@
 //! What a worker remembers of the expectations that it has opened: free indices, the ALGs' names, and the limits.
 //!
-//! Nothing grows after the start: all is made for the worker's share of the arena.
+//! Two sets of limits hold for each: the gateway's, over all, and those of its session's profile, over what sessions of
+//! that profile have opened. Nothing grows after the start: all is made for the worker's share of the arena.
 
+use crate::drop_reason::DropReason;
 use crate::event::Ref;
 use crate::key::Tick;
 use crate::packet::limit::TokenBucket;
+use crate::policy::ProfileId;
 use alg::Application;
 use core::hash::BuildHasher;
 use core::net::IpAddr;
@@ -18,12 +21,51 @@ use hashbrown::HashTable;
 pub struct ExpectationLimits {
     /// Of one control session.
     pub per_flow: u32,
-    /// That lead to one host.
+    /// That lead to one host. Of a profile: from its sessions.
     pub per_host: u32,
-    /// Of all sessions of one protocol.
+    /// Of all sessions of one protocol. Of a profile: of all its sessions.
     pub per_alg: u32,
-    /// In a second, by all.
+    /// In a second, by all. Of a profile: by its sessions.
     pub per_second: u32,
+}
+
+impl ExpectationLimits {
+    /// None: a profile that leaves it to the gateway's.
+    pub const NONE: Self =
+        Self { per_flow: u32::MAX, per_host: u32::MAX, per_alg: u32::MAX, per_second: u32::MAX };
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// [`ExpectationLimits::per_flow`].
+    Flow,
+    /// [`ExpectationLimits::per_host`].
+    Host,
+    /// [`ExpectationLimits::per_alg`].
+    Alg,
+    /// [`ExpectationLimits::per_second`].
+    Second,
+}
+
+/// A limit that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Which.
+    pub limit: Limited,
+    /// It is the profile's, not the gateway's.
+    pub by_profile: bool,
+}
+
+impl From<Limited> for DropReason {
+    fn from(limit: Limited) -> Self {
+        match limit {
+            Limited::Flow => Self::ExpectationLimitFlow,
+            Limited::Host => Self::ExpectationLimitHost,
+            Limited::Alg => Self::ExpectationLimitAlg,
+            Limited::Second => Self::ExpectationLimitSecond,
+        }
+    }
 }
 
 impl Default for ExpectationLimits {
@@ -43,6 +85,8 @@ pub struct Entry {
     pub host: IpAddr,
     /// The parent's protocol.
     pub alg: Application,
+    /// The parent's profile.
+    pub profile: ProfileId,
     /// How long it waits, in milliseconds: an activation begins it anew.
     pub lifetime_ms: u32,
 }
@@ -90,6 +134,34 @@ impl<K: Copy + Eq + core::hash::Hash> Tally<K> {
     }
 }
 
+/// What a rate was, and how much of it is left.
+struct Rate(u32, TokenBucket);
+
+impl Rate {
+    const fn new(now: Tick, per_second: u32) -> Self {
+        Self(per_second, TokenBucket::new(now, per_second, per_second))
+    }
+
+    /// Takes one. A rate that a commit has changed begins full.
+    fn take(&mut self, now: Tick, per_second: u32) -> bool {
+        if self.0 != per_second {
+            *self = Self::new(now, per_second);
+        }
+        self.1.take(now)
+    }
+
+    /// Whether so many could be taken.
+    fn has(&self, now: Tick, per_second: u32, count: u32) -> bool {
+        if self.0 == per_second { self.1.has(now, count) } else { count <= per_second }
+    }
+}
+
+/// What the sessions of one profile have opened.
+struct Share {
+    count: u32,
+    rate: Rate,
+}
+
 /// One worker's ledger.
 pub struct Ledger {
     first: u32,
@@ -97,9 +169,13 @@ pub struct Ledger {
     notes: Box<[Option<Note>]>,
     names: HashTable<u32>,
     flows: Tally<Ref>,
-    hosts: Tally<IpAddr>,
+    /// By a host, and by a host and a profile: keyed hashes of 64 bits, which take less room, and which nobody can make
+    /// collide.
+    hosts: Tally<u64>,
     algs: [u32; Application::ALL.len()],
-    rate: (u32, TokenBucket),
+    /// By [`ProfileId`].
+    profiles: Box<[Share]>,
+    rate: Rate,
     hasher: SeedableRandomState,
 }
 
@@ -115,9 +191,10 @@ impl Ledger {
             notes: (0..len).map(|_| None).collect(),
             names: HashTable::with_capacity(2 * len),
             flows: Tally::new(len),
-            hosts: Tally::new(len),
+            hosts: Tally::new(2 * len),
             algs: [0; Application::ALL.len()],
-            rate: (per_second, TokenBucket::new(Tick(0), per_second, per_second)),
+            profiles: (0..=u8::MAX).map(|_| Share { count: 0, rate: Rate::new(Tick(0), u32::MAX) }).collect(),
+            rate: Rate::new(Tick(0), per_second),
             hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_random()),
         }
     }
@@ -128,18 +205,88 @@ impl Ledger {
         let tables = self.names.allocation_size()
             + self.flows.table.allocation_size()
             + self.hosts.table.allocation_size();
-        tables + size_of_val(&*self.notes) + size_of::<u32>() * self.free.capacity()
+        let shares = size_of_val(&*self.notes) + size_of_val(&*self.profiles);
+        tables + shares + size_of::<u32>() * self.free.capacity()
     }
 
-    /// Whether the limits let one more be opened. It takes its share of the second.
-    pub fn allows(&mut self, limits: &ExpectationLimits, now: Tick, entry: &Entry) -> bool {
-        if self.rate.0 != limits.per_second {
-            self.rate = (limits.per_second, TokenBucket::new(now, limits.per_second, limits.per_second));
+    /// Whether the gateway's limits, and those of the session's profile, let one more be opened. It takes its share of the
+    /// second.
+    ///
+    /// # Errors
+    /// One is reached. The profile's are asked first: what reaches them takes nothing of the second of all others.
+    pub fn allows(
+        &mut self,
+        gateway: &ExpectationLimits,
+        profile: &ExpectationLimits,
+        now: Tick,
+        entry: &Entry,
+    ) -> Result<(), Reached> {
+        self.counts(gateway, profile, entry, 1)?;
+        let share = self.profiles.get_mut(usize::from(entry.profile.0));
+        if share.is_some_and(|share| !share.rate.take(now, profile.per_second)) {
+            return Err(Reached { limit: Limited::Second, by_profile: true });
         }
-        self.flows.of(&self.hasher, entry.parent) < limits.per_flow
-            && self.hosts.of(&self.hasher, entry.host) < limits.per_host
-            && self.algs.get(entry.alg as usize).is_some_and(|n| *n < limits.per_alg)
-            && self.rate.1.take(now)
+        if !self.rate.take(now, gateway.per_second) {
+            return Err(Reached { limit: Limited::Second, by_profile: false });
+        }
+        Ok(())
+    }
+
+    /// Whether they would let so many more be opened. Takes nothing.
+    ///
+    /// # Errors
+    /// One would be reached.
+    pub fn would_allow(
+        &self,
+        gateway: &ExpectationLimits,
+        profile: &ExpectationLimits,
+        now: Tick,
+        entry: &Entry,
+        count: u32,
+    ) -> Result<(), Reached> {
+        self.counts(gateway, profile, entry, count)?;
+        let share = self.profiles.get(usize::from(entry.profile.0));
+        if share.is_some_and(|share| !share.rate.has(now, profile.per_second, count)) {
+            return Err(Reached { limit: Limited::Second, by_profile: true });
+        }
+        if !self.rate.has(now, gateway.per_second, count) {
+            return Err(Reached { limit: Limited::Second, by_profile: false });
+        }
+        Ok(())
+    }
+
+    /// Whether there may be so many more at once.
+    fn counts(
+        &self,
+        gateway: &ExpectationLimits,
+        profile: &ExpectationLimits,
+        entry: &Entry,
+        more: u32,
+    ) -> Result<(), Reached> {
+        let [host, host_of_profile] = self.hosts_of(entry);
+        let flow = self.flows.of(&self.hasher, entry.parent);
+        let of_profile = self.profiles.get(usize::from(entry.profile.0)).map_or(0, |share| share.count);
+        let of_alg = self.algs.get(entry.alg as usize).copied().unwrap_or(u32::MAX);
+        for (by_profile, limits, host, alg) in
+            [(true, profile, host_of_profile, of_profile), (false, gateway, host, of_alg)]
+        {
+            let counts = [
+                (Limited::Flow, flow, limits.per_flow),
+                (Limited::Host, self.hosts.of(&self.hasher, host), limits.per_host),
+                (Limited::Alg, alg, limits.per_alg),
+            ];
+            if let Some((limit, ..)) = counts.into_iter().find(|(_, n, most)| n.saturating_add(more) > *most)
+            {
+                return Err(Reached { limit, by_profile });
+            }
+        }
+        Ok(())
+    }
+
+    /// By what the hosts of all, and of one profile, are counted.
+    fn hosts_of(&self, entry: &Entry) -> [u64; 2] {
+        // Of the same length, so that none is the beginning of another.
+        [0, u16::from(entry.profile.0) + 1].map(|whose| self.hasher.hash_one((entry.host, whose)))
     }
 
     /// A free index, or none. It goes to [`Self::opened`] or back to [`Self::put_back`].
@@ -166,9 +313,14 @@ impl Ledger {
             note.map_or(0, |n| hasher.hash_one((n.entry.parent, n.entry.tag)))
         });
         self.flows.add(&self.hasher, entry.parent);
-        self.hosts.add(&self.hasher, entry.host);
+        for host in self.hosts_of(&entry) {
+            self.hosts.add(&self.hasher, host);
+        }
         if let Some(n) = self.algs.get_mut(entry.alg as usize) {
             *n += 1;
+        }
+        if let Some(share) = self.profiles.get_mut(usize::from(entry.profile.0)) {
+            share.count += 1;
         }
     }
 
@@ -178,9 +330,14 @@ impl Ledger {
         let Some(was) = note.take() else { return };
         self.forget(&was, index);
         self.flows.sub(&self.hasher, was.entry.parent);
-        self.hosts.sub(&self.hasher, was.entry.host);
+        for host in self.hosts_of(&was.entry) {
+            self.hosts.sub(&self.hasher, host);
+        }
         if let Some(n) = self.algs.get_mut(was.entry.alg as usize) {
             *n = n.saturating_sub(1);
+        }
+        if let Some(share) = self.profiles.get_mut(usize::from(was.entry.profile.0)) {
+            share.count = share.count.saturating_sub(1);
         }
         self.free.push(index);
     }
@@ -240,6 +397,7 @@ mod tests {
             tag,
             host: IpAddr::V4(Ipv4Addr::from_bits(0x0a01_0000 + parent)),
             alg: Application::Ftp,
+            profile: ProfileId(0),
             lifetime_ms: 1_000,
         }
     }
@@ -282,26 +440,96 @@ mod tests {
     fn every_limit_holds_and_is_given_back() {
         let all = ExpectationLimits { per_flow: 9, per_host: 9, per_alg: 9, per_second: 9 };
         let limits = [
-            ExpectationLimits { per_flow: 2, ..all },
-            ExpectationLimits { per_host: 2, ..all },
-            ExpectationLimits { per_alg: 2, ..all },
+            (Limited::Flow, ExpectationLimits { per_flow: 2, ..all }),
+            (Limited::Host, ExpectationLimits { per_host: 2, ..all }),
+            (Limited::Alg, ExpectationLimits { per_alg: 2, ..all }),
         ];
-        for limits in limits {
+        for ((limit, few), by_profile) in limits.into_iter().flat_map(|l| [(l, true), (l, false)]) {
+            let (gateway, profile) = if by_profile { (all, few) } else { (few, ExpectationLimits::NONE) };
             let mut ledger = Ledger::new(0..8, 1);
             let mut last = Ref { index: 0, version: 0 };
             for tag in 0..2 {
-                assert!(ledger.allows(&limits, Tick(1), &entry(1, tag)));
+                assert_eq!(ledger.allows(&gateway, &profile, Tick(1), &entry(1, tag)), Ok(()));
                 last = open(&mut ledger, entry(1, tag));
             }
-            assert!(!ledger.allows(&limits, Tick(1), &entry(1, 2)), "{limits:?}");
-            assert_eq!(ledger.allows(&limits, Tick(1), &entry(2, 0)), limits.per_alg != 2);
+            let reached = Err(Reached { limit, by_profile });
+            assert_eq!(ledger.allows(&gateway, &profile, Tick(1), &entry(1, 2)), reached);
+            let other = if limit == Limited::Alg { reached } else { Ok(()) };
+            assert_eq!(ledger.allows(&gateway, &profile, Tick(1), &entry(2, 0)), other);
             ledger.freed(last.index);
-            assert!(ledger.allows(&limits, Tick(1), &entry(1, 2)));
+            assert_eq!(ledger.allows(&gateway, &profile, Tick(1), &entry(1, 2)), Ok(()));
         }
+    }
+
+    #[test]
+    fn profiles_are_counted_apart() {
+        let few = ExpectationLimits { per_host: 3, per_alg: 4, ..ExpectationLimits::NONE };
+        let other = |tag| Entry { profile: ProfileId(7), ..entry(1, tag) };
+        let mut ledger = Ledger::new(0..16, 1);
+        let gateway = ExpectationLimits::default();
+        for tag in 0..3 {
+            open(&mut ledger, entry(1, tag));
+        }
+        let reached = |limit| Err(Reached { limit, by_profile: true });
+        assert_eq!(ledger.allows(&gateway, &few, Tick(1), &entry(2, 0)), Ok(()), "another host");
+        assert_eq!(ledger.allows(&gateway, &few, Tick(1), &entry(1, 3)), reached(Limited::Host));
+        assert_eq!(
+            ledger.allows(&gateway, &few, Tick(1), &other(3)),
+            Ok(()),
+            "another profile, the same host"
+        );
+        open(&mut ledger, entry(2, 0));
+        assert_eq!(ledger.allows(&gateway, &few, Tick(1), &entry(3, 0)), reached(Limited::Alg));
+        assert_eq!(ledger.allows(&gateway, &few, Tick(1), &other(3)), Ok(()));
+    }
+
+    #[test]
+    fn a_rate_is_of_the_profile_and_of_all() {
+        let gateway = ExpectationLimits { per_second: 4, ..ExpectationLimits::default() };
+        let profile = ExpectationLimits { per_second: 2, ..ExpectationLimits::NONE };
         let mut ledger = Ledger::new(0..8, 1);
-        let limits = ExpectationLimits { per_second: 2, ..all };
-        let taken: Vec<bool> =
-            [10, 10, 10, 510].map(|at| ledger.allows(&limits, Tick(at), &entry(1, 0))).to_vec();
-        assert_eq!(taken, [true, true, false, true]);
+        let mut ask = |entry: Entry, at| ledger.allows(&gateway, &profile, Tick(at), &entry);
+        let slow = |by_profile| Err(Reached { limit: Limited::Second, by_profile });
+        let other = Entry { profile: ProfileId(7), ..entry(1, 0) };
+        assert_eq!([10, 10, 10].map(|at| ask(entry(1, 0), at)), [Ok(()), Ok(()), slow(true)]);
+        assert_eq!([10, 10].map(|at| ask(other, at)), [Ok(()), Ok(())], "what was refused took nothing");
+        let third = Entry { profile: ProfileId(8), ..entry(1, 0) };
+        assert_eq!(ask(third, 10), slow(false));
+        assert_eq!([510, 510].map(|at| ask(entry(1, 0), at)), [Ok(()), slow(true)], "half a second on");
+    }
+
+    #[test]
+    fn what_would_be_allowed_is() {
+        let gateway = ExpectationLimits::default();
+        let few = |limits: ExpectationLimits| ExpectationLimits { per_second: 50, ..limits };
+        let none = ExpectationLimits::NONE;
+        for (limit, profile) in [
+            (Limited::Flow, few(ExpectationLimits { per_flow: 3, ..none })),
+            (Limited::Host, few(ExpectationLimits { per_host: 3, ..none })),
+            (Limited::Alg, few(ExpectationLimits { per_alg: 3, ..none })),
+            (Limited::Second, ExpectationLimits { per_second: 3, ..none }),
+        ] {
+            let mut ledger = Ledger::new(0..16, 1);
+            for tag in 0..3 {
+                let left = 3 - tag;
+                let would =
+                    |ledger: &Ledger, n| ledger.would_allow(&gateway, &profile, Tick(1), &entry(1, tag), n);
+                assert_eq!(would(&ledger, left), Ok(()), "{limit:?}");
+                assert_eq!(would(&ledger, left + 1), Err(Reached { limit, by_profile: true }));
+                assert_eq!(ledger.allows(&gateway, &profile, Tick(1), &entry(1, tag)), Ok(()));
+                open(&mut ledger, entry(1, tag));
+            }
+        }
+    }
+
+    #[test]
+    fn a_rate_that_a_commit_changes_begins_anew() {
+        let gateway = ExpectationLimits::default();
+        let mut ledger = Ledger::new(0..8, 1);
+        let mut ask = |per_second| {
+            let profile = ExpectationLimits { per_second, ..ExpectationLimits::NONE };
+            ledger.allows(&gateway, &profile, Tick(1), &entry(1, 0)).is_ok()
+        };
+        assert_eq!([1, 1, 2, 2, 2].map(&mut ask), [true, false, true, true, false]);
     }
 }

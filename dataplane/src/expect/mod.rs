@@ -13,7 +13,7 @@
 mod ledger;
 mod record;
 
-pub use ledger::{Entry as LedgerEntry, ExpectationLimits, Ledger};
+pub use ledger::{Entry as LedgerEntry, ExpectationLimits, Ledger, Limited, Reached};
 pub use record::{Expectation, Init, Reverse};
 
 use crate::event::Ref;

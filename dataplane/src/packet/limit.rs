@@ -22,10 +22,28 @@ impl TokenBucket {
         Self { rate, capacity, tokens: capacity, last: now }
     }
 
+    /// Whether so many tokens can be taken now.
+    #[must_use]
+    pub fn has(&self, now: Tick, count: u32) -> bool {
+        let mut then = self.clone();
+        then.earn(now);
+        then.tokens >= u64::from(count) * 1000
+    }
+
     /// Takes one token. False if there is none. Time that runs backwards adds nothing.
     #[inline]
     #[must_use]
     pub fn take(&mut self, now: Tick) -> bool {
+        self.earn(now);
+        let some = self.tokens >= 1000;
+        if some {
+            self.tokens -= 1000;
+        }
+        some
+    }
+
+    #[inline]
+    fn earn(&mut self, now: Tick) {
         let elapsed = now.since(self.last);
         if elapsed > 0 {
             let earned = u64::from(elapsed) * u64::from(self.rate);
@@ -36,11 +54,6 @@ impl TokenBucket {
             self.tokens = self.capacity;
             self.last = now;
         }
-        let some = self.tokens >= 1000;
-        if some {
-            self.tokens -= 1000;
-        }
-        some
     }
 }
 
@@ -64,6 +77,14 @@ mod tests {
         assert!(b.take(Tick(u32::MAX - 4)) && b.take(Tick(5)));
         assert!(!b.take(Tick(0)) && !b.take(Tick(14)) && b.take(Tick(15)));
         assert!(b.take(Tick(15 + 3_000_000_000)));
+    }
+
+    #[test]
+    fn to_ask_takes_nothing() {
+        let mut b = TokenBucket::new(Tick(0), 100, 2);
+        assert!(b.has(Tick(0), 2) && !b.has(Tick(0), 3));
+        assert!(b.take(Tick(0)) && b.take(Tick(0)) && !b.has(Tick(9), 1) && b.has(Tick(10), 1));
+        assert!(!b.take(Tick(9)) && b.take(Tick(10)));
     }
 
     #[test]

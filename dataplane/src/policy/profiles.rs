@@ -5,6 +5,7 @@
 //! may stay for the sessions that have it: see [`OnChange`].
 
 use super::{Action, Decision, Mode, Query};
+use crate::expect::ExpectationLimits;
 use crate::key::Protocol;
 use crate::stream::segment::Overflow;
 use alg::Application;
@@ -153,6 +154,8 @@ pub struct AlgProfile {
     pub by_rule: bool,
     /// What becomes of a session at a bound of its streams, if the profile says so.
     pub overflow: Option<Overflow>,
+    /// How many pinholes its sessions may have.
+    pub limits: ExpectationLimits,
     /// What is allowed.
     pub settings: Arc<alg::Profile>,
 }
@@ -173,6 +176,7 @@ impl AlgProfile {
             on_change: OnChange::default(),
             by_rule: false,
             overflow: None,
+            limits: ExpectationLimits::NONE,
             settings: Arc::default(),
         }
     }
@@ -306,6 +310,12 @@ impl AlgProfiles {
     #[must_use]
     pub fn find(&self, id: ProfileId) -> Option<&AlgProfile> {
         self.list.iter().chain(&self.kept).find(|profile| profile.id == id && profile.is_on())
+    }
+
+    /// How many pinholes the sessions of a profile may have.
+    #[must_use]
+    pub fn limits(&self, id: ProfileId) -> ExpectationLimits {
+        self.find(id).map_or(ExpectationLimits::NONE, |profile| profile.limits)
     }
 
     /// The profile of a number, switched on or off.

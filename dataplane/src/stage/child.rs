@@ -139,7 +139,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 // It waits on: the opener repeats itself, and what is in the way may be gone by then.
                 self.count(cx, Counter::ExpectationsRefused, 1);
                 if self.deny_limit.take(cx.now) {
-                    self.tell(cx, Event::ExpectationRefused { parent: expected.parent, reason });
+                    self.tell(
+                        cx,
+                        Event::ExpectationRefused { parent: expected.parent, reason, by_profile: false },
+                    );
                 }
                 return Err(reason);
             }

@@ -99,7 +99,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let alg =
             algs.algs.get_mut(slot as usize).and_then(Option::as_mut).ok_or(DropReason::AlgTableFull)?;
         let payload = item.buf.bytes().get(item.parsed.payload_range()).unwrap_or(&[]);
-        let mut publisher = Publisher::new(cx, hit, &mut self.bindings, &mut self.rng);
+        let mut publisher = Publisher::new(cx, hit, &mut self.bindings, &mut self.rng, &self.ledger);
         publisher.as_seen = !profile.does_all();
         let scratch = &mut *self.scratch;
         scratch.answer.clear();
@@ -110,7 +110,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             tables: &mut scratch.tables,
         };
         let verdict = alg.inspect(&mut call, side(hit.direction), payload, &mut scratch.answer);
-        let mut reserved = publisher.reserved;
+        let (mut reserved, reached) = (publisher.reserved, publisher.reached);
+        if let Some(reached) = reached {
+            self.refuse_pinhole(cx, hit, reached);
+        }
         let verdict = if profile.does_all() { verdict } else { self.restrain(cx, hit, profile, verdict) };
         let denied = match verdict {
             Verdict::Pass => None,

@@ -259,7 +259,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     ) -> Result<(), Denial> {
         // Each turn understands a byte or more, or is the last.
         loop {
-            let Self { algs, scratch, bindings, rng, .. } = &mut *self;
+            let Self { algs, scratch, bindings, rng, ledger, .. } = &mut *self;
             let (inspected, chunks) = algs.get_mut(slot).ok_or(Denial::NoResources)?;
             let Scratch { answer, unread, tables, .. } = &mut **scratch;
             let (offset, len) = inspected.stream.copy_unread(chunks, from, unread);
@@ -276,13 +276,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 return if decided { Ok(()) } else { Err(Denial::NoResources) };
             };
             answer.clear();
-            let mut publisher = Publisher::new(cx, hit, bindings, rng);
+            let mut publisher = Publisher::new(cx, hit, bindings, rng, ledger);
             publisher.as_seen = !profile.does_all();
             let flow = endpoints(cx, hit);
             let settings = &profile.settings;
             let mut call = alg::Context { flow: &flow, profile: settings, gateway: &mut publisher, tables };
             let verdict = inspected.alg.inspect(&mut call, from, offset, bytes, answer);
-            let mut reserved = publisher.reserved;
+            let (mut reserved, reached) = (publisher.reserved, publisher.reached);
+            if let Some(reached) = reached {
+                self.refuse_pinhole(cx, hit, reached);
+            }
             let verdict = if profile.does_all() { verdict } else { self.restrain(cx, hit, profile, verdict) };
             let mut blind = None;
             let (understood, again) = match verdict {

@@ -4,7 +4,7 @@ use crate::buf::BufPool;
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
-use crate::expect::{Init, LedgerEntry, Reverse};
+use crate::expect::{Init, LedgerEntry, Reached, Reverse};
 use crate::key::{FlowKey, ZoneId};
 use crate::nat::{BindingId, BindingKey};
 use crate::policy::AlgMode;
@@ -38,6 +38,26 @@ pub(crate) fn source(opener: Opener, own: IpAddr) -> (ExpectationClass, IpAddr, 
     }
 }
 
+/// Why a pinhole was not opened.
+#[derive(Clone, Copy)]
+pub(crate) struct Refusal {
+    reason: DropReason,
+    /// It is a limit of the session's profile.
+    by_profile: bool,
+}
+
+impl From<DropReason> for Refusal {
+    fn from(reason: DropReason) -> Self {
+        Self { reason, by_profile: false }
+    }
+}
+
+impl From<Reached> for Refusal {
+    fn from(reached: Reached) -> Self {
+        Self { reason: reached.limit.into(), by_profile: reached.by_profile }
+    }
+}
+
 impl From<Unique> for DropReason {
     fn from(unique: Unique) -> Self {
         match unique {
@@ -66,9 +86,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 let Some(request) = self.scratch.answer.expectations.get(number).copied() else { break };
                 match self.expect(cx, hit, &request, &mut reserved) {
                     Ok(id) => fresh.extend(id),
-                    Err(reason) => {
-                        self.refuse_pinhole(cx, hit, reason);
-                        opened = Err(reason);
+                    Err(refusal) => {
+                        self.refuse_pinhole(cx, hit, refusal);
+                        opened = Err(refusal.reason);
                         break;
                     }
                 }
@@ -94,7 +114,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         hit: &Hit<'_>,
         request: &ExpectationRequest,
         reserved: &mut Reserved,
-    ) -> Result<Option<Ref>, DropReason> {
+    ) -> Result<Option<Ref>, Refusal> {
         let init = self.plan(cx, hit, request)?;
         if let Some((old, _)) = self.ledger.find(hit.id, request.tag) {
             if self.renew(cx, old, &init) {
@@ -116,17 +136,17 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         request: &ExpectationRequest,
         init: Init,
         reserved: Option<&mut Reserved>,
-    ) -> Result<Ref, DropReason> {
+    ) -> Result<Ref, Refusal> {
         let entry = LedgerEntry {
             parent: hit.id,
             tag: request.tag,
             host: request.listener.addr,
             alg: hit.session.application(),
+            profile: hit.session.profile(),
             lifetime_ms: init.expires.since(cx.now),
         };
-        if !self.ledger.allows(&cx.policy.expectations, cx.now, &entry) {
-            return Err(DropReason::ExpectationLimit);
-        }
+        let profile = cx.policy.alg.limits(entry.profile);
+        self.ledger.allows(&cx.policy.expectations, &profile, cx.now, &entry)?;
         let binding = reserved.and_then(|reserved| {
             let position = reserved.iter().position(|(outside, _)| *outside == request.published);
             let own = position.and_then(|at| reserved.pop_at(at)).map(|(_, id)| id);
@@ -378,19 +398,30 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             lifetime_ms: RANGE_LIFETIME_MS,
             application: Application::FtpData,
         };
-        let opened = self.plan(cx, hit, &request).and_then(|init| {
+        let opened = self.plan(cx, hit, &request).map_err(Refusal::from).and_then(|init| {
             let init = Init { class: ExpectationClass::PortRange, last_port: last, ..init };
             self.open_planned(cx, hit, &request, init, None)
         });
-        if let Err(reason) = opened {
-            self.refuse_pinhole(cx, hit, reason);
+        if let Err(refusal) = opened {
+            self.refuse_pinhole(cx, hit, refusal);
         }
     }
 
     /// Counts and tells that a pinhole was not opened.
-    pub(crate) fn refuse_pinhole(&mut self, cx: &Context<'_>, hit: &Hit<'_>, reason: DropReason) {
+    pub(crate) fn refuse_pinhole(&mut self, cx: &Context<'_>, hit: &Hit<'_>, refusal: impl Into<Refusal>) {
+        let Refusal { reason, by_profile } = refusal.into();
         self.count(cx, Counter::ExpectationsRefused, 1);
-        self.tell(cx, Event::ExpectationRefused { parent: hit.id, reason });
+        let limit = match reason {
+            DropReason::ExpectationLimitFlow => Some(Counter::ExpectationsOverFlow),
+            DropReason::ExpectationLimitHost => Some(Counter::ExpectationsOverHost),
+            DropReason::ExpectationLimitAlg => Some(Counter::ExpectationsOverAlg),
+            DropReason::ExpectationLimitSecond => Some(Counter::ExpectationsOverSecond),
+            _ => None,
+        };
+        if let Some(limit) = limit {
+            self.count(cx, limit, 1);
+        }
+        self.tell(cx, Event::ExpectationRefused { parent: hit.id, reason, by_profile });
     }
 
     /// Gives a reference of a binding back.

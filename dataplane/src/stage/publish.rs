@@ -2,6 +2,7 @@
 
 use crate::drop_reason::DropReason;
 use crate::event::Ref;
+use crate::expect::{Ledger, LedgerEntry, Reached};
 use crate::key::{Protocol, ZoneId};
 use crate::nat::{Binding, BindingId, BindingKey, Bindings, Registry};
 use crate::policy::{Destination, NatAddress, NatTarget, PoolAddr};
@@ -58,6 +59,7 @@ pub(crate) struct Publisher<'a> {
     cx: Context<'a>,
     bindings: &'a mut Bindings,
     rng: &'a mut Rng,
+    ledger: &'a Ledger,
     /// How the responder sees the initiator, and the other way round.
     seen: [Seen; 2],
     /// The zone of each.
@@ -66,6 +68,10 @@ pub(crate) struct Publisher<'a> {
     /// Nobody is told of what is published: every end is known by what it is seen as already, and nothing is reserved.
     pub(crate) as_seen: bool,
     pub(crate) reserved: Reserved,
+    /// The limit that [`Gateway::has_room`] has found to be reached, since this was taken last.
+    pub(crate) reached: Option<Reached>,
+    /// What its pinholes are counted by, but for their host.
+    entry: LedgerEntry,
 }
 
 /// How one end of a session is seen by the other.
@@ -106,7 +112,13 @@ impl Seen {
 
 impl<'a> Publisher<'a> {
     /// The gateway for one message of this session.
-    pub(crate) fn new(cx: &Context<'a>, hit: &Hit<'_>, bindings: &'a mut Bindings, rng: &'a mut Rng) -> Self {
+    pub(crate) fn new(
+        cx: &Context<'a>,
+        hit: &Hit<'_>,
+        bindings: &'a mut Bindings,
+        rng: &'a mut Rng,
+        ledger: &'a Ledger,
+    ) -> Self {
         let flow = endpoints(cx, hit);
         let binding = hit.session.binding().and_then(|b| bindings.get(binding_id(b)));
         Self {
@@ -116,8 +128,18 @@ impl<'a> Publisher<'a> {
             flow,
             as_seen: false,
             reserved: Reserved::new(),
+            reached: None,
+            entry: LedgerEntry {
+                parent: hit.id,
+                tag: 0,
+                host: flow.initiator.addr,
+                alg: hit.session.application(),
+                profile: hit.session.profile(),
+                lifetime_ms: 0,
+            },
             bindings,
             rng,
+            ledger,
         }
     }
 
@@ -234,6 +256,20 @@ impl Gateway for Publisher<'_> {
         let key = BindingKey { protocol: protocol(transport), addr: inside.addr, port: inside.port, pool };
         let binding = self.bindings.get(self.bindings.find(&key)?)?;
         Some(Endpoint::new(IpAddr::V4(binding.outside_addr), binding.outside_port))
+    }
+
+    fn has_room(&mut self, listener: IpAddr, count: usize) -> bool {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let Context { policy, now, .. } = self.cx;
+        let profile = policy.alg.limits(self.entry.profile);
+        let entry = LedgerEntry { host: listener, ..self.entry };
+        match self.ledger.would_allow(&policy.expectations, &profile, now, &entry, count) {
+            Ok(()) => true,
+            Err(reached) => {
+                self.reached = Some(reached);
+                false
+            }
+        }
     }
 
     fn lives(&self, flow: u64) -> bool {

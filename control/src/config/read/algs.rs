@@ -6,6 +6,7 @@ use crate::config::reader::{Names, Reader, Schema, Table, Text};
 use crate::config::values;
 use alg::profile::{MAX_FORBIDDEN, WhenEncrypted};
 use alg::sip::Rewrite;
+use dataplane::expect::ExpectationLimits;
 use dataplane::key::Protocol;
 use dataplane::policy::{AlgMode, AlgProtocol, BUILT_IN, MAX_PROFILES, OnChange, RuleProfiles};
 use dataplane::stream::segment::Overflow;
@@ -42,10 +43,14 @@ static ALG: Schema = Schema {
         "longest_registration",
         "longest_message",
         "other_source",
+        "limits",
         "rule",
     ],
-    later: &["limits"],
+    later: &[],
 };
+
+static LIMITS: Schema =
+    Schema { table: "[alg.limits]", keys: &["per_session", "per_host", "total", "per_second"], later: &[] };
 
 /// Protocols of the language without an ALG in this release.
 const LATER_ALGS: [&str; 7] = ["dns", "pptp", "irc", "h323", "http", "tls", "smtp"];
@@ -86,6 +91,7 @@ pub(super) fn algs<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Algs {
             ports: ports(reader, &table),
             on_change: on_change(reader, &table),
             overflow: overflow(reader, &table, protocol, mode),
+            limits: limits(reader, &table),
             settings: options(reader, &table, protocol),
             rules: alg_rules::rules(reader, &table, protocol, &mut room),
         };
@@ -151,6 +157,18 @@ fn overflow<'t>(
         reader.conflict(&span, what, "overflow = \"pass\", or no \"overflow\"");
     }
     overflow
+}
+
+fn limits<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> ExpectationLimits {
+    let none = ExpectationLimits::NONE;
+    let Some(table) = reader.section(table, "limits", &LIMITS) else { return none };
+    let mut limit = |key, none| reader.integer(&table, key, settings::EXPECTATIONS).unwrap_or(none);
+    ExpectationLimits {
+        per_flow: limit("per_session", none.per_flow),
+        per_host: limit("per_host", none.per_host),
+        per_alg: limit("total", none.per_alg),
+        per_second: limit("per_second", none.per_second),
+    }
 }
 
 fn ports<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> Option<Vec<u16>> {

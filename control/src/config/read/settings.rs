@@ -133,12 +133,15 @@ pub(super) fn limits<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Limits {
     }
 }
 
+/// A limit of pinholes: as many as there can be.
+pub(super) const EXPECTATIONS: RangeInclusive<u32> = 1..=1_048_576;
+
 fn expectation_limits<'t>(
     reader: &mut Reader<'t>,
     table: &Table<'t>,
     d: ExpectationLimits,
 ) -> ExpectationLimits {
-    let mut limit = |key, default| reader.integer(table, key, 1..=1_048_576).unwrap_or(default);
+    let mut limit = |key, default| reader.integer(table, key, EXPECTATIONS).unwrap_or(default);
     ExpectationLimits {
         per_flow: limit("expectations_per_flow", d.per_flow),
         per_host: limit("expectations_per_host", d.per_host),
