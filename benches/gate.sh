@@ -33,9 +33,12 @@ cases=(
     "udp-open 5000 --workload new --protocol udp"
     "tcp-open 5000 --workload new --protocol tcp"
     "udp-open-1000-rules 2000 --workload new --protocol udp --rules 1000"
+    "udp-pinholes 20000 --workload established --protocol udp --pinholes 1M"
+    "udp-open-pinholes 5000 --workload new --protocol udp --pinholes 1M"
     "ftp-message 10000 --workload alg --exchange ftp"
     "sip-udp-message 10000 --workload alg --exchange sip-udp"
     "sip-tcp-message 10000 --workload alg --exchange sip-tcp"
+    "rtsp-message 10000 --workload alg --exchange rtsp"
 )
 
 run() { # output file, packets, flags

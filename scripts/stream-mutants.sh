@@ -28,6 +28,8 @@ mutants=(
 	'any reset is believed|machine/arrive.rs|if !(exact|if false && !(exact'
 	'old timestamps are read|machine/arrive.rs|if self.has_timestamps() && event|if false && event'
 	'the urgent pointer stays|machine/depart.rs|half.edits.map(u, Round::Up) - start|u - start'
+	'the urgent pointer goes back|machine/arrive.rs|half.urgent.max(Some(start + i64::from(segment.urgent)))|Some(start + i64::from(segment.urgent))'
+	'SACK blocks of what was acknowledged on behalf|machine.rs|        (!told).then(|        true.then('
 	'garbage is read|machine/arrive.rs|if !is_keep_alive(half, &event, fin) {|if true {'
 	'no timer|half.rs|        self.sent = self.acked;\n        true|        false'
 )

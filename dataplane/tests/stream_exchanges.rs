@@ -195,6 +195,20 @@ fn sack_blocks_round_inward_and_never_name_what_is_held() {
 }
 
 #[test]
+fn sack_blocks_of_what_was_acknowledged_on_behalf_go_no_further() {
+    let mut w = Wire::new();
+    w.client(0, &[PASS, 2, b'x', b'y']);
+    w.server_acks(4);
+    // The beginning of a message is held and acknowledged; whole, it leaves as 4..10.
+    w.client(4, &[GROW, 2]);
+    w.client(6, b"ab");
+    w.client(8, &[PASS, 2, b'x', b'y']);
+    let map = |w: &Wire, l: u32, r: u32| w.gate.stream.map_sack(Responder, c(l), c(r));
+    assert_eq!(map(&w, 5, 6), None, "the client was told that 6 bytes have come: to it this is a duplicate");
+    assert_eq!(map(&w, 10, 14), Some((c(8), c(12))));
+}
+
+#[test]
 fn the_urgent_pointer_moves_with_its_byte() {
     let mut w = Wire::new();
     // ABOR: the byte before the pointer is the urgent one. A grown message stands in front of it.
@@ -216,6 +230,17 @@ fn the_urgent_pointer_moves_with_its_byte() {
     // Behind the pointer nothing is urgent.
     w.server_acks(13);
     assert!(!w.client(12, &[PASS, 0])[0].has(URG));
+}
+
+#[test]
+fn a_repeated_segment_does_not_take_the_urgent_pointer_back() {
+    let mut w = Wire::new();
+    let say =
+        |at: u32| Segment { urgent: 4, ..segment(Initiator, c(at), S, ACK | URG, &[PASS, 2, 0xff, 0xf2]) };
+    assert_eq!(w.gate.step(&say(0))[0].urgent, 4);
+    assert_eq!(w.gate.step(&say(4))[0].urgent, 4);
+    let again = w.gate.step(&say(0));
+    assert_eq!((again[0].payload.len(), again[0].urgent), (4, 8), "the newest pointer, from an older byte");
 }
 
 fn stamped(value: u32, echo: u32) -> Options {

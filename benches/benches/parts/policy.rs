@@ -19,6 +19,7 @@ fn policy(c: &mut Criterion) {
             timeout: None,
             workers: 1,
             inspected: 0,
+            pinholes: 0,
         };
         let built = spec.build().unwrap();
         let policy = built.shared.policy.load_full();

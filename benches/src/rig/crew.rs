@@ -456,7 +456,16 @@ mod tests {
     use dataplane::key::Protocol;
 
     fn spec(protocol: Protocol, workers: u8) -> Spec {
-        Spec { protocol, sessions: 8192, rules: 10, algs: true, timeout: None, workers, inspected: 0 }
+        Spec {
+            protocol,
+            sessions: 8192,
+            rules: 10,
+            algs: true,
+            timeout: None,
+            workers,
+            inspected: 0,
+            pinholes: 0,
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::rig::buffer::Stock;
 use crate::rig::frame::Kind;
 use crate::rig::meter::Run;
 use crate::rig::pace::Pace;
+use crate::rig::pinholes;
 use crate::rig::probe;
 use crate::rig::spec::{Built, Count, RigError, Spec};
 use crate::rig::station::Station;
@@ -236,6 +237,12 @@ impl<T: Traffic> Rig<T> {
         run
     }
 
+    /// Arms so many pinholes of an open session, which no packet of the traffic meets. Answers how many it did. The
+    /// control core takes them away in its time.
+    pub fn arm(&mut self, count: u32) -> u32 {
+        pinholes::arm(&self.shared, count)
+    }
+
     fn totals(&self) -> (u64, u64) {
         (self.counter(Counter::SessionsOpened), self.counter(Counter::SessionsFreed))
     }
@@ -346,7 +353,16 @@ mod tests {
     use crate::rig::wire::Size;
 
     fn spec(protocol: Protocol) -> Spec {
-        Spec { protocol, sessions: 8192, rules: 10, algs: true, timeout: None, workers: 1, inspected: 0 }
+        Spec {
+            protocol,
+            sessions: 8192,
+            rules: 10,
+            algs: true,
+            timeout: None,
+            workers: 1,
+            inspected: 0,
+            pinholes: 0,
+        }
     }
 
     #[test]
@@ -412,6 +428,18 @@ mod tests {
         let run = rig.open(capacity, capacity + 256, false);
         let refused = rig.drops().iter().map(|d| d.1).sum::<u64>();
         assert!(run.lost() > 0 && refused == run.lost(), "{:?}", rig.drops());
+    }
+
+    #[test]
+    fn pinholes_that_nobody_meets_wait() {
+        let mut rig = Rig::new(&Spec { pinholes: 3000, ..spec(Protocol::Udp) }, 2e9).unwrap();
+        rig.set_control(false);
+        assert_eq!(rig.arm(3000), 0, "nobody to have opened them");
+        rig.open(0, 1, true);
+        assert_eq!(rig.arm(3000), 3000);
+        let run = rig.open(1, 1000, true);
+        assert_eq!((run.opened, run.lost()), (999, 0), "{:?}", rig.drops());
+        assert_eq!((rig.shared.expectations.published(), rig.counter(Counter::ExpectationsHit)), (3000, 0));
     }
 
     #[test]

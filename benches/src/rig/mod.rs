@@ -32,6 +32,7 @@ pub mod frame;
 pub mod gateway;
 pub mod meter;
 pub mod pace;
+pub mod pinholes;
 pub mod probe;
 pub mod spec;
 pub mod station;

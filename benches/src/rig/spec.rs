@@ -46,6 +46,8 @@ pub struct Spec {
     pub workers: u8,
     /// Sessions whose messages an ALG may read: their pinholes must fit too. 0: as many as the dataplane has by default.
     pub inspected: u32,
+    /// Pinholes that there is room for beside those ([`crate::rig::gateway::Rig::arm`]).
+    pub pinholes: u32,
 }
 
 /// Calls that the table of a worker holds for each inspected session: a set of it must not be full before the table is.
@@ -74,7 +76,8 @@ impl Spec {
             0 => Setup { sessions: sizes.sessions, bindings: sizes.bindings, ..default },
             _ => compile_setup(&config, usize::from(self.workers.max(1)), default.seed),
         };
-        let setup = Setup { workers: usize::from(self.workers.max(1)), ..setup };
+        let expectations = setup.expectations.saturating_add(self.pinholes);
+        let setup = Setup { workers: usize::from(self.workers.max(1)), expectations, ..setup };
         let shared = Shared::new(setup)?;
         let network = compile_interfaces(&config, &[]);
         let registry = Arc::clone(&shared.registry);

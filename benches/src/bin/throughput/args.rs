@@ -41,6 +41,9 @@ pub struct Args {
     /// Each message of it comes in two segments.
     #[arg(long)]
     split: bool,
+    /// Pinholes that wait meanwhile and that no packet meets; with --callgrind, of established and new flows.
+    #[arg(long, value_parser = number, requires = "callgrind")]
+    pinholes: Option<u32>,
     /// Packets of one repetition; default: 4M, or 1M with --quick.
     #[arg(long, value_parser = number)]
     packets: Option<u32>,
@@ -141,6 +144,7 @@ impl Args {
             algs: !self.no_algs,
             exchange: (*exchange).into(),
             split: self.split && workload == Workload::Alg,
+            pinholes: self.pinholes.unwrap_or(0),
         };
         exchanges.iter().flat_map(|e| self.flows.iter().map(move |flows| case(flows, e))).collect()
     }

@@ -59,6 +59,8 @@ pub struct Case {
     pub exchange: Exchange,
     /// Each of its messages comes in two segments.
     pub split: bool,
+    /// Pinholes that wait meanwhile.
+    pub pinholes: u32,
 }
 
 impl Case {
@@ -87,7 +89,8 @@ impl Case {
             Workload::Alg => (self.exchange.transport(), self.flows),
             _ => (self.protocol, 0),
         };
-        Spec { protocol, sessions, rules: self.rules, algs: self.algs, timeout, workers, inspected }
+        let (rules, algs, pinholes) = (self.rules, self.algs, self.pinholes);
+        Spec { protocol, sessions, rules, algs, timeout, workers, inspected, pinholes }
     }
 
     /// Whether its gateway takes so much memory that no other may live beside it.
@@ -170,6 +173,7 @@ pub fn suite(quick: bool) -> Vec<Case> {
         algs: true,
         exchange: Exchange::Ftp,
         split: false,
+        pinholes: 0,
     };
     let case = |protocol, flows| Case { protocol, flows, ..base.clone() };
     let million = 1_000_000;

@@ -36,8 +36,11 @@ pub fn run(case: &Case, packets: u32) -> Result<(u64, u64), RigError> {
     let mut rig = Rig::new(&Case { flows, ..case.clone() }.spec(), 1e9)?;
     rig.set_control(false);
     rig.set_time(Time::Packets(NEW_PER_MS));
+    let first = rig.open(0, 1, !new);
+    let unarmed = u64::from(case.pinholes - rig.arm(case.pinholes));
     rig.set_collects(new);
-    let opened = rig.open(0, flows, !new);
+    let mut opened = rig.open(1, flows, !new);
+    opened.add(&first);
     if !new {
         rig.wire().borrow_mut().set_size(case.size);
         rig.set_time(Time::Packets(STEADY_PER_MS));
@@ -48,7 +51,7 @@ pub fn run(case: &Case, packets: u32) -> Result<(u64, u64), RigError> {
     }
     let wire = rig.wire().borrow();
     let unopened = u64::from(flows) - opened.opened;
-    Ok((wire.verdict().1, wire.tally().offered - wire.tally().delivered + unopened))
+    Ok((wire.verdict().1, wire.tally().offered - wire.tally().delivered + unopened + unarmed))
 }
 
 /// Messages of an exchange.

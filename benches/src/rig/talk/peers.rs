@@ -531,6 +531,7 @@ mod tests {
             timeout: None,
             workers: 1,
             inspected: SESSIONS,
+            pinholes: 0,
         };
         Rig::talking(&spec, 2e9, (exchange, split), SESSIONS).unwrap()
     }

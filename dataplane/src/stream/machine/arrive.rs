@@ -84,7 +84,8 @@ impl Stream {
             if !is_keep_alive(half, &event, fin) {
                 event.stored = half.store(pool, limits, now, (start, segment.payload, fin), tally);
                 if segment.has(flags::URG) && segment.urgent > 0 {
-                    half.urgent = Some(start + i64::from(segment.urgent));
+                    // A segment that is repeated, or late, does not take the pointer back (RFC 9293 §3.8.5).
+                    half.urgent = half.urgent.max(Some(start + i64::from(segment.urgent)));
                 }
             }
         }
