@@ -3,15 +3,15 @@
 //! The dataplane keeps one of these per inspected session in a slab: it is `Copy` and owns nothing.
 
 use crate::contract::{
-    Answer, Application, Blindness, Context, DatagramAlg, Denial, FlowContext, Gateway, Probe, Side,
-    StreamAlg, Verdict,
+    Answer, Application, Blindness, Context, DatagramAlg, Denial, FlowContext, Gateway, Side, StreamAlg,
+    Verdict,
 };
-use crate::ftp::{self, Ftp};
+use crate::ftp::Ftp;
 use crate::profile::WhenEncrypted;
-use crate::rtsp::{self, Rtsp};
-use crate::sip::{self, SipDatagrams, SipStream};
+use crate::rtsp::Rtsp;
+use crate::sip::{SipDatagrams, SipStream};
 use crate::tables::Tables;
-use crate::tftp::{self, Tftp};
+use crate::tftp::Tftp;
 
 /// State of the stream ALG of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -68,20 +68,6 @@ impl Bound {
             Self::Ftp(ftp) => ftp.blindness(),
             Self::Sip(sip) => sip.blindness(),
             Self::Rtsp(rtsp) => rtsp.blindness(),
-        }
-    }
-
-    /// Which application the first bytes of a connection are certainly of, whatever its port.
-    #[must_use]
-    pub fn recognise(from: Side, bytes: &[u8]) -> Option<Application> {
-        if ftp::probe(from, bytes) == Probe::Certain {
-            Some(Application::Ftp)
-        } else if sip::probe(bytes) == Probe::Certain {
-            Some(Application::Sip)
-        } else if rtsp::probe(bytes) == Probe::Certain {
-            Some(Application::Rtsp)
-        } else {
-            None
         }
     }
 }
@@ -150,18 +136,6 @@ impl BoundDatagram {
             Self::Sip(sip) => sip.blindness(),
         }
     }
-
-    /// Which application the first datagram of a session is certainly of, whatever its port.
-    #[must_use]
-    pub fn recognise(from: Side, payload: &[u8]) -> Option<Application> {
-        if tftp::probe(from, payload) == Probe::Certain {
-            Some(Application::Tftp)
-        } else if sip::probe(payload) == Probe::Certain {
-            Some(Application::Sip)
-        } else {
-            None
-        }
-    }
 }
 
 impl DatagramAlg for BoundDatagram {
@@ -208,18 +182,5 @@ mod tests {
             assert_eq!(datagram.is_some(), matches!(application, Tftp | Sip), "{application:?}");
             assert!(datagram.is_none_or(|b| b.application() == application && b.blindness().is_none()));
         }
-    }
-
-    #[test]
-    fn first_bytes_are_recognised_on_any_port() {
-        use Side::{Initiator, Responder};
-        assert_eq!(Bound::recognise(Responder, b"220 FTP server ready\r\n"), Some(Application::Ftp));
-        assert_eq!(Bound::recognise(Responder, b"220 mail.example ESMTP\r\n"), None);
-        assert_eq!(Bound::recognise(Initiator, b"USER anonymous\r\n"), None, "POP3 begins like this too");
-        assert_eq!(Bound::recognise(Initiator, b"OPTIONS sip:a@b SIP/2.0\r\n"), Some(Application::Sip));
-        assert_eq!(Bound::recognise(Initiator, b"OPTIONS * RTSP/1.0\r\n"), Some(Application::Rtsp));
-        assert_eq!(Bound::recognise(Initiator, b"OPTIONS * HTTP/1.1\r\n"), None);
-        assert_eq!(BoundDatagram::recognise(Initiator, b"\0\x01a\0octet\0"), Some(Application::Tftp));
-        assert_eq!(BoundDatagram::recognise(Responder, b"SIP/2.0 200 OK\r\n"), Some(Application::Sip));
     }
 }

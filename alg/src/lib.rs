@@ -9,7 +9,7 @@
 //! - [`profile`]: what is allowed.
 //! - [`rules`]: the command policy, one form for all protocols.
 //! - [`tables`]: what the ALGs of one worker remember together.
-//! - [`bound`]: the ALG of one session, whichever protocol it is.
+//! - [`bound`]: the ALG of one session, whichever protocol it is. [`detect`]: which one, where nobody has said so.
 //! - [`ftp`]: RFC 959, RFC 1639, RFC 2428. [`tftp`]: RFC 1350. [`sip`]: RFC 3261 with RFC 8866.
 //!   [`rtsp`]: RFC 2326, RFC 7826.
 #![forbid(unsafe_code)]
@@ -17,6 +17,7 @@
 
 pub mod bound;
 pub mod contract;
+pub mod detect;
 pub mod ftp;
 pub mod profile;
 mod reader;
@@ -28,6 +29,7 @@ pub mod tftp;
 
 pub use bound::{Bound, BoundDatagram};
 pub use contract::*;
+pub use detect::{Detection, Detector};
 pub use profile::Profile;
 pub use rules::{Action, CommandPolicy};
 pub use tables::Tables;

@@ -81,11 +81,14 @@ fn request(bytes: &[u8]) -> Option<Request<'_>> {
     Some(Request { write, file, mode, size })
 }
 
-/// What a first datagram to a server says.
+/// What a first datagram to a server says. It is certain if all of it is a request whose mode is known and whose strings
+/// are text: other protocols begin with the same two bytes (STUN), and have binary fields behind them.
 #[must_use]
 pub fn probe(from: Side, bytes: &[u8]) -> Probe {
+    let strings = bytes.get(2..).unwrap_or_default();
+    let is_text = strings.iter().all(|b| *b == 0 || !b.is_ascii_control());
     match request(bytes) {
-        Some(r) if from == Side::Initiator && knows(r.mode) => Probe::Certain,
+        Some(r) if from == Side::Initiator && knows(r.mode) && is_text => Probe::Certain,
         _ => Probe::NotMine,
     }
 }
@@ -248,5 +251,8 @@ mod tests {
         assert_eq!(probe(Side::Responder, b"\0\x01a\0octet\0"), Probe::NotMine);
         assert_eq!(probe(Side::Initiator, b"\0\x01a\0other\0"), Probe::NotMine);
         assert_eq!(probe(Side::Initiator, b"GET / HTTP/1.1"), Probe::NotMine);
+        assert_eq!(probe(Side::Initiator, b"\0\x01\xc3\xa4\0octet\0tsize\x000\0"), Probe::Certain, "UTF-8");
+        assert_eq!(probe(Side::Initiator, b"\0\x01\x01\x24a\0octet\0"), Probe::NotMine, "a binary field");
+        assert_eq!(probe(Side::Initiator, b"\0\x01a\0octet\0\x7f\0x\0"), Probe::NotMine);
     }
 }

@@ -199,7 +199,7 @@ fn settings_and_rules_reach_their_profile() {
     let text = format!(
         "{MINIMAL}[[alg]]\nname = \"f\"\nprotocol = \"ftp\"\n\
          [[alg]]\nname = \"s\"\nprotocol = \"sip\"\nmode = \"strict\"\nlowest_port = 10\n\
-         forbidden_ports = [5900, \"6000-6063\"]\nlongest_registration = 600\nrewrite = \"full\"\n\
+         forbidden_ports = [5900, \"6000-6063\"]\nlongest_registration = 600\nrewrite = \"full\"\ndetect = true\n\
          [[alg]]\nname = \"g\"\nprotocol = \"ftp\"\nstrict = true\nmask_syst = true\n\
          blind = \"passive\"\npassive_ports = \"2000-2009\"\non_change = \"drop\"\n\
          mode = \"monitor\"\noverflow = \"pass\"\n\
@@ -219,6 +219,7 @@ fn settings_and_rules_reach_their_profile() {
     let encrypted = [f, s, g].map(|p| p.settings.encrypted);
     assert_eq!(encrypted, [WhenEncrypted::Allow, WhenEncrypted::Allow, WhenEncrypted::Passive(2000, 2009)]);
     assert_eq!((f.on_change, g.on_change), (OnChange::Keep, OnChange::Drop));
+    assert_eq!([f, s, g].map(|p| p.detect), [false, true, false]);
     assert_eq!([f, s, g].map(|p| p.settings.watch), [false, false, true]);
     assert_eq!([f, s, g].map(|p| p.overflow), [None, None, Some(Overflow::Pass)]);
     assert!(policy.alg.is_default(f) && policy.alg.is_default(s) && !policy.alg.is_default(g));

@@ -89,7 +89,7 @@ fn unknown_keys_of_every_table() {
         (
             "[[alg]]",
             "name = 'f'\nprotocol = 'ftp'",
-            "one of name, protocol, mode, ports, default, on_change, overflow, strict, third_party, lowest_port, forbidden_ports, \
+            "one of name, protocol, mode, ports, detect, default, on_change, overflow, strict, third_party, lowest_port, forbidden_ports, \
              blind, passive_ports, bare_lf, mask_greeting, mask_syst, correct_passive_address, longest_line, read, write, rewrite, \
              unknown_methods, pass_malformed, bye_closes_media, mask_software, longest_registration, \
              longest_message, other_source, limits, rule",

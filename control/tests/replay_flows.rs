@@ -96,6 +96,7 @@ fn the_report_has_exactly_the_keys_of_its_contract() {
         "source",
         "destination",
         "application",
+        "bound_by",
         "state",
         "verdict",
         "rule",

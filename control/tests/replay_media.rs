@@ -174,3 +174,42 @@ fn a_profile_that_watches_says_what_it_would_do() {
     let blind = events(&report, "alg-blind");
     assert_eq!((blind.len(), &blind[0]["reason"]), (1, &json!("watched")));
 }
+
+/// A port that says nothing, and a profile that asks: the report says what has bound each flow.
+#[test]
+fn a_flow_is_bound_by_what_it_says() {
+    const RULE: &str = "\n[[rule]]\nname = \"any\"\nfrom = \"trust\"\nto = \"untrust\"\nservice = [\"tcp/2121\", \"tcp/22\"]\naction = \"allow\"\n";
+    let mut film = Film::new();
+    let mut ftp = film.open((CLIENT, 40_000), (SERVER, 2_121));
+    for (side, line) in [
+        (Responder, "220 FTP server ready\r\n"),
+        (Initiator, "USER a\r\n"),
+        (Responder, "230 ok\r\n"),
+        (Initiator, "PORT 10,1,0,2,195,80\r\n"),
+        (Responder, "200 ok\r\n"),
+    ] {
+        film.say(&mut ftp, side, line);
+    }
+    film.transfer((SERVER, 20), (CLIENT, 50_000), Initiator);
+    let mut ssh = film.open((CLIENT, 40_001), (SERVER, 22));
+    film.say(&mut ssh, Responder, "SSH-2.0-OpenSSH_9.2\r\n");
+    film.say(&mut ssh, Initiator, "SSH-2.0-OpenSSH_9.2\r\n");
+    film.close(&mut ftp, Initiator);
+    let asks = "\n[[alg]]\nname = \"f\"\nprotocol = \"ftp\"\ndetect = true\n";
+    for (algs, application, bound_by, opened) in
+        [(asks, "ftp", json!("content"), 1), ("", "unknown", Value::Null, 0)]
+    {
+        let report = Studio::new(&[LINKS, RULES, RULE, algs].concat(), &film.pcap()).report();
+        let flow = &flows(&report)[0];
+        assert_eq!((&flow["application"], &flow["bound_by"]), (&json!(application), &bound_by), "{report:#}");
+        assert_eq!(report["expectations"]["opened"], opened);
+        let bound: Vec<_> =
+            events(&report, "alg-bound").iter().map(|e| (&e["flow"], &e["application"])).collect();
+        assert_eq!(bound.len(), opened);
+        assert!(bound.iter().all(|told| *told == (&json!(1), &json!("ftp"))));
+        let ssh = flows(&report).iter().find(|flow| flow["destination"] == "203.0.113.9:22").unwrap();
+        assert_eq!((&ssh["application"], &ssh["bound_by"]), (&json!("unknown"), &Value::Null));
+        let child = flows(&report).iter().find(|flow| flow["source"] == "203.0.113.9:20").unwrap();
+        assert_eq!((&child["expected"], &child["bound_by"]), (&json!(opened == 1), &Value::Null));
+    }
+}

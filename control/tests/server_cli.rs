@@ -83,7 +83,7 @@ ID   PARENT  PROTO  STATE        FROM   SOURCE          TRANSLATED TO       TO  
             "source": "10.1.0.2:40000", "destination": "203.0.0.5:53",
             "translated_source": "198.51.100.1:20001", "translated_destination": "203.0.0.5:53",
             "from_zone": "trust", "to_zone": "untrust", "rule": "ftp and names", "application": "ftp-data",
-            "alg": false, "alg_blind": null, "age_ms": 60_000, "idle_ms": 500, "packets": [10, 20], "bytes": [1_500, 2_500_000],
+            "alg": false, "alg_blind": null, "alg_bound_by": null, "age_ms": 60_000, "idle_ms": 500, "packets": [10, 20], "bytes": [1_500, 2_500_000],
             "children": 0, "worker": 1, "policy_generation": 3,
         })
     );
@@ -201,7 +201,7 @@ session      4.7
 protocol     tcp, established
 from         trust 10.1.0.2:40000 as 198.51.100.1:20001
 to           untrust 203.0.0.4:53
-application  ftp, inspected by its ALG
+application  ftp, inspected by its ALG, bound by content
 rule         ftp and names, policy generation 3
 parent       -
 children     1

@@ -65,6 +65,7 @@ async fn ten_thousand_sessions_come_once_each() {
         forward_bytes: 1_500,
         reverse_bytes: 2_500_000,
         alg_blind: String::new(),
+        alg_bound_by: "content".to_owned(),
         children: 1,
     };
     assert_eq!(*ftp, expected);

@@ -60,6 +60,8 @@ counters! {
     AlgWatched = "alg-watched", "What ALGs of mode `monitor` would have done: edits, pinholes, replies, refusals.";
     AlgCallsFull = "alg-calls-full", "Messages of new SIP calls that were refused because the table of calls was full.";
     AlgBlind = "alg-blind", "Sessions that their ALG cannot read any more.";
+    AlgDetected = "alg-detected", "Sessions that were bound to an ALG by what they said, on a port that is no protocol's.";
+    AlgUndetected = "alg-undetected", "Sessions that were to be looked at for an ALG's protocol, and were not, because there was no room.";
     StreamTakenIn = "stream-taken-in", "Packets of inspected sessions that did not go on themselves: their bytes wait for the rest of a message, or had come before.";
     StreamMade = "stream-made", "Packets that the stream engine made.";
     StreamUnsent = "stream-unsent", "Packets that the stream engine made and that could not leave: no route, or no neighbour yet.";

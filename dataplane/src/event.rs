@@ -45,6 +45,13 @@ pub enum Event {
         /// Nothing was refused: the message went on.
         watched: bool,
     },
+    /// What a session said has shown what it is, on a port that is no protocol's: its ALG reads it from its first byte.
+    AlgBound {
+        /// The session.
+        session: Ref,
+        /// What it is.
+        application: Application,
+    },
     /// An ALG cannot read its session any more, which goes on without it.
     AlgBlind {
         /// The session.

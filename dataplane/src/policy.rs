@@ -17,14 +17,14 @@ pub use classify::{MAX_BYTES as MAX_COMPILED_BYTES, TooLarge};
 pub use compiled::{Compiled, Memo, Verdict};
 pub use prefix::PrefixError;
 pub use profiles::{
-    AlgMode, AlgProfile, AlgProfiles, AlgProtocol, BUILT_IN, Inspection, MAX_ALG_RULES, MAX_PROFILES,
-    OnChange, ProfileId, RuleProfiles,
+    AlgMode, AlgProfile, AlgProfiles, AlgProtocol, BUILT_IN, Candidates, Inspection, MAX_ALG_RULES,
+    MAX_PROFILES, OnChange, ProfileId, RuleProfiles,
 };
 
 use crate::expect::ExpectationLimits;
 use crate::key::{Protocol, ZoneId};
 use crate::packet::IpOptions;
-use crate::view::State;
+use crate::view::{BoundBy, State};
 use alg::Application;
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -449,6 +449,8 @@ pub struct Decision {
     pub log: Log,
     /// Who reads it.
     pub inspection: Inspection,
+    /// What says so.
+    pub bound_by: BoundBy,
 }
 
 /// A new session, as policy sees it.

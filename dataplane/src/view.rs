@@ -64,6 +64,17 @@ named! {
     }
 }
 
+named! {
+    /// What has bound an ALG to a session.
+    BoundBy {
+        Nothing = "", "No ALG is, or was, bound to it.";
+        Port = "port", "Its port, where nobody named its application.";
+        Service = "service", "A service of its rule, which names its application.";
+        Content = "content", "What it said first, on a port that is no protocol's.";
+        Parent = "parent", "The session whose ALG expected it.";
+    }
+}
+
 /// A session as it stood at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionView {
@@ -101,6 +112,8 @@ pub struct SessionView {
     pub alg: bool,
     /// The profile that its ALG has, or had.
     pub profile: ProfileId,
+    /// What has bound its ALG.
+    pub bound_by: BoundBy,
     /// Why its ALG reads it no more, if it has given up.
     pub blindness: Option<Blindness>,
     /// It holds a binding: the port of its translated source is its own.

@@ -25,6 +25,11 @@ pub use gateway_body::{capture, gateway};
 pub use packets_script::run as packet;
 pub use streams::script::run as stream;
 
+/// A flow that nobody has named.
+pub fn detect(script: &[u8]) {
+    algs::detected(script);
+}
+
 /// A configuration file.
 pub fn config(bytes: &[u8]) {
     gateway_body::config(&String::from_utf8_lossy(bytes));

@@ -195,7 +195,7 @@ impl Ftp {
         let ended = self.client;
         self.client.next_line();
         let head = ended.head();
-        if command::is_http(first_word(head)) || !self.spoke && !head.is_empty() && !is_first(head) {
+        if command::is_foreign(first_word(head)) || !self.spoke && !head.is_empty() && !is_first(head) {
             self.blind = Some(Blindness::OtherProtocol);
         } else if first_word(head).is_empty() {
             // An empty line asks for nothing, though some servers answer it.

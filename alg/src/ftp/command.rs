@@ -110,15 +110,18 @@ const FILES: [&[u8]; 24] = [
 const HTTP_METHODS: [&[u8]; 9] =
     [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
 
-/// Whether a line that begins like this is HTTP's.
-pub(super) fn is_http(word: &[u8]) -> bool {
-    HTTP_METHODS.contains(&word)
+/// What only a mail client says (RFC 5321 §4.1.1.1, RFC 2033 §4.1): its server's greeting may name FTP, as a host does.
+const MAIL_HELLOS: [&[u8]; 3] = [b"EHLO", b"HELO", b"LHLO"];
+
+/// Whether a line that begins like this is HTTP's, or mail's.
+pub(super) fn is_foreign(word: &[u8]) -> bool {
+    HTTP_METHODS.contains(&word) || MAIL_HELLOS.iter().any(|hello| hello.eq_ignore_ascii_case(word))
 }
 
 /// Whether the first bytes of a line can be a command: letters, three to eight of them, then a blank or the end.
 pub(super) fn is_command(head: &[u8]) -> bool {
     let word = first_word(head);
-    (3..=8).contains(&word.len()) && word.iter().all(u8::is_ascii_alphabetic) && !is_http(word)
+    (3..=8).contains(&word.len()) && word.iter().all(u8::is_ascii_alphabetic) && !is_foreign(word)
 }
 
 /// Whether the argument of this command is a file.
@@ -155,6 +158,7 @@ mod tests {
             (b"opts utf", true),
             (b"POST /", false),
             (b"OPTIONS ", false),
+            (b"ehlo x", false),
             (b"\x16\x03\x01", false),
             (b"SSH-2.0-", false),
             (b"", false),

@@ -24,7 +24,7 @@
 //!   it is encrypted;
 //! - TLS from the client's first byte on (port 990 of old);
 //! - a first line that is not FTP's, or a client line that begins with an HTTP method: a browser was made to speak to
-//!   an FTP port (NAT slipstreaming).
+//!   an FTP port (NAT slipstreaming); or with EHLO: it is mail.
 //!
 //! A refused command leaves as NOOP, and the server's reply to that as the refusal: replies stay in the order of the
 //! commands however many are under way.
@@ -92,17 +92,54 @@ const PASSIVE: u32 = 1 << 31;
 /// POP3's.
 #[must_use]
 pub fn probe(from: Side, bytes: &[u8]) -> Probe {
-    let line = bytes.split(|&b| b == b'\n').next().unwrap_or_default();
-    let has = |word: &[u8]| line.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
     match from {
-        Side::Responder if line.starts_with(b"220 ") || line.starts_with(b"220-") => {
-            if has(b"ftp") && !has(b"smtp") { Probe::Certain } else { Probe::Unsure }
+        Side::Responder => {
+            let form = b"220".iter().zip(bytes).all(|(a, b)| a == b);
+            if !form || bytes.get(3).is_some_and(|b| !b" -".contains(b)) {
+                return Probe::NotMine;
+            }
+            let text = bytes.get(..greeting_end(bytes).unwrap_or(bytes.len())).unwrap_or_default();
+            // The first line that names a protocol decides, once it is whole.
+            let mut named = whole_lines(text).filter_map(|line| {
+                let has = |word: &[u8]| line.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
+                let mail = has(b"smtp").then_some(Probe::NotMine);
+                mail.or_else(|| has(b"ftp").then_some(Probe::Certain))
+            });
+            named.next().unwrap_or(Probe::Unsure)
         }
-        Side::Responder if b"220 ".starts_with(line) => Probe::Unsure,
-        Side::Initiator if line.get(..5).is_some_and(|w| w.eq_ignore_ascii_case(b"USER ")) => Probe::Unsure,
-        _ => Probe::NotMine,
+        Side::Initiator if bytes.get(..5).is_some_and(|w| w.eq_ignore_ascii_case(b"USER ")) => Probe::Unsure,
+        Side::Initiator => Probe::NotMine,
     }
 }
+
+fn whole_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n"))
+}
+
+/// Where a greeting ends (RFC 959 §4.2). None: its last line is not there.
+pub(crate) fn greeting_end(bytes: &[u8]) -> Option<usize> {
+    let mut end = 0_usize;
+    whole_lines(bytes).find_map(|line| {
+        end = end.saturating_add(line.len());
+        line.starts_with(b"220 ").then_some(end)
+    })
+}
+
+/// What a client's first bytes say where the server's greeting may be FTP's or mail's.
+pub(crate) fn answers_greeting(bytes: &[u8]) -> Probe {
+    let end = bytes.iter().position(|b| b" \t\r\n".contains(b));
+    let word = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
+    let is = |opener: &&[u8]| opener.get(..word.len()).is_some_and(|o| o.eq_ignore_ascii_case(word));
+    match OPENERS.iter().find(|opener| is(opener)) {
+        None => Probe::NotMine,
+        Some(_) if end.is_none() => Probe::Unsure,
+        Some(_) if OPENERS.iter().any(|o| o.eq_ignore_ascii_case(word)) => Probe::Certain,
+        Some(_) => Probe::NotMine,
+    }
+}
+
+/// How FTP clients begin, and mail clients do not: those say EHLO or HELO (RFC 5321 §4.1.4).
+const OPENERS: [&[u8]; 7] = [b"USER", b"AUTH", b"FEAT", b"HOST", b"OPTS", b"SYST", b"CLNT"];
 
 /// State of one FTP control connection. The default is the start of both streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -194,6 +231,14 @@ impl<G: Gateway> Call<'_, '_, G> {
 }
 
 impl Ftp {
+    /// Where the server's greeting has gone on unread, and nothing else.
+    #[must_use]
+    pub fn greeted() -> Self {
+        let mut ftp = Self { greeted: true, ..Self::default() };
+        ftp.pending.answered(220);
+        ftp
+    }
+
     /// Why nothing is read any more: the streams are encrypted, or were never FTP.
     #[must_use]
     pub const fn blindness(&self) -> Option<Blindness> {

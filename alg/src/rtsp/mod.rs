@@ -41,6 +41,22 @@ pub const MAX_HEAD: usize = 8 * 1024;
 /// Most tracks of one connection that are set up at a time.
 pub const MAX_TRACKS: usize = 8;
 
+/// The methods of the standards: RFC 2326 §10, RFC 7826 §13.
+pub const METHODS: [&[u8]; 12] = [
+    b"OPTIONS",
+    b"DESCRIBE",
+    b"ANNOUNCE",
+    b"SETUP",
+    b"PLAY",
+    b"PAUSE",
+    b"TEARDOWN",
+    b"GET_PARAMETER",
+    b"SET_PARAMETER",
+    b"REDIRECT",
+    b"RECORD",
+    b"PLAY_NOTIFY",
+];
+
 /// What a profile says about RTSP alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RtspOptions {

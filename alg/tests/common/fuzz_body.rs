@@ -4,9 +4,9 @@
 //! fed in its own pieces to one ALG, and byte by byte to another; both must answer the same in total.
 
 use alg::{
-    Answer, Application, Bound, BoundDatagram, Context, DatagramAlg, Denial, Endpoint, ExpectationRequest,
-    Fact, FlowContext, Gateway, Order, Parity, Profile, PublishError, Side, StreamAlg, Tables, Transport,
-    Verdict,
+    Answer, Application, Bound, BoundDatagram, Context, DatagramAlg, Denial, Detection, Detector, Endpoint,
+    ExpectationRequest, Fact, FlowContext, Gateway, Order, Parity, Profile, PublishError, Side, StreamAlg,
+    Tables, Transport, Verdict,
 };
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -46,6 +46,10 @@ impl Gateway for Nat {
 }
 
 struct Run<'a> {
+    /// Before it is known what the flow is.
+    detector: Option<Detector>,
+    /// It is nothing that an ALG reads.
+    nothing: bool,
     alg: Bound,
     port: u16,
     profile: &'a Profile,
@@ -62,6 +66,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(application: Application, port: u16, profile: &'a Profile) -> Option<Self> {
         Some(Self {
+            detector: None,
+            nothing: false,
             alg: Bound::for_application(application)?,
             port,
             profile,
@@ -78,7 +84,29 @@ impl<'a> Run<'a> {
 
     fn feed(&mut self, from: Side, bytes: &[u8], longest: usize) {
         self.held[from as usize].extend_from_slice(bytes);
-        while self.denial.is_none() && self.call(from, longest) {}
+        while self.denial.is_none() && self.is_known(from) && self.call(from, longest) {}
+    }
+
+    /// Whether the ALG may read.
+    fn is_known(&mut self, from: Side) -> bool {
+        let Some(detector) = &mut self.detector else { return true };
+        let side = from as usize;
+        let detection = if self.nothing { Detection::Nothing } else { detector.look(from, &self.held[side]) };
+        match detection {
+            Detection::Unsure => assert!(self.held[side].len() < alg::detect::MAX_FIRST, "little is held"),
+            Detection::Goes => {
+                self.offset[side] += self.held[side].len() as u64;
+                self.out[side].append(&mut self.held[side]);
+            }
+            Detection::Nothing => {
+                self.nothing = true;
+                for (held, out) in self.held.iter_mut().zip(&mut self.out) {
+                    out.append(held);
+                }
+            }
+            Detection::Is(bound) => (self.alg, self.detector) = (bound, None),
+        }
+        self.detector.is_none()
     }
 
     /// One call. True if the ALG wants another at once.
@@ -130,32 +158,70 @@ impl<'a> Run<'a> {
     }
 }
 
+/// The pieces of a script, and who says each.
+fn pieces(script: &[u8]) -> impl Iterator<Item = (Side, &[u8])> {
+    let mut rest = script;
+    core::iter::from_fn(move || {
+        let (&control, more) = rest.split_first()?;
+        let from = if control & 0x80 == 0 { Side::Initiator } else { Side::Responder };
+        let (piece, more) = more.split_at(usize::from(control & 0x7f).min(more.len()));
+        rest = more;
+        Some((from, piece))
+    })
+    .filter(|(_, piece)| !piece.is_empty())
+}
+
+/// Both have done the same.
+fn assert_alike(one: &Run<'_>, other: &Run<'_>) {
+    assert_eq!(one.denial, other.denial);
+    assert_eq!(one.facts, other.facts);
+    if one.denial.is_none() {
+        assert_eq!(one.out, other.out);
+        assert_eq!(one.held, other.held);
+        assert_eq!(one.expectations, other.expectations);
+        assert_eq!(one.orders, other.orders);
+        assert_eq!(one.alg, other.alg);
+    }
+}
+
 /// Runs one script on a stream ALG that holds less than `longest` bytes. Panics where it breaks its contract.
 pub fn stream(application: Application, port: u16, profile: &Profile, longest: usize, script: &[u8]) {
     let new = || Run::new(application, port, profile);
     let (Some(mut whole), Some(mut bytewise)) = (new(), new()) else { return };
-    let mut rest = script;
-    while let Some((&control, more)) = rest.split_first() {
-        let from = if control & 0x80 == 0 { Side::Initiator } else { Side::Responder };
-        let (piece, more) = more.split_at(usize::from(control & 0x7f).min(more.len()));
-        rest = more;
-        if piece.is_empty() {
-            continue;
-        }
+    for (from, piece) in pieces(script) {
         whole.feed(from, piece, longest);
         for byte in piece {
             bytewise.feed(from, &[*byte], longest);
         }
     }
-    assert_eq!(whole.denial, bytewise.denial);
-    assert_eq!(whole.facts, bytewise.facts);
-    if whole.denial.is_none() {
-        assert_eq!(whole.out, bytewise.out);
-        assert_eq!(whole.held, bytewise.held);
-        assert_eq!(whole.expectations, bytewise.expectations);
-        assert_eq!(whole.orders, bytewise.orders);
-        assert_eq!(whole.alg, bytewise.alg);
+    assert_alike(&whole, &bytewise);
+}
+
+/// Runs one script on a flow that nobody has named, and, if it turns out to be some protocol's, on that protocol's ALG from
+/// the first byte on. Answers what it was.
+pub fn detected(script: &[u8]) -> Option<Application> {
+    const LONGEST: usize = 20_000;
+    let profile = Profile::default();
+    let run = |application, detector: Option<Detector>, bytewise: bool| {
+        let mut run = Run { detector, ..Run::new(application, 7_000, &profile)? };
+        for (from, piece) in pieces(script) {
+            for part in piece.chunks(if bytewise { 1 } else { piece.len() }) {
+                run.feed(from, part, LONGEST);
+            }
+        }
+        Some(run)
+    };
+    let detector = Detector::new(|_| true);
+    let whole = run(Application::Ftp, detector, false)?;
+    let bytewise = run(Application::Ftp, detector, true)?;
+    assert_eq!((whole.nothing, whole.detector.is_some()), (bytewise.nothing, bytewise.detector.is_some()));
+    assert_alike(&whole, &bytewise);
+    if whole.detector.is_some() {
+        return None;
     }
+    let application = whole.alg.application();
+    assert_alike(&whole, &run(application, None, false)?);
+    Some(application)
 }
 
 /// FTP, with the default profile and with everything on.

@@ -38,6 +38,8 @@ pub enum Record<'a> {
     AlgMessage(AlgMessage<'a>),
     /// An ALG refused a message; a TCP session was reset.
     AlgDenied(AlgDenied<'a>),
+    /// What a session said first has shown what it is, on a port that is no protocol's.
+    AlgBound(AlgBound),
     /// An ALG cannot read a session any more.
     AlgBlind(AlgBlind),
     /// An ALG does not read a session: it is another protocol.
@@ -271,6 +273,19 @@ pub struct AlgDenied<'a> {
     pub worker: u8,
 }
 
+/// An ALG reads a session because of what it said first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AlgBound {
+    /// When.
+    pub time: Date,
+    /// The session.
+    pub session: String,
+    /// What it is.
+    pub application: &'static str,
+    /// The worker that owns the session.
+    pub worker: u8,
+}
+
 /// An ALG reads a session no more; it goes on without it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AlgBlind {
@@ -378,6 +393,12 @@ impl<'a> Record<'a> {
                 reason: denial.name(),
                 rule: rule.map(|rule| names.alg_rule(rule)),
                 watched: *watched,
+                worker,
+            }),
+            Event::AlgBound { session, application } => Self::AlgBound(AlgBound {
+                time,
+                session: id(*session),
+                application: application.name(),
                 worker,
             }),
             Event::AlgBlind { session, application, why } => {

@@ -86,6 +86,7 @@ fn session() -> SessionView {
         children: 0,
         alg: true,
         profile: dataplane::policy::ProfileId(0),
+        bound_by: dataplane::view::BoundBy::Port,
         blindness: None,
         bound: true,
         log: Recorded::Both,

@@ -176,6 +176,7 @@ fn alg_profiles(config: &Config) -> AlgProfiles {
         protocol: alg.protocol,
         mode: alg.mode,
         ports: alg.ports.clone(),
+        detect: alg.detect,
         on_change: alg.on_change,
         by_rule: by_rule(place),
         overflow: alg.overflow,

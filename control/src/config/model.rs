@@ -271,6 +271,8 @@ pub struct Alg {
     pub ports: Option<Vec<u16>>,
     /// What becomes of its sessions when it is switched off or goes.
     pub on_change: OnChange,
+    /// Sessions that no port and no service binds are looked at for its protocol.
+    pub detect: bool,
     /// What becomes of a session at the bound of its streams, if it says so.
     pub overflow: Option<Overflow>,
     /// `[alg.limits]`: how many pinholes its sessions may have.

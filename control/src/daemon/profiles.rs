@@ -48,6 +48,7 @@ pub(super) fn options(profile: &AlgProfile) -> Vec<(&'static str, String)> {
         .map(|(key, limit)| (key, limit.to_string())),
     );
     options.extend([
+        ("detect", profile.detect.to_string()),
         ("strict", strict.to_string()),
         ("third_party", third_party.to_string()),
         ("lowest_port", lowest_port.to_string()),

@@ -57,6 +57,8 @@ pub struct Flow {
     pub destination: Endpoint,
     /// What it is taken for.
     pub application: &'static str,
+    /// What has bound an ALG to it, if something has.
+    pub bound_by: Option<&'static str>,
     /// The last state of its session, or that it was picked up, or why it has none.
     pub state: &'static str,
     /// Whether it was let through.
@@ -398,6 +400,7 @@ impl Book {
             source: source(&view.forward),
             destination: destination(&view.forward),
             application: view.application.name(),
+            bound_by: bound_by(view),
             state: if midway { MID_STREAM } else { view.state.name() },
             verdict: Verdict::Allow,
             rule: Some(self.names.rule(view.rule, view.policy_generation).into_owned()),
@@ -425,6 +428,8 @@ impl Book {
         let flow = self.session(view.id).and_then(|id| self.flow_mut(id));
         if let Some(flow) = flow.filter(|flow| !flow.midway) {
             flow.state = view.last_state.name();
+            // It may have said only later what it is.
+            (flow.application, flow.bound_by) = (view.application.name(), bound_by(view));
         }
     }
 
@@ -432,6 +437,7 @@ impl Book {
         let (flow, others) = match &stamped.event {
             Event::AlgMessage { session, .. }
             | Event::AlgDenied { session, .. }
+            | Event::AlgBound { session, .. }
             | Event::AlgBlind { session, .. } => (self.session(*session), vec![]),
             Event::ExpectationOpened { parent, .. } => {
                 self.expectations.opened += 1;
@@ -467,6 +473,11 @@ impl Book {
     }
 }
 
+/// What has bound an ALG to a session, if something has.
+fn bound_by(view: &SessionView) -> Option<&'static str> {
+    Some(view.bound_by.name()).filter(|name| !name.is_empty())
+}
+
 impl Flow {
     /// An empty flow between these ends, the initiator first.
     fn between(tuple: Tuple) -> Self {
@@ -478,6 +489,7 @@ impl Flow {
             source: tuple.source,
             destination: tuple.destination,
             application: "unknown",
+            bound_by: None,
             state: NO_SESSION,
             verdict: Verdict::Deny,
             rule: None,

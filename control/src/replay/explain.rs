@@ -130,6 +130,9 @@ fn event(text: &mut String, event: &Event, names: &Names) {
             let did = if *watched { "would refuse" } else { "refused" };
             line!(text, "alg {}: {did}: {}{}", application.name(), denial.name(), by(rule));
         }
+        Event::AlgBound { application, .. } => {
+            line!(text, "alg {}: reads the session, by what it said first", application.name());
+        }
         Event::AlgBlind { application, why, .. } => {
             line!(text, "alg {}: reads no further: {}", application.name(), why.name());
         }

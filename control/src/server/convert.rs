@@ -127,6 +127,7 @@ pub(super) fn session(view: &SessionView, names: &Names, now: Tick) -> v1::Sessi
         reverse_bytes: view.bytes[1],
         children: view.children.into(),
         alg_blind: view.blindness.map_or("", alg::Blindness::name).to_owned(),
+        alg_bound_by: view.bound_by.name().to_owned(),
     }
 }
 

@@ -22,6 +22,7 @@ fn profiles() {
             "protocol = »'pptp'",
             "alg protocol \"pptp\" is not available in this release; expected one of ftp, tftp, sip, rtsp",
         ),
+        ("protocol = 'ftp'\ndetect = »'any'", "\"detect\" is a string; expected true or false"),
         ("protocol = 'ftp'\non_change = »'stay'", "unknown on_change \"stay\"; expected one of keep, drop"),
         (
             "protocol = 'sip'\nbare_lf = »true",

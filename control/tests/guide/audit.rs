@@ -37,6 +37,7 @@ fn session() -> SessionView {
         children: 0,
         alg: true,
         profile: ProfileId(0),
+        bound_by: dataplane::view::BoundBy::Port,
         blindness: None,
         bound: false,
         log: Log::Both,
@@ -83,6 +84,7 @@ fn events() -> Vec<Event> {
     vec![
         Event::AlgMessage { session, application, fact, watched: false },
         Event::AlgDenied { session, application, denial: Denial::PrivilegedPort, rule: None, watched: false },
+        Event::AlgBound { session, application },
         Event::AlgBlind { session, application, why: Blindness::Encrypted },
         Event::AlgBlind { session, application, why: Blindness::OtherProtocol },
         Event::ExpectationOpened {
@@ -118,14 +120,15 @@ fn number(event: &Event) -> usize {
     match event {
         Event::AlgMessage { .. } => 0,
         Event::AlgDenied { .. } => 1,
-        Event::AlgBlind { why: Blindness::OtherProtocol, .. } => 3,
-        Event::AlgBlind { .. } => 2,
-        Event::ExpectationOpened { .. } => 4,
-        Event::ExpectationWatched { .. } => 5,
-        Event::ExpectationHit { .. } => 6,
-        Event::ExpectationRefused { .. } => 7,
-        Event::Denied { .. } => 8,
-        Event::NeighborNeeded { .. } => 9,
+        Event::AlgBound { .. } => 2,
+        Event::AlgBlind { why: Blindness::OtherProtocol, .. } => 4,
+        Event::AlgBlind { .. } => 3,
+        Event::ExpectationOpened { .. } => 5,
+        Event::ExpectationWatched { .. } => 6,
+        Event::ExpectationHit { .. } => 7,
+        Event::ExpectationRefused { .. } => 8,
+        Event::Denied { .. } => 9,
+        Event::NeighborNeeded { .. } => 10,
     }
 }
 
@@ -139,7 +142,7 @@ fn written() -> BTreeMap<String, Fields> {
     audit.session_closed(&session());
     audit.expectation_expired(&expectation());
     let events = events();
-    assert_eq!(events.iter().map(number).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+    assert_eq!(events.iter().map(number).collect::<Vec<_>>(), (0..11).collect::<Vec<_>>());
     for event in events {
         audit.event(WorkerId(1), &Stamped { at: Tick(1_500), event });
     }

@@ -247,3 +247,45 @@ fn the_server_behind_another_port() {
         assert_eq!(gateway.counter("expectations-hit"), 4);
     }
 }
+
+const DETECT: &str = "[[alg]]\nname = \"any-port\"\nprotocol = \"ftp\"\ndetect = true\n";
+
+/// A port that no service and no profile names: the server's greeting says what it is, or the client's first command where
+/// the greeting does not.
+#[test]
+fn every_mode_on_a_port_that_says_nothing() {
+    for banner in ["", "ftpd_banner=Welcome\n"] {
+        let Some(world) = World::new() else { return };
+        let config = Config { more: DETECT, misroute: true, ..Config::allowing(&["tcp/2121"]) };
+        let gateway = Gateway::start(&world, &config);
+        let server = FtpServer::start_at(&world, 2121, banner);
+        let place = format!("{SERVER}:2121");
+        for mode in Mode::ALL {
+            let (output, target) = server.fetch_at(&world, mode, &place);
+            output.expect_ok(&format!("download with {} on another port", mode.command()));
+            same_content(&target, &server.content);
+            server.send_to(&world, mode, &place);
+            server.saw(&format!("\"{}", mode.command()));
+        }
+        server.saw(&format!("\"PORT {},", comma(OUTSIDE)));
+        server.saw(&format!("\"EPRT |1|{OUTSIDE}|"));
+        gateway.audited("alg-bound", |r| r["application"] == "ftp");
+        assert_eq!((gateway.counter("alg-detected"), gateway.counter("alg-undetected")), (8, 0));
+        assert_eq!((gateway.counter("expectations-opened"), gateway.counter("expectations-hit")), (8, 8));
+    }
+}
+
+/// The same where nobody asks.
+#[test]
+fn no_mode_on_a_port_that_says_nothing_where_nobody_looks() {
+    let Some(world) = World::new() else { return };
+    let gateway = Gateway::start(&world, &Config::allowing(&["tcp/2121"]));
+    let server = FtpServer::start_at(&world, 2121, "");
+    for mode in Mode::ALL {
+        let (output, _) = server.fetch_within(&world, mode, &format!("{SERVER}:2121"), 8);
+        output.expect_failure(&format!("{} on another port", mode.command()));
+        server.saw(&format!("\"{}", mode.command()));
+    }
+    server.saw(&format!("\"PORT {},", comma(CLIENT)));
+    assert_eq!((gateway.counter("expectations-opened"), gateway.counter("sessions-opened")), (0, 4));
+}

@@ -93,6 +93,11 @@ impl FtpServer {
 
     /// The same with more lines of configuration.
     pub fn start_with(world: &World, more: &str) -> Self {
+        Self::start_at(world, 21, more)
+    }
+
+    /// The same on another port.
+    pub fn start_at(world: &World, port: u16, more: &str) -> Self {
         let files = world.files.path().join("ftp");
         let [root, empty, protocol_log] = ["root", "empty", "vsftpd.log"].map(|n| files.join(n));
         let incoming = root.join("incoming");
@@ -109,7 +114,7 @@ impl FtpServer {
 
         let config = files.join("vsftpd.conf");
         let text = format!(
-            "listen=YES\nlisten_port=21\nbackground=NO\n\
+            "listen=YES\nlisten_port={port}\nbackground=NO\n\
              anonymous_enable=YES\nno_anon_password=YES\nlocal_enable=NO\nanon_root={root}\n\
              write_enable=YES\nanon_upload_enable=YES\nanon_umask=022\nallow_writeable_chroot=YES\n\
              pasv_enable=YES\npasv_min_port=40000\npasv_max_port=41000\n\
@@ -125,7 +130,7 @@ impl FtpServer {
         let daemon =
             Daemon::spawn(world.command(Place::Server, "vsftpd").arg(&config), &files.join("vsftpd.output"));
         let server = Self { _daemon: daemon, protocol_log, incoming, content };
-        wait_until("vsftpd answers", Duration::from_secs(10), || listens(world, 21));
+        wait_until("vsftpd answers", Duration::from_secs(10), || listens(world, port));
         server
     }
 

@@ -14,7 +14,9 @@ use control::server::{
 use dataplane::event::Ref;
 use dataplane::key::{FlowKey, Protocol, Tick, WorkerId, ZoneId};
 use dataplane::policy::{ProfileId, RuleId};
-use dataplane::view::{CloseReason, ExpectationClass, ExpectationState, ExpectationView, SessionView, State};
+use dataplane::view::{
+    BoundBy, CloseReason, ExpectationClass, ExpectationState, ExpectationView, SessionView, State,
+};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -189,6 +191,7 @@ impl Gateway for Fake {
             children: u16::from(index == FTP),
             alg: index == FTP,
             profile: ProfileId(0),
+            bound_by: if index == FTP { BoundBy::Content } else { BoundBy::Nothing },
             blindness: (index == BLIND).then_some(Blindness::Encrypted),
             bound: true,
             log: dataplane::policy::Log::Both,

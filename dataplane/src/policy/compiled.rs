@@ -9,6 +9,7 @@ use super::{
     RuleId, RuleProfiles, Service, Source, SourceNat, ZoneSet,
 };
 use crate::key::{InterfaceId, Protocol, ZoneId};
+use crate::view::BoundBy;
 use alg::Application;
 use core::net::{IpAddr, Ipv4Addr};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -81,6 +82,7 @@ impl Default for Memo {
             mode: Mode::default(),
             log: Log::Off,
             inspection: Inspection::None,
+            bound_by: BoundBy::Nothing,
         };
         let nothing = Remembered { stamp: 0, classes: Classes::default(), decision, source_nat: None };
         Self(vec![nothing; MEMO].into_boxed_slice())
@@ -186,13 +188,15 @@ impl Policy {
                 mode: Mode::default(),
                 log: if self.log_default_deny { Log::Both } else { Log::Off },
                 inspection: Inspection::None,
+                bound_by: BoundBy::Nothing,
             };
         };
         let number = u32::try_from(number).map_or(RuleId::NONE, RuleId);
         let application = self.alg.recognise(&rule.profiles, named, query);
         let Rule { action, mode, log, .. } = *rule;
+        let bound_by = if named == Application::Unknown { BoundBy::Port } else { BoundBy::Service };
         let inspection = Inspection::None;
-        let decision = Decision { action, rule: number, application, mode, log, inspection };
+        let decision = Decision { action, rule: number, application, mode, log, inspection, bound_by };
         decision.inspected(&self.alg, &rule.profiles, query.protocol)
     }
 

@@ -167,6 +167,7 @@ proptest! {
         let ftp = AlgProfile {
             name: "f".into(),
             ports: Some(ftp_ports),
+            detect: queries.len().is_multiple_of(2),
             ..AlgProfile::built_in(AlgProtocol::Ftp)
         };
         let alg = AlgProfiles::new(vec![ftp], [Some(0), None, None, None]);

@@ -5,6 +5,7 @@ use super::super::{
     PoolAddr, RuleId, ZoneSet,
 };
 use super::*;
+use crate::view::BoundBy;
 use alg::{Bound, BoundDatagram};
 use core::net::Ipv4Addr;
 use core::ops::Range;
@@ -71,7 +72,8 @@ fn an_empty_policy_denies() {
         let (application, mode) = (Application::Unknown, Mode::Alg);
         let log = if log { Log::Both } else { Log::Off };
         let (action, rule, inspection) = (Action::Deny, RuleId::NONE, Inspection::None);
-        assert_eq!(decision, Decision { action, rule, application, mode, log, inspection });
+        let bound_by = BoundBy::Nothing;
+        assert_eq!(decision, Decision { action, rule, application, mode, log, inspection, bound_by });
     }
 }
 

@@ -8,6 +8,7 @@ use super::{Action, Decision, Mode, Query};
 use crate::expect::ExpectationLimits;
 use crate::key::Protocol;
 use crate::stream::segment::Overflow;
+use crate::view::BoundBy;
 use alg::Application;
 use alg::rules::Rule;
 use std::collections::HashSet;
@@ -148,6 +149,8 @@ pub struct AlgProfile {
     /// Ports that are this protocol where the rule's service names no application. None: the protocol's own port, which
     /// for other protocols than FTP counts only where a rule names the profile.
     pub ports: Option<Vec<u16>>,
+    /// Sessions that no port and no service binds are looked at for this protocol.
+    pub detect: bool,
     /// What becomes of its sessions when it is switched off or goes.
     pub on_change: OnChange,
     /// A rule names it.
@@ -173,6 +176,7 @@ impl AlgProfile {
             protocol,
             mode: AlgMode::default(),
             ports: None,
+            detect: false,
             on_change: OnChange::default(),
             by_rule: false,
             overflow: None,
@@ -185,6 +189,11 @@ impl AlgProfile {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.mode != AlgMode::Off
+    }
+
+    /// Whether sessions are looked at for it.
+    fn detects(&self) -> bool {
+        self.detect && self.is_on()
     }
 
     /// Whether all that the ALG answers is done: nothing of it need be looked through.
@@ -242,6 +251,27 @@ pub enum Inspection {
     None,
     /// The ALG of its application does, with this profile.
     Profile(ProfileId),
+    /// What it says first decides: [`AlgProfiles::candidates`] are looked for.
+    Detect,
+}
+
+/// The profiles whose protocols a session is looked at for, by [`AlgProtocol`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidates([ProfileId; AlgProtocol::ALL.len()]);
+
+impl Candidates {
+    /// Whether there is one.
+    fn any(&self) -> bool {
+        self.0.iter().any(|id| *id != ProfileId::NONE)
+    }
+
+    /// The profile of an application, if the session may still turn out to be of it. It may not where a commit has taken the
+    /// profile away, or switched it off.
+    #[must_use]
+    pub fn of(&self, profiles: &AlgProfiles, application: Application) -> Option<ProfileId> {
+        let id = AlgProtocol::of(application).and_then(|p| self.0.get(p as usize).copied())?;
+        profiles.list.iter().find(|profile| profile.id == id && profile.detects()).map(|profile| profile.id)
+    }
 }
 
 /// The ALG profiles of a policy. FTP is on by default (RFC 5382 REQ-6 allows that one); the others where a rule's service
@@ -427,6 +457,15 @@ impl AlgProfiles {
         }
     }
 
+    /// Who asks that sessions of a rule that names these profiles are looked at, where nobody has said what they are.
+    #[must_use]
+    pub fn candidates(&self, named: &RuleProfiles, transport: Protocol) -> Candidates {
+        Candidates(AlgProtocol::ALL.map(|protocol| {
+            let asks = self.of(named, protocol).filter(|(p, _)| p.detects() && protocol.runs_over(transport));
+            asks.map_or(ProfileId::NONE, |(profile, _)| profile.id)
+        }))
+    }
+
     /// Who reads a session that came through a pinhole: the profile of its parent, if its application is the parent's.
     #[must_use]
     pub fn inspection_of_child(
@@ -447,9 +486,13 @@ impl Decision {
     /// Who reads the session, if it is admitted at all.
     pub(super) fn inspected(self, profiles: &AlgProfiles, named: &RuleProfiles, transport: Protocol) -> Self {
         let admitted = self.action == Action::Allow && self.mode == Mode::Alg;
-        let inspection =
-            if admitted { profiles.inspection(named, self.application, transport) } else { Inspection::None };
-        Self { inspection, ..self }
+        let inspection = match self.application {
+            _ if !admitted => Inspection::None,
+            Application::Unknown if profiles.candidates(named, transport).any() => Inspection::Detect,
+            application => profiles.inspection(named, application, transport),
+        };
+        let bound = matches!(inspection, Inspection::Profile(_));
+        Self { inspection, bound_by: if bound { self.bound_by } else { BoundBy::Nothing }, ..self }
     }
 }
 

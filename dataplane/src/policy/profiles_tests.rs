@@ -69,6 +69,37 @@ fn ports_count_for_ftp_by_default_and_for_others_where_the_file_or_a_rule_asks()
 }
 
 #[test]
+fn who_asks_is_looked_for_as_long_as_it_asks() {
+    use AlgProtocol::{Ftp, Sip};
+    let asks = |profile: AlgProfile| AlgProfile { detect: true, ..profile };
+    let list = |ftp: AlgProfile| vec![ftp, asks(profile(Sip, "a")), profile(Sip, "b")];
+    let defaults = [Some(0), None, Some(1), None];
+    let profiles = AlgProfiles::new(list(asks(profile(Ftp, "f"))), defaults);
+    let of = |named: &RuleProfiles, transport| {
+        let candidates = profiles.candidates(named, transport);
+        Application::ALL.into_iter().filter(|a| candidates.of(&profiles, *a).is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&NONE, Protocol::Tcp), [Application::Ftp, Application::Sip]);
+    assert_eq!(of(&NONE, Protocol::Udp), [Application::Sip], "FTP has no datagrams");
+    assert_eq!(of(&NONE, Protocol::Icmp), []);
+    assert_eq!(of(&[None, None, Some(2), None], Protocol::Udp), [], "the rule's profile does not ask");
+    assert!(!AlgProfiles::default().candidates(&NONE, Protocol::Tcp).any());
+
+    let candidates = profiles.candidates(&NONE, Protocol::Tcp);
+    for (ftp, stays) in [
+        (asks(AlgProfile { ports: Some(vec![9]), ..profile(Ftp, "f") }), true),
+        (profile(Ftp, "f"), false),
+        (asks(off(Ftp, "f", OnChange::Keep)), false),
+        (asks(profile(Ftp, "another")), false),
+    ] {
+        let mut next = AlgProfiles::new(list(ftp), defaults);
+        next.follow(&profiles);
+        assert_eq!(candidates.of(&next, Application::Ftp).is_some(), stays, "{:?}", next.list()[0]);
+        assert!(candidates.of(&next, Application::Sip).is_some());
+    }
+}
+
+#[test]
 fn a_profile_keeps_its_number_as_long_as_it_is_there() {
     use AlgProtocol::{Ftp, Sip};
     let first = AlgProfiles::new(vec![profile(Ftp, "a"), profile(Sip, "b")], [Some(0), None, Some(1), None]);

@@ -17,7 +17,7 @@ use crate::memory::Zeroed;
 use crate::policy::{Log, ProfileId, RuleId};
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use crate::table::{Direction, l4_word};
-use crate::view::{CloseReason, SessionView, State};
+use crate::view::{BoundBy, CloseReason, SessionView, State};
 use alg::{Application, Blindness};
 
 /// Where the state's number stands.
@@ -31,6 +31,8 @@ pub const FLAG_NAT: u8 = 0x20;
 const COLD_LOG: u8 = 3;
 const COLD_PARENT: u8 = 4;
 const COLD_BINDING: u8 = 8;
+/// Where the number of the [`BoundBy`] stands, in three bits.
+const COLD_BOUND_SHIFT: u32 = 4;
 
 /// One direction's key in the hot line. An IPv6 key has its addresses in line 1 and 0 here.
 #[derive(Debug, Default)]
@@ -107,8 +109,10 @@ const PROFILE_SHIFT: u32 = 24;
 pub struct AlgSlot {
     /// Place in the slab of its worker, below [`MAX_ALG_SLOTS`].
     pub number: u32,
-    /// Its profile.
+    /// Its profile; none while it is not known whose session it is.
     pub profile: ProfileId,
+    /// What has bound it.
+    pub by: BoundBy,
 }
 
 /// What a new session is made of.
@@ -369,8 +373,9 @@ impl Session {
         let parent = init.parent.unwrap_or(Ref { index: 0, version: 0 });
         self.parent_index.store(parent.index, Ordering::Relaxed);
         self.parent_version.store(parent.version, Ordering::Relaxed);
-        let none = AlgSlot { number: MAX_ALG_SLOTS, profile: ProfileId::NONE };
-        self.set_alg_slot(init.alg_slot.unwrap_or(none));
+        let none = AlgSlot { number: MAX_ALG_SLOTS, profile: ProfileId::NONE, by: BoundBy::Nothing };
+        let alg_slot = init.alg_slot.unwrap_or(none);
+        self.set_alg_slot(alg_slot.number, alg_slot.profile);
         self.expectation.store(init.expectation.map_or(0, |e| e.wrapping_add(1)), Ordering::Relaxed);
         self.keep_until.store(0, Ordering::Relaxed);
         self.children.store(0, Ordering::Relaxed);
@@ -378,6 +383,7 @@ impl Session {
         self.close_reason.store(CloseReason::None as u8, Ordering::Relaxed);
         self.blindness.store(0, Ordering::Relaxed);
         let cold = init.log as u8
+            | (alg_slot.by as u8) << COLD_BOUND_SHIFT
             | if init.parent.is_some() { COLD_PARENT } else { 0 }
             | if init.binding.is_some() { COLD_BINDING } else { 0 };
         self.cold_flags.store(cold, Ordering::Relaxed);
@@ -447,9 +453,24 @@ impl Session {
         (slot != MAX_ALG_SLOTS).then_some(slot)
     }
 
-    fn set_alg_slot(&self, slot: AlgSlot) {
-        let word = u32::from(slot.profile.0) << PROFILE_SHIFT | slot.number & MAX_ALG_SLOTS;
+    fn set_alg_slot(&self, number: u32, profile: ProfileId) {
+        let word = u32::from(profile.0) << PROFILE_SHIFT | number & MAX_ALG_SLOTS;
         self.alg_slot.store(word, Ordering::Relaxed);
+    }
+
+    /// What it said has shown which application it is: the ALG whose state has its slot reads it, with this profile. Owner
+    /// only.
+    pub fn bind_by_content(&self, application: Application, profile: ProfileId) {
+        self.application.store(application as u8, Ordering::Relaxed);
+        let cold = self.cold_flags.load(Ordering::Relaxed);
+        self.cold_flags.store(cold | (BoundBy::Content as u8) << COLD_BOUND_SHIFT, Ordering::Relaxed);
+        self.set_alg_slot(self.alg_slot().unwrap_or(MAX_ALG_SLOTS), profile);
+    }
+
+    /// What has bound its ALG.
+    pub fn bound_by(&self) -> BoundBy {
+        let number = self.cold_flags.load(Ordering::Relaxed) >> COLD_BOUND_SHIFT & 7;
+        BoundBy::from_number(number).unwrap_or(BoundBy::Nothing)
     }
 
     /// The profile that its ALG has, or had.
@@ -461,7 +482,7 @@ impl Session {
     /// Its ALG reads nothing any more, and has no state: its packets are like any other session's. It is known by its
     /// profile as before. Owner only.
     pub fn unbind(&self) {
-        self.set_alg_slot(AlgSlot { number: MAX_ALG_SLOTS, profile: self.profile() });
+        self.set_alg_slot(MAX_ALG_SLOTS, self.profile());
         let flags = self.state_flags.load(Ordering::Relaxed);
         self.state_flags.store(flags & !FLAG_ALG, Ordering::Release);
     }
@@ -524,8 +545,10 @@ impl Session {
             bytes: [0, 1].map(|d| wide(&self.bytes[d], &self.bytes_high[d])),
             parent: self.parent(),
             children: self.children(),
-            alg: self.flags() & FLAG_ALG != 0,
+            // Without a profile it only waits to be known.
+            alg: self.flags() & FLAG_ALG != 0 && self.profile() != ProfileId::NONE,
             profile: self.profile(),
+            bound_by: self.bound_by(),
             blindness: self.blindness(),
             bound: self.binding().is_some(),
             log: self.log(),
@@ -566,7 +589,7 @@ mod tests {
             parent: None,
             expectation: None,
             binding: Some(Ref { index: 5, version: 3 }),
-            alg_slot: Some(AlgSlot { number: 4, profile: ProfileId(2) }),
+            alg_slot: Some(AlgSlot { number: 4, profile: ProfileId(2), by: BoundBy::Service }),
             log: Log::End,
         }
     }
@@ -585,12 +608,29 @@ mod tests {
         assert_eq!((v.application, v.rule, v.owner), (Application::Ftp, RuleId(7), WorkerId(3)));
         assert_eq!(s.binding(), Some(Ref { index: 5, version: 3 }));
         assert!(v.alg && v.bound && v.log == Log::End && s.flags() & FLAG_NAT != 0);
+        assert_eq!((v.profile, v.bound_by), (ProfileId(2), BoundBy::Service));
         s.close(CloseReason::Admin);
         let closed = s.view(8).unwrap();
         assert_eq!((closed.state, closed.last_state), (State::Closed, State::TcpSynSent));
         assert_eq!(closed.close_reason, CloseReason::Admin);
         s.free();
         assert!(s.view(8).is_none() && !s.is(version));
+    }
+
+    #[test]
+    fn a_session_is_bound_by_its_content() {
+        let s = Session::default();
+        let alg_slot = Some(AlgSlot { number: 4, profile: ProfileId::NONE, by: BoundBy::Nothing });
+        s.open(&Init { application: Application::Unknown, alg_slot, ..init() });
+        let v = s.view(0).unwrap();
+        assert_eq!((v.alg, v.bound_by, v.profile), (false, BoundBy::Nothing, ProfileId::NONE));
+        assert_eq!((s.alg_slot(), s.flags() & FLAG_ALG), (Some(4), FLAG_ALG), "its packets are looked at");
+        s.bind_by_content(Application::Sip, ProfileId(7));
+        let v = s.view(0).unwrap();
+        assert_eq!((v.alg, v.bound_by, v.profile), (true, BoundBy::Content, ProfileId(7)));
+        assert_eq!((v.application, v.log, v.bound), (Application::Sip, Log::End, true));
+        s.unbind();
+        assert_eq!((s.bound_by(), s.alg_slot(), s.profile()), (BoundBy::Content, None, ProfileId(7)));
     }
 
     #[test]

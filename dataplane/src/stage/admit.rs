@@ -17,7 +17,7 @@ use crate::session::{AlgSlot, Init};
 use crate::shared::Command;
 use crate::stage::{Context, Fate, Hit, Item, child, lookup, route};
 use crate::table::{Direction, Entry, Hash, Placed, Unique};
-use crate::view::{CloseReason, State};
+use crate::view::{BoundBy, CloseReason, State};
 use crate::worker::Local;
 use alg::{Bound, BoundDatagram};
 use core::net::{IpAddr, Ipv4Addr};
@@ -40,6 +40,8 @@ pub(crate) struct Reserve<'p> {
     pub(crate) hash: Hash,
     /// Who reads it.
     pub(crate) inspect: Inspection,
+    /// What says so.
+    pub(crate) bound_by: BoundBy,
 }
 
 /// Only a lone SYN opens TCP, only a request opens an echo.
@@ -172,6 +174,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             reverse.addrs = Addrs::V4(host.to_bits(), seen);
             reverse.sport = port;
         }
+        let decision = self.detect_datagram(cx, item, decision)?;
         let nat = if let Source::Bound(addresses) = source { addresses } else { &[] };
         let init = Init {
             owner: self.id,
@@ -189,8 +192,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             alg_slot: None,
             log: decision.log,
         };
-        let reserve = Reserve { nat, binding: None, hash: item.hash, inspect: decision.inspection };
-        self.open(cx, init, &reserve).map(Admission::Session)
+        let Decision { inspection: inspect, bound_by, .. } = decision;
+        let reserve = Reserve { nat, binding: None, hash: item.hash, inspect, bound_by };
+        let hit = self.open(cx, init, &reserve)?;
+        if hit.session.bound_by() == BoundBy::Content {
+            self.report_bound(cx, &hit);
+        }
+        Ok(Admission::Session(hit))
     }
 
     /// A packet that opens no session: a rule may let it pass by itself, or the connection is picked up.
@@ -277,6 +285,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             let binding = self.bindings.get(id).ok_or(DropReason::NatBindingsFull)?;
             init.reverse.set_destination(binding.outside_addr, binding.outside_port);
         }
+        if want.inspect == Inspection::Detect {
+            init.alg_slot = self.reserve_detector(cx, init);
+        }
         if let Inspection::Profile(profile) = want.inspect {
             let slot = match init.forward.protocol {
                 Protocol::Udp => BoundDatagram::for_application(init.application)
@@ -289,7 +300,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 self.count(cx, Counter::AlgBlind, u64::from(watches));
                 return if watches { Ok(()) } else { Err(DropReason::AlgTableFull) };
             };
-            init.alg_slot = Some(AlgSlot { number, profile });
+            init.alg_slot = Some(AlgSlot { number, profile, by: want.bound_by });
         }
         Ok(())
     }

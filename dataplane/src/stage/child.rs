@@ -18,7 +18,7 @@ use crate::stage::admit::{Admission, Reserve, opens};
 use crate::stage::pinhole::parent_is_over;
 use crate::stage::{Context, Fate, Item};
 use crate::table::Direction;
-use crate::view::{ExpectationClass, ExpectationState};
+use crate::view::{BoundBy, ExpectationClass, ExpectationState};
 use crate::worker::{Local, binding_ref};
 use alg::{Application, Parity};
 use core::net::IpAddr;
@@ -125,7 +125,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         parent.add_child();
         let inspect =
             cx.policy.alg.inspection_of_child(parent.profile(), init.application, init.forward.protocol);
-        let reserve = Reserve { nat: nat.as_slice(), binding: None, hash: item.hash, inspect };
+        let reserve = Reserve {
+            nat: nat.as_slice(),
+            binding: None,
+            hash: item.hash,
+            inspect,
+            bound_by: BoundBy::Parent,
+        };
         let pair = nat.filter(|_| expected.keeps_port).and_then(|nat| self.side_by_side(cx, &init, nat));
         let opened = self.open(cx, init, &reserve);
         for id in pair.iter().flat_map(|pair| &pair.ids) {

@@ -12,6 +12,7 @@ use crate::key::WorkerId;
 use crate::packet::{reset, rewrite as fields};
 use crate::port::Port;
 use crate::session::MAX_ALG_SLOTS;
+use crate::stage::detect::Detecting;
 use crate::stage::publish::{Publisher, endpoints, release, side};
 use crate::stage::{Context, Fate, Hit, Item, MOST_KEPT, NextHop, emit, rewrite, route, track};
 use crate::stream::chunk::Pool;
@@ -22,18 +23,35 @@ use crate::view::{CloseReason, State};
 use crate::worker::Local;
 use alg::{Answer, Blindness, Bound, Denial, Side, StreamAlg, Tables, Verdict};
 
+/// Who reads a session's streams.
+pub(crate) enum Reads {
+    /// Its ALG.
+    Alg(Bound),
+    /// Nobody has said what it is: what it says first does.
+    Detector(Detecting),
+}
+
 /// One inspected session.
 pub(crate) struct Inspected {
-    stream: Stream,
-    alg: Bound,
+    pub(super) stream: Stream,
+    pub(super) reads: Reads,
     /// Which session, once it has one.
     session: Option<Ref>,
+}
+
+impl Inspected {
+    /// Whether it is not known yet, and perhaps never will be, what the session is.
+    const fn is_unknown(&self) -> bool {
+        matches!(self.reads, Reads::Detector(_))
+    }
 }
 
 /// The inspected sessions of one worker, and the memory of their streams. Nothing grows later.
 pub(crate) struct Algs {
     slots: Box<[Option<Inspected>]>,
     free: Vec<u32>,
+    /// How many of them are not known yet.
+    unknown: usize,
     chunks: Pool,
     /// Sessions that time may change, a bit each.
     waiting: Box<[u64]>,
@@ -45,14 +63,38 @@ impl Algs {
         Self {
             slots: (0..capacity).map(|_| None).collect(),
             free: (0..capacity.min(MAX_ALG_SLOTS)).rev().collect(),
+            unknown: 0,
             chunks: Pool::new(chunks),
             waiting: (0..capacity.div_ceil(64)).map(|_| 0).collect(),
         }
     }
 
     pub(crate) fn alloc(&mut self, alg: Bound) -> Option<u32> {
+        self.take(Reads::Alg(alg))
+    }
+
+    /// A place for a session that is not known yet. Half of the places are not for these: whoever opens connections and
+    /// says nothing must not keep out those whose protocol was promised.
+    pub(crate) fn alloc_unknown(&mut self, detecting: Detecting) -> Option<u32> {
+        if self.unknown >= self.slots.len() / 2 {
+            return None;
+        }
+        let slot = self.take(Reads::Detector(detecting))?;
+        self.unknown += 1;
+        Some(slot)
+    }
+
+    /// It is known now.
+    pub(super) fn bind(&mut self, slot: u32, alg: Bound) {
+        if let Some(Some(inspected)) = self.slots.get_mut(slot as usize) {
+            self.unknown -= usize::from(inspected.is_unknown());
+            inspected.reads = Reads::Alg(alg);
+        }
+    }
+
+    fn take(&mut self, reads: Reads) -> Option<u32> {
         let slot = self.free.pop()?;
-        *self.slots.get_mut(slot as usize)? = Some(Inspected { stream: Stream::new(), alg, session: None });
+        *self.slots.get_mut(slot as usize)? = Some(Inspected { stream: Stream::new(), reads, session: None });
         Some(slot)
     }
 
@@ -61,6 +103,7 @@ impl Algs {
             && let Some(mut inspected) = place.take()
         {
             inspected.stream.clear(&mut self.chunks);
+            self.unknown -= usize::from(inspected.is_unknown());
             self.free.push(slot);
             self.set_waiting(slot, false);
         }
@@ -70,7 +113,7 @@ impl Algs {
         self.slots.get(slot as usize)?.as_ref()
     }
 
-    fn get_mut(&mut self, slot: u32) -> Option<(&mut Inspected, &mut Pool)> {
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<(&mut Inspected, &mut Pool)> {
         Some((self.slots.get_mut(slot as usize)?.as_mut()?, &mut self.chunks))
     }
 
@@ -110,7 +153,7 @@ const fn opening(state: State) -> bool {
 /// What an inspection needs and the path does not: kept with the worker, so that nothing big lies on the stack.
 pub(crate) struct Scratch {
     pub(crate) answer: Answer,
-    unread: Box<[u8]>,
+    pub(super) unread: Box<[u8]>,
     /// None while it is in use.
     departures: Option<Box<Departures>>,
     pub(crate) tables: Tables,
@@ -199,6 +242,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         // Only what tracking let through begins a stream, and only while the connection opens: a forged SYN moves none.
         let begins = opening(hit.session.state());
         let event = inspected.stream.arrive(chunks, &limits, cx.now.0, begins, &segment, &mut tally);
+        if tally.no_room > 0 && inspected.is_unknown() {
+            // It may be anybody's: it must not wait for room.
+            self.count(cx, Counter::AlgUndetected, 1);
+            self.let_unknown_go(slot);
+        }
         if event.arrival() == Arrival::Taken
             && let Err(denial) = self.read(cx, hit, slot, from, &limits)
         {
@@ -235,7 +283,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// place too. The session then goes on like any other.
     fn shed(&mut self, cx: &Context<'_>, hit: &Hit<'_>, slot: u32) {
         let Some((inspected, chunks)) = self.algs.get_mut(slot) else { return };
-        let (blind, over) = (inspected.stream.is_blind(), inspected.stream.shed(chunks));
+        // Of one that is not known nobody was promised anything.
+        let blind = inspected.stream.is_blind() && !inspected.is_unknown();
+        let over = inspected.stream.shed(chunks);
         if blind {
             // Whatever else has made it blind has said so.
             self.go_blind(cx, hit, Blindness::Signed);
@@ -267,6 +317,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             if bytes.is_empty() {
                 return Ok(());
             }
+            let Reads::Alg(alg) = &mut inspected.reads else {
+                if self.detect(cx, hit, slot, from, len)? {
+                    return Ok(());
+                }
+                continue;
+            };
             let profile = cx.policy.alg.find(hit.session.profile());
             let Some(profile) = profile.filter(|_| !inspected.stream.is_blind()) else {
                 // A commit has taken the profile away, or switched it off; or it was blind before.
@@ -281,7 +337,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             let flow = endpoints(cx, hit);
             let settings = &profile.settings;
             let mut call = alg::Context { flow: &flow, profile: settings, gateway: &mut publisher, tables };
-            let verdict = inspected.alg.inspect(&mut call, from, offset, bytes, answer);
+            let verdict = alg.inspect(&mut call, from, offset, bytes, answer);
             let (mut reserved, reached) = (publisher.reserved, publisher.reached);
             if let Some(reached) = reached {
                 self.refuse_pinhole(cx, hit, reached);
@@ -355,7 +411,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let Some((inspected, chunks)) = algs.get_mut(slot) else { return Ok(()) };
         let (_, len) = inspected.stream.copy_unread(chunks, from, &mut scratch.unread);
         let bytes = scratch.unread.get(..len).unwrap_or_default();
-        let lost = !inspected.alg.give_up(from, bytes);
+        let Reads::Alg(alg) = &mut inspected.reads else {
+            self.count(cx, Counter::StreamReleased, 1);
+            return if self.let_unknown_go(slot) { Ok(()) } else { Err(Denial::NoResources) };
+        };
+        let lost = !alg.give_up(from, bytes);
         if lost {
             inspected.stream.set_blind();
         }
@@ -407,8 +467,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
 
     /// Whether the beginning of a message was held for so long that it goes on unread.
     fn is_late(&self, cx: &Context<'_>, hit: &Hit<'_>, slot: u32, from: Side, limits: &Limits) -> bool {
-        let Some(Inspected { stream, alg, .. }) = self.algs.get(slot) else { return false };
-        if stream.is_blind() || alg.finds_its_place() {
+        let Some(Inspected { stream, reads, .. }) = self.algs.get(slot) else { return false };
+        let loses = matches!(reads, Reads::Alg(alg) if !alg.finds_its_place());
+        if stream.is_blind() || !loses {
             return stream.held_too_long(limits, cx.now.0, from);
         }
         // The ALG would read nothing any more, for a segment that was lost or a client that is slow.

@@ -5,6 +5,7 @@ pub mod answer;
 pub mod child;
 pub mod datagram;
 pub mod depart;
+pub mod detect;
 pub mod emit;
 pub mod filter;
 pub mod forward;

@@ -21,7 +21,7 @@ use crate::stage::forward::{Carried, Plan, Way, pass};
 use crate::stage::track::Move;
 use crate::stage::{Context, route};
 use crate::table::Direction;
-use crate::view::State;
+use crate::view::{BoundBy, State};
 use crate::worker::Local;
 use arrayvec::ArrayVec;
 use core::net::{IpAddr, Ipv4Addr};
@@ -195,6 +195,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             hash: plan.hash(),
             // Nobody reads it, or it would have gone the long way.
             inspect: Inspection::None,
+            bound_by: BoundBy::Nothing,
         };
         let hit = match self.open(cx, init, &reserve) {
             Ok(hit) => hit,

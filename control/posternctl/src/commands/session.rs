@@ -26,6 +26,7 @@ struct Session {
     application: String,
     alg: bool,
     alg_blind: Option<String>,
+    alg_bound_by: Option<String>,
     age_ms: u64,
     idle_ms: u64,
     packets: [u64; 2],
@@ -115,12 +116,13 @@ pub(crate) async fn show(
         None if s.alg => ", inspected by its ALG".to_owned(),
         None => String::new(),
     };
+    let bound = s.alg_bound_by.map_or_else(String::new, |by| format!(", bound by {by}"));
     let fields = [
         ("session", s.id),
         ("protocol", format!("{}, {}", s.protocol, s.state)),
         ("from", format!("{} {source}", s.from_zone)),
         ("to", format!("{} {destination}", s.to_zone)),
-        ("application", format!("{}{}", s.application, inspected)),
+        ("application", format!("{}{inspected}{bound}", s.application)),
         ("rule", format!("{}, policy generation {}", s.rule, s.policy_generation)),
         ("parent", s.parent.unwrap_or_else(|| "-".to_owned())),
         ("children", s.children.to_string()),
@@ -209,6 +211,7 @@ impl From<v1::Session> for Session {
             application: s.application,
             alg: s.alg,
             alg_blind: Some(s.alg_blind).filter(|why| !why.is_empty()),
+            alg_bound_by: Some(s.alg_bound_by).filter(|by| !by.is_empty()),
             age_ms: s.age_ms,
             idle_ms: s.idle_ms,
             packets: [s.forward_packets, s.reverse_packets],
