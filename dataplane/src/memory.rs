@@ -21,6 +21,32 @@ pub enum Backing {
     Plain,
 }
 
+/// Bytes of a hugepage that backs a [`Region`].
+pub const HUGE: usize = 2 << 20;
+
+/// A [`Region`] that does not exist yet: what prepares a host asks before there is a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// What wants it.
+    pub what: &'static str,
+    /// Bytes of all items.
+    pub bytes: usize,
+}
+
+impl Planned {
+    /// `len` items.
+    #[must_use]
+    pub fn of<T: Zeroed>(what: &'static str, len: usize) -> Self {
+        Self { what, bytes: len.saturating_mul(size_of::<T>()) }
+    }
+
+    /// Hugepages that it will lie on. What is smaller than one lies on ordinary pages.
+    #[must_use]
+    pub fn hugepages(&self) -> usize {
+        if self.bytes < HUGE { 0 } else { self.bytes.div_ceil(HUGE) }
+    }
+}
+
 /// There is not enough memory.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -54,7 +80,6 @@ impl<T: Zeroed> Region<T> {
     /// The host has neither the hugepages nor the memory.
     #[cfg(not(postern_loom))]
     pub fn new(what: &'static str, len: usize) -> Result<Self, NoMemory> {
-        const HUGE: usize = 2 << 20;
         let bytes = len.saturating_mul(size_of::<T>()).max(1);
         let no_memory =
             |available| NoMemory { what, bytes: u64::try_from(bytes).unwrap_or(u64::MAX), available };
@@ -137,6 +162,16 @@ fn available_bytes() -> u64 {
 mod tests {
     use super::*;
     use crate::sync::{AtomicU64, Ordering};
+
+    #[test]
+    fn what_is_planned_is_what_is_mapped() {
+        for (len, pages) in [(0, 0), (1, 0), ((HUGE / 8) - 1, 0), (HUGE / 8, 1), (HUGE / 8 + 1, 2)] {
+            let planned = Planned::of::<AtomicU64>("test", len);
+            let region: Region<AtomicU64> = Region::new("test", len).unwrap();
+            assert_eq!((planned.bytes, planned.hugepages()), (region.bytes(), pages));
+        }
+        assert_eq!(Planned::of::<AtomicU64>("test", usize::MAX).bytes, usize::MAX);
+    }
 
     #[test]
     fn a_region_is_zeroed_and_writable() {

@@ -10,7 +10,7 @@ use crate::expect::Expectations;
 use crate::fib::{Fib, MAX_INTERFACES};
 use crate::home::Home;
 use crate::key::{InterfaceId, WorkerId};
-use crate::memory::NoMemory;
+use crate::memory::{NoMemory, Planned};
 use crate::nat::Registry;
 use crate::policy::Policy;
 use crate::session::Arena;
@@ -22,6 +22,9 @@ use std::sync::Arc;
 
 /// Most workers.
 pub const MAX_WORKERS: usize = 64;
+
+/// Keys of a session: one each way.
+const KEYS: usize = 2;
 
 /// Sizes and switches, fixed at start.
 #[derive(Clone, Debug)]
@@ -177,7 +180,7 @@ impl Shared {
             })
             .collect();
         Ok(Arc::new(Self {
-            table: FlowTable::new("flow table", arena.records() as usize * 2, HashKey::new(setup.seed))?,
+            table: FlowTable::new("flow table", arena.records() as usize * KEYS, HashKey::new(setup.seed))?,
             arena,
             expectations: Expectations::new(setup.expectations, workers, HashKey::new([b, c, d, a]))?,
             registry: Arc::new(Registry::new(lanes_count)),
@@ -188,6 +191,16 @@ impl Shared {
             lanes,
             setup,
         }))
+    }
+
+    /// The memory that [`Self::new`] takes on hugepages where the host has them, in the order in which it is taken.
+    #[must_use]
+    pub fn planned(setup: &Setup) -> Vec<Planned> {
+        let (records, arena) = Arena::planned(setup.sessions, setup.workers);
+        let mut regions = arena.to_vec();
+        regions.push(FlowTable::planned("flow table", records * KEYS));
+        regions.extend(Expectations::planned(setup.expectations, setup.workers));
+        regions
     }
 
     /// A worker's rings and counters.

@@ -11,7 +11,7 @@
 mod bucket;
 
 use crate::key::{Addrs, FlowKey};
-use crate::memory::{NoMemory, Region};
+use crate::memory::{NoMemory, Planned, Region};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence_after_swap};
 use bucket::{Bucket, Look, swap};
 use crossbeam::utils::CachePadded;
@@ -184,8 +184,7 @@ impl FlowTable {
     /// # Errors
     /// No memory.
     pub fn new(what: &'static str, entries: usize, key: HashKey) -> Result<Self, NoMemory> {
-        let slots = entries.saturating_mul(10).div_ceil(6);
-        let buckets = slots.div_ceil(WAYS).max(2);
+        let buckets = Self::buckets(entries);
         let stash = (entries / 1024).clamp(STASH_MIN, 4096);
         Ok(Self {
             buckets: Region::new(what, buckets)?,
@@ -193,6 +192,17 @@ impl FlowTable {
             stashed: CachePadded::new(AtomicU32::new(0)),
             key,
         })
+    }
+
+    fn buckets(entries: usize) -> usize {
+        let slots = entries.saturating_mul(10).div_ceil(6);
+        slots.div_ceil(WAYS).max(2)
+    }
+
+    /// The memory that [`Self::new`] takes.
+    #[must_use]
+    pub fn planned(what: &'static str, entries: usize) -> Planned {
+        Planned::of::<Bucket>(what, Self::buckets(entries))
     }
 
     /// Hashes a key with this table's secret.

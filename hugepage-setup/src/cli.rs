@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 ready (or nothing in the way), 1 not ready (or refused), 2 no answer.
 
 use crate::apply::apply;
+use crate::config::resolve;
 use crate::error::Error;
 use crate::facts::Facts;
 use crate::host::Host;
@@ -148,16 +149,16 @@ pub fn run(arguments: &Arguments, kernel: &dyn Kernel) -> Result<Answer, Error> 
             answer(true, report::status_json(&facts, &history)?, report::status_text(&facts, &history))
         }
         Command::Plan(need) | Command::Apply { need, dry_run: true } => {
-            let plan = planned(asked(need)?)?;
+            let plan = planned(&asked(need)?)?;
             answer(!plan.is_refused(), report::plan_json(&plan), report::plan_text(&plan))
         }
         Command::Apply { need, dry_run: false } => {
-            let applied = apply(kernel, asked(need)?, connection, &program)?;
+            let applied = apply(kernel, &asked(need)?, connection, &program)?;
             answer(applied.is_ready(), report::applied_json(&applied), report::applied_text(&applied))
         }
         Command::Verify(need) => {
             let need = if need.is_empty() { last(&History::read(&host.state)?)? } else { need.clone() };
-            let plan = planned(&need)?;
+            let plan = planned(&resolve(&need)?)?;
             let mut text = report::plan_text(&plan);
             text.push_str(if plan.is_ready() { "\nReady.\n" } else { "\nNot ready.\n" });
             answer(plan.is_ready(), report::plan_json(&plan), text)
@@ -173,8 +174,8 @@ pub fn run(arguments: &Arguments, kernel: &dyn Kernel) -> Result<Answer, Error> 
     }
 }
 
-fn asked(need: &Need) -> Result<&Need, Error> {
-    if need.is_empty() { Err(Error::NothingAsked) } else { Ok(need) }
+fn asked(need: &Need) -> Result<Need, Error> {
+    if need.is_empty() { Err(Error::NothingAsked) } else { resolve(need) }
 }
 
 /// What was last applied.

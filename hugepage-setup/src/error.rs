@@ -50,8 +50,24 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// Nobody reads the configuration.
+    #[error(
+        "cannot run {} to read the configuration: {source}; name it with --posternd, or say what is needed by options",
+        program.display()
+    )]
+    NoPosternd {
+        /// The daemon.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The configuration cannot be used: what `posternd` says.
+    #[error("{0}")]
+    Config(String),
     /// Neither options nor a journal say what is needed.
-    #[error("nothing is asked for: say what is needed (--pages-2m, --pages-1g, --bind, --cores or --tune)")]
+    #[error(
+        "nothing is asked for: say what is needed (--config, --pages-2m, --pages-1g, --bind, --cores or --tune)"
+    )]
     NothingAsked,
     /// An answer that cannot be written as JSON.
     #[error("cannot write the answer as JSON: {0}")]
@@ -69,19 +85,23 @@ impl Error {
             Self::NoHugepages(_) => "no-hugepages",
             Self::Busy(_) => "busy",
             Self::Journal { .. } => "journal-damaged",
+            Self::NoPosternd { .. } => "no-posternd",
+            Self::Config(_) => "bad-config",
             Self::NothingAsked => "nothing-asked",
             Self::Json(_) => "cannot-answer",
         }
     }
 
     /// Every name that [`Error::name`] gives.
-    pub const NAMES: [&'static str; 8] = [
+    pub const NAMES: [&'static str; 10] = [
         "cannot-read",
         "cannot-write",
         "not-a-number",
         "no-hugepages",
         "busy",
         "journal-damaged",
+        "no-posternd",
+        "bad-config",
         "nothing-asked",
         "cannot-answer",
     ];

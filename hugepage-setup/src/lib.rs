@@ -3,6 +3,7 @@
 //! - [`host`]: where the kernel's files are. Every path of this crate begins at one of its roots.
 //! - [`facts`]: what the host is like now. Reads, changes nothing.
 //! - [`need`]: what the gateway needs of it.
+//! - [`config`]: the same of a configuration, which `posternd` reads.
 //! - [`plan`]: facts and needs make steps and findings. Pure.
 //! - [`action`]: one change, how it is made, asked back and taken back.
 //! - [`kernel`]: the only place that changes anything, behind a trait.
@@ -16,6 +17,7 @@
 pub mod action;
 pub mod apply;
 pub mod cli;
+pub mod config;
 pub mod error;
 pub mod facts;
 pub mod host;

@@ -126,6 +126,12 @@ impl Tunable {
 /// What the gateway needs.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Need {
+    /// The gateway's configuration: its NICs, cores and memory are what is needed, unless another option says otherwise.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The daemon that reads it, if neither beside this program nor on the path.
+    #[arg(long, value_name = "PROGRAM", requires = "config")]
+    pub posternd: Option<PathBuf>,
     /// Pages of 2 MiB: on every node with a NIC of the gateway, or NODE:COUNT.
     #[arg(long, value_name = "COUNT|NODE:COUNT", value_delimiter = ',')]
     pub pages_2m: Vec<Pages>,
@@ -168,6 +174,14 @@ pub struct Need {
     /// Does it again at every boot: writes a systemd unit, and boot parameters where GRUB reads them.
     #[arg(long)]
     pub persist: bool,
+    /// What was asked for, once the configuration has been read.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub asked: Option<Vec<String>>,
+    /// What the configuration says, for people.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub told: Option<String>,
 }
 
 impl Need {
@@ -180,23 +194,30 @@ impl Need {
                 force: self.force,
                 partial: self.partial,
                 persist: self.persist,
+                posternd: self.posternd.clone(),
                 ..Self::default()
             }
     }
 
-    /// The same on a command line.
+    /// The same on a command line: a configuration stays one, and is read anew.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
+        if let Some(asked) = &self.asked {
+            return asked.clone();
+        }
         fn list<T: fmt::Display>(all: &[T]) -> Option<String> {
             (!all.is_empty()).then(|| all.iter().map(T::to_string).collect::<Vec<_>>().join(","))
         }
         let tune: Vec<&str> = self.tune.iter().map(|tunable| tunable.name()).collect();
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let values = [
+            ("config", path(&self.config)),
+            ("posternd", path(&self.posternd)),
             ("pages-2m", list(&self.pages_2m)),
             ("pages-1g", list(&self.pages_1g)),
             ("bind", list(&self.bind)),
             ("cores", list(&self.cores)),
-            ("mount", self.mount.as_ref().map(|folder| folder.display().to_string())),
+            ("mount", path(&self.mount)),
             ("mount-mode", self.mount_mode.map(|mode| mode.to_string())),
             ("mount-uid", self.mount_uid.map(|uid| uid.to_string())),
             ("mount-gid", self.mount_gid.map(|gid| gid.to_string())),
@@ -233,6 +254,8 @@ mod tests {
     #[test]
     fn what_is_written_reads_the_same() {
         let words = [
+            "--config=/etc/postern.toml",
+            "--posternd=/opt/posternd",
             "--pages-2m=0:512,1:64",
             "--pages-1g=4",
             "--bind=3b:00.0,0000:3b:00.1",

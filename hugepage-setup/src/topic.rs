@@ -30,6 +30,7 @@ macro_rules! topics {
 }
 
 topics! {
+    Config "config" "posternd computes what it will take: its sizes and these are the same";
     PagesReady "pages-ready" "Packets and sessions lie on hugepages: fewer misses of the TLB";
     PagesSize "pages-size" "The kernel hands out only the sizes that it was built and booted with";
     PagesMemory "pages-memory" "Hugepages are taken from the node's memory, and what is left must carry the host";

@@ -4,6 +4,8 @@
 
 #[path = "host/applying.rs"]
 mod applying;
+#[path = "host/configured.rs"]
+mod configured;
 #[path = "host/documented.rs"]
 mod documented;
 #[path = "host/fake.rs"]

@@ -26,6 +26,13 @@ pub enum Command {
         /// The configuration.
         file: PathBuf,
     },
+    /// Say what a gateway of this configuration needs of its host, in JSON. Changes nothing, and needs no permission.
+    ///
+    /// `hugepage-setup --config` asks it.
+    Needs {
+        /// The configuration.
+        file: PathBuf,
+    },
     /// Play a capture through the gateway, offline, and say what became of every flow.
     ///
     /// The packets go through the pipeline of the running gateway, on the capture's own clock. It needs no permission, no

@@ -2,6 +2,7 @@
 //!
 //! - `args`: the command line.
 //! - `check`: a configuration compiled and thrown away.
+//! - `needs`, `sizes`: what a gateway takes of its host.
 //! - `start`: everything that must be in place before the first packet, in order, and its end.
 //! - `devices`, `crew`: ports, and the worker threads that poll them.
 //! - `watch`: the control core's loop, on the main thread, until a signal ends it.
@@ -26,6 +27,8 @@ mod journal;
 mod live;
 #[cfg(feature = "dpdk")]
 mod logging;
+#[cfg(feature = "dpdk")]
+mod needs;
 #[cfg(feature = "dpdk")]
 mod profiles;
 #[cfg(feature = "dpdk")]
@@ -58,6 +61,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let done = match (args.command, args.config) {
         (Some(Command::Check { file }), _) => check_file(&file),
+        (Some(Command::Needs { file }), _) => needs_of(&file),
         (Some(Command::Replay(options)), _) => {
             crate::replay::run(&options, &mut io::stdout().lock()).map_err(Failure::from)
         }
@@ -82,6 +86,21 @@ fn check_file(file: &Path) -> Result<(), Failure> {
 #[cfg(feature = "dpdk")]
 fn serve(file: &Path) -> Result<(), Failure> {
     start::serve(file)
+}
+
+#[cfg(feature = "dpdk")]
+fn needs_of(file: &Path) -> Result<(), Failure> {
+    let config = crate::config::Config::load(file)?;
+    check::compile(&config)?;
+    let cores = config.dataplane.worker_cores(start::last_core());
+    let _ = writeln!(io::stdout(), "{:#}", needs::of(&config, &cores));
+    Ok(())
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn needs_of(file: &Path) -> Result<(), Failure> {
+    check::compile(&crate::config::Config::load(file)?)?;
+    Err(Failure::NoDpdk)
 }
 
 #[cfg(not(feature = "dpdk"))]

@@ -122,7 +122,7 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
 }
 
 /// The last core that this process may use.
-fn last_core() -> u16 {
+pub(super) fn last_core() -> u16 {
     let last = core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).max();
     last.and_then(|core| u16::try_from(core).ok()).unwrap_or(0)
 }

@@ -18,7 +18,7 @@ pub use record::{Expectation, Init, Reverse};
 
 use crate::event::Ref;
 use crate::key::{Addrs, FlowKey, Protocol, Tick, WorkerId};
-use crate::memory::{NoMemory, Region};
+use crate::memory::{NoMemory, Planned, Region};
 use crate::sync::{AtomicU32, Ordering};
 use crate::table::{Direction, Entry, FlowTable, Hash, HashKey, Unique};
 use crate::view::{ExpectationClass, ExpectationState, ExpectationView};
@@ -71,22 +71,37 @@ fn wildcards(key: &FlowKey, way: usize) -> FlowKey {
     }
 }
 
+/// Keys of each: the opener's, the listener's, and that of the published endpoint.
+const KEYS: usize = 3;
+
 impl Expectations {
     /// Room for `capacity` expectations, shared out evenly among `workers`.
     ///
     /// # Errors
     /// No memory.
     pub fn new(capacity: u32, workers: usize, key: HashKey) -> Result<Self, NoMemory> {
-        let workers = u32::try_from(workers.max(1)).unwrap_or(1);
-        let per_worker = capacity.div_ceil(workers).max(1);
-        let records = (per_worker * workers) as usize;
+        let (per_worker, records) = Self::sizes(capacity, workers);
         Ok(Self {
             records: Region::new("expectations", records)?,
-            // Three keys each: the opener's, the listener's, and that of the published endpoint.
-            table: FlowTable::new("expectation table", records * 3, key)?,
+            table: FlowTable::new("expectation table", records * KEYS, key)?,
             published: CachePadded::new(Published::default()),
             per_worker,
         })
+    }
+
+    /// Records of each worker, and of all.
+    fn sizes(capacity: u32, workers: usize) -> (u32, usize) {
+        let workers = u32::try_from(workers.max(1)).unwrap_or(1);
+        let per_worker = capacity.div_ceil(workers).max(1);
+        (per_worker, (per_worker * workers) as usize)
+    }
+
+    /// The memory that [`Self::new`] takes.
+    #[must_use]
+    pub fn planned(capacity: u32, workers: usize) -> [Planned; 2] {
+        let (_, records) = Self::sizes(capacity, workers);
+        let table = FlowTable::planned("expectation table", records * KEYS);
+        [Planned::of::<Expectation>("expectations", records), table]
     }
 
     /// The indices that a worker may open.

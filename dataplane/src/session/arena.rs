@@ -7,7 +7,7 @@
 //! the marks: nothing is lost, however busy it is, because a mark stays until it is taken.
 
 use crate::event::Ref;
-use crate::memory::{NoMemory, Region};
+use crate::memory::{NoMemory, Planned, Region};
 use crate::session::record::Session;
 use crate::sync::{AtomicU64, Ordering};
 use crate::table::MAX_INDEX;
@@ -53,8 +53,7 @@ impl Arena {
     /// # Errors
     /// No memory.
     pub fn new(capacity: u32, workers: usize) -> Result<Self, NoMemory> {
-        let chunks = (capacity as usize).div_ceil(CHUNK) + workers * 2;
-        let records = (chunks * CHUNK).min(MAX_INDEX as usize);
+        let (chunks, records) = Self::sizes(capacity, workers);
         let free = ArrayQueue::new(chunks);
         for chunk in 0..records / CHUNK {
             let mut indices = [0u32; CHUNK];
@@ -71,6 +70,24 @@ impl Arena {
             free,
             capacity,
         })
+    }
+
+    /// Chunks of indices, and records.
+    fn sizes(capacity: u32, workers: usize) -> (usize, usize) {
+        let chunks = (capacity as usize).div_ceil(CHUNK) + workers * 2;
+        (chunks, (chunks * CHUNK).min(MAX_INDEX as usize))
+    }
+
+    /// How many records [`Self::new`] makes, and the memory that they lie in.
+    #[must_use]
+    pub fn planned(capacity: u32, workers: usize) -> (usize, [Planned; 3]) {
+        let (_, records) = Self::sizes(capacity, workers);
+        let regions = [
+            Planned::of::<Session>("sessions", records),
+            Planned::of::<AtomicU64>("session marks", records.div_ceil(64)),
+            Planned::of::<AtomicU64>("summary of session marks", records.div_ceil(64 * 64)),
+        ];
+        (records, regions)
     }
 
     /// Sessions that were asked for.
@@ -245,6 +262,17 @@ impl Magazine {
 mod tests {
     use super::*;
     use std::collections::HashSet;
+
+    #[test]
+    fn an_arena_takes_what_was_planned() {
+        for (capacity, workers) in [(1, 1), (1_000, 2), (100_000, 3)] {
+            let arena = Arena::new(capacity, workers).unwrap();
+            let (records, planned) = Arena::planned(capacity, workers);
+            assert_eq!(records, arena.records() as usize);
+            let taken = [arena.sessions.bytes(), arena.marks.bytes(), arena.summary.bytes()];
+            assert_eq!(planned.map(|region| region.bytes), taken);
+        }
+    }
 
     #[test]
     fn one_worker_gets_the_whole_capacity_while_another_hoards() {

@@ -58,8 +58,10 @@ impl Cpus {
         let list = |name| soft(&folder.join(name)).map(|list| cpu_list(&list)).unwrap_or_default();
         let tickless = list("nohz_full");
         let line = raw(&host.procfs.join("cmdline"));
-        let mut without_rcu: Vec<u32> =
-            parameter(&line, "rcu_nocbs").map(|list| cpu_list(&list)).unwrap_or_default();
+        let mut without_rcu: Vec<u32> = match parameter(&line, "rcu_nocbs").as_deref() {
+            Some("all") => cores.iter().map(|core| core.number).collect(),
+            list => list.map(cpu_list).unwrap_or_default(),
+        };
         without_rcu.extend(&tickless);
         Ok(Self {
             cores,

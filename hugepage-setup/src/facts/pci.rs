@@ -2,6 +2,7 @@
 
 use super::pmd::Driven;
 use super::routes::Carries;
+use super::vfio::is_protected;
 use crate::error::Error;
 use crate::host::{Host, link_name, names, soft, soft_number};
 use serde::{Serialize, Serializer};
@@ -168,7 +169,7 @@ pub fn read(host: &Host) -> Result<Vec<Nic>, Error> {
 }
 
 fn nic(host: &Host, address: String, folder: &Path) -> Result<Nic, Error> {
-    let group = link_name(&folder.join("iommu_group"));
+    let group = link_name(&folder.join("iommu_group")).filter(|group| is_protected(host, group));
     let lanes = |prefix: &str| {
         let width = soft_number(&folder.join(format!("{prefix}_link_width")))?;
         let speed = soft(&folder.join(format!("{prefix}_link_speed")))?;

@@ -37,7 +37,7 @@ impl Vfio {
         let release = soft(&host.procfs.join("sys/kernel/osrelease")).unwrap_or_default();
         let switch = soft(&host.module("vfio").join("parameters/enable_unsafe_noiommu_mode"));
         Self {
-            iommu: is_filled(host, "kernel/iommu_groups") || is_filled(host, "class/iommu"),
+            iommu: has_groups(host) || !names(&host.sysfs.join("class/iommu")).unwrap_or_default().is_empty(),
             driver: driver(host, &release),
             noiommu: match &switch {
                 Some(_) => Presence::Ready,
@@ -49,8 +49,16 @@ impl Vfio {
     }
 }
 
-fn is_filled(host: &Host, folder: &str) -> bool {
-    names(&host.sysfs.join(folder)).is_ok_and(|names| !names.is_empty())
+fn has_groups(host: &Host) -> bool {
+    let groups = names(&host.sysfs.join("kernel/iommu_groups")).unwrap_or_default();
+    groups.iter().any(|group| is_protected(host, group))
+}
+
+/// False for the groups that vfio makes up for devices without an IOMMU.
+#[must_use]
+pub fn is_protected(host: &Host, group: &str) -> bool {
+    let name = soft(&host.sysfs.join("kernel/iommu_groups").join(group).join("name"));
+    name.as_deref() != Some("vfio-noiommu")
 }
 
 fn driver(host: &Host, release: &str) -> Presence {

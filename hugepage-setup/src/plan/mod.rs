@@ -66,9 +66,8 @@ impl Draft {
 
     /// Every folder between `root` and `path`, `path` included: those that are missing are made.
     fn folders(&mut self, root: &Path, path: &Path, why: &str) {
-        let mut missing: Vec<&Path> = path.ancestors().take_while(|folder| *folder != root).collect();
-        missing.retain(|folder| folder.starts_with(root) || !root.is_absolute());
-        for folder in missing.into_iter().rev() {
+        let folders: Vec<&Path> = path.ancestors().take_while(|folder| *folder != root).collect();
+        for folder in folders.into_iter().rev() {
             self.step(Action::Folder { path: folder.to_owned() }, why);
         }
     }
@@ -81,6 +80,9 @@ impl Plan {
     /// The state of something that has to be changed cannot be read.
     pub fn make(host: &Host, facts: &Facts, need: &Need, program: &Path) -> Result<Self, Error> {
         let mut draft = Draft::default();
+        if let Some(told) = &need.told {
+            draft.note(Level::Ok, Topic::Config, told);
+        }
         pages::plan(&mut draft, host, facts, need);
         mounts::plan(&mut draft, facts, need);
         nics::plan(&mut draft, host, facts, need);

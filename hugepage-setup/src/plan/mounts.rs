@@ -7,6 +7,7 @@ use crate::facts::hugepages::size;
 use crate::need::{KIB_1G, Need};
 use crate::topic::{Level, Topic};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 pub(super) fn plan(draft: &mut Draft, facts: &Facts, need: &Need) {
     let Some(folder) = &need.mount else { return };
@@ -14,7 +15,8 @@ pub(super) fn plan(draft: &mut Draft, facts: &Facts, need: &Need) {
     if sizes.is_empty() {
         return;
     }
-    draft.step(Action::Folder { path: folder.clone() }, "hold the mounts");
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+    draft.folders(Path::new("/"), &folder, "hold the mounts");
     for size_kib in sizes {
         let name = if size_kib >= KIB_1G { "1G" } else { "2M" };
         let target = folder.join(name);

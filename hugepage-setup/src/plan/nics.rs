@@ -3,7 +3,7 @@
 //! The order of the writes is the order in which they can be taken back: the device is let go first, then named for
 //! vfio-pci, then bound. Backwards, its own driver finds a device that may be anybody's again.
 
-use super::Draft;
+use super::{Draft, pages};
 use crate::action::{Action, Named};
 use crate::facts::Facts;
 use crate::facts::pci::Nic;
@@ -30,9 +30,9 @@ pub(super) fn plan(draft: &mut Draft, host: &Host, facts: &Facts, need: &Need) {
             None => draft.say(unknown(facts, &address.0)),
         }
     }
-    let others: BTreeSet<&str> = need.bind.iter().map(|address| address.0.as_str()).collect();
+    let bound_too: BTreeSet<&str> = taken.iter().map(|nic| nic.address.as_str()).collect();
     for nic in &taken {
-        check_group(draft, nic, &others);
+        check_group(draft, nic, &bound_too);
     }
     if taken.is_empty() {
         return;
@@ -116,6 +116,15 @@ fn check_place(draft: &mut Draft, facts: &Facts, need: &Need, nic: &Nic) {
         let fix = format!("choose cores of node {node} for the workers");
         draft.say(Finding::new(Level::Warn, Topic::NicNode, text).fix(fix));
     }
+    let memory: BTreeSet<u32> = pages::wanted(facts, need).into_keys().filter_map(|(_, node)| node).collect();
+    if let Some(node) = nic.node
+        && !memory.is_empty()
+        && !memory.contains(&node)
+    {
+        let text = format!("{} is on node {node}, and no hugepages are asked for there", nic.title());
+        let fix = "give the number of pages without a node, or with this one";
+        draft.say(Finding::new(Level::Warn, Topic::NicNode, text).fix(fix));
+    }
     if let (Some(link), Some(best)) = (nic.link, nic.best_link) {
         let rate: u64 = nic.interfaces.iter().filter_map(|interface| interface.speed).sum();
         let needed = rate as f64 / 1000.0;
@@ -184,7 +193,10 @@ fn vfio(draft: &mut Draft, host: &Host, facts: &Facts, need: &Need, taken: &[&Ni
         options,
     };
     let vfio = &facts.vfio;
-    match (vfio.iommu, need.noiommu) {
+    // An IOMMU need not reach every device.
+    let bare: Vec<String> = taken.iter().filter(|nic| nic.group.is_none()).map(|nic| nic.title()).collect();
+    let covered = vfio.iommu && bare.is_empty();
+    match (covered, need.noiommu) {
         (true, false) => draft.note(Level::Ok, Topic::IommuOn, "an IOMMU works"),
         (true, true) => {
             let text = "--noiommu is passed over: an IOMMU works";
@@ -193,8 +205,7 @@ fn vfio(draft: &mut Draft, host: &Host, facts: &Facts, need: &Need, taken: &[&Ni
         (false, false) => {
             let fix = "switch it on in the firmware (VT-d, AMD-Vi) and boot with intel_iommu=on iommu=pt; on a host \
                        that has none, and whose NICs you trust with all memory, --noiommu does without";
-            let names: Vec<String> = taken.iter().map(|nic| nic.title()).collect();
-            let text = format!("no IOMMU works: {} cannot be handed out safely", names.join(", "));
+            let text = format!("no IOMMU stands before {}", bare.join(", "));
             draft.say(Finding::new(Level::Refuse, Topic::IommuOff, text).fix(fix));
         }
         (false, true) if vfio.noiommu == Presence::Absent => {
@@ -217,8 +228,7 @@ fn vfio(draft: &mut Draft, host: &Host, facts: &Facts, need: &Need, taken: &[&Ni
         Presence::Loadable => draft.note(Level::Ok, Topic::VfioLater, "vfio-pci is loaded when it is needed"),
         Presence::Ready => {}
     }
-    let without = need.noiommu && !vfio.iommu;
-    if without {
+    if need.noiommu && !covered {
         // A module that is loaded stays, and so does its switch: the option is for the one that is not.
         draft.step(module("vfio", Vec::new()), "have the switch for running without an IOMMU");
         let path = host.module("vfio").join("parameters/enable_unsafe_noiommu_mode");

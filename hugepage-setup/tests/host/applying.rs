@@ -150,12 +150,12 @@ fn a_mount_has_its_mode_its_owner_and_its_limit() {
     let fixture = Fixture::new();
     let before = fixture.dump();
     let kernel = Fake::new(&fixture);
-    let mount = format!("--mount={}", fixture.path("mnt").display());
+    let mount = format!("--mount={}", fixture.path("a/b/mnt").display());
     let more = ["--mount-mode=0770", "--mount-uid=7", "--mount-gid=8", "--mount-size=4G"];
     let options = [&["--pages-2m=8", "--pages-1g=1", &mount], more.as_slice()].concat();
     assert!(applied(&kernel, &options).is_ready());
     let mounts = fixture.read("proc/self/mounts");
-    let own = fixture.path("mnt/2M");
+    let own = fixture.path("a/b/mnt/2M");
     let line = format!("{} hugetlbfs rw,pagesize=2M,mode=0770,uid=7,gid=8,size=4G", own.display());
     assert!(mounts.contains(&line), "{mounts}");
     assert!(mounts.contains("pagesize=1G"));

@@ -121,6 +121,10 @@ impl<'f> Fake<'f> {
             return Err(rustix::io::Errno::NODEV.into());
         }
         fs::remove_file(folder.join("driver"))?;
+        if self.host().sysfs.join("kernel/iommu_groups/0/name").exists() {
+            fs::remove_dir_all(self.host().sysfs.join("kernel/iommu_groups"))?;
+            fs::remove_file(folder.join("iommu_group"))?;
+        }
         let net = folder.join("net");
         if net.exists() {
             let mut interfaces = Vec::new();
@@ -143,12 +147,29 @@ impl<'f> Fake<'f> {
             return Err(rustix::io::Errno::NODEV.into());
         }
         std::os::unix::fs::symlink(format!("../../drivers/{driver}"), folder.join("driver"))?;
-        if driver != "vfio-pci" {
+        if driver == "vfio-pci" {
+            self.make_up_group(device)?;
+        } else {
             for (name, mac) in self.asleep.borrow_mut().remove(device).unwrap_or_default() {
                 let name = self.comes_back_as.borrow().clone().unwrap_or(name);
                 self.fixture.interface(device, &name, &mac);
             }
         }
+        Ok(())
+    }
+
+    /// What vfio does for a device without an IOMMU.
+    fn make_up_group(&self, device: &str) -> io::Result<()> {
+        let link = self.host().pci(device).join("iommu_group");
+        if link.is_symlink() {
+            return Ok(());
+        }
+        let switch = self.host().module("vfio").join("parameters/enable_unsafe_noiommu_mode");
+        if tidy(&fs::read_to_string(switch)?) != "Y" {
+            return Err(rustix::io::Errno::INVAL.into());
+        }
+        self.fixture.group(device, "0");
+        self.fixture.file("sys/kernel/iommu_groups/0/name", "vfio-noiommu\n");
         Ok(())
     }
 

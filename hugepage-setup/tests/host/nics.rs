@@ -152,6 +152,14 @@ fn a_shared_group_is_refused_with_the_names_of_the_others() {
     fixture.remove(&format!("sys/bus/pci/devices/{DISK}/driver"));
     assert!(!fixture.plan(&[&bind(&[LEFT, RIGHT])]).is_refused());
     assert!(fixture.plan(&[&bind(&[LEFT])]).is_refused(), "the other port is still the kernel's");
+    // A device that stays with its driver is in the way, also if it is one of the gateway's.
+    fixture.group(MELLANOX, "20");
+    let text =
+        only(&fixture.plan(&[&bind(&[RIGHT, MELLANOX, LEFT])]).findings[..], Topic::NicBifurcated, Level::Ok);
+    assert!(text.contains("mlx5_core"));
+    let plan = fixture.plan(&[&bind(&[RIGHT, MELLANOX, LEFT])]);
+    assert!(about(&plan.findings, Topic::NicGroup).iter().all(|finding| finding.text.contains(MELLANOX)));
+    assert_eq!(about(&plan.findings, Topic::NicGroup).len(), 2);
 }
 
 #[test]
@@ -218,8 +226,22 @@ fn without_an_iommu_only_who_asks_for_it_gets_it() {
     assert!(text.contains("tainted") && text.contains("all memory"), "{text}");
     assert_eq!(fixture.read("sys/module/vfio/parameters/enable_unsafe_noiommu_mode"), "Y\n");
     assert_eq!(driver(&fixture, LEFT).as_deref(), Some("vfio-pci"));
+    // The group that vfio has made up is none.
+    let again = fixture.plan(&[&bind(&[LEFT]), "--noiommu"]);
+    assert!(again.is_ready() && again.steps.is_empty(), "{again:#?}");
+    only(&again.findings, Topic::NoIommu, Level::Warn);
+    only(&fixture.plan(&[&bind(&[LEFT])]).findings, Topic::IommuOff, Level::Refuse);
     assert!(undo(&kernel, false).unwrap().is_complete());
     assert_eq!(fixture.dump(), before);
+}
+
+#[test]
+fn an_iommu_that_does_not_reach_a_device_does_not_protect_from_it() {
+    let fixture = Fixture::new();
+    fixture.remove(&format!("sys/bus/pci/devices/{LEFT}/iommu_group"));
+    let text = only(&fixture.plan(&[&bind(&[LEFT, RIGHT])]).findings, Topic::IommuOff, Level::Refuse);
+    assert!(text.contains("ens1f0") && !text.contains("ens1f1"), "{text}");
+    only(&fixture.plan(&[&bind(&[RIGHT])]).findings, Topic::IommuOn, Level::Ok);
 }
 
 #[test]
@@ -285,6 +307,8 @@ fn places_that_cost_packets_are_told() {
     let text = only(&plan.findings, Topic::NicNode, Level::Warn);
     assert!(text.contains("on node 1, but not these cores: 0 "), "{text}");
     assert!(about(&plan.findings, Topic::NicLink).is_empty());
+    let apart = fixture.plan(&[&bind(&[LEFT]), "--pages-2m=0:8"]);
+    assert!(only(&apart.findings, Topic::NicNode, Level::Warn).contains("no hugepages are asked for there"));
     slot("current_link_width", "4");
     let text = only(&fixture.plan(&[&bind(&[LEFT])]).findings, Topic::NicLink, Level::Note);
     assert!(text.contains("x4 at 5 GT/s, and could at x8 at 5 GT/s"), "{text}");

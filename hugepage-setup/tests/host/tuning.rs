@@ -22,6 +22,8 @@ fn cores_that_the_kernel_uses_are_told_by_what_disturbs_them() {
     let boot = only(&plan.findings, Topic::Boot, Level::Note);
     assert!(boot.contains("GRUB_CMDLINE_LINUX=\"quiet isolcpus=2-3 nohz_full=2-3 rcu_nocbs=2-3\""), "{boot}");
 
+    fixture.file("proc/cmdline", "rcu_nocbs=all\n");
+    assert!(about(&fixture.plan(&["--cores=2,3"]).findings, Topic::CoreRcu).is_empty());
     fixture.file("sys/devices/system/cpu/isolated", "2-3\n");
     fixture.file("proc/cmdline", "isolcpus=2-3 rcu_nocbs=2-3\n");
     let plan = fixture.plan(&["--cores=2,3"]);

@@ -1,0 +1,75 @@
+//! Needs that come from a configuration. docs/examples/nic.needs.json is what `posternd needs` tells of nic.toml: a test
+//! of the daemon holds it.
+
+use crate::fixture::{Fixture, LEFT, RIGHT, need, only};
+use hugepage_setup::config::resolve;
+use hugepage_setup::error::Error;
+use hugepage_setup::need::Need;
+use hugepage_setup::plan::Plan;
+use hugepage_setup::topic::{Level, Topic};
+use std::path::{Path, PathBuf};
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn told(config: &str, more: &[&str]) -> Result<Need, Error> {
+    let config = format!("--config={}", file("../docs/examples").join(config).display());
+    let daemon = format!("--posternd={}", file("tests/host/posternd.sh").display());
+    resolve(&need(&[&[config.as_str(), &daemon], more].concat()))
+}
+
+#[test]
+fn the_configuration_names_nics_cores_and_memory() {
+    let need = told("nic.toml", &[]).unwrap();
+    assert_eq!(need.bind.iter().map(|address| address.0.as_str()).collect::<Vec<_>>(), [LEFT, RIGHT]);
+    assert_eq!(need.cores, [2, 3]);
+    let [pages] = need.pages_2m.as_slice() else { panic!("{need:?}") };
+    // A million sessions at about 200 bytes, and packets.
+    assert!(pages.node.is_none() && (150..2_000).contains(&pages.count), "{pages:?}");
+
+    let fixture = Fixture::new();
+    let facts = hugepage_setup::facts::Facts::read(&fixture.host, None).unwrap();
+    let plan = Plan::make(&fixture.host, &facts, &need, Path::new("x")).unwrap();
+    assert!(!plan.is_refused(), "{:#?}", plan.findings);
+    let text = only(&plan.findings, Topic::Config, Level::Ok);
+    for part in ["for sessions", "for packets", "0000:3b:00.0 (inside)", "cores 2-3"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(plan.steps.iter().any(|step| step.action.path() == fixture.path(&Fixture::pool(1))));
+}
+
+#[test]
+fn options_go_before_the_configuration() {
+    let plain = told("nic.toml", &[]).unwrap();
+    let own = told("nic.toml", &["--bind=01:00.0", "--cores=1", "--pages-2m=1:7"]).unwrap();
+    assert_eq!((own.bind[0].0.as_str(), own.cores.as_slice()), ("0000:01:00.0", [1].as_slice()));
+    assert_eq!(own.pages_2m[0].count, 7);
+    // Packets go to pages of 1 GiB, if there are enough of them.
+    let gigantic = told("nic.toml", &["--pages-1g=4"]).unwrap();
+    assert!(gigantic.pages_2m[0].count < plain.pages_2m[0].count);
+    assert_eq!(told("nic.toml", &["--pages-1g=0"]).unwrap().pages_2m, plain.pages_2m);
+}
+
+#[test]
+fn what_is_persisted_reads_the_configuration_anew() {
+    let need = told("nic.toml", &["--persist"]).unwrap();
+    let words = need.arguments();
+    assert!(words.iter().any(|word| word.starts_with("--config=/")), "{words:?}");
+    assert!(
+        !words.iter().any(|word| word.starts_with("--pages-2m") || word.starts_with("--bind")),
+        "{words:?}"
+    );
+}
+
+#[test]
+fn what_posternd_says_of_a_file_is_the_error() {
+    let error = told("bad.toml", &[]).unwrap_err();
+    assert_eq!(error.name(), "bad-config");
+    assert!(error.to_string().contains("bad.toml:2:1: unknown key"), "{error}");
+    assert!(told("silent.toml", &[]).unwrap_err().to_string().contains("says nothing"));
+    assert!(told("foreign.toml", &[]).unwrap_err().to_string().contains("another language"));
+    let error = resolve(&need(&["--config=x", "--posternd=/nowhere/posternd"])).unwrap_err();
+    assert_eq!(error.name(), "no-posternd");
+    assert!(error.to_string().contains("/nowhere/posternd"), "{error}");
+}
