@@ -7,7 +7,8 @@
 //! them too, both ways.
 //!
 //! - `message`: start line, headers, length. `hosts`: addresses in a value. `sdp`: media in a description.
-//! - `calls`: what each side has named. `media`: a description applied. `read`: one message. `refusal`: our own replies.
+//! - `calls`: what each side has named. `media`: a description applied. `contacts`: where an end wants its requests.
+//! - `read`: one message, with its `headers`. `judge`: the command policy. `refusal`: our own replies.
 //!
 //! What is opened:
 //! - for each medium of a call one pinhole, from the other side's media host (its signalling host until it has named
@@ -26,7 +27,10 @@
 //! A flow whose first bytes are not SIP is never read (NAT slipstreaming), nor one that begins with TLS.
 
 mod calls;
+mod contacts;
+mod headers;
 pub(crate) mod hosts;
+mod judge;
 mod media;
 pub(crate) mod message;
 pub(crate) mod read;
@@ -194,7 +198,7 @@ impl DatagramAlg for SipDatagrams {
             Extent::Known { head, body } => {
                 // Over UDP the body ends with the datagram unless it says otherwise (RFC 3261 §18.3).
                 let rest = payload.len().saturating_sub(head);
-                let body = if read::has_length(payload) { body } else { rest };
+                let body = if headers::has_length(payload) { body } else { rest };
                 if body > rest {
                     Outcome::Refuse(Denial::Malformed)
                 } else {
@@ -313,11 +317,11 @@ impl Reader for SipStream {
             Extent::Known { .. } | Extent::Unfinished => return Step::Refused(Denial::TooLong),
             Extent::Malformed => return Step::Refused(Denial::Malformed),
         };
-        if cx.profile.strict && !read::has_length(rest) {
+        if cx.profile.strict && !headers::has_length(rest) {
             return Step::Refused(Denial::Malformed);
         }
         let whole = head.saturating_add(body);
-        let readable = read::has_description(rest, head);
+        let readable = headers::has_description(rest, head);
         if whole > usize::from(cx.profile.sip.longest_message) && (readable || u32::try_from(body).is_err()) {
             return Step::Refused(Denial::TooLong);
         }

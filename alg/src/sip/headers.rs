@@ -1,0 +1,208 @@
+//! The headers of a message: what the rest of the reading needs of them, and the addresses in them that change.
+
+use crate::contract::{Denial, Endpoint, Gateway, Parity, Transport};
+use crate::sip::calls::call_id;
+use crate::sip::hosts::{self, Host, Hosts, SIP_PORT};
+use crate::sip::message::{MAX_HEADERS, Name, Next, first_line, header, number, slice};
+use crate::sip::read::{Facts, Method, Reading, Stop, decimal};
+use crate::sip::{Rewrite, media};
+use arrayvec::ArrayVec;
+use core::ops::Range;
+
+/// The parameter of a Via that says where a request was seen to come from.
+const RECEIVED: &[u8] = b"received=";
+
+/// Whether the headers say how long the body is.
+pub(super) fn has_length(message: &[u8]) -> bool {
+    any_header(message, |h, _| h == Name::ContentLength)
+}
+
+/// Whether the body is, or has within it, a session description.
+pub(super) fn has_description(message: &[u8], head: usize) -> bool {
+    any_header(slice(message, 0..head), |name, value| name == Name::ContentType && media::reads(value))
+}
+
+fn any_header(message: &[u8], mut is: impl FnMut(Name, &[u8]) -> bool) -> bool {
+    let Some((_, mut at)) = first_line(message) else { return false };
+    for _ in 0..MAX_HEADERS {
+        let (Next::Header(h), next) = header(message, at) else { return false };
+        if is(h.name, slice(message, h.value)) {
+            return true;
+        }
+        at = next;
+    }
+    false
+}
+
+impl<G: Gateway> Reading<'_, '_, G> {
+    pub(super) fn headers(&mut self, first: usize, facts: &mut Facts) -> Result<(), Stop> {
+        let mut at = first;
+        for _ in 0..MAX_HEADERS {
+            let (next, behind) = header(self.bytes, at);
+            let h = match next {
+                Next::Header(h) => h,
+                Next::Body(_) => return Ok(()),
+                Next::Malformed | Next::Unfinished => return Err(Denial::Malformed.into()),
+            };
+            at = behind;
+            // Of these there is one (RFC 3261 §7.3.1): two would have two readings.
+            if let Some(bit) =
+                [Name::From, Name::To, Name::CallId, Name::CSeq].iter().position(|n| *n == h.name)
+            {
+                if facts.once & 1 << bit != 0 {
+                    return Err(Denial::Malformed.into());
+                }
+                facts.once |= 1 << bit;
+            }
+            let value = slice(self.bytes, h.value.clone());
+            match h.name {
+                Name::CallId => facts.call = Some(call_id(value)),
+                Name::CSeq if facts.code.is_some() => {
+                    let method = value.trim_ascii().rsplit(|b| b.is_ascii_whitespace()).next();
+                    facts.method = Method::of(method.unwrap_or_default());
+                }
+                Name::Expires => facts.expires = number(value),
+                Name::ContentType => facts.content_type = Some(h.value.clone()),
+                Name::ContentEncoding => {
+                    facts.encoded = !value.trim_ascii().eq_ignore_ascii_case(b"identity")
+                }
+                Name::ContentLength => facts.content_length = Some(h.value.clone()),
+                Name::Software if self.mask => {
+                    let blanks = value.iter().take_while(|b| b.is_ascii_whitespace()).count();
+                    let from = h.value.start.saturating_add(blanks);
+                    let with = ArrayVec::from_iter(*b"masked");
+                    self.replace(from..h.value.end, with, false)?;
+                }
+                _ => {}
+            }
+            let full = self.cx.profile.sip.rewrite == Rewrite::Full;
+            match h.name {
+                Name::Contact => self.contact_values(h.value, facts)?,
+                Name::Via
+                | Name::Route
+                | Name::RecordRoute
+                | Name::Path
+                | Name::ServiceRoute
+                | Name::ReferTo => self.hosts(h.value, h.name)?,
+                Name::From | Name::To | Name::CallId | Name::Identity | Name::Warning if full => {
+                    self.hosts(h.value, h.name)?;
+                }
+                _ => {}
+            }
+        }
+        Err(Denial::Malformed.into())
+    }
+
+    /// Translates the hosts of a value.
+    pub(super) fn hosts(&mut self, value: Range<usize>, name: Name) -> Result<(), Stop> {
+        let text = slice(self.bytes, value.clone());
+        let mut response = false;
+        for host in Hosts::of(text) {
+            let before = slice(text, 0..host.range.start);
+            // An address alone (RFC 3261 §18.2.1): its port stands in `rport`.
+            let received =
+                before.len().checked_sub(RECEIVED.len()).map(|from| slice(before, from..before.len()));
+            response |= match received.is_some_and(|word| word.eq_ignore_ascii_case(RECEIVED)) {
+                true => self.received(value.start, &host)?,
+                false => self.host(value.start, &host, name)?,
+            };
+        }
+        if name == Name::Via && response {
+            self.rport(value)?;
+        }
+        Ok(())
+    }
+
+    /// Translates the address of `received`. Answers whether it was the other side's.
+    fn received(&mut self, base: usize, host: &Host) -> Result<bool, Stop> {
+        let (from, to) = (self.from, self.from.other());
+        let flow = self.cx.flow;
+        let (addr, inward) = if host.addr == flow.own(from).addr {
+            (flow.seen(from).addr, false)
+        } else if host.addr == flow.seen(to).addr {
+            (flow.own(to).addr, true)
+        } else {
+            return Ok(false);
+        };
+        let range = base.saturating_add(host.range.start)..base.saturating_add(host.range.end);
+        let had_port = host.port.is_some();
+        let port = host.port.unwrap_or(SIP_PORT);
+        self.edit(range, hosts::write(Endpoint::new(addr, port), had_port, had_port))?;
+        Ok(inward)
+    }
+
+    /// Translates one host. Answers whether it was the other side's.
+    pub(super) fn host(&mut self, base: usize, host: &Host, name: Name) -> Result<bool, Stop> {
+        let (from, to) = (self.from, self.from.other());
+        let flow = self.cx.flow;
+        let endpoint = Endpoint::new(host.addr, host.port.unwrap_or(SIP_PORT));
+        let identity = matches!(name, Name::From | Name::To | Name::CallId | Name::Identity | Name::Warning);
+        let (translated, inward) = if flow.own(from) != flow.seen(from) && host.addr == flow.own(from).addr {
+            let seen = flow.seen(from);
+            let translated = if endpoint == flow.own(from) {
+                seen
+            } else if identity {
+                Endpoint::new(seen.addr, endpoint.port)
+            } else if name == Name::Via && flow.transport == Transport::Tcp {
+                // Replies come over the connection, whatever port it names.
+                return Ok(false);
+            } else if name == Name::Via || name == Name::Contact {
+                if name == Name::Via {
+                    self.via = Some(endpoint);
+                }
+                if !self.cx.profile.allows_port(endpoint.port) {
+                    return Err(Denial::PrivilegedPort.into());
+                }
+                self.cx
+                    .gateway
+                    .publish(from, flow.transport, endpoint, 1, Parity::Any)
+                    .map_err(|_| Denial::NoResources)?
+            } else {
+                self.cx
+                    .gateway
+                    .to_outside(flow.transport, endpoint)
+                    .unwrap_or(Endpoint::new(seen.addr, endpoint.port))
+            };
+            (translated, false)
+        } else if flow.own(to) != flow.seen(to) && host.addr == flow.seen(to).addr {
+            let own = flow.own(to);
+            let translated = if endpoint == flow.seen(to) {
+                own
+            } else if identity {
+                Endpoint::new(own.addr, endpoint.port)
+            } else {
+                match self.cx.gateway.to_inside(flow.transport, endpoint) {
+                    Some(inside) => inside,
+                    None if host.port.is_none() => Endpoint::new(own.addr, SIP_PORT),
+                    None => return Ok(false),
+                }
+            };
+            (translated, true)
+        } else {
+            return Ok(false);
+        };
+        let with = hosts::write(translated, host.port.is_some(), !identity || host.port.is_some());
+        let range = base.saturating_add(host.range.start)..base.saturating_add(host.range.end);
+        self.edit(range, with)?;
+        Ok(inward)
+    }
+
+    /// The port behind `rport=` in a Via of the other side's: the one that it is seen by becomes its own.
+    fn rport(&mut self, value: Range<usize>) -> Result<(), Stop> {
+        let to = self.from.other();
+        let (own, seen) = (self.cx.flow.own(to).port, self.cx.flow.seen(to).port);
+        let text = slice(self.bytes, value.clone());
+        const RPORT: &[u8] = b";rport=";
+        let Some(found) = text.windows(RPORT.len()).position(|w| w.eq_ignore_ascii_case(RPORT)) else {
+            return Ok(());
+        };
+        let first = found.saturating_add(RPORT.len());
+        let digits = slice(text, first..text.len()).iter().take_while(|b| b.is_ascii_digit()).count();
+        let range =
+            value.start.saturating_add(first)..value.start.saturating_add(first).saturating_add(digits);
+        if number(slice(self.bytes, range.clone())) == Some(u32::from(seen)) && own != seen {
+            self.edit(range, decimal(u32::from(own)))?;
+        }
+        Ok(())
+    }
+}
