@@ -106,6 +106,22 @@ impl StreamAlg for Bound {
             Self::Rtsp(rtsp) => rtsp.give_up(from, bytes),
         }
     }
+
+    fn refuse(
+        &mut self,
+        flow: &FlowContext,
+        tables: &mut Tables,
+        from: Side,
+        at: (u64, &[u8]),
+        denial: Denial,
+        answer: &mut Answer,
+    ) -> bool {
+        match self {
+            Self::Ftp(ftp) => ftp.refuse(flow, tables, from, at, denial, answer),
+            Self::Sip(sip) => sip.refuse(flow, tables, from, at, denial, answer),
+            Self::Rtsp(rtsp) => rtsp.refuse(flow, tables, from, at, denial, answer),
+        }
+    }
 }
 
 impl BoundDatagram {

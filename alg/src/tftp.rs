@@ -201,6 +201,7 @@ impl DatagramAlg for Tftp {
             armed: true,
             lifetime_ms: 0,
             application: Application::TftpData,
+            group: None,
         };
         answer.expectations.try_push(request).ok();
         Verdict::Pass

@@ -375,7 +375,7 @@ fn full_rewriting_is_undone_on_the_way_back() {
 
 /// Headers that carry addresses, a line each: what an inside phone writes, what leaves with little rewriting, what leaves
 /// with full rewriting.
-const HEADERS: [(&str, &str, &str); 17] = [
+const HEADERS: [(&str, &str, &str); 27] = [
     ("Via: SIP/2.0/UDP {own}:5060;branch=z9", "Via: SIP/2.0/UDP {seen}:20001;branch=z9", ""),
     ("v: SIP/2.0/UDP {own};rport", "v: SIP/2.0/UDP {seen}:20001;rport", ""),
     ("Contact: <sip:a@{own}:5060;ob>;q=0.5", "Contact: <sip:a@{seen}:20001;ob>;q=0.5", ""),
@@ -415,6 +415,40 @@ const HEADERS: [(&str, &str, &str); 17] = [
         "History-Info: <sip:a@{own}>;index=1",
         "History-Info: <sip:a@{own}>;index=1",
         "History-Info: <sip:a@{seen}>;index=1",
+    ),
+    ("Reply-To: <sip:a@{own}>", "Reply-To: <sip:a@{own}>", "Reply-To: <sip:a@{seen}>"),
+    (
+        "Call-Info: <http://{own}/a.jpg>;purpose=icon",
+        "Call-Info: <http://{own}/a.jpg>;purpose=icon",
+        "Call-Info: <http://{seen}/a.jpg>;purpose=icon",
+    ),
+    (
+        "Alert-Info: <http://{own}/bell>",
+        "Alert-Info: <http://{own}/bell>",
+        "Alert-Info: <http://{seen}/bell>",
+    ),
+    ("Error-Info: <sip:e@{own}>", "Error-Info: <sip:e@{own}>", "Error-Info: <sip:e@{seen}>"),
+    (
+        "P-Called-Party-ID: <sip:a@{own}>",
+        "P-Called-Party-ID: <sip:a@{own}>",
+        "P-Called-Party-ID: <sip:a@{seen}>",
+    ),
+    ("In-Reply-To: 1@{own}, 2@{own}", "In-Reply-To: 1@{own}, 2@{own}", "In-Reply-To: 1@{seen}, 2@{seen}"),
+    (
+        "Replaces: 98@{own};to-tag=1;from-tag=2",
+        "Replaces: 98@{own};to-tag=1;from-tag=2",
+        "Replaces: 98@{seen};to-tag=1;from-tag=2",
+    ),
+    ("Join: 98@{own};to-tag=1", "Join: 98@{own};to-tag=1", "Join: 98@{seen};to-tag=1"),
+    (
+        "Target-Dialog: 98@{own};local-tag=1",
+        "Target-Dialog: 98@{own};local-tag=1",
+        "Target-Dialog: 98@{seen};local-tag=1",
+    ),
+    (
+        "Refer-To: <sip:b@{own}:5060?Replaces=98%40{own}%3Bto-tag%3D1>",
+        "Refer-To: <sip:b@{seen}:20001?Replaces=98%40{own}%3Bto-tag%3D1>",
+        "Refer-To: <sip:b@{seen}:20001?Replaces=98%40{seen}%3Bto-tag%3D1>",
     ),
     ("Warning: 399 {own} \"{own}\"", "Warning: 399 {own} \"{own}\"", "Warning: 399 {seen} \"{own}\""),
 ];
@@ -527,4 +561,228 @@ fn without_translation_nothing_is_rewritten_but_opened() {
     let answer = reply("183 Session Progress", "INVITE", &sdp("203.0.113.9", &["m=audio 6000 RTP/AVP 0"]));
     assert_eq!(s.text(OUT, &answer), answer);
     assert_eq!(opened(&s.expectations[0]).3, Some("203.0.113.9:6000".into()));
+}
+
+fn from_fork(status: &str, fork: &str, body: &str) -> String {
+    reply(status, "INVITE", body).replace(";tag=b", &format!(";tag={fork}"))
+}
+
+fn remotes(s: &Datagrams) -> Vec<(Opener, Option<String>)> {
+    s.expectations.iter().map(|e| (e.opener, e.reverse.map(|r| r.to_string()))).collect()
+}
+
+/// A proxy brings the call to several phones: each that rings has media of its own, the first 2xx decides.
+#[test]
+fn a_forked_call_has_media_with_each_phone_until_one_answers() {
+    let mut s = sip();
+    s.send(IN, invite(&sdp("10.1.0.2", &[AUDIO]))).unwrap();
+    let ring = |fork, host| from_fork("183 Session Progress", fork, &sdp(host, &["m=audio 6000 RTP/AVP 0"]));
+    s.send(OUT, ring("b", "203.0.113.77")).unwrap();
+    let first: Vec<u32> = s.expectations.iter().map(|e| e.tag).collect();
+    s.send(OUT, ring("c", "203.0.113.78")).unwrap();
+    let second: Vec<u32> = s.expectations.iter().map(|e| e.tag).collect();
+    assert!(first.iter().all(|tag| !second.contains(tag)), "{first:?} {second:?}");
+    assert!(s.orders.is_empty(), "both ring");
+    let host = Opener::Host(OUT, end("203.0.113.78:1").addr);
+    assert_eq!(
+        remotes(&s),
+        [(host, Some("203.0.113.78:6000".into())), (host, Some("203.0.113.78:6001".into()))]
+    );
+    // What the first one says again is still its own.
+    s.send(OUT, ring("b", "203.0.113.77")).unwrap();
+    assert_eq!(s.expectations.iter().map(|e| e.tag).collect::<Vec<_>>(), first);
+    s.send(OUT, from_fork("200 OK", "c", "")).unwrap();
+    let close = |tag: &u32| Order::Close { tag: *tag, children: true };
+    assert_eq!(s.orders[..2], first.iter().map(close).collect::<Vec<_>>());
+    let lives = |tag: &u32| Order::Lifetime { tag: *tag, ms: 43_200_000 };
+    assert_eq!(s.orders[2..], second.iter().map(lives).collect::<Vec<_>>(), "as long as the call may last");
+    // A late refusal of the other changes nothing, nor does a BYE of one that nobody knows.
+    s.send(OUT, from_fork("487 Request Terminated", "b", "")).unwrap();
+    assert!(s.orders.is_empty());
+    s.send(OUT, reply("200 OK", "BYE", "").replace(";tag=b", ";tag=d")).unwrap();
+    assert!(s.orders.is_empty());
+    s.send(OUT, reply("200 OK", "BYE", "").replace(";tag=b", ";tag=c")).unwrap();
+    assert_eq!(s.orders, second.iter().map(close).collect::<Vec<_>>());
+    s.send(OUT, reply("200 OK", "BYE", "").replace(";tag=b", ";tag=c")).unwrap();
+    assert!(s.orders.is_empty(), "once");
+}
+
+/// Both are behind the same host: what it sends is told apart by its port.
+#[test]
+fn forks_behind_one_media_host() {
+    let mut s = sip();
+    s.send(IN, invite(&sdp("10.1.0.2", &[AUDIO]))).unwrap();
+    for (fork, port, opener) in [
+        ("b", 6000, Opener::Host(OUT, end("203.0.113.77:1").addr)),
+        ("c", 7000, Opener::Exact(OUT, end("203.0.113.77:7000"))),
+        ("d", 8000, Opener::Exact(OUT, end("203.0.113.77:8000"))),
+    ] {
+        let media = format!("m=audio {port} RTP/AVP 0");
+        s.send(OUT, from_fork("183 Session Progress", fork, &sdp("203.0.113.77", &[&media]))).unwrap();
+        assert_eq!(remotes(&s)[0], (opener, Some(format!("203.0.113.77:{port}"))));
+    }
+}
+
+#[test]
+fn a_call_has_four_dialogs_at_most_and_an_answer_makes_room() {
+    let mut s = sip();
+    s.send(IN, invite(&sdp("10.1.0.2", &[AUDIO]))).unwrap();
+    let from = |n: u8, status: &str| {
+        let host = format!("203.0.113.{}", 70 + n);
+        from_fork(status, &format!("t{n}"), &sdp(&host, &["m=audio 6000 RTP/AVP 0"]))
+    };
+    for n in 0..4 {
+        s.send(OUT, from(n, "183 Session Progress")).unwrap();
+    }
+    assert_eq!(s.send(OUT, from(4, "183 Session Progress")), Err(Denial::Limit));
+    assert!(s.reply.is_empty(), "nobody answers a response");
+    assert!(s.send(OUT, from_fork("180 Ringing", "t4", "")).is_ok(), "it rings all the same");
+    s.send(OUT, from(4, "200 OK")).unwrap();
+    assert_eq!((s.expectations.len(), s.orders.len()), (2, 8), "one is open, four are shut");
+    // A second phone has answered too: it has a dialog of its own, and a BYE of its own (RFC 3261 §13.2.2.4).
+    let winner: Vec<u32> = s.expectations.iter().map(|e| e.tag).collect();
+    s.send(OUT, from(0, "200 OK")).unwrap();
+    let second: Vec<u32> = s.expectations.iter().map(|e| e.tag).collect();
+    assert!(s.orders.is_empty() && winner.iter().all(|tag| !second.contains(tag)));
+    s.send(OUT, reply("200 OK", "BYE", "").replace(";tag=b", ";tag=t0")).unwrap();
+    let close = |tag: &u32| Order::Close { tag: *tag, children: true };
+    assert_eq!(s.orders, second.iter().map(close).collect::<Vec<_>>());
+    s.send(OUT, reply("200 OK", "BYE", "").replace(";tag=b", ";tag=t4")).unwrap();
+    assert_eq!(s.orders, winner.iter().map(close).collect::<Vec<_>>());
+}
+
+/// A final refusal is of the whole call, whichever phone's tag it has.
+#[test]
+fn a_refused_forked_call_closes_what_all_have_opened() {
+    let mut s = sip();
+    s.send(IN, invite(&sdp("10.1.0.2", &[AUDIO]))).unwrap();
+    for (fork, host) in [("b", "203.0.113.77"), ("c", "203.0.113.78")] {
+        let body = sdp(host, &["m=audio 6000 RTP/AVP 0"]);
+        s.send(OUT, from_fork("183 Session Progress", fork, &body)).unwrap();
+    }
+    s.send(OUT, from_fork("486 Busy Here", "z", "")).unwrap();
+    assert_eq!(s.orders.len(), 4);
+    s.send(OUT, from_fork("486 Busy Here", "z", "")).unwrap();
+    assert!(s.orders.is_empty());
+}
+
+/// RTCP at the port of RTP (RFC 5761): only when both have said so, and until one takes it back.
+#[test]
+fn an_answer_that_takes_rtcp_mux_closes_the_port_of_rtcp() {
+    const MUX: &[&str] = &[AUDIO, "a=rtcp-mux"];
+    for (accepted, answer) in
+        [(true, &["m=audio 6000 RTP/AVP 0", "a=rtcp-mux"][..]), (false, &["m=audio 6000 RTP/AVP 0"])]
+    {
+        let mut s = sip();
+        s.send(IN, invite(&sdp("10.1.0.2", MUX))).unwrap();
+        assert!(s.expectations.iter().all(|e| e.armed), "an offer alone keeps both");
+        let [rtp, rtcp] = s.expectations[..] else { unreachable!("{:?}", s.expectations) };
+        s.send(OUT, reply("200 OK", "INVITE", &sdp("203.0.113.9", answer))).unwrap();
+        let armed: Vec<_> = s.expectations.iter().filter(|e| e.armed).map(|e| e.tag).collect();
+        if !accepted {
+            assert_eq!((armed, s.orders.len()), (vec![rtp.tag, rtcp.tag], 0));
+            continue;
+        }
+        assert_eq!(armed, [rtp.tag]);
+        assert_eq!(s.orders, [Order::Close { tag: rtcp.tag, children: true }]);
+        // Its port stays the call's: it may be wanted again.
+        let [_, kept] = s.expectations[..] else { unreachable!("{:?}", s.expectations) };
+        assert_eq!((kept.armed, kept.published, kept.listener), (false, rtcp.published, rtcp.listener));
+        assert_ne!(kept.tag, rtcp.tag);
+        // A re-INVITE without it.
+        s.send(IN, invite(&sdp("10.1.0.2", &[AUDIO]))).unwrap();
+        assert_eq!(
+            s.expectations.iter().map(|e| (e.tag, e.armed)).collect::<Vec<_>>(),
+            [(rtp.tag, true), (rtcp.tag, true)]
+        );
+        // And with it again.
+        s.send(IN, invite(&sdp("10.1.0.2", MUX))).unwrap();
+        s.send(OUT, reply("200 OK", "INVITE", &sdp("203.0.113.9", answer))).unwrap();
+        s.send(OUT, reply("200 OK", "BYE", "")).unwrap();
+        let closed: Vec<_> = s
+            .orders
+            .iter()
+            .map(|o| match o {
+                Order::Close { tag, .. } => *tag,
+                _ => 0,
+            })
+            .collect();
+        assert_eq!(closed, [rtp.tag, rtcp.tag, kept.tag]);
+    }
+    // Without a translation there is no port to keep.
+    let mut flow = common::flow("10.1.0.2", "10.1.0.2", "203.0.113.9", "203.0.113.9");
+    (flow.initiator.port, flow.initiator_translated.port) = (5060, 5060);
+    (flow.responder.port, flow.responder_translated.port) = (5060, 5060);
+    let mut s = Datagrams::new(Application::Sip, flow);
+    s.send(IN, invite(&sdp("10.1.0.2", MUX))).unwrap();
+    s.send(OUT, reply("200 OK", "INVITE", &sdp("203.0.113.9", &["m=audio 6000 RTP/AVP 0", "a=rtcp-mux"])))
+        .unwrap();
+    assert_eq!((s.expectations.len(), s.orders.len()), (1, 1));
+}
+
+#[test]
+fn a_session_has_no_more_calls_than_its_profile_says() {
+    let mut s = sip();
+    s.profile.sip.max_dialogs = 2;
+    let call = |id: &str| invite(&sdp("10.1.0.2", &[AUDIO])).replace("abc@", &format!("{id}@"));
+    s.send(IN, call("one")).unwrap();
+    s.send(IN, call("two")).unwrap();
+    s.send(IN, call("one")).unwrap();
+    assert_eq!(s.send(IN, call("three")), Err(Denial::Limit));
+    assert!(s.reply.starts_with(b"SIP/2.0 503 Service Unavailable\r\n"));
+    // One ends.
+    s.send(OUT, reply("486 Busy Here", "INVITE", "").replace("abc@", "one@")).unwrap();
+    s.send(IN, call("three")).unwrap();
+    assert_eq!(s.send(IN, call("four")), Err(Denial::Limit));
+    // Or nobody answers.
+    s.now_ms = 240_000;
+    s.send(IN, call("four")).unwrap();
+}
+
+/// Each end is reached at ports of its own: RTP and RTCP of six media, both ways.
+#[test]
+fn as_many_media_as_a_description_may_have_with_both_ends_translated() {
+    let mut flow = common::flow("10.1.0.3", "10.2.0.1", "10.2.0.2", "10.2.0.100");
+    (flow.initiator.port, flow.responder.port, flow.responder_translated.port) = (5060, 5060, 5060);
+    let mut s = Datagrams::new(Application::Sip, flow);
+    let media = |first: u16| -> Vec<String> {
+        (0..6).map(|n| format!("m=audio {} RTP/AVP 0", first + 2 * n)).collect()
+    };
+    let body = |addr: &str, first: u16| {
+        let lines = media(first);
+        sdp(addr, &lines.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let own = |text: String| text.replace("10.1.0.2", "10.1.0.3");
+    s.send(IN, own(invite(&body("10.1.0.3", 40000)))).unwrap();
+    s.send(OUT, reply("200 OK", "INVITE", &body("10.2.0.2", 50000))).unwrap();
+    let mut tags: Vec<u32> = s.expectations.iter().map(|e| e.tag).collect();
+    tags.sort_unstable();
+    tags.dedup();
+    assert_eq!(tags.len(), 24);
+    s.send(OUT, reply("200 OK", "BYE", "")).unwrap();
+    assert_eq!(s.orders.len(), 24, "all are closed");
+}
+
+/// RTP and RTCP are idle together, each pair for itself, and none outlives its call.
+#[test]
+fn the_pinholes_of_a_pair_are_a_group() {
+    let mut s = sip();
+    s.profile.sip.media_idle_s = 60;
+    s.profile.sip.max_call_s = 600;
+    let offer = ["m=video 40000/2 RTP/AVP 96", "m=image 40010 udptl t38", "m=message 40020 TCP/MSRP *"];
+    s.send(IN, invite(&sdp("10.1.0.2", &offer))).unwrap();
+    let groups = |s: &Datagrams| -> Vec<(u32, alg::Group)> {
+        s.expectations.iter().map(|e| (e.tag, e.group.unwrap())).collect()
+    };
+    let [rtp, rtcp, rtp2, rtcp2, fax, tcp] = groups(&s)[..] else { unreachable!("{:?}", s.expectations) };
+    for (a, b) in [(rtp, rtcp), (rtp2, rtcp2), (fax, fax), (tcp, tcp)] {
+        assert_eq!((a.1.next, b.1.next), (b.0, a.0));
+    }
+    assert_eq!((rtp.1.idle_ms, fax.1.idle_ms, tcp.1.idle_ms), (60_000, 60_000, 0), "TCP knows itself");
+    assert_eq!((rtp.1.ends_ms, rtp.1.peer), (600_000, 0));
+    s.now_ms = 100_000;
+    let answer = ["m=video 6000/2 RTP/AVP 96", "m=image 0 udptl t38", "m=message 0 TCP/MSRP *"];
+    s.send(OUT, reply("200 OK", "INVITE", &sdp("203.0.113.9", &answer))).unwrap();
+    let [rtp, .., rtcp2] = groups(&s)[..] else { unreachable!("{:?}", s.expectations) };
+    assert_eq!((rtp.1.ends_ms, rtp.1.peer, rtcp2.1.peer), (500_000, 6_000, 6_003), "since its INVITE");
 }

@@ -328,3 +328,185 @@ fn a_contact_over_tcp_is_published() {
     assert!(e.out(IN).contains("Via: SIP/2.0/TCP 10.1.0.2:5060;"), "replies come over the connection");
     assert_eq!(e.expectations[0].transport, alg::Transport::Tcp);
 }
+
+/// A phone that sends from port 51000 and wants its calls at port 5060.
+fn phone() -> Datagrams {
+    Datagrams::source_nat(Application::Sip, 51_000, 5060)
+}
+
+fn request(method: &str, id: &str, more: &str) -> String {
+    format!(
+        "{method} sip:bob@203.0.113.9 SIP/2.0\r\nVia: SIP/2.0/UDP 10.1.0.2:51000;branch=z9hG4bK1;rport\r\n\
+         From: <sip:alice@example.net>;tag=a\r\nTo: <sip:bob@example.net>\r\nCall-ID: {id}\r\nCSeq: 1 {method}\r\n\
+         Contact: <sip:alice@10.1.0.2:5060>\r\n{more}Content-Length: 0\r\n\r\n"
+    )
+}
+
+fn response(status: &str, method: &str, id: &str, more: &str) -> String {
+    format!(
+        "SIP/2.0 {status}\r\nVia: SIP/2.0/UDP 198.51.100.1:20001;branch=z9hG4bK1\r\n\
+         From: <sip:alice@example.net>;tag=a\r\nTo: <sip:bob@example.net>;tag=b\r\nCall-ID: {id}\r\n\
+         CSeq: 1 {method}\r\n{more}Content-Length: 0\r\n\r\n"
+    )
+}
+
+/// What the other side of a subscription says.
+fn notify(id: &str, state: &str) -> String {
+    format!(
+        "NOTIFY sip:alice@198.51.100.1:20001 SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.9\r\n\
+         From: <sip:bob@example.net>;tag=b\r\nTo: <sip:alice@example.net>;tag=a\r\nCall-ID: {id}\r\nCSeq: 9 NOTIFY\r\n\
+         Subscription-State: {state}\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
+#[test]
+fn a_contact_is_shut_until_the_call_is_answered_and_again_when_it_is_over() {
+    let close = [Order::Close { tag: CONTACT, children: false }];
+    let mut s = phone();
+    s.send(IN, request("INVITE", "c", "")).unwrap();
+    let [e] = s.expectations[..] else { unreachable!("one pinhole") };
+    assert_eq!((e.tag, e.armed, e.uses, e.lifetime_ms), (CONTACT, false, Uses::Many, 240_000));
+    assert_eq!((e.opener, e.listener), (Opener::Peer(OUT), end("10.1.0.2:5060")));
+    s.send(OUT, response("100 Trying", "INVITE", "c", "")).unwrap();
+    assert_eq!(s.orders, [], "nobody has answered");
+    // An early dialog: the callee may send UPDATE.
+    s.send(OUT, response("180 Ringing", "INVITE", "c", "")).unwrap();
+    assert_eq!(s.orders, [Order::Activate { tag: CONTACT }, Order::Lifetime { tag: CONTACT, ms: 240_000 }]);
+    s.now_ms = 10_000;
+    s.send(OUT, response("200 OK", "INVITE", "c", "")).unwrap();
+    assert_eq!(s.orders[1], Order::Lifetime { tag: CONTACT, ms: 43_190_000 }, "as long as a call may last");
+    s.send(OUT, response("200 OK", "BYE", "c", "")).unwrap();
+    assert_eq!(s.orders, close);
+    // Refused.
+    s.send(IN, request("INVITE", "c", "")).unwrap();
+    s.send(OUT, response("486 Busy Here", "INVITE", "c", "")).unwrap();
+    assert_eq!(s.orders, close);
+}
+
+#[test]
+fn the_contact_of_who_answers_is_open_at_once() {
+    let mut s = Datagrams::source_nat(Application::Sip, 51_000, 5060);
+    s.send(IN, request("OPTIONS", "o", "")).unwrap();
+    assert_eq!((s.expectations.len(), s.orders.len()), (0, 0), "no dialog, no way in");
+    let invite = "INVITE sip:alice@198.51.100.1:20001 SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.9\r\n\
+        From: <sip:bob@example.net>;tag=b\r\nTo: <sip:alice@example.net>\r\nCall-ID: i\r\nCSeq: 1 INVITE\r\n\r\n";
+    s.send(OUT, invite).unwrap();
+    let answer = |status: &str| {
+        format!(
+            "SIP/2.0 {status}\r\nVia: SIP/2.0/UDP 203.0.113.9\r\nFrom: <sip:bob@example.net>;tag=b\r\n\
+             To: <sip:alice@example.net>;tag=a\r\nCall-ID: i\r\nCSeq: 1 INVITE\r\n\
+             Contact: <sip:alice@10.1.0.2:5060>\r\n\r\n"
+        )
+    };
+    s.send(IN, answer("100 Trying")).unwrap();
+    assert!(s.expectations.is_empty());
+    s.send(IN, answer("180 Ringing")).unwrap();
+    assert_eq!(s.expectations.iter().map(|e| (e.tag, e.armed)).collect::<Vec<_>>(), [(CONTACT, true)]);
+    s.send(IN, answer("486 Busy Here")).unwrap();
+    assert_eq!(s.orders, [Order::Close { tag: CONTACT, children: false }]);
+}
+
+#[test]
+fn a_subscription_holds_its_contact_until_it_ends() {
+    for (method, refused) in [("SUBSCRIBE", "489 Bad Event"), ("REFER", "603 Declined")] {
+        let mut s = phone();
+        s.send(IN, request(method, "s", "Expires: 600\r\n")).unwrap();
+        assert_eq!(s.expectations.iter().map(|e| (e.tag, e.armed)).collect::<Vec<_>>(), [(CONTACT, false)]);
+        s.send(OUT, response(refused, method, "s", "")).unwrap();
+        assert_eq!(s.orders, [Order::Close { tag: CONTACT, children: false }]);
+        s.send(IN, request(method, "s", "Expires: 600\r\n")).unwrap();
+        s.send(OUT, response("202 Accepted", method, "s", "Expires: 600\r\n")).unwrap();
+        assert_eq!(
+            s.orders,
+            [Order::Activate { tag: CONTACT }, Order::Lifetime { tag: CONTACT, ms: 632_000 }]
+        );
+        s.send(OUT, notify("s", "active;expires=500")).unwrap();
+        assert!(s.orders.is_empty());
+        s.send(OUT, notify("s", "Terminated;reason=noresource")).unwrap();
+        assert_eq!(s.orders, [Order::Close { tag: CONTACT, children: false }], "{method}");
+    }
+    // What is transferred within a call does not end it.
+    let mut s = phone();
+    s.send(IN, request("INVITE", "c", "")).unwrap();
+    s.send(OUT, response("200 OK", "INVITE", "c", "")).unwrap();
+    s.send(IN, request("REFER", "c", "")).unwrap();
+    s.send(OUT, response("202 Accepted", "REFER", "c", "")).unwrap();
+    s.send(OUT, notify("c", "terminated")).unwrap();
+    assert!(s.orders.is_empty());
+}
+
+#[test]
+fn a_contact_that_another_call_or_the_registrar_needs_stays_open() {
+    let mut s = phone();
+    s.send(
+        IN,
+        register("<sip:alice@10.1.0.2:5060>;expires=600", "")
+            .replace("10.1.0.2:5060;br", "10.1.0.2:51000;br"),
+    )
+    .unwrap();
+    let contact = format!("<sip:alice@{}>;expires=600", s.expectations[0].published);
+    s.send(OUT, registered("200 OK", &contact, "")).unwrap();
+    for id in ["one", "two"] {
+        s.send(IN, request("INVITE", id, "")).unwrap();
+        assert_eq!(s.expectations[0].lifetime_ms, 632_000, "never shorter than it was");
+        s.send(OUT, response("180 Ringing", "INVITE", id, "")).unwrap();
+        assert_eq!(s.orders[1], Order::Lifetime { tag: CONTACT, ms: 632_000 });
+    }
+    s.send(OUT, response("486 Busy Here", "INVITE", "one", "")).unwrap();
+    assert_eq!(s.orders, [], "the other call has it");
+    s.now_ms = 100_000;
+    s.send(OUT, response("486 Busy Here", "INVITE", "two", "")).unwrap();
+    assert_eq!(s.orders, [Order::Lifetime { tag: CONTACT, ms: 532_000 }], "it is registered");
+    // The phone leaves, and calls on.
+    s.send(IN, request("INVITE", "three", "")).unwrap();
+    s.send(OUT, response("200 OK", "INVITE", "three", "")).unwrap();
+    s.send(
+        IN,
+        register("<sip:alice@10.1.0.2:5060>;expires=0", "").replace("10.1.0.2:5060;br", "10.1.0.2:51000;br"),
+    )
+    .unwrap();
+    assert_eq!(s.orders, []);
+    s.send(OUT, registered("200 OK", &contact.replace("600", "0"), "")).unwrap();
+    assert_eq!(s.orders, []);
+    s.send(OUT, response("200 OK", "BYE", "three", "")).unwrap();
+    assert_eq!(s.orders, [Order::Close { tag: CONTACT, children: false }]);
+}
+
+/// A call that leaves nothing behind where it is refused.
+#[test]
+fn a_refused_call_holds_nothing() {
+    let mut s = phone();
+    s.send(IN, register("<sip:alice@10.1.0.2:5060>;expires=600", "")).unwrap();
+    let contact = format!("<sip:alice@{}>;expires=600", s.expectations[0].published);
+    s.send(OUT, registered("200 OK", &contact, "")).unwrap();
+    let bad = request("INVITE", "c", "Content-Type: application/sdp\r\n")
+        .replace("Length: 0\r\n\r\n", "Length: 7\r\n\r\nm=audio");
+    assert_eq!(s.send(IN, bad), Err(Denial::Malformed));
+    s.send(IN, register("<sip:alice@10.1.0.2:5060>;expires=0", "")).unwrap();
+    assert_eq!(s.orders, [Order::Lifetime { tag: CONTACT, ms: 32_000 }], "no call needs it");
+}
+
+/// Over TCP a Via leads nowhere: with full rewriting its address changes, its port does not, and it comes back as it was.
+#[test]
+fn a_via_over_tcp_is_hidden_by_full_rewriting() {
+    for (sent, left) in [
+        ("10.1.0.2:5060", "198.51.100.1:5060"),
+        ("10.1.0.2", "198.51.100.1"),
+        ("10.1.0.2:40000", "198.51.100.1:20001"),
+    ] {
+        let mut e = tcp();
+        e.profile.sip.rewrite = alg::sip::Rewrite::Full;
+        // Another inside host has that port.
+        e.gateway.published.insert((end("198.51.100.1:5060").addr, 5060), end("10.1.0.117:61204"));
+        let request = tcp_message("OPTIONS", "sip:alice@example.net", "").replace("10.1.0.2:5060", sent);
+        e.client(&request);
+        assert_eq!(e.out(IN), request.replace(sent, left));
+        let answer = |via: &str| {
+            format!(
+                "SIP/2.0 200 OK\r\nVia: SIP/2.0/TCP {via};branch=z9\r\nCall-ID: reg\r\nCSeq: 1 OPTIONS\r\nl: 0\r\n\r\n"
+            )
+        };
+        e.server(answer(left));
+        assert_eq!(e.out(OUT), answer(sent));
+    }
+}

@@ -200,6 +200,7 @@ fn settings_and_rules_reach_their_profile() {
         "{MINIMAL}[[alg]]\nname = \"f\"\nprotocol = \"ftp\"\n\
          [[alg]]\nname = \"s\"\nprotocol = \"sip\"\nmode = \"strict\"\nlowest_port = 10\n\
          forbidden_ports = [5900, \"6000-6063\"]\nlongest_registration = 600\nrewrite = \"full\"\ndetect = true\n\
+         max_dialogs = 30\nmax_call = 120\nmedia_idle = 60\n\
          [[alg]]\nname = \"g\"\nprotocol = \"ftp\"\nstrict = true\nmask_syst = true\n\
          blind = \"passive\"\npassive_ports = \"2000-2009\"\non_change = \"drop\"\n\
          mode = \"monitor\"\noverflow = \"pass\"\n\
@@ -214,7 +215,11 @@ fn settings_and_rules_reach_their_profile() {
         (s.settings.lowest_port, s.settings.forbidden_ports.as_slice()),
         (10, &[(5900, 5900), (6000, 6063)][..])
     );
-    assert_eq!((s.settings.sip.longest_registration_s, s.settings.sip.rewrite), (600, Rewrite::Full));
+    let sip = &s.settings.sip;
+    assert_eq!((sip.longest_registration_s, sip.rewrite), (600, Rewrite::Full));
+    assert_eq!((sip.max_dialogs, sip.max_call_s, sip.media_idle_s), (30, 7_200, 60));
+    let sip = &f.settings.sip;
+    assert_eq!((sip.max_dialogs, sip.max_call_s, sip.media_idle_s), (u32::MAX, 43_200, 120), "the defaults");
     assert!(g.settings.ftp.mask_syst && !f.settings.ftp.mask_syst);
     let encrypted = [f, s, g].map(|p| p.settings.encrypted);
     assert_eq!(encrypted, [WhenEncrypted::Allow, WhenEncrypted::Allow, WhenEncrypted::Passive(2000, 2009)]);

@@ -1,4 +1,4 @@
-//! `posternd replay`: captures whose data are datagrams. TFTP and RTSP.
+//! `posternd replay`: captures whose data are datagrams. TFTP, RTSP and SIP.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod film;
@@ -124,6 +124,76 @@ fn rtsp_that_starts_in_the_middle_opens_nothing() {
     assert_eq!(report["expectations"]["opened"], 0);
     assert!(events(&report, "alg-message").is_empty());
     for media in &flows(&report)[1..] {
+        assert_eq!((&media["verdict"], &media["expected"]), (&json!("deny"), &json!(false)));
+    }
+}
+
+/// A call as a capture behind no NAT shows it: early media of two phones that ring, one that answers, RTCP, BYE.
+fn call() -> Film {
+    const SIP: u16 = 5060;
+    let mut film = Film::new();
+    let message = |head: &[&str], media: Option<(&str, u16)>| {
+        let body = media.map_or(String::new(), |(addr, port)| {
+            format!("v=0\r\no=- 1 1 IN IP4 {addr}\r\ns=-\r\nc=IN IP4 {addr}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n")
+        });
+        let head: String = head.iter().map(|line| format!("{line}\r\n")).collect();
+        format!("{head}Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let say = |film: &mut Film, from, text: String| {
+        let (from, to) = if from == Initiator { (CLIENT, SERVER) } else { (SERVER, CLIENT) };
+        datagram(film, (from, SIP), (to, SIP), text.as_bytes());
+    };
+    let from = "From: <sip:alice@example.net>;tag=a";
+    let via = "Via: SIP/2.0/UDP 10.1.0.2:5060;branch=z9";
+    let request = |method: &str, to: &str| {
+        [format!("{method} sip:bob@203.0.113.9 SIP/2.0"), to.to_owned(), format!("CSeq: 1 {method}")]
+    };
+    let asked = |method, to, media| {
+        let [line, to, cseq] = request(method, to);
+        message(&[&line, via, from, &to, "Call-ID: c@10.1.0.2", &cseq], media)
+    };
+    let told = |status: &str, to: &str, method: &str, media| {
+        let (status, cseq) = (format!("SIP/2.0 {status}"), format!("CSeq: 1 {method}"));
+        message(&[&status, via, from, to, "Call-ID: c@10.1.0.2", &cseq], media)
+    };
+    let to =
+        ["To: <sip:bob@example.net>", "To: <sip:bob@example.net>;tag=b", "To: <sip:bob@example.net>;tag=c"];
+    say(&mut film, Initiator, asked("INVITE", to[0], Some(("10.1.0.2", 40_000))));
+    say(&mut film, Responder, told("183 Session Progress", to[1], "INVITE", Some(("203.0.113.9", 6_000))));
+    say(&mut film, Responder, told("183 Session Progress", to[2], "INVITE", Some(("203.0.113.77", 7_000))));
+    let other = std::net::Ipv4Addr::new(203, 0, 113, 77);
+    datagram(&mut film, (SERVER, 6_000), (CLIENT, 40_000), b"media");
+    datagram(&mut film, (other, 7_000), (CLIENT, 40_000), b"media");
+    say(&mut film, Responder, told("200 OK", to[1], "INVITE", None));
+    say(&mut film, Initiator, asked("ACK", to[1], None));
+    for n in [0, 1] {
+        datagram(&mut film, (CLIENT, 40_000 + n), (SERVER, 6_000 + n), b"media");
+        datagram(&mut film, (SERVER, 6_000 + n), (CLIENT, 40_000 + n), b"media");
+    }
+    say(&mut film, Initiator, asked("BYE", to[1], None));
+    say(&mut film, Responder, told("200 OK", to[1], "BYE", None));
+    film
+}
+
+#[test]
+fn sip_media_are_expected() {
+    let film = call();
+    let report = replay(&film);
+    let children = [
+        ("rtp", "203.0.113.9:6000", "10.1.0.2:40000"),
+        ("rtp", "203.0.113.77:7000", "10.1.0.2:40000"),
+        ("rtcp", "10.1.0.2:40001", "203.0.113.9:6001"),
+    ];
+    assert_healthy(&report, &film, 0, "sip", &children);
+    assert_eq!(report["expectations"]["opened"], 6, "of the offer, and of each phone that rings");
+    let messages: Vec<_> = events(&report, "alg-message").iter().map(|m| m.to_string()).collect();
+    assert!(messages.iter().any(|m| m.contains("INVITE sip:bob@203.0.113.9")), "{messages:?}");
+    // Without its INVITE nothing of it is expected.
+    let mut film = call();
+    film.packets.truncate(5);
+    film.packets.drain(..3);
+    let report = replay(&film);
+    for media in flows(&report) {
         assert_eq!((&media["verdict"], &media["expected"]), (&json!("deny"), &json!(false)));
     }
 }

@@ -413,7 +413,8 @@ fn an_expectation_without_its_parent() {
 
 /// A SIP message that is as long as may be read, and longer when its addresses are the gateway's.
 fn alg_no_room(mode: Mode) -> Drops {
-    let mut gw = Gateway::new(mode, &sip_text());
+    let profile = "[[alg]]\nname = \"sip\"\nprotocol = \"sip\"\nlongest_message = 65535\n";
+    let mut gw = Gateway::new(mode, &[&sip_text(), profile].concat());
     let mut line = Line::new(&mut gw, WAYS[0], Carrier::Udp);
     let mut invite = |call: &str, length: usize| {
         let bare = line.caller.sdp();
@@ -423,9 +424,9 @@ fn alg_no_room(mode: Mode) -> Drops {
             [bare.as_str(), &lines.join("\r\n"), "\r\n", &last, "\r\n"].concat()
         };
         let mut request = |body: &str| line.caller.request("INVITE", "sip:bob@198.51.100.2", call, &[], body);
-        // The length of the body is four digits in both.
-        let room = length - request(&padded(8_000)).len();
-        let text = request(&padded(8_000 + room));
+        // The length of the body is five digits in both.
+        let room = length - request(&padded(60_000)).len();
+        let text = request(&padded(60_000 + room));
         assert_eq!(text.len(), length);
         identified(line.frame(Side::Initiator, &text), 7)
     };

@@ -58,6 +58,7 @@ named! {
         Timeout = "timeout", "No packet for as long as its state allows.";
         AlgDenied = "alg-denied", "Its ALG refused a message.";
         ParentClosed = "parent-closed", "The control session ended it.";
+        MaxCall = "max-call", "Its call has lasted as long as its profile lets it.";
         PolicyChange = "policy-change", "A newer policy does not admit it.";
         Admin = "admin", "An operator cleared it.";
         Shutdown = "shutdown", "The gateway stopped.";

@@ -9,9 +9,9 @@ pub const MAX_REPLACEMENT: usize = 96;
 /// Most edits that one call may answer.
 pub const MAX_EDITS: usize = 64;
 /// Most expectations that one call may ask for.
-pub const MAX_EXPECTATIONS: usize = 16;
+pub const MAX_EXPECTATIONS: usize = 32;
 /// Most orders that one call may give.
-pub const MAX_ORDERS: usize = 32;
+pub const MAX_ORDERS: usize = 128;
 /// Most audit facts that one call may state.
 pub const MAX_FACTS: usize = 16;
 /// Longest excerpt of a message that an audit fact carries, in bytes.
@@ -65,6 +65,21 @@ pub enum Uses {
     Many,
 }
 
+/// Pinholes whose children age together (RTP and RTCP of a medium), and end at the latest with their call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The next pinhole of the group, by its tag. That of the last is the first; of one that is alone its own.
+    pub next: u32,
+    /// The children, whatever their state, are idle when none of them has had a packet for so long, in milliseconds. What of
+    /// the group still waits for a child closes with them. 0: each is idle as its state says.
+    pub idle_ms: u32,
+    /// Pinhole and children end so long from now in any case, in milliseconds.
+    pub ends_ms: u32,
+    /// The port that the opener has named as its own, 0 for none. If it has named another one since a pinhole was met, its media
+    /// have moved: the same request opens another.
+    pub peer: u16,
+}
+
 /// Asks for a pinhole: `opener` may open a child to the listener on the other side.
 ///
 /// A request whose tag the flow has used before replaces that pinhole: the newest request counts, except that a
@@ -92,6 +107,8 @@ pub struct ExpectationRequest {
     pub lifetime_ms: u32,
     /// What the child is.
     pub application: Application,
+    /// With which others it ages.
+    pub group: Option<Group>,
 }
 
 /// What is to become of a pinhole of the flow, or of the flow itself. Unknown tags are ignored: what they named may

@@ -52,7 +52,8 @@ pub trait Gateway {
     fn to_outside(&self, transport: Transport, inside: Endpoint) -> Option<Endpoint>;
 
     /// Whether the limits let so many more pinholes be opened that lead to this host. An ALG that can refuse a message asks
-    /// before it asks for them: a message whose pinholes find no place ends the flow.
+    /// before it asks for them: a message whose pinholes find no place ends the flow, unless the ALG can take it back
+    /// ([`crate::StreamAlg::refuse`]).
     fn has_room(&mut self, listener: IpAddr, count: usize) -> bool {
         let _ = (listener, count);
         true

@@ -57,6 +57,22 @@ pub trait StreamAlg {
         let _ = (from, bytes);
         false
     }
+
+    /// The gateway has no room for what the answer to the last call asked for. `bytes`, which stand at `offset`, are what was
+    /// understood. Takes the message that asked for it out of them, by its edits, forgets what it has changed in `tables`, and
+    /// leaves the protocol's own refusal in the answer. False: the flow is refused.
+    fn refuse(
+        &mut self,
+        flow: &FlowContext,
+        tables: &mut Tables,
+        from: Side,
+        (offset, bytes): (u64, &[u8]),
+        denial: Denial,
+        answer: &mut Answer,
+    ) -> bool {
+        let _ = (flow, tables, from, offset, bytes, denial, answer);
+        false
+    }
 }
 
 /// The seam of the datagram engine: a protocol whose message is one datagram.

@@ -310,6 +310,7 @@ impl Ftp {
             armed: asked.is_some(),
             lifetime_ms: 0,
             application: Application::FtpData,
+            group: None,
         };
         Ok((request, edit))
     }

@@ -334,6 +334,7 @@ impl Request {
                 armed: self.armed,
                 lifetime_ms: 0,
                 application,
+                group: None,
             };
             answer.expectations.try_push(request).map_err(|_| Denial::TooMany)?;
         }

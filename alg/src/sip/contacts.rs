@@ -3,6 +3,8 @@
 use crate::contract::{
     Application, Denial, Endpoint, ExpectationRequest, Gateway, Opener, Order, Parity, Side, Transport, Uses,
 };
+use crate::sip::calls::{Held, Pinhole};
+use crate::sip::dialog::Dialog;
 use crate::sip::hosts::{Hosts, SIP_PORT};
 use crate::sip::message::{Name, number, slice};
 use crate::sip::read::{Facts, Method, Reading, Stop};
@@ -10,36 +12,50 @@ use core::ops::Range;
 
 /// Marks the tag of a pinhole to a contact; its port stands below, and the side above.
 const CONTACT: u32 = 1 << 31;
-/// Marks the one to the port of a Via.
-const VIA: u32 = 1 << 17;
+/// Marks the responder's.
+const RESPONDER: u32 = 1 << 16;
+/// Marks one that is reached by another transport than that of the session.
+const OTHER_TRANSPORT: u32 = 1 << 17;
 /// Most contacts of one message that pinholes are asked for.
 pub(super) const MAX_CONTACTS: usize = 4;
-/// How long a pinhole to a contact waits outside of a registration: as long as a dialog may be quiet.
-const CONTACT_MS: u32 = 3_600_000;
+/// Most that one message needs: those, and what its call holds already.
+pub(super) const MAX_NEEDS: usize = 2 * MAX_CONTACTS;
 /// What a registration lives beyond its time, for the one that renews it (RFC 3261 §17.1.2.2, timer F).
-const GRACE_MS: u32 = 32_000;
+pub(super) const GRACE_MS: u32 = 32_000;
 /// How long a registration is asked for if nobody says (RFC 3261 §10.2.1.1).
 const DEFAULT_REGISTRATION_S: u32 = 3600;
+
+/// A contact that a dialog needs from this message on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Need {
+    pub(super) tag: u32,
+    /// How long its pinhole lives from now on.
+    pub(super) ms: u32,
+    /// The dialog did not hold it before.
+    pub(super) new: bool,
+}
 
 impl<G: Gateway> Reading<'_, '_, G> {
     /// Contact: translated as any header, and remembered.
     pub(super) fn contact_values(&mut self, value: Range<usize>, facts: &mut Facts) -> Result<(), Stop> {
         let text = slice(self.bytes, value.clone());
         facts.star |= text.trim_ascii() == b"*";
-        for host in Hosts::of(text) {
+        for host in Hosts::of(text).filter(|host| !host.escaped) {
             // Looked for only where it is wanted: of hosts that are nobody's there may be many.
             let parameters = || {
                 let rest = slice(text, host.range.end..text.len());
                 slice(rest, 0..rest.iter().position(|&b| b == b',').unwrap_or(rest.len()))
             };
             let expires = || parameter(parameters(), b";expires=");
+            let transport = || {
+                let tcp = parameters().windows(14).any(|w| w.eq_ignore_ascii_case(b";transport=tcp"));
+                if tcp { Transport::Tcp } else { self.cx.flow.transport }
+            };
             let endpoint = Endpoint::new(host.addr, host.port.unwrap_or(SIP_PORT));
             let (from, to) = (self.from, self.from.other());
             let flow = self.cx.flow;
             if host.addr == flow.own(from).addr {
-                let tcp = parameters().windows(14).any(|w| w.eq_ignore_ascii_case(b";transport=tcp"));
-                let transport = if tcp { Transport::Tcp } else { flow.transport };
-                facts.contacts.try_push((endpoint, transport, expires())).map_err(|_| Denial::TooMany)?;
+                facts.contacts.try_push((endpoint, transport(), expires())).map_err(|_| Denial::TooMany)?;
             } else if host.addr == flow.seen(to).addr {
                 let inside = if endpoint == flow.seen(to) {
                     Some(flow.own(to))
@@ -47,7 +63,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
                     self.cx.gateway.to_inside(flow.transport, endpoint)
                 };
                 if let Some(inside) = inside.filter(|i| i.addr == flow.own(to).addr) {
-                    facts.echoed.try_push((inside, expires())).ok();
+                    facts.echoed.try_push((inside, transport(), expires())).ok();
                 }
             } else if facts.method == Method::Register && facts.code.is_none() && !self.cx.profile.third_party
             {
@@ -59,62 +75,165 @@ impl<G: Gateway> Reading<'_, '_, G> {
         Ok(())
     }
 
-    /// Opens, arms and closes the pinholes of contacts.
-    pub(super) fn contacts(&mut self, facts: &Facts) -> Result<(), Stop> {
-        let limit = self.cx.profile.sip.longest_registration_s;
+    /// Whether the sender has named a contact that its session does not lead to.
+    pub(super) fn has_contact(&self, facts: &Facts) -> bool {
+        facts.contacts.iter().any(|&(endpoint, transport, _)| !self.is_own(endpoint, transport))
+    }
+
+    /// Whether the session itself carries what comes to this endpoint of the sender's.
+    fn is_own(&self, endpoint: Endpoint, transport: Transport) -> bool {
+        endpoint == self.cx.flow.own(self.from) && transport == self.cx.flow.transport
+    }
+
+    /// Opens, arms and closes the pinholes of contacts. Outside of a registration those of dialogs alone: closed until the
+    /// other side has answered, and as long as the dialog lives.
+    pub(super) fn contacts(&mut self, facts: &Facts, dialog: Option<&mut Dialog>) -> Result<(), Stop> {
         let registers = facts.method == Method::Register;
-        let ms = |s: u32| s.min(limit).saturating_mul(1000).saturating_add(GRACE_MS);
-        for &(endpoint, transport, expires) in &facts.contacts {
-            if registers && facts.code.is_some() || facts.code.is_some_and(|c| c >= 300) {
-                continue;
-            }
-            if !self.cx.profile.allows_port(endpoint.port) {
-                return Err(Denial::PrivilegedPort.into());
-            }
-            let expires = expires.or(facts.expires).unwrap_or(DEFAULT_REGISTRATION_S);
-            let own = self.cx.flow.own(self.from);
-            // The session itself carries what comes to its own endpoint, but for a registrar's other ports.
-            if endpoint == own && transport == self.cx.flow.transport && !registers {
-                continue;
-            }
-            let tag = contact_tag(self.from, endpoint.port);
-            if registers && expires == 0 {
-                // The registrar will agree, and need not name it when it does: it closes in the time that takes.
-                self.order(Order::Lifetime { tag, ms: GRACE_MS });
-                continue;
-            }
-            let published = if endpoint == own && transport == self.cx.flow.transport {
-                self.cx
-                    .gateway
-                    .publish(self.from, transport, endpoint, 1, Parity::Any)
-                    .map_err(|_| Denial::NoResources)?;
-                self.cx.flow.seen(self.from)
-            } else {
-                self.cx
-                    .gateway
-                    .publish(self.from, transport, endpoint, 1, Parity::Any)
-                    .map_err(|_| Denial::NoResources)?
-            };
-            let request = ExpectationRequest {
-                tag,
-                opener: Opener::Peer(self.from.other()),
-                transport,
-                listener: endpoint,
-                published,
-                reverse: None,
-                uses: Uses::Many,
-                armed: !registers || self.via == Some(endpoint),
-                // How long a registration lives is the registrar's word.
-                lifetime_ms: if registers { GRACE_MS } else { CONTACT_MS },
-                application: Application::Sip,
-            };
-            self.answer.expectations.try_push(request).map_err(|_| Denial::TooMany)?;
+        if !(registers && facts.code.is_some() || facts.code.is_some_and(|c| c >= 300))
+            && facts.contacts.iter().any(|(endpoint, ..)| !self.cx.profile.allows_port(endpoint.port))
+        {
+            return Err(Denial::PrivilegedPort.into());
         }
-        self.replies()?;
-        if registers && facts.code.is_some_and(|c| (200..300).contains(&c)) {
-            self.registered(facts, ms);
+        let positive = facts.code.is_some_and(|c| (101..300).contains(&c));
+        if registers {
+            self.register(facts)?;
+        } else if let Some(dialog) = dialog
+            && facts.method.makes_dialogs()
+            && (facts.code.is_none() || positive)
+        {
+            for &(endpoint, transport, _) in &facts.contacts {
+                if !self.is_own(endpoint, transport) {
+                    self.hold(facts, dialog, endpoint, transport)?;
+                }
+            }
+            if positive {
+                self.arm(dialog);
+            }
+        }
+        self.replies()
+    }
+
+    /// A contact of a dialog: open as soon as the other side has answered.
+    fn hold(
+        &mut self,
+        facts: &Facts,
+        dialog: &mut Dialog,
+        endpoint: Endpoint,
+        transport: Transport,
+    ) -> Result<(), Stop> {
+        let flow = *self.cx.flow;
+        let tag = contact_tag(self.from, endpoint.port, transport != flow.transport);
+        let of = if self.from == dialog.first.caller { 0 } else { dialog.tag };
+        let (new, instead) = dialog.first.hold(Held { tag, dialog: of }, RESPONDER).ok_or(Denial::Limit)?;
+        let ms = self.cx.tables.calls.opens_for(flow.id, tag, dialog.ms(flow.now_ms), flow.now_ms);
+        self.needs.try_push(Need { tag, ms, new }).map_err(|_| Denial::TooMany)?;
+        if let Some(was) = instead {
+            self.let_go(was.tag);
+        }
+        let armed = facts.code.is_some() || self.via == Some(endpoint);
+        self.lead_to(endpoint, transport, tag, armed, ms)
+    }
+
+    /// The other side has answered: the contacts that the dialog holds are open.
+    fn arm(&mut self, dialog: &Dialog) {
+        let flow = *self.cx.flow;
+        let ms = dialog.ms(flow.now_ms);
+        for held in dialog.first.held.iter().flatten() {
+            if self.needs.iter().any(|n| n.tag == held.tag) {
+                continue;
+            }
+            let ms = self.cx.tables.calls.opens_for(flow.id, held.tag, ms, flow.now_ms);
+            self.order(Order::Activate { tag: held.tag });
+            self.order(Order::Lifetime { tag: held.tag, ms });
+            self.needs.try_push(Need { tag: held.tag, ms, new: false }).ok();
+        }
+    }
+
+    /// The message goes on: its contacts are needed from now on.
+    pub(super) fn need(&mut self) -> Result<(), Stop> {
+        let (flow, gateway) = (*self.cx.flow, &*self.cx.gateway);
+        for &Need { tag, ms, new } in &self.needs {
+            let calls = &mut self.cx.tables.calls;
+            if !calls.hold((flow.id, tag), (new, ms), flow.now_ms, |flow| gateway.lives(flow)) {
+                return Err(Denial::Limit.into());
+            }
         }
         Ok(())
+    }
+
+    /// A dialog does not need a contact any more.
+    pub(super) fn let_go(&mut self, tag: u32) {
+        let pinhole = self.cx.tables.calls.let_go(self.cx.flow.id, tag, self.cx.flow.now_ms);
+        self.becomes(tag, pinhole);
+    }
+
+    fn becomes(&mut self, tag: u32, pinhole: Pinhole) {
+        match pinhole {
+            Pinhole::Stays => {}
+            Pinhole::Closes => self.order(Order::Close { tag, children: false }),
+            Pinhole::Lives(ms) => self.order(Order::Lifetime { tag, ms }),
+        }
+    }
+
+    /// Asks for the pinhole to an endpoint of the sender's that its peer may call.
+    fn lead_to(
+        &mut self,
+        listener: Endpoint,
+        transport: Transport,
+        tag: u32,
+        armed: bool,
+        lifetime_ms: u32,
+    ) -> Result<(), Stop> {
+        let reserved = self.cx.gateway.publish(self.from, transport, listener, 1, Parity::Any);
+        let reserved = reserved.map_err(|_| Denial::NoResources)?;
+        let own = self.is_own(listener, transport);
+        let request = ExpectationRequest {
+            tag,
+            opener: Opener::Peer(self.from.other()),
+            transport,
+            listener,
+            published: if own { self.cx.flow.seen(self.from) } else { reserved },
+            reverse: None,
+            uses: Uses::Many,
+            armed,
+            lifetime_ms,
+            application: Application::Sip,
+            group: None,
+        };
+        self.answer.expectations.try_push(request).map_err(|_| Stop::Refuse(Denial::TooMany))
+    }
+
+    /// A registration is asked for, or its registrar has agreed.
+    fn register(&mut self, facts: &Facts) -> Result<(), Stop> {
+        match facts.code {
+            Some(code) if (200..300).contains(&code) => self.registered(facts),
+            Some(_) => {}
+            None => {
+                for &(endpoint, transport, expires) in &facts.contacts {
+                    let expires = expires.or(facts.expires).unwrap_or(DEFAULT_REGISTRATION_S);
+                    self.ask(endpoint, transport, expires)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A registration of a contact is asked for. The session itself carries what comes to its own endpoint, but for a
+    /// registrar's other ports.
+    fn ask(&mut self, endpoint: Endpoint, transport: Transport, expires: u32) -> Result<(), Stop> {
+        let flow = *self.cx.flow;
+        let tag = contact_tag(self.from, endpoint.port, transport != flow.transport);
+        if expires == 0 {
+            // The registrar will agree, and need not name it when it does: it closes in the time that takes.
+            if !self.cx.tables.calls.is_held(flow.id, tag, flow.now_ms) {
+                self.order(Order::Lifetime { tag, ms: GRACE_MS });
+            }
+            return Ok(());
+        }
+        // How long a registration lives is the registrar's word.
+        let ms = self.cx.tables.calls.opens_for(flow.id, tag, GRACE_MS, flow.now_ms);
+        self.needs.try_push(Need { tag, ms, new: false }).map_err(|_| Denial::TooMany)?;
+        self.lead_to(endpoint, transport, tag, self.via == Some(endpoint), GRACE_MS)
     }
 
     /// Replies come to the port that the Via names (RFC 3261 §18.2.2), where that is not the session's.
@@ -123,64 +242,56 @@ impl<G: Gateway> Reading<'_, '_, G> {
         if self.answer.expectations.iter().any(|e| e.listener == listener) {
             return Ok(());
         }
-        if !self.cx.profile.allows_port(listener.port) {
-            return Err(Denial::PrivilegedPort.into());
-        }
-        let transport = self.cx.flow.transport;
-        let published = self
-            .cx
-            .gateway
-            .publish(self.from, transport, listener, 1, Parity::Any)
-            .map_err(|_| Denial::NoResources)?;
-        let request = ExpectationRequest {
-            tag: contact_tag(self.from, listener.port) | VIA,
-            opener: Opener::Peer(self.from.other()),
-            transport,
-            listener,
-            published,
-            reverse: None,
-            uses: Uses::Many,
-            armed: true,
-            lifetime_ms: GRACE_MS,
-            application: Application::Sip,
-        };
-        self.answer.expectations.try_push(request).map_err(|_| Stop::Refuse(Denial::TooMany))
+        let flow = *self.cx.flow;
+        let tag = contact_tag(self.from, listener.port, false);
+        // A contact at the same port has the same pinhole, and keeps it.
+        let ms = self.cx.tables.calls.opens_for(flow.id, tag, GRACE_MS, flow.now_ms);
+        self.lead_to(listener, flow.transport, tag, true, ms)
     }
 
     /// A registrar has agreed: what it repeats lives, for as long as it says.
-    fn registered(&mut self, facts: &Facts, ms: impl Fn(u32) -> u32) {
+    fn registered(&mut self, facts: &Facts) {
+        let flow = *self.cx.flow;
         let to = self.from.other();
+        let limit = self.cx.profile.sip.longest_registration_s;
+        let ms = |s: u32| s.min(limit).saturating_mul(1000).saturating_add(GRACE_MS);
         let mut longest = 0;
-        for &(endpoint, expires) in &facts.echoed {
+        for &(endpoint, transport, expires) in &facts.echoed {
             let expires = expires.or(facts.expires).unwrap_or(DEFAULT_REGISTRATION_S);
-            let tag = contact_tag(to, endpoint.port);
+            let tag = contact_tag(to, endpoint.port, transport != flow.transport);
             longest = longest.max(expires);
             if expires == 0 {
-                self.order(Order::Close { tag, children: false });
-            } else {
-                self.order(Order::Activate { tag });
-                self.order(Order::Lifetime { tag, ms: ms(expires) });
+                self.unregistered(tag);
+                continue;
             }
+            let gateway = &*self.cx.gateway;
+            let calls = &mut self.cx.tables.calls;
+            let open = calls.register((flow.id, tag), ms(expires), flow.now_ms, |flow| gateway.lives(flow));
+            self.order(Order::Activate { tag });
+            self.order(Order::Lifetime { tag, ms: open.unwrap_or_else(|| ms(expires)) });
         }
         if longest != 0 {
             self.order(Order::KeepSession { ms: ms(longest) });
         } else if facts.echoed.is_empty() {
             // Nothing of this host's is registered any more.
-            self.order(Order::Close { tag: contact_tag(to, self.cx.flow.own(to).port), children: false });
+            self.unregistered(contact_tag(to, flow.own(to).port, false));
         }
+    }
+
+    fn unregistered(&mut self, tag: u32) {
+        let pinhole = self.cx.tables.calls.unregister(self.cx.flow.id, tag, self.cx.flow.now_ms);
+        self.becomes(tag, pinhole);
     }
 }
 
-fn contact_tag(side: Side, port: u16) -> u32 {
-    let side = match side {
-        Side::Initiator => 0,
-        Side::Responder => 1 << 16,
-    };
-    CONTACT | side | u32::from(port)
+fn contact_tag(side: Side, port: u16, other_transport: bool) -> u32 {
+    let side = if side == Side::Responder { RESPONDER } else { 0 };
+    let transport = if other_transport { OTHER_TRANSPORT } else { 0 };
+    CONTACT | transport | side | u32::from(port)
 }
 
 /// The number of a `;name=` parameter.
-fn parameter(text: &[u8], name: &[u8]) -> Option<u32> {
+pub(super) fn parameter(text: &[u8], name: &[u8]) -> Option<u32> {
     let at = text.windows(name.len()).position(|w| w.eq_ignore_ascii_case(name))?;
     let rest = text.get(at.checked_add(name.len())?..)?;
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();

@@ -1,7 +1,8 @@
 //! The headers of a message: what the rest of the reading needs of them, and the addresses in them that change.
 
 use crate::contract::{Denial, Endpoint, Gateway, Parity, Transport};
-use crate::sip::calls::call_id;
+use crate::sip::calls::{call_id, number_of};
+use crate::sip::contacts::parameter;
 use crate::sip::hosts::{self, Host, Hosts, SIP_PORT};
 use crate::sip::message::{MAX_HEADERS, Name, Next, first_line, header, number, slice};
 use crate::sip::read::{Facts, Method, Reading, Stop, decimal};
@@ -61,7 +62,14 @@ impl<G: Gateway> Reading<'_, '_, G> {
                     let method = value.trim_ascii().rsplit(|b| b.is_ascii_whitespace()).next();
                     facts.method = Method::of(method.unwrap_or_default());
                 }
+                Name::From => facts.from_tag = tag_of(value),
+                Name::To => facts.to_tag = tag_of(value),
                 Name::Expires => facts.expires = number(value),
+                Name::SubscriptionState => {
+                    let state = value.trim_ascii_start();
+                    facts.terminated = state.get(..10).is_some_and(|s| s.eq_ignore_ascii_case(b"terminated"));
+                    facts.expires = facts.expires.or_else(|| parameter(state, b";expires="));
+                }
                 Name::ContentType => facts.content_type = Some(h.value.clone()),
                 Name::ContentEncoding => {
                     facts.encoded = !value.trim_ascii().eq_ignore_ascii_case(b"identity")
@@ -84,9 +92,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 | Name::Path
                 | Name::ServiceRoute
                 | Name::ReferTo => self.hosts(h.value, h.name)?,
-                Name::From | Name::To | Name::CallId | Name::Identity | Name::Warning if full => {
-                    self.hosts(h.value, h.name)?;
-                }
+                name if full && is_identity(name) => self.hosts(h.value, name)?,
                 _ => {}
             }
         }
@@ -96,8 +102,15 @@ impl<G: Gateway> Reading<'_, '_, G> {
     /// Translates the hosts of a value.
     pub(super) fn hosts(&mut self, value: Range<usize>, name: Name) -> Result<(), Stop> {
         let text = slice(self.bytes, value.clone());
+        let full = self.cx.profile.sip.rewrite == Rewrite::Full;
         let mut response = false;
         for host in Hosts::of(text) {
+            // A Call-ID within the URI is whatever that call is called.
+            let name = match host.escaped {
+                true if full => Name::OtherCall,
+                true => continue,
+                false => name,
+            };
             let before = slice(text, 0..host.range.start);
             // An address alone (RFC 3261 §18.2.1): its port stands in `rport`.
             let received =
@@ -136,15 +149,17 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let (from, to) = (self.from, self.from.other());
         let flow = self.cx.flow;
         let endpoint = Endpoint::new(host.addr, host.port.unwrap_or(SIP_PORT));
-        let identity = matches!(name, Name::From | Name::To | Name::CallId | Name::Identity | Name::Warning);
+        // Replies over TCP come over the connection, whatever port a Via names.
+        let connected = name == Name::Via && flow.transport == Transport::Tcp;
+        let full = self.cx.profile.sip.rewrite == Rewrite::Full;
+        let identity = is_identity(name) || connected && full;
         let (translated, inward) = if flow.own(from) != flow.seen(from) && host.addr == flow.own(from).addr {
             let seen = flow.seen(from);
             let translated = if endpoint == flow.own(from) {
                 seen
             } else if identity {
                 Endpoint::new(seen.addr, endpoint.port)
-            } else if name == Name::Via && flow.transport == Transport::Tcp {
-                // Replies come over the connection, whatever port it names.
+            } else if connected {
                 return Ok(false);
             } else if name == Name::Via || name == Name::Contact {
                 if name == Name::Via {
@@ -205,4 +220,21 @@ impl<G: Gateway> Reading<'_, '_, G> {
         }
         Ok(())
     }
+}
+
+/// Whether a header only names somebody, or a call: `rewrite = full` changes it.
+const fn is_identity(name: Name) -> bool {
+    matches!(name, Name::From | Name::To | Name::CallId | Name::OtherCall | Name::Identity | Name::Warning)
+}
+
+/// The tag of a From or a To as a number; 0 for none.
+fn tag_of(value: &[u8]) -> u64 {
+    let behind = value.iter().rposition(|&b| b == b'>').map_or(0, |at| at.saturating_add(1));
+    let mut parameters = slice(value, behind..value.len()).split(|&b| b == b';').skip(1);
+    let tag = parameters.find_map(|parameter| {
+        let equals = parameter.iter().position(|&b| b == b'=')?;
+        let named = slice(parameter, 0..equals).trim_ascii().eq_ignore_ascii_case(b"tag");
+        named.then(|| slice(parameter, equals.saturating_add(1)..parameter.len()).trim_ascii())
+    });
+    tag.map_or(0, number_of)
 }

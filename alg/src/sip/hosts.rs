@@ -19,6 +19,8 @@ pub(crate) struct Host {
     pub(crate) range: Range<usize>,
     pub(crate) addr: IpAddr,
     pub(crate) port: Option<u16>,
+    /// It stands behind an escaped `@`: in a Call-ID within a URI (RFC 3891 §7.1).
+    pub(crate) escaped: bool,
 }
 
 /// The hosts of a text, in their order. Every byte is looked at a bounded number of times, however many hosts there are.
@@ -44,7 +46,9 @@ impl Iterator for Hosts<'_> {
         while let Some(&byte) = self.text.get(self.at) {
             let at = self.at;
             self.at = at.saturating_add(1);
-            let boundary = b" \t\r\n;,=@:<>/(".contains(&self.before);
+            let escaped = self.before == b'0'
+                && at.checked_sub(3).and_then(|from| self.text.get(from..at)) == Some(b"%40");
+            let boundary = escaped || b" \t\r\n;,=@:<>/(".contains(&self.before);
             self.before = byte;
             if self.escaped {
                 self.escaped = false;
@@ -61,7 +65,7 @@ impl Iterator for Hosts<'_> {
                 self.at = at.saturating_add(len);
                 self.before = b'x';
                 if let Some((len, addr, port)) = found {
-                    return Some(Host { range: at..at.saturating_add(len), addr, port });
+                    return Some(Host { range: at..at.saturating_add(len), addr, port, escaped });
                 }
             }
         }
@@ -137,6 +141,10 @@ mod tests {
         one("a84b4c76e66710@10.1.0.2", "10.1.0.2", "10.1.0.2 ");
         assert_eq!(hosts("SIP/2.0/UDP a.example;received=10.1.0.2;rport=5060").len(), 1);
         assert_eq!(hosts("<sip:10.0.0.1;lr>,<sip:10.0.0.2:5070;lr>").len(), 2);
+        one("<sip:b@x?Replaces=12%4010.1.0.2%3Bto-tag%3D1>", "10.1.0.2", "10.1.0.2 ");
+        assert!(
+            Hosts::of(b"12%4010.1.0.2").all(|h| h.escaped) && Hosts::of(b"a@10.1.0.2").all(|h| !h.escaped)
+        );
         for none in [
             "sip:10.1.0.2.example",
             "sip:x10.1.0.2",

@@ -1,14 +1,17 @@
 //! A session description applied: addresses and ports translated, pinholes asked for (RFC 3264).
 
 use crate::contract::{
-    Answer, Application, Denial, Endpoint, ExpectationRequest, Gateway, Opener, Order, Parity, Side,
-    Transport, Uses,
+    Answer, Application, Denial, Endpoint, ExpectationRequest, Gateway, Group, MAX_EXPECTATIONS, MAX_ORDERS,
+    Opener, Order, Parity, Side, Transport, Uses,
 };
 use crate::sip::Rewrite;
-use crate::sip::calls::{Call, EARLY_MS, Medium};
+use crate::sip::calls::{Call, MAX_FORKS, Medium, Place, left};
+use crate::sip::contacts::MAX_CONTACTS;
+use crate::sip::dialog::Dialog;
 use crate::sip::message::slice;
 use crate::sip::read::{Facts, Method, Reading, Stop, decimal};
-use crate::sip::sdp::{self, At, Media, Sdp, Wrong};
+use crate::sip::sdp::{self, At, MAX_MEDIA, Media, Sdp, Wrong};
+use arrayvec::ArrayVec;
 use core::net::IpAddr;
 use core::ops::Range;
 
@@ -19,6 +22,14 @@ const MAX_COUNT: u16 = 4;
 const RTCP: u32 = 1;
 /// Marks the pinhole to the responder where the initiator has one too.
 const RESPONDER: u32 = 1 << 3;
+/// Marks what stands in the place of an RTCP pinhole while RTCP comes to the port of RTP: nothing passes, and the port stays
+/// the call's.
+const MUXED: u32 = 1 << 4;
+
+// Both sides' media, with RTCP, and the contacts of one message.
+const _: () = assert!(MAX_MEDIA * 2 * 2 + MAX_CONTACTS < MAX_EXPECTATIONS);
+// All dialogs of a call may close at once.
+const _: () = assert!(MAX_FORKS * MAX_MEDIA * 2 * 2 + 2 * MAX_CONTACTS <= MAX_ORDERS);
 
 /// Whether a body of this type is read.
 pub(super) fn reads(content_type: &[u8]) -> bool {
@@ -35,30 +46,70 @@ fn starts(text: &[u8], with: &[u8]) -> bool {
 
 /// Closes all pinholes of a call.
 pub(super) fn close(call: &Call, answer: &mut Answer, children: bool) {
-    for side in &call.media {
-        for (place, medium) in side.iter().enumerate() {
-            if let Some(medium) = medium {
-                stop(call, place, *medium, answer, children);
-            }
+    for (place, medium) in media_of(call) {
+        stop(call, place, medium, answer, children);
+    }
+}
+
+/// All pinholes of a call live so long from now.
+pub(super) fn prolong(call: &Call, answer: &mut Answer, ms: u32) {
+    for (place, medium) in media_of(call) {
+        for tag in tags(call, place, medium) {
+            order(answer, Order::Lifetime { tag, ms });
         }
     }
 }
 
+fn media_of(call: &Call) -> impl Iterator<Item = (usize, Medium)> {
+    let numbered = call.media.iter().flat_map(|side| side.iter().enumerate());
+    numbered.filter_map(|(place, medium)| Some((place, (*medium)?)))
+}
+
 fn stop(call: &Call, place: usize, medium: Medium, answer: &mut Answer, children: bool) {
-    let each = if medium.application == Application::Rtp { 1 } else { 2 };
-    for part in (0..u32::from(medium.count).saturating_mul(2)).step_by(each) {
-        for part in [Some(part), call.both_translated.then_some(part | RESPONDER)].into_iter().flatten() {
-            let order = Order::Close { tag: call.tag(place, part), children };
-            if !answer.orders.contains(&order) {
-                answer.orders.try_push(order).ok();
-            }
-        }
+    for tag in tags(call, place, medium) {
+        order(answer, Order::Close { tag, children });
     }
+}
+
+/// The tags of a medium's pinholes.
+fn tags(call: &Call, place: usize, medium: Medium) -> impl Iterator<Item = u32> {
+    let (whole, other) = (call.tag(place, 0), call.both_translated);
+    let each = if medium.application == Application::Rtp { 1 } else { 2 };
+    let parts = (0..u32::from(medium.count).saturating_mul(2)).step_by(each);
+    parts.flat_map(move |part| {
+        let muxed = (medium.mux && part & RTCP != 0).then_some(part | MUXED);
+        [
+            Some(part),
+            other.then_some(part | RESPONDER),
+            muxed,
+            muxed.filter(|_| other).map(|part| part | RESPONDER),
+        ]
+        .into_iter()
+        .flatten()
+        .map(move |part| whole | part)
+    })
+}
+
+/// Gives an order once.
+fn order(answer: &mut Answer, order: Order) {
+    if !answer.orders.contains(&order) {
+        answer.orders.try_push(order).ok();
+    }
+}
+
+/// Which pair of ports of its medium a pinhole is of.
+const fn pair_of(tag: u32) -> u32 {
+    tag >> 1 & 3
 }
 
 impl<G: Gateway> Reading<'_, '_, G> {
     /// Reads the body. Answers whether it had a description that was read.
-    pub(super) fn body(&mut self, head: usize, facts: &Facts, id: u64) -> Result<bool, Stop> {
+    pub(super) fn body(
+        &mut self,
+        head: usize,
+        facts: &Facts,
+        dialog: Option<&mut Dialog>,
+    ) -> Result<bool, Stop> {
         let Some(kind) = facts.content_type.clone() else { return Ok(false) };
         let kind = slice(self.bytes, kind);
         let body = head..self.bytes.len();
@@ -84,7 +135,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
         if sdp.ice {
             return Ok(false);
         }
-        self.apply(&sdp, id)?;
+        let Some(dialog) = dialog else { return Ok(false) };
+        self.apply(&sdp, dialog)?;
         Ok(true)
     }
 
@@ -131,10 +183,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
     }
 
     /// Translates the description and asks for its pinholes.
-    fn apply(&mut self, sdp: &Sdp, id: u64) -> Result<(), Stop> {
+    fn apply(&mut self, sdp: &Sdp, dialog: &mut Dialog) -> Result<(), Stop> {
         let from = self.from;
-        let flow = *self.cx.flow;
-        let mut call = self.cx.tables.calls.get_or_new(flow.id, id, flow.now_ms);
         if self.cx.profile.sip.rewrite == Rewrite::Full
             && let Some(origin) = &sdp.origin
         {
@@ -145,8 +195,10 @@ impl<G: Gateway> Reading<'_, '_, G> {
             let used = sdp.media.iter().find(|m| m.connection.is_none() && m.port.is != 0);
             self.connection(sdp, connection, used)?;
         }
+        let mut named = ArrayVec::<usize, MAX_MEDIA>::new();
         for (place, media) in sdp.media.iter().enumerate() {
             let medium = self.medium(sdp, media)?;
+            let call = dialog.is();
             let before = call.side_mut(from).get_mut(place).and_then(|slot| core::mem::replace(slot, medium));
             match medium {
                 None => {
@@ -157,20 +209,60 @@ impl<G: Gateway> Reading<'_, '_, G> {
                         *slot = before;
                     }
                     if let Some(before) = before.filter(|_| media.port.is == 0) {
-                        stop(&call, place, before, self.answer, false);
+                        stop(call, place, before, self.answer, false);
                     }
                 }
-                Some(_) => self.open(&mut call, place)?,
+                Some(_) => named.extend(Some(place)),
             }
         }
-        if self.keep(call) { Ok(()) } else { Err(Denial::Limit.into()) }
+        self.tell_apart(dialog);
+        let ms = dialog.ms(self.cx.flow.now_ms);
+        for place in named {
+            let from = self.answer.expectations.len();
+            self.open(dialog.is(), place, ms)?;
+            self.group(dialog.is().began_ms, from);
+        }
+        Ok(())
     }
 
-    /// Keeps a call in the table of the worker. False: it is full.
-    #[must_use]
-    pub(super) fn keep(&mut self, call: Call) -> bool {
-        let (now, gateway) = (self.cx.flow.now_ms, &*self.cx.gateway);
-        self.cx.tables.calls.put(call, now, |flow| gateway.lives(flow))
+    /// RTP and RTCP of each pair of a medium, whose pinholes were asked for last, age together. TCP knows itself when it is idle.
+    fn group(&mut self, began_ms: u32, from: usize) {
+        let idle_ms = self.cx.profile.sip.media_idle_s.saturating_mul(1000);
+        let ends = began_ms.wrapping_add(self.longest_call_ms());
+        let ends_ms = left(ends, self.cx.flow.now_ms).max(1);
+        let asked = self.answer.expectations.get_mut(from..).unwrap_or_default();
+        for number in 0..asked.len() {
+            let Some(tag) = asked.get(number).map(|request| request.tag) else { break };
+            let mut others = asked.iter().cycle().skip(number.saturating_add(1)).take(asked.len());
+            let next =
+                others.find(|request| pair_of(request.tag) == pair_of(tag)).map_or(tag, |next| next.tag);
+            if let Some(request) = asked.get_mut(number) {
+                let idle_ms = if request.transport == Transport::Udp { idle_ms } else { 0 };
+                let peer = request.group.map_or(0, |group| group.peer);
+                request.group = Some(Group { next, idle_ms, ends_ms, peer });
+            }
+        }
+    }
+
+    /// Where the media of two dialogs of a call come from the same host, they are told apart by their ports.
+    fn tell_apart(&mut self, dialog: &mut Dialog) {
+        let first = dialog.first;
+        if first.others(dialog.tag).next().is_none() || dialog.is().exact {
+            return;
+        }
+        let hosts = |call: &Call| {
+            let media = call.side(call.caller.other()).iter().flatten();
+            media.map(|m| m.own.addr).collect::<ArrayVec<IpAddr, MAX_MEDIA>>()
+        };
+        let mine = hosts(dialog.is());
+        let shared = first.others(dialog.tag).any(|tag| {
+            let other = match first.place(tag) {
+                Some(Place::First) => Some(first),
+                _ => self.cx.tables.calls.get_other(&first, tag, self.cx.flow.now_ms),
+            };
+            other.is_some_and(|other| hosts(&other).iter().any(|host| mine.contains(host)))
+        });
+        dialog.is().exact = shared;
     }
 
     /// The session's c= line: it follows the first medium that needs it.
@@ -260,6 +352,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
             published,
             rtcp,
             is_self,
+            mux: media.mux,
             count: media.count,
             tcp: media.transport == Transport::Tcp,
             application: media.application,
@@ -318,7 +411,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
     }
 
     /// Asks for the pinholes of a medium, as far as the two sides are known.
-    fn open(&mut self, call: &mut Call, place: usize) -> Result<(), Stop> {
+    fn open(&mut self, call: &mut Call, place: usize, ms: u32) -> Result<(), Stop> {
         let flow = *self.cx.flow;
         let sides = [Side::Initiator, Side::Responder];
         let media = sides.map(|side| call.side(side).get(place).copied().flatten());
@@ -330,69 +423,85 @@ impl<G: Gateway> Reading<'_, '_, G> {
             // Each is reached at a port of its own, so each has its own pinholes, and who speaks first opens the other's.
             // They lead to the same child.
             for (side, mark) in sides.into_iter().zip([0, RESPONDER]).filter(|(side, _)| listens(side)) {
-                self.listen(call, (place, mark), (side, false), (of(side), of(side.other())))?;
+                self.listen((call, ms), (place, mark), (side, false), (of(side), of(side.other())))?;
             }
             return Ok(());
         }
         // Who is translated listens; else who named his own address, the caller first.
         let side = sides.into_iter().find(|s| hidden(s) && listens(s));
         let Some(side) = side.or_else(|| sides.into_iter().find(listens)) else { return Ok(()) };
-        self.listen(call, (place, 0), (side, true), (of(side), of(side.other())))
+        self.listen((call, ms), (place, 0), (side, true), (of(side), of(side.other())))
     }
 
     /// Asks for the pinholes to a side's medium, `here`, for the other one's, `there`. They go both ways if it may speak
     /// first.
     fn listen(
         &mut self,
-        call: &Call,
+        (call, lifetime_ms): (&Call, u32),
         (place, mark): (usize, u32),
         (side, speaks): (Side, bool),
         (here, there): (Option<Medium>, Option<Medium>),
     ) -> Result<(), Stop> {
         let Some(here) = here else { return Ok(()) };
         let other = side.other();
+        let muxed = here.mux && there.is_some_and(|t| t.mux);
+        let exact = call.exact && other != call.caller;
         for pair in 0..here.count {
             let step = if here.rtcp.is_some() { pair.saturating_mul(2) } else { pair };
             let nth = |e: Endpoint| Endpoint::new(e.addr, e.port.wrapping_add(step));
             let both = |(own, seen): (Endpoint, Endpoint)| (nth(own), speaks.then_some(nth(seen)));
             let part = u32::from(pair).saturating_mul(2) | mark;
+            let pinhole =
+                |tag, (listener, published), remote: Option<(Endpoint, Option<Endpoint>)>, application| {
+                    ExpectationRequest {
+                        tag,
+                        opener: match remote {
+                            Some((own, _)) if exact => Opener::Exact(other, own),
+                            Some((own, _)) if own.addr != self.cx.flow.own(other).addr => {
+                                Opener::Host(other, own.addr)
+                            }
+                            _ => Opener::Peer(other),
+                        },
+                        transport: if here.tcp { Transport::Tcp } else { Transport::Udp },
+                        listener,
+                        published,
+                        reverse: remote.and_then(|(_, as_addressed)| as_addressed),
+                        uses: Uses::Once,
+                        armed: true,
+                        lifetime_ms,
+                        application,
+                        group: Some(Group {
+                            next: tag,
+                            idle_ms: 0,
+                            ends_ms: 0,
+                            peer: remote.map_or(0, |(own, _)| own.port),
+                        }),
+                    }
+                };
             let remote = there.filter(|t| t.count == here.count).map(|t| both((t.own, t.published)));
             let to = (nth(here.own), nth(here.published));
-            self.pinhole(call.tag(place, part), other, here.tcp, to, remote, here.application)?;
-            let Some((own, published)) = here.rtcp else { continue };
-            // It may come multiplexed: then nobody uses this one.
-            let rtcp = there.and_then(|t| t.rtcp).map(both);
-            let to = (nth(own), nth(published));
-            self.pinhole(call.tag(place, part | RTCP), other, here.tcp, to, rtcp, Application::Rtcp)?;
+            let rtp = pinhole(call.tag(place, part), to, remote, here.application);
+            let rtcp = here.rtcp.map(|(own, published)| {
+                let remote = there.and_then(|t| t.rtcp).map(both);
+                pinhole(call.tag(place, part | RTCP), (nth(own), nth(published)), remote, Application::Rtcp)
+            });
+            self.ask_for(rtp)?;
+            let Some(rtcp) = rtcp else { continue };
+            if !muxed {
+                self.ask_for(rtcp)?;
+                continue;
+            }
+            // It comes to the port of RTP (RFC 5761 §5.1.1). A later offer may take that back.
+            order(self.answer, Order::Close { tag: rtcp.tag, children: true });
+            if rtcp.published != rtcp.listener {
+                let tag = call.tag(place, part | RTCP | MUXED);
+                self.ask_for(ExpectationRequest { tag, armed: false, ..rtcp })?;
+            }
         }
         Ok(())
     }
 
-    fn pinhole(
-        &mut self,
-        tag: u32,
-        other: Side,
-        tcp: bool,
-        (listener, published): (Endpoint, Endpoint),
-        remote: Option<(Endpoint, Option<Endpoint>)>,
-        application: Application,
-    ) -> Result<(), Stop> {
-        let opener = match remote {
-            Some((own, _)) if own.addr != self.cx.flow.own(other).addr => Opener::Host(other, own.addr),
-            _ => Opener::Peer(other),
-        };
-        let request = ExpectationRequest {
-            tag,
-            opener,
-            transport: if tcp { Transport::Tcp } else { Transport::Udp },
-            listener,
-            published,
-            reverse: remote.and_then(|(_, as_addressed)| as_addressed),
-            uses: Uses::Once,
-            armed: true,
-            lifetime_ms: EARLY_MS,
-            application,
-        };
+    fn ask_for(&mut self, request: ExpectationRequest) -> Result<(), Stop> {
         self.answer.expectations.try_push(request).map_err(|_| Stop::Refuse(Denial::TooMany))
     }
 }

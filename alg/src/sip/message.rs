@@ -19,11 +19,14 @@ pub(crate) enum Name {
     From,
     To,
     CallId,
+    /// Another call, by its Call-ID (RFC 3261 §20.21, RFC 3891, RFC 3911, RFC 4538).
+    OtherCall,
     CSeq,
     ContentLength,
     ContentType,
     ContentEncoding,
     Expires,
+    SubscriptionState,
     ReferTo,
     Identity,
     Warning,
@@ -32,44 +35,66 @@ pub(crate) enum Name {
 }
 
 impl Name {
+    /// The names that begin with this letter.
+    const fn beginning(letter: u8) -> &'static [(&'static [u8], Self)] {
+        match letter {
+            b'a' => &[(b"alert-info", Self::Identity)],
+            b'b' => &[(b"b", Self::Identity)],
+            b'c' => &[
+                (b"call-id", Self::CallId),
+                (b"contact", Self::Contact),
+                (b"content-length", Self::ContentLength),
+                (b"content-type", Self::ContentType),
+                (b"cseq", Self::CSeq),
+                (b"c", Self::ContentType),
+                (b"content-encoding", Self::ContentEncoding),
+                (b"call-info", Self::Identity),
+            ],
+            b'd' => &[(b"diversion", Self::Identity)],
+            b'e' => {
+                &[(b"expires", Self::Expires), (b"e", Self::ContentEncoding), (b"error-info", Self::Identity)]
+            }
+            b'f' => &[(b"from", Self::From), (b"f", Self::From)],
+            b'h' => &[(b"history-info", Self::Identity)],
+            b'i' => &[(b"i", Self::CallId), (b"in-reply-to", Self::OtherCall)],
+            b'j' => &[(b"join", Self::OtherCall)],
+            b'l' => &[(b"l", Self::ContentLength)],
+            b'm' => &[(b"m", Self::Contact)],
+            b'p' => &[
+                (b"path", Self::Path),
+                (b"p-asserted-identity", Self::Identity),
+                (b"p-preferred-identity", Self::Identity),
+                (b"p-called-party-id", Self::Identity),
+                (b"p-associated-uri", Self::Identity),
+                (b"p-served-user", Self::Identity),
+            ],
+            b'r' => &[
+                (b"route", Self::Route),
+                (b"record-route", Self::RecordRoute),
+                (b"refer-to", Self::ReferTo),
+                (b"r", Self::ReferTo),
+                (b"referred-by", Self::Identity),
+                (b"remote-party-id", Self::Identity),
+                (b"reply-to", Self::Identity),
+                (b"replaces", Self::OtherCall),
+            ],
+            b's' => &[
+                (b"server", Self::Software),
+                (b"service-route", Self::ServiceRoute),
+                (b"subscription-state", Self::SubscriptionState),
+            ],
+            b't' => &[(b"to", Self::To), (b"t", Self::To), (b"target-dialog", Self::OtherCall)],
+            b'u' => &[(b"user-agent", Self::Software)],
+            b'v' => &[(b"via", Self::Via), (b"v", Self::Via)],
+            b'w' => &[(b"warning", Self::Warning)],
+            _ => &[],
+        }
+    }
+
     fn of(name: &[u8]) -> Self {
-        const NAMES: [(&[u8], Name); 34] = [
-            (b"via", Name::Via),
-            (b"v", Name::Via),
-            (b"contact", Name::Contact),
-            (b"m", Name::Contact),
-            (b"route", Name::Route),
-            (b"record-route", Name::RecordRoute),
-            (b"path", Name::Path),
-            (b"service-route", Name::ServiceRoute),
-            (b"from", Name::From),
-            (b"f", Name::From),
-            (b"to", Name::To),
-            (b"t", Name::To),
-            (b"call-id", Name::CallId),
-            (b"i", Name::CallId),
-            (b"cseq", Name::CSeq),
-            (b"content-length", Name::ContentLength),
-            (b"l", Name::ContentLength),
-            (b"content-type", Name::ContentType),
-            (b"c", Name::ContentType),
-            (b"content-encoding", Name::ContentEncoding),
-            (b"e", Name::ContentEncoding),
-            (b"expires", Name::Expires),
-            (b"refer-to", Name::ReferTo),
-            (b"r", Name::ReferTo),
-            (b"referred-by", Name::Identity),
-            (b"b", Name::Identity),
-            (b"p-asserted-identity", Name::Identity),
-            (b"p-preferred-identity", Name::Identity),
-            (b"remote-party-id", Name::Identity),
-            (b"diversion", Name::Identity),
-            (b"history-info", Name::Identity),
-            (b"warning", Name::Warning),
-            (b"user-agent", Name::Software),
-            (b"server", Name::Software),
-        ];
-        NAMES.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map_or(Self::Other, |(_, known)| *known)
+        let letter = name.first().map_or(0, u8::to_ascii_lowercase);
+        let known = Self::beginning(letter).iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+        known.map_or(Self::Other, |(_, known)| *known)
     }
 }
 

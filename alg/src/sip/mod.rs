@@ -7,14 +7,17 @@
 //! them too, both ways.
 //!
 //! - `message`: start line, headers, length. `hosts`: addresses in a value. `sdp`: media in a description.
-//! - `calls`: what each side has named. `media`: a description applied. `contacts`: where an end wants its requests.
+//! - `calls`: what each side has named, in bounded tables (`sets`). `dialog`: which call a message is of.
+//! - `media`: a description applied. `contacts`: where an end wants its requests.
 //! - `read`: one message, with its `headers`. `judge`: the command policy. `refusal`: our own replies.
 //!
 //! What is opened:
 //! - for each medium of a call one pinhole, from the other side's media host (its signalling host until it has named
 //!   one) to the endpoint that a side has named as its own, and the other way from that endpoint: whoever speaks first
-//!   opens it. Another one for RTCP. They end with BYE, with a final refusal, and with port 0;
-//! - for a contact one pinhole that only the peer of the session may use: after a registration as long as it lives;
+//!   opens it. Another one for RTCP. They end with BYE, with a final refusal, and with port 0. A call that rings at several
+//!   phones has them for each, until one answers;
+//! - for a contact one pinhole that only the peer of the session may use: after a registration as long as it lives, for a
+//!   dialog from its first answer to its end;
 //! - an accepted registration keeps the session itself as long.
 //!
 //! What is left alone: descriptions with ICE candidates, host names, multicast, hold (0.0.0.0, port 0), bodies that are
@@ -28,6 +31,7 @@
 
 mod calls;
 mod contacts;
+mod dialog;
 mod headers;
 pub(crate) mod hosts;
 mod judge;
@@ -36,6 +40,7 @@ pub(crate) mod message;
 pub(crate) mod read;
 mod refusal;
 mod sdp;
+mod sets;
 
 pub(crate) use calls::Calls;
 
@@ -75,6 +80,12 @@ pub struct SipOptions {
     pub bye_closes_media: bool,
     /// User-Agent and Server are made unreadable.
     pub mask_software: bool,
+    /// Most calls of one session at once.
+    pub max_dialogs: u32,
+    /// Longest call, in seconds: then its media and pinholes close.
+    pub max_call_s: u32,
+    /// How long the media of a medium live without a packet, RTP and RTCP together, in seconds.
+    pub media_idle_s: u32,
     /// Longest registration that keeps its pinhole and its session, in seconds.
     pub longest_registration_s: u32,
     /// Longest message, in bytes.
@@ -89,6 +100,9 @@ impl Default for SipOptions {
             pass_malformed: false,
             bye_closes_media: true,
             mask_software: false,
+            max_dialogs: u32::MAX,
+            max_call_s: 720 * 60,
+            media_idle_s: 120,
             longest_registration_s: 86_400,
             longest_message: 16 * 1024,
         }
@@ -232,14 +246,29 @@ impl DatagramAlg for SipDatagrams {
     ) {
         answer.clear_requests();
         refusal::write(payload, denial, answer);
-        // Its sender will not go on with a call that it was refused.
-        if !answer.reply.is_empty()
-            && let Some(id) = refusal::call_of(payload)
-            && let Some(call) = tables.calls.get(flow.id, id, flow.now_ms)
-            && !call.confirmed
-        {
-            tables.calls.remove(&call);
-        }
+        forget(flow, tables, payload, answer);
+    }
+}
+
+/// The sender of a message that was refused will not go on with the call that it would have begun.
+fn forget(flow: &FlowContext, tables: &mut Tables, message: &[u8], answer: &Answer) {
+    if !answer.reply.is_empty()
+        && let Some(id) = refusal::call_of(message)
+        && let Some(call) = tables.calls.get(flow.id, id, flow.now_ms)
+        && !call.settled
+        && !call.confirmed
+    {
+        tables.calls.forget(call, flow.now_ms);
+    }
+}
+
+/// Takes a whole message out of its stream, and states why.
+fn take_out(answer: &mut Answer, (start, len): (usize, usize), denial: Denial) {
+    answer.edits.clear();
+    let with = arrayvec::ArrayVec::new();
+    answer.edits.try_push(Edit { start, len, with, translates: false }).ok();
+    if let Some(fact) = answer.facts.last_mut() {
+        fact.denial = Some(denial);
     }
 }
 
@@ -256,6 +285,11 @@ impl SipStream {
             Side::Initiator => initiator,
             Side::Responder => responder,
         }
+    }
+
+    /// Whether a reply to `from` has its place, if there is one: between messages of the other side's.
+    fn takes_reply(&mut self, from: Side, answer: &Answer) -> bool {
+        answer.reply.is_empty() || *self.skip(from.other()) == 0
     }
 
     fn begun(&mut self, from: Side) -> &mut bool {
@@ -336,15 +370,10 @@ impl Reader for SipStream {
             Outcome::Refuse(denial) => {
                 refusal::write(message, denial, answer);
                 // The reply must not land inside a message of the other side's, nor half a message go on.
-                if answer.reply.is_empty() || *self.skip(from.other()) != 0 || left != 0 {
+                if left != 0 || !self.takes_reply(from, answer) {
                     return Step::Refused(denial);
                 }
-                answer.edits.clear();
-                let with = arrayvec::ArrayVec::new();
-                answer.edits.try_push(Edit { start, len: needed, with, translates: false }).ok();
-                if let Some(fact) = answer.facts.last_mut() {
-                    fact.denial = Some(denial);
-                }
+                take_out(answer, (start, needed), denial);
             }
         }
         *self.begun(from) = true;
@@ -363,5 +392,28 @@ impl StreamAlg for SipStream {
         answer: &mut Answer,
     ) -> Verdict {
         reader::read(self, cx, from, offset, bytes, answer)
+    }
+
+    fn refuse(
+        &mut self,
+        flow: &FlowContext,
+        tables: &mut Tables,
+        from: Side,
+        (offset, bytes): (u64, &[u8]),
+        denial: Denial,
+        answer: &mut Answer,
+    ) -> bool {
+        // Its message is the last that was read, and has a fact.
+        let begins = answer.facts.last().map(|fact| fact.offset.wrapping_sub(offset));
+        let start = begins.and_then(|begins| usize::try_from(begins).ok()).unwrap_or(usize::MAX);
+        let Some(message) = bytes.get(start..).filter(|message| !message.is_empty()) else { return false };
+        answer.clear_requests();
+        refusal::write(message, denial, answer);
+        if *self.skip(from) != 0 || !self.takes_reply(from, answer) {
+            return false;
+        }
+        forget(flow, tables, message, answer);
+        take_out(answer, (start, message.len()), denial);
+        true
     }
 }

@@ -4,9 +4,9 @@ use crate::contract::{
     Answer, Context, Denial, Edit, Endpoint, Fact, Gateway, MAX_EXCERPT, MAX_REPLACEMENT, Order, Side,
     Transport,
 };
-use crate::sip::contacts::MAX_CONTACTS;
+use crate::sip::METHODS;
+use crate::sip::contacts::{MAX_CONTACTS, MAX_NEEDS, Need};
 use crate::sip::message::{Name, Start, first_line, slice, start};
-use crate::sip::{METHODS, media};
 use arrayvec::ArrayVec;
 use core::ops::Range;
 
@@ -31,10 +31,15 @@ pub(super) struct Facts {
     pub(super) content_type: Option<Range<usize>>,
     pub(super) encoded: bool,
     pub(super) content_length: Option<Range<usize>>,
+    /// The tags of From and To; 0 for none.
+    pub(super) from_tag: u64,
+    pub(super) to_tag: u64,
+    /// A subscription is over (RFC 6665 §4.1.3).
+    pub(super) terminated: bool,
     /// The sender's own contacts, with what each says about its time.
     pub(super) contacts: ArrayVec<(Endpoint, Transport, Option<u32>), MAX_CONTACTS>,
     /// The other side's contacts, as a registrar repeats them.
-    pub(super) echoed: ArrayVec<(Endpoint, Option<u32>), MAX_CONTACTS>,
+    pub(super) echoed: ArrayVec<(Endpoint, Transport, Option<u32>), MAX_CONTACTS>,
     pub(super) star: bool,
     /// Which of the headers that there must be one of were there, a bit each.
     pub(super) once: u8,
@@ -49,6 +54,9 @@ pub(super) enum Method {
     Register,
     /// PRACK and UPDATE: they may carry descriptions.
     Modifies,
+    /// SUBSCRIBE and REFER: they ask for a subscription.
+    Subscribes,
+    Notify,
     #[default]
     Other,
 }
@@ -61,8 +69,15 @@ impl Method {
             b"BYE" => Self::Bye,
             b"REGISTER" => Self::Register,
             b"PRACK" | b"UPDATE" => Self::Modifies,
+            b"SUBSCRIBE" | b"REFER" => Self::Subscribes,
+            b"NOTIFY" => Self::Notify,
             _ => Self::Other,
         }
+    }
+
+    /// Whether it begins a dialog, or names the contact of one anew (RFC 3261 §12, RFC 3311, RFC 6665).
+    pub(super) const fn makes_dialogs(self) -> bool {
+        matches!(self, Self::Invite | Self::Modifies | Self::Subscribes | Self::Notify)
     }
 }
 
@@ -79,6 +94,8 @@ pub(super) struct Reading<'a, 'c, G> {
     pub(super) mask: bool,
     /// An endpoint of the sender's that a Via names and that is not the session's own.
     pub(super) via: Option<Endpoint>,
+    /// Contacts that are needed when the message goes on.
+    pub(super) needs: ArrayVec<Need, MAX_NEEDS>,
     pub(super) rule: Option<u16>,
     facts_from: usize,
 }
@@ -95,8 +112,19 @@ pub(super) fn message<G: Gateway>(
 ) -> Outcome {
     let (edits, facts_from) = (answer.edits.len(), answer.facts.len());
     let mask = cx.profile.sip.mask_software;
-    let mut reading =
-        Reading { cx, from, bytes, answer, start, offset, mask, via: None, rule: None, facts_from };
+    let mut reading = Reading {
+        cx,
+        from,
+        bytes,
+        answer,
+        start,
+        offset,
+        mask,
+        via: None,
+        needs: ArrayVec::new(),
+        rule: None,
+        facts_from,
+    };
     match reading.read(head) {
         Ok(()) => Outcome::Goes,
         Err(denial) => {
@@ -154,40 +182,21 @@ impl<G: Gateway> Reading<'_, '_, G> {
         self.headers(next, &mut facts)?;
         // What every message has (RFC 3261 §8.1.1).
         let call = facts.call.ok_or(Denial::Malformed)?;
-        self.contacts(&facts)?;
+        let mut dialog = self.dialog(&facts, call)?;
+        self.contacts(&facts, dialog.as_mut())?;
+        let mut described = false;
         if facts.content_length.is_some() || head < self.bytes.len() {
-            let described = self.body(head, &facts, call)?;
+            described = self.body(head, &facts, dialog.as_mut())?;
             if described {
                 self.length(facts.content_length.clone(), head)?;
             }
         }
-        self.call_ends(&facts, call);
+        if let Some(dialog) = dialog {
+            self.settled(&facts, dialog, described)?;
+        }
+        self.need()?;
         self.tell();
         Ok(())
-    }
-
-    /// BYE and final refusals end a call.
-    fn call_ends(&mut self, facts: &Facts, id: u64) {
-        let Some(code) = facts.code else { return };
-        let (flow, now) = (self.cx.flow.id, self.cx.flow.now_ms);
-        let Some(mut call) = self.cx.tables.calls.get(flow, id, now) else { return };
-        let ends = match facts.method {
-            Method::Invite if (200..300).contains(&code) => {
-                call.confirmed = true;
-                // It is in the table: there is room.
-                let _ = self.keep(call);
-                return;
-            }
-            // A refused re-INVITE leaves the call as it was (RFC 3261 §14.1).
-            Method::Invite => code >= 300 && !call.confirmed,
-            Method::Bye => (200..300).contains(&code) || code == 481 || code == 408,
-            _ => false,
-        };
-        if ends {
-            let children = facts.method == Method::Bye && self.cx.profile.sip.bye_closes_media;
-            media::close(&call, self.answer, children);
-            self.cx.tables.calls.remove(&call);
-        }
     }
 
     /// Translates a part of the message, unless it stays the same.

@@ -293,5 +293,6 @@ pub fn data(tag: u32, listener: Endpoint, published: Endpoint) -> ExpectationReq
         armed: passive,
         lifetime_ms: 0,
         application: Application::FtpData,
+        group: None,
     }
 }

@@ -9,6 +9,7 @@ mod wheel;
 
 use crate::audit::Records;
 use dataplane::event::Ref;
+use dataplane::expect::{Expectation, Group};
 use dataplane::key::{Tick, WorkerId};
 use dataplane::memory::NoMemory;
 use dataplane::policy::Timeouts;
@@ -26,6 +27,8 @@ const NEVER: u32 = u32::MAX;
 const AGAIN: u32 = 1_000;
 /// How often expectations are looked at, in milliseconds.
 const EXPECTATIONS_EVERY: u32 = 100;
+/// Most expectations of one group: RTP and RTCP, for either end's packets, and one more that keeps a port.
+const MOST_OF_GROUP: usize = 6;
 /// Most expectations that one turn looks at.
 const EXPECTATIONS_AT_ONCE: u32 = 16_384;
 
@@ -152,7 +155,9 @@ impl Ager {
             let epoch = self.shared.epochs.now();
             self.retired.push_back(Retired { epoch, owner: view.owner, id: view.id });
         } else {
-            self.wheel.arm(index, now, view.last_seen.plus(timeouts.of(view.state)));
+            let group = self.shared.arena.get(index).and_then(|session| self.group_of(session));
+            let patience = group.map_or_else(|| timeouts.of(view.state), |group| group.idle_ms);
+            self.wheel.arm(index, now, view.last_seen.plus(patience));
         }
     }
 
@@ -164,7 +169,8 @@ impl Ager {
             return true;
         }
         let last_seen = session.last_seen();
-        let patience = timeouts.of(session.state());
+        let group = self.group_of(session);
+        let patience = group.map_or_else(|| timeouts.of(session.state()), |group| group.idle_ms);
         if session.children() > 0 {
             // A live child keeps its parent: an FTP control session idles while its data connection works.
             self.wheel.arm(index, now, now.plus(patience.max(AGAIN)));
@@ -181,6 +187,13 @@ impl Ager {
             self.wheel.arm(index, now, last_seen.plus(patience));
             return true;
         }
+        if let Some(seen) = group.and_then(|group| self.last_seen_of(session, &group, now))
+            && now.since(seen) < patience
+        {
+            // Another of its group is not idle: RTCP tells of a call on hold.
+            self.wheel.arm(index, now, seen.plus(patience));
+            return true;
+        }
         let command = Command::Unlink {
             session: Ref { index, version },
             reason: CloseReason::Timeout,
@@ -190,8 +203,41 @@ impl Ager {
         if asked {
             // Look again, until the owner has done it.
             self.wheel.arm(index, now, now.plus(AGAIN));
+            if let Some(group) = group {
+                // What of it nobody has met yet is not wanted either: its ports go together.
+                self.members(&group).for_each(|(id, _)| {
+                    self.shared.expectations.expire(id);
+                });
+            }
         }
         asked
+    }
+
+    /// With which others a session ages, if it does: as the expectation says that it came through.
+    fn group_of(&self, session: &Session) -> Option<Group> {
+        self.shared.expectations.get(session.expectation()?)?.group().filter(|group| group.idle_ms != 0)
+    }
+
+    /// The expectations of a group, each once; or those that are left of it.
+    fn members(&self, group: &Group) -> impl Iterator<Item = (Ref, &Expectation)> {
+        let expectations = &self.shared.expectations;
+        let mut next = Some(group.next);
+        let turns = std::iter::from_fn(move || {
+            let id = next?;
+            let record = expectations.resolve(id)?;
+            next = record.group().map(|group| group.next).filter(|next| *next != group.next);
+            Some((id, record))
+        });
+        turns.take(MOST_OF_GROUP)
+    }
+
+    /// When a packet of any of a session's group has passed last, if it is still one of it: media that have moved age alone.
+    fn last_seen_of(&self, session: &Session, group: &Group, now: Tick) -> Option<Tick> {
+        let own = session.expectation()?;
+        self.members(group).find(|(id, _)| id.index == own)?;
+        let children = self.members(group).filter_map(|(_, record)| record.child());
+        let open = children.filter_map(|child| self.shared.arena.resolve_open(child));
+        open.map(Session::last_seen).min_by_key(|seen| now.since(*seen))
     }
 
     fn ask(&self, owner: WorkerId, command: Command) -> bool {
@@ -211,10 +257,13 @@ impl Ager {
             if self.ending.get(index as usize) == Some(&view.id.version) {
                 continue;
             }
+            // Its call has lasted as long as it may.
+            let group = self.shared.expectations.resolve(view.id).and_then(Expectation::group);
+            let ended = group.is_some_and(|group| now == group.ends || now.since(group.ends) > 0);
             let over = match view.state {
                 ExpectationState::Free => false,
                 ExpectationState::Claimed => {
-                    self.end_children(&view);
+                    self.end_children(&view, ended);
                     view.children == 0
                 }
                 ExpectationState::Expired => {
@@ -222,14 +271,14 @@ impl Ager {
                         // A worker ended it, to make room for another or at its ALG's word.
                         records.expectation_expired(&view);
                     }
-                    self.end_children(&view);
+                    self.end_children(&view, ended);
                     view.children == 0
                 }
                 ExpectationState::Armed | ExpectationState::Inactive => {
                     let parent = self.shared.arena.resolve(view.parent);
                     let orphan = parent.is_none_or(|p| p.state() == State::Closed);
                     let late = now == view.expires || now.since(view.expires) > 0;
-                    let expired = (orphan || late) && self.shared.expectations.expire(view.id);
+                    let expired = (orphan || late || ended) && self.shared.expectations.expire(view.id);
                     if expired {
                         records.expectation_expired(&view);
                         self.ended.insert(view.id);
@@ -250,14 +299,14 @@ impl Ager {
         work
     }
 
-    /// Asks the owners of an expectation's children to end them, if their parent's ALG wants it. Asked at every look until
-    /// they have.
-    fn end_children(&self, view: &ExpectationView) {
-        if !view.closing || view.children == 0 {
+    /// Asks the owners of an expectation's children to end them, if their parent's ALG wants it or their call has `ended`.
+    /// Asked at every look until they have.
+    fn end_children(&self, view: &ExpectationView, ended: bool) {
+        if !(view.closing || ended) || view.children == 0 {
             return;
         }
         let ask = |session: Ref, owner: WorkerId| {
-            let reason = CloseReason::ParentClosed;
+            let reason = if view.closing { CloseReason::ParentClosed } else { CloseReason::MaxCall };
             self.ask(owner, Command::Unlink { session, reason, only_if_last_seen: None });
         };
         let is_child = |session: &Session| session.expectation() == Some(view.id.index);

@@ -86,6 +86,12 @@ pub(super) fn options(profile: &AlgProfile) -> Vec<(&'static str, String)> {
             ("pass_malformed", sip.pass_malformed.to_string()),
             ("bye_closes_media", sip.bye_closes_media.to_string()),
             ("mask_software", sip.mask_software.to_string()),
+            (
+                "max_dialogs",
+                if sip.max_dialogs == u32::MAX { "none".to_owned() } else { sip.max_dialogs.to_string() },
+            ),
+            ("max_call", (sip.max_call_s / 60).to_string()),
+            ("media_idle", sip.media_idle_s.to_string()),
             ("longest_registration", sip.longest_registration_s.to_string()),
             ("longest_message", sip.longest_message.to_string()),
         ]),

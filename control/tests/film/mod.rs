@@ -53,7 +53,7 @@ action = "deny"
 name = "ftp and ping"
 from = "trust"
 to = "untrust"
-service = ["ftp", "tftp", "rtsp", "icmp"]
+service = ["ftp", "tftp", "rtsp", "sip", "icmp"]
 action = "allow"
 "#;
 

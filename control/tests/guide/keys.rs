@@ -174,6 +174,7 @@ const NOTHING: &[(&str, &str, &str)] = &[
     ("[[alg]]", "ports", "ports: None"),
     ("[[alg]]", "overflow", "overflow: None"),
     ("[[alg]]", "limits", "per_alg: 4294967295"),
+    ("[[alg]]", "max_dialogs", "max_dialogs: 4294967295"),
     ("[[alg]]", "rule", "rules: [] }]"),
     ("[alg.limits]", "per_session", "per_flow: 4294967295"),
     ("[alg.limits]", "per_host", "per_host: 4294967295"),

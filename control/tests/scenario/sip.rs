@@ -133,6 +133,11 @@ impl Agent {
         Self { host, port: SIP, media, carrier, name, cseq: 0 }
     }
 
+    /// Another one at the same signalling port.
+    pub fn like(&self, name: &'static str, host: Host, media: u16) -> Self {
+        Self { name, host, media, ..self.clone() }
+    }
+
     fn contact(&self) -> String {
         let transport = if self.carrier == Carrier::Tcp { ";transport=tcp" } else { "" };
         format!("<sip:{}@{}:{}{transport}>", self.name, self.host.addr, self.port)

@@ -14,7 +14,7 @@ mod ledger;
 mod record;
 
 pub use ledger::{Entry as LedgerEntry, ExpectationLimits, Ledger, Limited, Reached};
-pub use record::{Expectation, Init, Reverse};
+pub use record::{Expectation, Group, Init, Reverse};
 
 use crate::event::Ref;
 use crate::key::{Addrs, FlowKey, Protocol, Tick, WorkerId};

@@ -43,12 +43,18 @@ pub struct Expectation {
     uses: AtomicU32,
     child_index: AtomicU32,
     child_version: AtomicU32,
+    /// Its [`Group`]; the version of the next is 0 where there is none.
+    idle_ms: AtomicU32,
+    ends: AtomicU32,
+    next_index: AtomicU32,
+    next_version: AtomicU32,
     opener_pool: AtomicU16,
     listener_port: AtomicU16,
     listener_scope: AtomicU16,
     seen_port: AtomicU16,
     real_port: AtomicU16,
     last_port: AtomicU16,
+    peer: AtomicU16,
     owner: AtomicU8,
     application: AtomicU8,
     flags: AtomicU8,
@@ -62,6 +68,19 @@ unsafe impl Zeroed for Expectation {}
 
 #[cfg(not(postern_loom))]
 const _: () = assert!(size_of::<Expectation>() == 192);
+
+/// How the children of one age with those of others, and when they end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The next of the group.
+    pub next: Ref,
+    /// They are idle when none has had a packet for so long, in milliseconds; 0: each as its state says.
+    pub idle_ms: u32,
+    /// Then they end in any case.
+    pub ends: Tick,
+    /// The port that the opener has named as its own; 0 for none.
+    pub peer: u16,
+}
 
 /// The listener may speak first: it sends from its endpoint to that of the opener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,7 +296,34 @@ impl Expectation {
         self.child_version.store(child.version, Ordering::Release);
     }
 
-    /// Asks control to end the children. The parent's owner only.
+    /// The child that came through last, if one did.
+    pub fn child(&self) -> Option<Ref> {
+        let version = self.child_version.load(Ordering::Acquire);
+        (version != 0).then(|| Ref { version, index: self.child_index.load(Ordering::Relaxed) })
+    }
+
+    /// Notes its group. The parent's owner only.
+    pub fn join(&self, group: &Group) {
+        self.ends.store(group.ends.0, Ordering::Relaxed);
+        self.idle_ms.store(group.idle_ms, Ordering::Relaxed);
+        self.peer.store(group.peer, Ordering::Relaxed);
+        self.next_index.store(group.next.index, Ordering::Relaxed);
+        self.next_version.store(group.next.version, Ordering::Release);
+    }
+
+    /// Its group, if it has one.
+    pub fn group(&self) -> Option<Group> {
+        let version = self.next_version.load(Ordering::Acquire);
+        let next = Ref { version, index: self.next_index.load(Ordering::Relaxed) };
+        (version != 0).then(|| Group {
+            next,
+            idle_ms: self.idle_ms.load(Ordering::Relaxed),
+            ends: Tick(self.ends.load(Ordering::Relaxed)),
+            peer: self.peer.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Asks control to end the children. The parent's owner, or control itself.
     pub fn close_children(&self) {
         self.closing.store(1, Ordering::Release);
     }
@@ -374,6 +420,7 @@ impl Expectation {
         self.child_index.store(none.index, Ordering::Relaxed);
         self.child_version.store(none.version, Ordering::Relaxed);
         self.closing.store(0, Ordering::Relaxed);
+        self.next_version.store(0, Ordering::Relaxed);
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let flags = init.log as u8
             | flag(init.binding.is_some(), FLAG_BINDING)
@@ -398,10 +445,6 @@ impl Expectation {
             return None;
         }
         let init = self.init();
-        let child = Ref {
-            version: self.child_version.load(Ordering::Acquire),
-            index: self.child_index.load(Ordering::Relaxed),
-        };
         let view = ExpectationView {
             id: Ref { index, version },
             state: claim.state,
@@ -422,7 +465,7 @@ impl Expectation {
             many: init.many,
             uses: self.uses.load(Ordering::Relaxed),
             children: claim.children,
-            child: (child.version != 0).then_some(child),
+            child: self.child(),
             closing: self.closing.load(Ordering::Acquire) != 0,
             expires: init.expires,
         };

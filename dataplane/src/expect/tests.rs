@@ -248,3 +248,19 @@ fn a_million_fit_their_memory() {
         assert_eq!(met(&e, &FlowKey { dport: 1023, ..key }), None);
     }
 }
+
+#[test]
+fn a_record_knows_its_group_and_the_next_owner_of_its_place_does_not() {
+    let e = expectations();
+    let id = e.open(8, &init(20_001)).unwrap();
+    let record = e.get(8).unwrap();
+    assert_eq!(record.group(), None);
+    let group =
+        Group { next: Ref { index: 9, version: 3 }, idle_ms: 20_000, ends: Tick(90_000), peer: 6_000 };
+    record.join(&group);
+    assert_eq!(record.group(), Some(group));
+    assert!(e.expire(id));
+    e.free(id);
+    e.open(8, &init(20_001)).unwrap();
+    assert_eq!(record.group(), None);
+}

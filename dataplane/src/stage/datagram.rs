@@ -17,8 +17,8 @@ use crate::worker::Local;
 use alg::{Blindness, BoundDatagram, DatagramAlg, Denial, Edit, Verdict};
 use arrayvec::ArrayVec;
 
-/// Longest datagram that an ALG reads or makes, in bytes of payload.
-pub const MAX_DATAGRAM: usize = 9_216;
+/// Longest datagram that an ALG reads or makes, in bytes of payload: the longest that there is over IPv4.
+pub const MAX_DATAGRAM: usize = 65_507;
 
 /// A payload under construction.
 type Payload = ArrayVec<u8, MAX_DATAGRAM>;

@@ -357,12 +357,18 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                     return Err(denial);
                 }
             };
-            if self.open_pinholes(cx, hit, reserved).is_err() {
-                return Err(Denial::NoResources);
-            }
+            let opened = self.open_pinholes(cx, hit, reserved);
             let Self { algs, scratch, .. } = &mut *self;
-            let Scratch { answer, unread, .. } = &mut **scratch;
+            let Scratch { answer, unread, tables, .. } = &mut **scratch;
             let (inspected, chunks) = algs.get_mut(slot).ok_or(Denial::NoResources)?;
+            if opened.is_err() {
+                // The message does not go on. Where its protocol can say so, the connection does.
+                let (denial, read) = (Denial::NoResources, unread.get(..understood).unwrap_or_default());
+                let Reads::Alg(alg) = &mut inspected.reads else { return Err(denial) };
+                if !alg.refuse(&flow, tables, from, (offset, read), denial, answer) {
+                    return Err(denial);
+                }
+            }
             if blind.is_some() {
                 inspected.stream.set_blind();
             }

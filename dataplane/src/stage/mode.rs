@@ -150,6 +150,7 @@ mod tests {
             armed: false,
             lifetime_ms: 0,
             application: Application::FtpData,
+            group: None,
         }
     }
 

@@ -4,7 +4,7 @@ use crate::buf::BufPool;
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
-use crate::expect::{Init, LedgerEntry, Reached, Reverse};
+use crate::expect::{Group, Init, LedgerEntry, Reached, Reverse};
 use crate::key::{FlowKey, ZoneId};
 use crate::nat::{BindingId, BindingKey};
 use crate::policy::AlgMode;
@@ -102,9 +102,24 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
         release(&cx.shared.registry, &mut self.bindings, &mut reserved);
         if opened.is_ok() {
+            self.join_groups(cx, hit);
             self.obey_orders(cx, hit);
         }
         opened
+    }
+
+    /// Now that all pinholes of the message have records, those of a group know each other.
+    fn join_groups(&self, cx: &Context<'_>, hit: &Hit<'_>) {
+        for request in &self.scratch.answer.expectations {
+            let Some(group) = request.group else { continue };
+            let find = |tag| self.ledger.find(hit.id, tag).map(|(id, _)| id);
+            let Some(id) = find(request.tag) else { continue };
+            if let Some(record) = cx.shared.expectations.resolve(id) {
+                let next = find(group.next).unwrap_or(id);
+                let ends = cx.now.plus(group.ends_ms);
+                record.join(&Group { next, idle_ms: group.idle_ms, ends, peer: group.peer });
+            }
+        }
     }
 
     /// Opens one pinhole, if it is not open already. Takes the reference of its published port out of `reserved`.
@@ -117,7 +132,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     ) -> Result<Option<Ref>, Refusal> {
         let init = self.plan(cx, hit, request)?;
         if let Some((old, _)) = self.ledger.find(hit.id, request.tag) {
-            if self.renew(cx, old, &init) {
+            if self.renew(cx, old, &init, request.group.map_or(0, |group| group.peer)) {
                 return Ok(None);
             }
             cx.shared.expectations.expire(old);
@@ -265,7 +280,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
 
     /// The same request again keeps the pinhole that it has: a client that repeats its command, a re-INVITE that moves
     /// nothing. False if this one is for something else, or the old one is used up.
-    fn renew(&self, cx: &Context<'_>, id: Ref, wanted: &Init) -> bool {
+    fn renew(&self, cx: &Context<'_>, id: Ref, wanted: &Init, peer: u16) -> bool {
         let Some(record) = cx.shared.expectations.resolve(id) else { return false };
         let has = record.init();
         let same = (has.key, has.listener, has.reverse, has.many)
@@ -281,7 +296,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 }
                 true
             }
-            ExpectationState::Claimed => same && !record.is_over(),
+            ExpectationState::Claimed => {
+                let before = record.group().map_or(0, |group| group.peer);
+                let moved = before != 0 && peer != 0 && before != peer;
+                same && !moved && !record.is_over()
+            }
             _ => false,
         }
     }
@@ -397,6 +416,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             armed: true,
             lifetime_ms: RANGE_LIFETIME_MS,
             application: Application::FtpData,
+            group: None,
         };
         let opened = self.plan(cx, hit, &request).map_err(Refusal::from).and_then(|init| {
             let init = Init { class: ExpectationClass::PortRange, last_port: last, ..init };

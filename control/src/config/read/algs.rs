@@ -5,7 +5,7 @@ use crate::config::model::{Alg, AlgSettings};
 use crate::config::reader::{Names, Reader, Schema, Table, Text};
 use crate::config::values;
 use alg::profile::{MAX_FORBIDDEN, WhenEncrypted};
-use alg::sip::Rewrite;
+use alg::sip::{Rewrite, SipOptions};
 use dataplane::expect::ExpectationLimits;
 use dataplane::key::Protocol;
 use dataplane::policy::{AlgMode, AlgProtocol, BUILT_IN, MAX_PROFILES, OnChange, RuleProfiles};
@@ -41,6 +41,9 @@ static ALG: Schema = Schema {
         "pass_malformed",
         "bye_closes_media",
         "mask_software",
+        "max_dialogs",
+        "max_call",
+        "media_idle",
         "longest_registration",
         "longest_message",
         "other_source",
@@ -197,6 +200,9 @@ fn owner(key: &str) -> Option<AlgProtocol> {
         | "pass_malformed"
         | "bye_closes_media"
         | "mask_software"
+        | "max_dialogs"
+        | "max_call"
+        | "media_idle"
         | "longest_registration"
         | "longest_message" => Some(AlgProtocol::Sip),
         "other_source" => Some(AlgProtocol::Rtsp),
@@ -240,6 +246,7 @@ fn options<'t>(reader: &mut Reader<'t>, table: &Table<'t>, protocol: Option<AlgP
         let number = reader.integer(table, key, range).and_then(|n| u16::try_from(n).ok());
         *value = number.unwrap_or(*value);
     }
+    sip_limits(reader, table, &mut s.sip);
     let registration = reader.integer(table, "longest_registration", 60..=604_800);
     s.sip.longest_registration_s = registration.unwrap_or(s.sip.longest_registration_s);
     if let Some(text) = reader.string(table, "rewrite", "one of minimal, full") {
@@ -259,6 +266,14 @@ fn options<'t>(reader: &mut Reader<'t>, table: &Table<'t>, protocol: Option<AlgP
     }
     s.encrypted = encrypted(reader, table, protocol, &s);
     s
+}
+
+/// How many calls a session of SIP may have, and how long they and their media live.
+fn sip_limits<'t>(reader: &mut Reader<'t>, table: &Table<'t>, s: &mut SipOptions) {
+    s.max_dialogs = reader.integer(table, "max_dialogs", 1..=1_000_000).unwrap_or(s.max_dialogs);
+    let minutes = reader.integer(table, "max_call", 3..=7_200);
+    s.max_call_s = minutes.map_or(s.max_call_s, |minutes| minutes * 60);
+    s.media_idle_s = reader.integer(table, "media_idle", 10..=2_550).unwrap_or(s.media_idle_s);
 }
 
 /// What becomes of encrypted control sessions: `blind`, and the range that one of its words needs.

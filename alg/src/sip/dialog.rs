@@ -1,0 +1,242 @@
+//! Dialogs (RFC 3261 §12): which call a message is of, and which of its dialogs; how they begin, settle and end.
+//!
+//! A call that a proxy brings to several phones has a dialog with each that rings, and media of each. The first 2xx decides:
+//! what the others have opened closes.
+
+use crate::contract::{Denial, Gateway};
+use crate::sip::calls::{Call, EARLY_MS, MAX_FORKS, Place, left};
+use crate::sip::contacts::GRACE_MS;
+use crate::sip::media;
+use crate::sip::message::slice;
+use crate::sip::read::{Facts, Method, Reading, Stop};
+use arrayvec::ArrayVec;
+
+/// How long a subscription lives if nobody says (RFC 6665 §4.1.2.1 leaves it to the package).
+const DEFAULT_SUBSCRIPTION_S: u32 = 3600;
+
+/// The call that a message is of.
+pub(super) struct Dialog {
+    /// What all dialogs of the call share; the first of them too.
+    pub(super) first: Call,
+    /// The dialog of the message, if it is another.
+    other: Option<Call>,
+    /// The callee's tag; 0 for none.
+    pub(super) tag: u64,
+    /// This message has confirmed it.
+    confirms: bool,
+}
+
+impl Dialog {
+    /// The dialog of the message.
+    pub(super) fn is(&mut self) -> &mut Call {
+        self.other.as_mut().unwrap_or(&mut self.first)
+    }
+
+    /// How long what belongs to it lives without another word.
+    pub(super) fn ms(&self, now_ms: u32) -> u32 {
+        let call = self.other.as_ref().unwrap_or(&self.first);
+        if call.confirmed { left(call.until_ms, now_ms) } else { EARLY_MS }
+    }
+}
+
+impl<G: Gateway> Reading<'_, '_, G> {
+    /// The call of the message, if it is of one that is known or that it begins.
+    pub(super) fn dialog(&mut self, facts: &Facts, id: u64) -> Result<Option<Dialog>, Stop> {
+        let kind = facts.content_type.clone();
+        let described = kind.is_some_and(|kind| media::reads(slice(self.bytes, kind)));
+        let contact = || self.has_contact(facts);
+        let (looks, begins) = match (facts.method, facts.code) {
+            (Method::Invite, None) => (true, true),
+            (Method::Invite, Some(code)) => (code > 100, described && code < 300),
+            (Method::Ack, None) => (described, described),
+            (Method::Modifies, None) => (described || contact(), described),
+            (Method::Modifies, Some(code)) => ((101..300).contains(&code), described && code < 300),
+            (Method::Subscribes, None) => (contact(), contact()),
+            (Method::Notify, None) => (true, contact() && !facts.terminated),
+            (Method::Subscribes | Method::Notify | Method::Bye, Some(code)) => (code >= 200, false),
+            _ => (false, false),
+        };
+        if !looks {
+            return Ok(None);
+        }
+        let flow = *self.cx.flow;
+        let mut first = match self.cx.tables.calls.get(flow.id, id, flow.now_ms) {
+            Some(call) => call,
+            None if begins => self.begin(facts, id)?,
+            None => return Ok(None),
+        };
+        first.invited |= matches!(facts.method, Method::Invite | Method::Ack | Method::Modifies);
+        let tag = first.dialog(facts.from_tag, facts.to_tag);
+        let settles = facts.method == Method::Invite && facts.code.is_some_and(|c| (200..300).contains(&c));
+        if settles && tag != 0 {
+            self.settle(&mut first, tag);
+        }
+        let place = match first.place(tag) {
+            None if described || settles => Some(first.new_place(tag).ok_or(Denial::Limit)?),
+            place => place,
+        };
+        let other = match place {
+            Some(Place::Other(number)) => {
+                let known = self.cx.tables.calls.get_other(&first, tag, flow.now_ms);
+                Some(known.unwrap_or_else(|| first.forked(tag, number)))
+            }
+            Some(Place::First) | None => None,
+        };
+        let mut dialog = Dialog { first, other, tag, confirms: false };
+        self.subscribe(facts, &mut dialog.first);
+        if settles {
+            let until_ms = dialog.first.began_ms.wrapping_add(self.longest_call_ms());
+            dialog.confirms = !dialog.is().confirmed;
+            for call in [Some(&mut dialog.first), dialog.other.as_mut()].into_iter().flatten() {
+                call.until_ms = until_ms;
+            }
+            dialog.is().confirmed = true;
+            dialog.first.settled = true;
+        }
+        Ok(Some(dialog))
+    }
+
+    /// A subscription lives as long as the answer, or the notifier, says.
+    fn subscribe(&self, facts: &Facts, call: &mut Call) {
+        let good = facts.code.is_some_and(|c| (200..300).contains(&c));
+        let s = match facts.method {
+            _ if call.invited => return,
+            Method::Subscribes if good => facts.expires.unwrap_or(DEFAULT_SUBSCRIPTION_S),
+            Method::Notify if good && !call.confirmed => DEFAULT_SUBSCRIPTION_S,
+            Method::Notify if facts.code.is_none() && call.confirmed => facts.expires.unwrap_or_default(),
+            _ => return,
+        };
+        let now = self.cx.flow.now_ms;
+        let ms = s.min(self.cx.profile.sip.max_call_s).saturating_mul(1000).saturating_add(GRACE_MS);
+        let before = if call.confirmed { left(call.until_ms, now) } else { 0 };
+        call.until_ms = now.wrapping_add(before.max(ms));
+        call.confirmed = true;
+    }
+
+    /// The longest time of a call.
+    pub(super) fn longest_call_ms(&self) -> u32 {
+        self.cx.profile.sip.max_call_s.saturating_mul(1000)
+    }
+
+    /// A call that nobody knew.
+    fn begin(&mut self, facts: &Facts, id: u64) -> Result<Call, Stop> {
+        let (flow, gateway) = (*self.cx.flow, &*self.cx.gateway);
+        let most = self.cx.profile.sip.max_dialogs;
+        let calls = &mut self.cx.tables.calls;
+        let caller = if facts.code.is_none() { self.from } else { self.from.other() };
+        let may =
+            facts.code.is_some() || calls.may_begin(flow.id, most, flow.now_ms, |flow| gateway.lives(flow));
+        if may {
+            Ok(calls.begin(flow.id, id, flow.now_ms, (caller, facts.from_tag)))
+        } else {
+            Err(Denial::Limit.into())
+        }
+    }
+
+    /// One dialog was answered: the others that only ring are over, and their media.
+    fn settle(&mut self, first: &mut Call, tag: u64) {
+        for lost in first.others(tag) {
+            let call = match first.place(lost) {
+                Some(Place::First) => Some(*first),
+                _ => self.cx.tables.calls.get_other(first, lost, self.cx.flow.now_ms),
+            };
+            if !call.is_some_and(|call| call.confirmed) {
+                self.end(first, lost, true);
+            }
+        }
+    }
+
+    /// A dialog is over. Answers whether the call has others.
+    fn end(&mut self, first: &mut Call, tag: u64, children: bool) -> bool {
+        if let Some(Place::Other(_)) = first.place(tag) {
+            if let Some(other) = self.cx.tables.calls.get_other(first, tag, self.cx.flow.now_ms) {
+                media::close(&other, self.answer, children);
+                self.cx.tables.calls.remove(&other);
+            }
+        } else {
+            self.close_first(first, children);
+        }
+        while tag != 0
+            && let Some(held) = first.take_held(tag)
+        {
+            self.let_go(held.tag);
+        }
+        first.over(tag)
+    }
+
+    fn close_first(&mut self, first: &mut Call, children: bool) {
+        if !first.shut {
+            media::close(first, self.answer, children);
+        }
+        first.forget_first();
+    }
+
+    /// All dialogs of a call are over.
+    fn end_all(&mut self, first: &mut Call, children: bool) {
+        let tags: ArrayVec<u64, MAX_FORKS> = first.others(0).collect();
+        for tag in tags {
+            self.end(first, tag, children);
+        }
+        self.close_first(first, children);
+        while let Some(held) = first.take_held(0) {
+            self.let_go(held.tag);
+        }
+        self.cx.tables.calls.remove(first);
+    }
+
+    /// What becomes of the call when all of the message is read.
+    pub(super) fn settled(&mut self, facts: &Facts, mut dialog: Dialog, described: bool) -> Result<(), Stop> {
+        let now = self.cx.flow.now_ms;
+        let good = facts.code.is_some_and(|c| (200..300).contains(&c));
+        let gone = facts.code.is_some_and(|c| c == 481 || c == 408);
+        let refused = facts.code.is_some_and(|c| c >= 300);
+        let subscription = !dialog.first.invited;
+        let (ends, all) = match facts.method {
+            // A refused re-INVITE leaves the call as it was (RFC 3261 §14.1).
+            Method::Invite => (refused && !dialog.first.settled, true),
+            // Of a dialog that nobody knows it ends nothing.
+            Method::Bye => {
+                let known =
+                    dialog.first.place(dialog.tag).is_some() || dialog.first.others(0).next().is_none();
+                ((good || gone) && known, dialog.tag == 0)
+            }
+            Method::Notify if facts.code.is_none() => (facts.terminated && subscription, true),
+            Method::Subscribes | Method::Notify => {
+                (subscription && (gone || refused && !dialog.first.confirmed), true)
+            }
+            _ => (false, false),
+        };
+        let children = facts.method == Method::Bye && self.cx.profile.sip.bye_closes_media;
+        if ends {
+            let left = !all && self.end(&mut dialog.first, dialog.tag, children);
+            if !left {
+                self.end_all(&mut dialog.first, children);
+                return Ok(());
+            }
+            dialog.other = None;
+        }
+        if dialog.confirms && !described {
+            let ms = dialog.ms(now);
+            media::prolong(dialog.is(), self.answer, ms);
+        }
+        self.keep(dialog)
+    }
+
+    /// Keeps the call, and the contacts that it needs, in the tables of the worker.
+    fn keep(&mut self, mut dialog: Dialog) -> Result<(), Stop> {
+        let (flow, gateway) = (*self.cx.flow, &*self.cx.gateway);
+        let lives = |flow| gateway.lives(flow);
+        for call in [Some(&mut dialog.first), dialog.other.as_mut()].into_iter().flatten() {
+            if !call.confirmed && !call.settled {
+                call.until_ms = flow.now_ms.wrapping_add(EARLY_MS);
+            }
+        }
+        let calls = &mut self.cx.tables.calls;
+        for call in [dialog.other, Some(dialog.first)].into_iter().flatten() {
+            if !calls.put(call, flow.now_ms, lives) {
+                return Err(Denial::Limit.into());
+            }
+        }
+        Ok(())
+    }
+}

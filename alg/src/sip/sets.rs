@@ -1,0 +1,177 @@
+//! Bounded tables: what is found by a session and a number, and makes room for others once it is over.
+//!
+//! A table of sets, of which each entry has two to choose from: the emptier one takes it, so that sets fill evenly. An entry
+//! whose time is over, or whose session is, makes room; when all of both sets live, a new one is refused.
+
+const WAYS: usize = 8;
+
+/// What such a table holds.
+pub(super) trait Entry: Copy {
+    /// The session and the number that it is found by.
+    fn key(&self) -> (u64, u64);
+    /// Whether it still counts.
+    fn is_live(&self, now_ms: u32) -> bool;
+}
+
+/// All of both sets live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// The table.
+#[derive(Debug)]
+pub(super) struct Sets<E> {
+    sets: Box<[[Option<E>; WAYS]]>,
+    /// The set that [`Self::sweep`] looks at next.
+    hand: usize,
+}
+
+impl<E: Entry> Sets<E> {
+    /// Room for about so many. Nothing grows later.
+    pub(super) fn new(room: usize) -> Self {
+        Self { sets: vec![[None; WAYS]; room.div_ceil(WAYS).max(1)].into_boxed_slice(), hand: 0 }
+    }
+
+    /// The two sets of a key; they may be the same.
+    fn places(&self, (flow, id): (u64, u64)) -> [usize; 2] {
+        let mixed = (flow ^ id.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        [mixed >> 32, mixed & 0xffff_ffff].map(|half| {
+            usize::try_from(half).unwrap_or_default().checked_rem(self.sets.len()).unwrap_or_default()
+        })
+    }
+
+    fn set(&self, place: usize) -> &[Option<E>] {
+        self.sets.get(place).map_or(&[], |set| &set[..])
+    }
+
+    /// Where the first entry of a set stands of which this is true.
+    fn position(&self, places: [usize; 2], is: impl Fn(&Option<E>) -> bool) -> Option<(usize, usize)> {
+        places.into_iter().find_map(|place| Some((place, self.set(place).iter().position(&is)?)))
+    }
+
+    /// The entry of a key, if it lives.
+    pub(super) fn get(&self, key: (u64, u64), now_ms: u32) -> Option<E> {
+        let entries = self.places(key).map(|place| self.set(place).iter().flatten());
+        entries.into_iter().flatten().find(|e| e.key() == key && e.is_live(now_ms)).copied()
+    }
+
+    /// Keeps an entry. `lives` says whether a session does. Answers what it took the place of.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub(super) fn put(
+        &mut self,
+        entry: E,
+        now_ms: u32,
+        lives: impl Fn(u64) -> bool,
+    ) -> Result<Option<E>, Full> {
+        let key = entry.key();
+        let mut places = self.places(key);
+        let over = |e: &Option<E>| e.is_none_or(|e| !e.is_live(now_ms));
+        let mut found = self.position(places, |e| e.is_some_and(|e| e.key() == key));
+        if found.is_none() {
+            let free = |place: usize| self.set(place).iter().filter(|e| over(e)).count();
+            if free(places[1]) > free(places[0]) {
+                places.reverse();
+            }
+            let orphan = || self.position(places, |e| e.is_some_and(|e| !lives(e.key().0)));
+            found = self.position(places, over).or_else(orphan);
+        }
+        let slot = found.and_then(|(place, way)| self.sets.get_mut(place)?.get_mut(way)).ok_or(Full)?;
+        Ok(slot.replace(entry))
+    }
+
+    /// Forgets the entry of a key. Answers it.
+    pub(super) fn remove(&mut self, key: (u64, u64)) -> Option<E> {
+        let (place, way) = self.position(self.places(key), |e| e.is_some_and(|e| e.key() == key))?;
+        self.sets.get_mut(place)?.get_mut(way)?.take()
+    }
+
+    /// Forgets what is over in the next set, and tells of each.
+    pub(super) fn sweep(&mut self, now_ms: u32, lives: impl Fn(u64) -> bool, mut forgotten: impl FnMut(E)) {
+        let hand = self.hand;
+        self.hand = hand.saturating_add(1).checked_rem(self.sets.len()).unwrap_or_default();
+        let Some(set) = self.sets.get_mut(hand) else { return };
+        for slot in set {
+            if slot.is_some_and(|e| !e.is_live(now_ms) || !lives(e.key().0))
+                && let Some(entry) = slot.take()
+            {
+                forgotten(entry);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Until(u64, u64, u32);
+
+    impl Entry for Until {
+        fn key(&self) -> (u64, u64) {
+            (self.0, self.1)
+        }
+
+        fn is_live(&self, now_ms: u32) -> bool {
+            now_ms < self.2
+        }
+    }
+
+    #[test]
+    fn entries_come_and_go() {
+        let mut sets = Sets::new(8);
+        for id in 0..8 {
+            assert_eq!(sets.put(Until(1, id, 100), 0, |_| true), Ok(None));
+        }
+        let ninth = Until(2, 100, 300);
+        assert_eq!(sets.put(ninth, 99, |_| true), Err(Full), "all live");
+        assert_eq!(sets.put(Until(1, 4, 400), 99, |_| true), Ok(Some(Until(1, 4, 100))), "its own place");
+        assert!(sets.get((1, 3), 99).is_some() && sets.get((2, 3), 99).is_none());
+        assert_eq!(sets.get((1, 3), 100), None);
+        assert_eq!(sets.put(ninth, 100, |_| true), Ok(Some(Until(1, 0, 100))), "the others are over");
+        assert_eq!(sets.get((1, 4), 100), Some(Until(1, 4, 400)), "one is not");
+        assert_eq!(sets.remove((1, 4)), Some(Until(1, 4, 400)));
+        assert_eq!((sets.get((1, 4), 100), sets.remove((1, 4))), (None, None));
+    }
+
+    #[test]
+    fn entries_of_sessions_that_are_over_make_room() {
+        let mut sets = Sets::new(8);
+        for id in 0..8 {
+            sets.put(Until(1, id, 100), 0, |_| true).unwrap();
+        }
+        let other = Until(2, 100, 100);
+        assert_eq!(sets.put(other, 0, |flow| flow == 1), Err(Full));
+        assert!(sets.put(other, 0, |flow| flow == 2).is_ok());
+        assert_eq!(sets.get((2, 100), 0), Some(other));
+        assert!(sets.put(other, 0, |_| false).is_ok(), "an entry keeps its own place");
+    }
+
+    #[test]
+    fn sets_fill_evenly() {
+        let mut sets = Sets::new(4096);
+        let mut refused = 0;
+        for id in 0..3072 {
+            refused += u32::from(sets.put(Until(7, id * 0x1_0001, 1), 0, |_| true).is_err());
+        }
+        assert_eq!(refused, 0, "three quarters of the room");
+        assert!((0..3072).all(|id| sets.get((7, id * 0x1_0001), 0).is_some()));
+    }
+
+    #[test]
+    fn a_sweep_finds_what_is_over() {
+        let mut sets = Sets::new(64);
+        for id in 0..16 {
+            sets.put(Until(id & 1, id, if id < 8 { 1 } else { 9 }), 0, |_| true).unwrap();
+        }
+        let mut found = Vec::new();
+        for _ in 0..8 {
+            sets.sweep(5, |flow| flow == 0, |e: Until| found.push(e.1));
+        }
+        found.sort_unstable();
+        assert_eq!(found, [0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 15]);
+        sets.sweep(5, |_| true, |_| unreachable!("once"));
+    }
+}
