@@ -242,9 +242,10 @@ impl Action {
     #[must_use]
     pub fn undo_text(&self, old: Option<&str>) -> String {
         match self {
-            Self::Pages { .. } | Self::Attribute { .. } => {
-                format!("write {:?} back", old.unwrap_or_default())
-            }
+            Self::Pages { .. } | Self::Attribute { .. } => match old {
+                None | Some("") => "write an empty line".to_owned(),
+                Some(old) => format!("write {old:?} back"),
+            },
             Self::Module { module, .. } => format!("remove the module {module}"),
             Self::Unbind { interfaces, .. } => {
                 let names: Vec<&str> = interfaces.iter().map(|interface| interface.name.as_str()).collect();

@@ -1,9 +1,9 @@
 //! A plan carried out: each step is written to the journal, made, and asked back.
 
-use crate::action::Action;
+use crate::action::{Action, Named};
 use crate::error::Error;
 use crate::facts::{Facts, system};
-use crate::journal::Journal;
+use crate::journal::{History, Journal};
 use crate::kernel::Kernel;
 use crate::need::Need;
 use crate::plan::{Plan, Step};
@@ -57,6 +57,7 @@ pub fn apply(
         journal.close()?;
         return Ok(applied);
     }
+    keep_names(&mut applied.plan, journal.history());
     journal.begin(&system::boot(host), need.arguments())?;
     for step in applied.plan.steps.clone() {
         if let Some(problem) = make(kernel, &mut journal, step, need, &mut applied.made)? {
@@ -69,6 +70,25 @@ pub fn apply(
     }
     journal.close()?;
     Ok(applied)
+}
+
+/// At boot an interface may not have its name yet when its device is taken: the name of the first time counts.
+fn keep_names(plan: &mut Plan, history: &History) {
+    let mut known: Vec<&Named> = Vec::new();
+    for entry in &history.entries {
+        if let Action::Unbind { interfaces, .. } = &entry.step.action {
+            known.extend(interfaces);
+        }
+    }
+    for step in &mut plan.steps {
+        if let Action::Unbind { interfaces, .. } = &mut step.action {
+            for interface in interfaces {
+                if let Some(first) = known.iter().find(|first| first.mac == interface.mac) {
+                    interface.name.clone_from(&first.name);
+                }
+            }
+        }
+    }
 }
 
 /// One step. Answers what is wrong with the state after it.

@@ -294,7 +294,14 @@ fn steps_text(text: &mut String, number: usize, step: &Step) {
         Action::Pages { .. } | Action::Attribute { .. } => {
             line(
                 text,
-                format_args!("  {number}. {path}: {} -> {written}", step.old.as_deref().unwrap_or("absent")),
+                format_args!(
+                    "  {number}. {path}: {} -> {written}",
+                    match step.old.as_deref() {
+                        None => "absent",
+                        Some("") => "nothing",
+                        Some(old) => old,
+                    }
+                ),
             );
         }
         Action::File { .. } => {

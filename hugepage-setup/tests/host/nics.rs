@@ -64,6 +64,27 @@ fn a_nic_goes_to_vfio_and_comes_back_under_its_name() {
 }
 
 #[test]
+fn a_nic_that_was_taken_again_at_boot_comes_back_under_its_first_name() {
+    let fixture = Fixture::new();
+    let before = fixture.dump();
+    let options = [&bind(&[LEFT]), "--persist"];
+    assert!(applied(&Fake::new(&fixture), &options).is_ready());
+    // The next boot: the kernel has its NIC, and udev has not named the interface yet.
+    fixture.file("proc/sys/kernel/random/boot_id", "boot-2\n");
+    fixture.remove(&format!("sys/bus/pci/devices/{LEFT}/driver"));
+    fixture.device(LEFT, "0x020000", [0x8086, 0x10fb], "ixgbe", 1);
+    fixture.interface(LEFT, "eth0", "00:00:00:00:00:01");
+    fixture.remove("sys/module/vfio");
+    fixture.remove("sys/module/vfio_pci");
+    fixture.remove("sys/bus/pci/drivers/vfio-pci");
+    let kernel = Fake::new(&fixture);
+    assert!(applied(&kernel, &options).is_ready());
+    assert!(undo(&kernel, false).unwrap().is_complete());
+    fixture.file("proc/sys/kernel/random/boot_id", "boot-1\n");
+    assert_eq!(fixture.dump(), before);
+}
+
+#[test]
 fn virtio_devices_have_their_interfaces_one_folder_down() {
     let fixture = Fixture::new();
     fixture.file(&format!("sys/bus/pci/devices/{LEFT}/virtio3/net/ens9/address"), "00:00:00:00:00:09\n");
