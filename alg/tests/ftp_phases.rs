@@ -372,3 +372,31 @@ fn a_rule_about_a_user_holds_for_every_command_of_the_session() {
     e.client(format!("USER {}\r\n", "a".repeat(65)));
     assert_eq!(e.out(Side::Initiator), "NOOP\r\n");
 }
+
+#[test]
+fn quit_closes_data_where_the_profile_says_so() {
+    for closes in [false, true] {
+        let mut e = Engine::source_nat();
+        e.profile.ftp.quit_closes_data = closes;
+        e.server("220 hi\r\n").client(PORT).server("200 ok\r\n").client("PASV\r\n");
+        e.server("227 ok (203,0,113,9,195,80)\r\n").client("RETR a\r\n").server("150 now\r\n");
+        let before = e.orders.len();
+        e.client("quit\r\n");
+        assert_eq!(e.orders.len(), before, "the server has not agreed");
+        e.server("221 bye\r\n");
+        let close = |tag| Order::Close { tag, children: true };
+        let orders: &[Order] = if closes { &[close(1), close(1 | 1 << 31)] } else { &[] };
+        assert_eq!(e.orders[before..], *orders);
+    }
+    let mut e = Engine::source_nat();
+    e.profile.ftp.quit_closes_data = true;
+    e.server("220 hi\r\n");
+    for _ in 0..20 {
+        e.client(PORT).server("200 ok\r\n");
+    }
+    let before = e.orders.len();
+    e.client("QUIT\r\n").server("221 bye\r\n");
+    assert_eq!(e.orders.len() - before, 8, "the last of them");
+    e.client("QUIT\r\n").server("500 not now\r\n");
+    assert_eq!(e.orders.len() - before, 8, "not at a refusal");
+}

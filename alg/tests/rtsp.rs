@@ -122,6 +122,14 @@ fn a_refused_setup_closes_and_teardown_closes_with_its_media() {
     assert!(e.orders.is_empty(), "only when the server agrees");
     e.server("RTSP/1.0 200 OK\r\nCSeq: 5\r\n\r\n");
     assert_eq!(e.orders, [4, 5].map(|tag| Order::Close { tag, children: true }));
+
+    let mut e = rtsp();
+    e.profile.rtsp.teardown_closes_media = false;
+    e.client(setup("RTP/AVP;unicast;client_port=50000-50001"));
+    e.server(ok("RTP/AVP;unicast;client_port=51024-51025;server_port=6000-6001"));
+    e.client("TEARDOWN rtsp://203.0.113.9/a RTSP/1.0\r\nCSeq: 5\r\nSession: 12\r\n\r\n");
+    e.server("RTSP/1.0 200 OK\r\nCSeq: 5\r\n\r\n");
+    assert_eq!(e.orders, [4, 5].map(|tag| Order::Close { tag, children: false }));
 }
 
 #[test]

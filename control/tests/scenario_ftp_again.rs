@@ -8,7 +8,7 @@ use alg::{Application, Side};
 use dataplane::counters::Counter;
 use dataplane::drop_reason::DropReason;
 use dataplane::event::Event;
-use dataplane::packet::flag::SYN;
+use dataplane::packet::flag::{ACK, PSH, SYN};
 use dataplane::view::{CloseReason, ExpectationState, State};
 use scenario::*;
 use std::collections::BTreeSet;
@@ -130,5 +130,47 @@ fn a_conflict_with_a_living_one_does_not_use_the_expectation_up() {
         transfer(&mut gw, &mut twin);
         gw.assert_balance(0);
         gw.drain();
+    });
+}
+
+/// A download that QUIT overtakes: it comes to its end, or ends at the server's reply.
+#[test]
+fn quit_ends_a_transfer_where_the_profile_says_so() {
+    let closes = "\n[[alg]]\nname = \"p\"\nprotocol = \"ftp\"\nquit_closes_data = true\n";
+    each_mode(|mode| {
+        for (keys, ends) in [("", false), (closes, true)] {
+            let mut gw = Gateway::new(mode, &[&standard(), keys].concat());
+            let mut ftp = control(&mut gw, 40_000);
+            let mut data = port(&mut gw, &mut ftp);
+            data.handshake(&mut gw);
+            ftp.say(&mut gw, Side::Initiator, "RETR a\r\n");
+            ftp.say(&mut gw, Side::Responder, "150 here it comes\r\n");
+            assert_eq!(data.say(&mut gw, Side::Initiator, [7; 1200]).len(), 1200);
+            ftp.say(&mut gw, Side::Initiator, "QUIT\r\n");
+            gw.advance(1_000);
+            assert_eq!(data.say(&mut gw, Side::Initiator, [7; 1200]).len(), 1200, "not before the reply");
+            ftp.say(&mut gw, Side::Responder, "221 bye\r\n");
+            // The control core ends the children.
+            gw.advance(1_000);
+            if ends {
+                assert_eq!(data_states(&gw), []);
+                gw.refuse(
+                    OUTSIDE,
+                    &data.frame(Side::Initiator, PSH | ACK, b"more"),
+                    DropReason::NatNoSession,
+                );
+            } else {
+                ftp.close(&mut gw, Side::Responder);
+                transfer(&mut gw, &mut data);
+            }
+            gw.drain_all();
+            let closed = &gw.core.records().closed;
+            let reasons: Vec<_> = closed
+                .iter()
+                .filter(|s| s.application == Application::FtpData)
+                .map(|s| s.close_reason)
+                .collect();
+            assert_eq!(reasons, [if ends { CloseReason::ParentClosed } else { CloseReason::Fin }]);
+        }
     });
 }

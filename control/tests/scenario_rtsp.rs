@@ -523,3 +523,21 @@ fn pipelined_messages() {
         assert_eq!(of(gw, Application::Rtp), []);
     });
 }
+
+#[test]
+fn teardown_leaves_the_media_where_the_profile_says_so() {
+    let keeps = "\n[[alg]]\nname = \"p\"\nprotocol = \"rtsp\"\nteardown_closes_media = false\n";
+    each_way(&[&text(), keeps].concat(), |gw, way| {
+        let mut rtsp = connect(gw, way);
+        let media = set_up(gw, &mut rtsp, way, 2, (MEDIA, SERVER_MEDIA), '-');
+        let unmet = set_up(gw, &mut rtsp, way, 3, (MEDIA + 2, SERVER_MEDIA + 2), '-');
+        media.flow(gw, Side::Responder);
+        request(gw, &mut rtsp, way, "TEARDOWN", 4);
+        gw.advance(2_000);
+        media.flow(gw, Side::Responder);
+        unmet.refuse(gw);
+        rtsp.close(gw, Side::Initiator);
+        gw.advance(1_000);
+        media.flow(gw, Side::Responder);
+    });
+}

@@ -32,6 +32,8 @@ pub(super) enum Kind {
     Abort,
     /// REIN.
     Rein,
+    /// QUIT: 221.
+    Quit,
     /// A command that the gateway refused by its policy; the server was asked to do nothing instead.
     Refused,
     /// The same, because the client had announced EPSV ALL.
@@ -66,6 +68,8 @@ impl Kind {
             Self::Abort
         } else if is(b"REIN") {
             Self::Rein
+        } else if is(b"QUIT") {
+            Self::Quit
         } else if TRANSFERS.iter().any(|t| is(t)) {
             Self::Transfer
         } else {
@@ -88,7 +92,7 @@ impl Kind {
             (Self::Transfer, c) => matches!(c, 225 | 226 | 250),
             (Self::Abort, c) => matches!(c, 225 | 226),
             (Self::Rein, c) => c == 220,
-            (Self::Other | Self::User, c) => !matches!(c, 220 | 226..=229),
+            (Self::Other | Self::User | Self::Quit, c) => !matches!(c, 220 | 226..=229),
             (Self::Refused | Self::RefusedAfterAll | Self::RefusedAuth | Self::RefusedForRoom, c) => {
                 c / 100 == 2 && c < 210
             }
@@ -143,7 +147,8 @@ mod tests {
             (b"EPSV all", Kind::EpsvAll),
             (b"Retr a", Kind::Transfer),
             (b"RETRX", Kind::Other),
-            (b"QUIT", Kind::Other),
+            (b"quit", Kind::Quit),
+            (b"QUITE", Kind::Other),
             (b"", Kind::Other),
         ] {
             assert_eq!(Kind::of(line), kind, "{line:?}");

@@ -69,6 +69,8 @@ pub struct FtpOptions {
     /// The address in 227 and 228 is replaced by the server's own instead of being refused: servers behind an address
     /// translation that they do not know of. The pinhole leads to the server itself in any case.
     pub correct_passive_address: bool,
+    /// The positive reply to QUIT ends the data connections too. RFC 959 §4.1.1 lets a transfer come to its end.
+    pub quit_closes_data: bool,
     /// Longest command line, in bytes, where a strict profile or a rule has lines read whole.
     pub longest_line: u16,
 }
@@ -80,6 +82,7 @@ impl Default for FtpOptions {
             mask_greeting: false,
             mask_syst: false,
             correct_passive_address: false,
+            quit_closes_data: false,
             longest_line: 1024,
         }
     }
@@ -399,7 +402,7 @@ impl Reader for Ftp {
     /// What one more line may need.
     fn has_room(answer: &Answer) -> bool {
         answer.edits.remaining_capacity() >= 2
-            && answer.orders.remaining_capacity() >= 4
+            && answer.orders.remaining_capacity() >= server::MOST_ORDERS
             && !answer.expectations.is_full()
             && !answer.facts.is_full()
     }

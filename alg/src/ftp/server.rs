@@ -14,6 +14,10 @@ const NAMED: [(&[u8], Message); 3] =
 
 /// How many of the last pinholes of either sort REIN closes. Older ones have expired, or were used.
 const CLOSED_BY_REIN: u32 = 2;
+/// How many QUIT closes, with their data connections: FTP has one transfer at a time.
+const CLOSED_BY_QUIT: u32 = 8;
+/// Most orders of one line.
+pub(super) const MOST_ORDERS: usize = 2 * CLOSED_BY_QUIT as usize;
 
 /// A refusal that is over when there is room again (RFC 959 §4.2.2).
 pub(super) const NO_ROOM: &[u8] = b"425 No room for a data connection.\r\n";
@@ -182,16 +186,23 @@ impl Ftp {
             Kind::EpsvAll => self.epsv_all = code < 300,
             Kind::Rein if code < 300 => {
                 (self.auth, self.epsv_all, self.users) = (false, false, Users::default());
-                for back in 0..CLOSED_BY_REIN {
-                    for (last, mark) in [(self.actives, 0), (self.passives, PASSIVE)] {
-                        if let Some(tag) = last.checked_sub(back).filter(|tag| *tag != 0) {
-                            let order = Order::Close { tag: tag | mark, children: false };
-                            call.answer.orders.try_push(order).ok();
-                        }
-                    }
-                }
+                self.close_last(call, CLOSED_BY_REIN, false);
+            }
+            Kind::Quit if code < 300 && call.cx.profile.ftp.quit_closes_data => {
+                self.close_last(call, CLOSED_BY_QUIT, true);
             }
             _ => {}
+        }
+    }
+
+    /// Closes the last pinholes of either sort.
+    fn close_last<G: Gateway>(&self, call: &mut Call<'_, '_, G>, count: u32, children: bool) {
+        for back in 0..count {
+            for (last, mark) in [(self.actives, 0), (self.passives, PASSIVE)] {
+                if let Some(tag) = last.checked_sub(back).filter(|tag| *tag != 0) {
+                    call.answer.orders.try_push(Order::Close { tag: tag | mark, children }).ok();
+                }
+            }
         }
     }
 

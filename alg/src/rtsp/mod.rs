@@ -10,7 +10,7 @@
 //!   that answers is believed only where the profile says.
 //! - Ports are written `a-b`, `a/b`, or `a` alone; `destination=` with or without a port.
 //! - Where the server stands behind destination NAT its ports are published too, with pinholes of their own.
-//! - TEARDOWN closes the track that it names, or all of its session, with their media. Interleaved and multicast transports open nothing; `$` frames are
+//! - TEARDOWN closes the track that it names, or all of its session, with their media if the profile says so. Interleaved and multicast transports open nothing; `$` frames are
 //!   passed by their length, whatever they carry.
 //!
 //! What a rule denies is answered by the gateway (403), and does not go on.
@@ -58,11 +58,19 @@ pub const METHODS: [&[u8]; 12] = [
 ];
 
 /// What a profile says about RTSP alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RtspOptions {
     /// Media may come from another host than the one that the client speaks to: the one that `source=` names, or any
     /// of the server's side if it names none.
     pub other_source: bool,
+    /// The positive reply to TEARDOWN ends the media sessions too. If not, they end when they are idle.
+    pub teardown_closes_media: bool,
+}
+
+impl Default for RtspOptions {
+    fn default() -> Self {
+        Self { other_source: false, teardown_closes_media: true }
+    }
 }
 
 /// State of one RTSP connection. The default is the start of both streams.

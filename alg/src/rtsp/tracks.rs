@@ -152,7 +152,7 @@ impl Rtsp {
             for slot in &mut self.tracks {
                 let Some(track) = slot.filter(torn) else { continue };
                 *slot = if positive {
-                    close(&track, true, answer);
+                    close(&track, cx.profile.rtsp.teardown_closes_media, answer);
                     None
                 } else {
                     Some(Track { waits: Waits::No, ..track })

@@ -75,6 +75,7 @@ pub(super) fn options(profile: &AlgProfile) -> Vec<(&'static str, String)> {
             ("mask_greeting", ftp.mask_greeting.to_string()),
             ("mask_syst", ftp.mask_syst.to_string()),
             ("correct_passive_address", ftp.correct_passive_address.to_string()),
+            ("quit_closes_data", ftp.quit_closes_data.to_string()),
             ("longest_line", ftp.longest_line.to_string()),
         ]),
         AlgProtocol::Tftp => {
@@ -95,7 +96,10 @@ pub(super) fn options(profile: &AlgProfile) -> Vec<(&'static str, String)> {
             ("longest_registration", sip.longest_registration_s.to_string()),
             ("longest_message", sip.longest_message.to_string()),
         ]),
-        AlgProtocol::Rtsp => options.push(("other_source", rtsp.other_source.to_string())),
+        AlgProtocol::Rtsp => options.extend([
+            ("other_source", rtsp.other_source.to_string()),
+            ("teardown_closes_media", rtsp.teardown_closes_media.to_string()),
+        ]),
     }
     options
 }

@@ -29,6 +29,14 @@ fn profiles() {
             "\"bare_lf\" is of ftp alone; expected protocol ftp, or no \"bare_lf\"",
         ),
         (
+            "protocol = 'rtsp'\nquit_closes_data = »true",
+            "\"quit_closes_data\" is of ftp alone; expected protocol ftp, or no \"quit_closes_data\"",
+        ),
+        (
+            "protocol = 'sip'\nteardown_closes_media = »true",
+            "\"teardown_closes_media\" is of rtsp alone; expected protocol rtsp, or no \"teardown_closes_media\"",
+        ),
+        (
             "protocol = 'ftp'\nforbidden_ports = [»'9-8']",
             "bad port \"9-8\"; expected a port from 1 to 65535 or a range such as 6881-6899",
         ),

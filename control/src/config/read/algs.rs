@@ -33,6 +33,7 @@ static ALG: Schema = Schema {
         "mask_greeting",
         "mask_syst",
         "correct_passive_address",
+        "quit_closes_data",
         "longest_line",
         "read",
         "write",
@@ -47,6 +48,7 @@ static ALG: Schema = Schema {
         "longest_registration",
         "longest_message",
         "other_source",
+        "teardown_closes_media",
         "limits",
         "rule",
     ],
@@ -193,6 +195,7 @@ fn owner(key: &str) -> Option<AlgProtocol> {
         | "mask_greeting"
         | "mask_syst"
         | "correct_passive_address"
+        | "quit_closes_data"
         | "longest_line" => Some(AlgProtocol::Ftp),
         "read" | "write" => Some(AlgProtocol::Tftp),
         "rewrite"
@@ -205,7 +208,7 @@ fn owner(key: &str) -> Option<AlgProtocol> {
         | "media_idle"
         | "longest_registration"
         | "longest_message" => Some(AlgProtocol::Sip),
-        "other_source" => Some(AlgProtocol::Rtsp),
+        "other_source" | "teardown_closes_media" => Some(AlgProtocol::Rtsp),
         _ => None,
     }
 }
@@ -228,6 +231,7 @@ fn options<'t>(reader: &mut Reader<'t>, table: &Table<'t>, protocol: Option<AlgP
         ("mask_greeting", &mut s.ftp.mask_greeting),
         ("mask_syst", &mut s.ftp.mask_syst),
         ("correct_passive_address", &mut s.ftp.correct_passive_address),
+        ("quit_closes_data", &mut s.ftp.quit_closes_data),
         ("read", &mut s.tftp.read),
         ("write", &mut s.tftp.write),
         ("unknown_methods", &mut s.sip.unknown_methods),
@@ -235,6 +239,7 @@ fn options<'t>(reader: &mut Reader<'t>, table: &Table<'t>, protocol: Option<AlgP
         ("bye_closes_media", &mut s.sip.bye_closes_media),
         ("mask_software", &mut s.sip.mask_software),
         ("other_source", &mut s.rtsp.other_source),
+        ("teardown_closes_media", &mut s.rtsp.teardown_closes_media),
     ] {
         *value = reader.boolean(table, key).unwrap_or(*value);
     }
