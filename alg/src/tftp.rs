@@ -164,8 +164,11 @@ impl DatagramAlg for Tftp {
         let allowed = if request.write { options.write } else { options.read };
         let known =
             knows(request.mode) && (!cx.profile.strict || !request.mode.eq_ignore_ascii_case(b"mail"));
+        // The server will send to the port that the client asks from.
+        let port = cx.profile.allows_port(cx.flow.own(from).port);
         let denial = match decision.action {
             Action::Deny | Action::Mask | Action::Reset => Some(Denial::Policy),
+            Action::Allow if !port => Some(Denial::PrivilegedPort),
             Action::Allow if !allowed => Some(Denial::Policy),
             Action::Allow if !known => Some(Denial::Unsupported),
             Action::Allow => None,
@@ -182,7 +185,8 @@ impl DatagramAlg for Tftp {
             return Verdict::Deny(Denial::Policy);
         }
         if let Some(denial) = denial {
-            refuse(answer, 2, b"Refused by policy");
+            let why: &[u8] = if port { b"Refused by policy" } else { b"Refused port" };
+            refuse(answer, 2, why);
             return Verdict::Refuse(denial);
         }
         let (listener, published) = (cx.flow.own(from), cx.flow.seen(from));

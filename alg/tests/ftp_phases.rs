@@ -183,7 +183,7 @@ fn strict_replies() {
         ("hello\r\n", Some(Denial::Malformed)),
         ("550 no\n", Some(Denial::Malformed)),
         ("550-227 (203,0,113,9,195,89)\r\nanything\n550 no\r\n", Some(Denial::WrongSide)),
-        ("550-no\r\n227 (203,0,113,9,195,89)\n550 no\r\n", None),
+        ("550-no\r\n227 (203,0,113,9,195,89)\n550 no\r\n", Some(Denial::WrongSide)),
     ] {
         assert_eq!(strict_server(line), denial, "{line:?}");
     }

@@ -291,3 +291,38 @@ fn the_state_is_plain_data() {
     plain::<alg::Bound>();
     assert!(size_of::<alg::Bound>() <= 256);
 }
+
+/// A stranger's text within an error of several lines: a client that reads line by line would take it for the reply to PASV.
+#[test]
+fn strict_refuses_an_endpoint_in_any_line_of_an_error() {
+    let spoof = "227 Entering Passive Mode (203,0,113,9,13,61)\r\n";
+    for (first, last) in [("550-", "550 no\r\n"), ("421-bye\r\n", "421 closed\r\n")] {
+        let whole = format!("{first}{spoof}{last}");
+        // In the first line, or in the next.
+        for text in [whole, format!("{}sorry\r\nthe file is\r\n{spoof}{last}", &first[..4])] {
+            for size in [1, 5, 1000] {
+                let start = || {
+                    let mut e = Engine::source_nat();
+                    e.server("220 hi\r\n").client("PASV\r\n");
+                    e
+                };
+                let mut lax = start();
+                lax.feed_cut(Side::Responder, text.as_bytes(), &[size]);
+                assert_eq!((lax.denial, lax.expectations.len()), (None, 0), "text opens nothing: {text}");
+                let mut strict = start().strict();
+                strict.feed_cut(Side::Responder, text.as_bytes(), &[size]);
+                assert_eq!(strict.denial, Some(Denial::WrongSide), "{text}");
+                assert!(
+                    !strict.out(Side::Responder).contains("203,0,113,9"),
+                    "{}",
+                    strict.out(Side::Responder)
+                );
+            }
+        }
+    }
+    // What is no error may say what it likes, and an error that names nothing passes.
+    let mut e = Engine::source_nat().strict();
+    e.server("220-welcome\r\n 227 files, see (203,0,113,9,13,61)\r\n220 hi\r\n").client("STAT\r\n");
+    e.server("550-no\r\nnothing at 1,2,3\r\n550 no\r\n");
+    assert_eq!((e.denial, e.held(Side::Responder).as_str()), (None, ""));
+}

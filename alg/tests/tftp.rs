@@ -103,3 +103,22 @@ fn policy_on_direction_and_file() {
     assert_eq!(t.send(Side::Initiator, WRITE), Err(Denial::Policy));
     assert!(t.reply.is_empty());
 }
+
+/// The server answers to the port that the client asks from: the profile says to which it may.
+#[test]
+fn the_clients_own_port_is_one_that_pinholes_may_lead_to() {
+    let ask = |port, change: fn(&mut alg::Profile)| {
+        let mut t = Datagrams::source_nat(Application::Tftp, port, 69);
+        change(&mut t.profile);
+        let gone = t.send(Side::Initiator, READ);
+        (gone.map(|_| ()), t.expectations.len(), t.reply.clone())
+    };
+    let usual: fn(&mut alg::Profile) = |_| {};
+    let refused = (Err(Denial::PrivilegedPort), 0, b"\0\x05\0\x02Refused port\0".to_vec());
+    for port in [1, 53, 161, 1023] {
+        assert_eq!(ask(port, usual), refused, "{port}");
+    }
+    assert_eq!(ask(1024, usual), (Ok(()), 1, Vec::new()));
+    assert_eq!(ask(1024, |p| p.lowest_port = 1025), refused);
+    assert_eq!(ask(3389, |p| p.forbidden_ports.push((3389, 3389))), refused);
+}

@@ -159,3 +159,30 @@ fn another_protocol_is_unbound_for_good_and_reported() {
         gw.refuse(way.server.interface, &answer(way, &asked, SERVER_TID, DATA), way.unexpected());
     });
 }
+
+#[test]
+fn a_request_from_a_low_port_opens_nothing_unless_the_profile_lets_it() {
+    const LOW: &str = "\n[[alg]]\nname = \"boot\"\nprotocol = \"tftp\"\nlowest_port = 1\n";
+    for (more, goes) in [("", false), (LOW, true)] {
+        each_way(&[&text(), more].concat(), |gw, way| {
+            let frame = build::udp(&way.client.to(way.called.0), 161, PORT, READ);
+            gw.inject(way.client.interface, &frame);
+            gw.run();
+            let (left, error) = (gw.recv(way.server.interface), gw.recv(way.client.interface));
+            gw.assert_silent();
+            if goes {
+                assert!(error.is_none());
+                assert_eq!(left.unwrap().payload, READ);
+            } else {
+                assert_eq!(error.unwrap().payload, b"\0\x05\0\x02Refused port\0");
+                assert!(left.is_none());
+                let denials = gw.core.records().find(|e| match e {
+                    Event::AlgDenied { denial, .. } => Some(*denial),
+                    _ => None,
+                });
+                assert_eq!(denials, [Denial::PrivilegedPort]);
+            }
+            assert_eq!(gw.count(Counter::ExpectationsOpened), u64::from(goes));
+        });
+    }
+}

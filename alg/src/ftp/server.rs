@@ -70,14 +70,27 @@ impl Ftp {
                     Match::No => {}
                 }
                 if call.cx.profile.strict {
-                    let line = match end {
-                        Some(end) if end < MAX_LINE => rest.get(..end).unwrap_or_default(),
-                        None if rest.len() < MAX_LINE => return Step::Unfinished,
-                        _ => return call.deny(rest, Denial::TooLong, None),
-                    };
-                    if let Err(denial) = strict::reply(line) {
-                        return call.deny(line, denial, None);
+                    match whole_line(call, rest, end) {
+                        Err(step) => return step,
+                        Ok(line) => {
+                            if let Err(denial) = strict::reply(line) {
+                                return call.deny(line, denial, None);
+                            }
+                        }
                     }
+                }
+            }
+            // The lines of an error are text as well, and a client may read one as a reply.
+            if call.cx.profile.strict
+                && self.masked_line.is_none()
+                && self.multiline.is_some_and(|[class, ..]| matches!(class, b'4' | b'5'))
+            {
+                match whole_line(call, rest, end) {
+                    Err(step) => return step,
+                    Ok(line) if strict::is_named_in_error(line) => {
+                        return call.deny(line, Denial::WrongSide, None);
+                    }
+                    Ok(_) => {}
                 }
             }
         }
@@ -211,6 +224,19 @@ impl Ftp {
         let tag = self.actives.wrapping_sub(answered.active_behind);
         let order = if positive { Order::Activate { tag } } else { Order::Close { tag, children: false } };
         call.answer.orders.try_push(order).ok();
+    }
+}
+
+/// The line, without its LF; or what becomes of it if it is not all there, or too long.
+fn whole_line<'l, G: Gateway>(
+    call: &mut Call<'_, '_, G>,
+    rest: &'l [u8],
+    end: Option<usize>,
+) -> Result<&'l [u8], Step> {
+    match end {
+        Some(end) if end < MAX_LINE => Ok(rest.get(..end).unwrap_or_default()),
+        None if rest.len() < MAX_LINE => Err(Step::Unfinished),
+        _ => Err(call.deny(rest, Denial::TooLong, None)),
     }
 }
 

@@ -36,6 +36,15 @@ pub(super) fn reply(line: &[u8]) -> Result<(), Denial> {
     Ok(())
 }
 
+/// Whether a line within an error of several lines names an endpoint, or begins like a reply that does.
+pub(super) fn is_named_in_error(line: &[u8]) -> bool {
+    let reply = |text: &[u8]| {
+        let named = [b"227", b"228", b"229"].iter().any(|code| text.starts_with(*code));
+        named && is_code(text)
+    };
+    line.split(|&b| b == b'\r').any(|text| reply(text.trim_ascii_start())) || names_endpoint(line)
+}
+
 fn ended(line: &[u8]) -> Result<&[u8], Denial> {
     let text = line.strip_suffix(b"\r").ok_or(Denial::Malformed)?;
     if text.iter().any(|&b| b == b'\r' || b == 0) { Err(Denial::Malformed) } else { Ok(text) }
@@ -84,6 +93,24 @@ mod tests {
             (b"X Y\r", Err(Denial::Malformed)),
         ] {
             assert_eq!(command(line), result, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn lines_of_errors() {
+        for (line, named) in [
+            (&b"227 Entering Passive Mode (10,1,0,2,1,1)\r"[..], true),
+            (b" 229 Extended (|||5000|)\r", true),
+            (b"sorry\r228-x\r", true),
+            (b"see 10,1,0,2,1,1\r", true),
+            (b"PORT 10,1,0,2,1,1\r", true),
+            (b"227\r", true),
+            (b"2270 files\r", false),
+            (b"1,2,3,4,5 files of 227\r", false),
+            (b"550 no\r", false),
+            (b"\r", false),
+        ] {
+            assert_eq!(is_named_in_error(line), named, "{line:?}");
         }
     }
 
