@@ -159,7 +159,7 @@ impl CommandPolicy {
                 continue;
             }
             if let Some(rate) = rule.rate
-                && tables.rates.count((rule.number, client), rate.per_ms, now_ms) <= rate.count
+                && tables.rates.count((rule.number, client), rate, now_ms) <= rate.count
             {
                 continue;
             }

@@ -59,6 +59,7 @@ counters! {
     AlgDenied = "alg-denied", "Messages that an ALG refused. It answered for the other end, or a datagram was dropped, or a TCP session reset.";
     AlgWatched = "alg-watched", "What ALGs of mode `monitor` would have done: edits, pinholes, replies, refusals.";
     AlgCallsFull = "alg-calls-full", "Messages of new SIP calls that were refused because the table of calls was full.";
+    AlgRatesForgotten = "alg-rates-forgotten", "Clients whose rate was forgotten before its time was over, because a worker counts 2,048 at once.";
     AlgBlind = "alg-blind", "Sessions that their ALG cannot read any more.";
     AlgDetected = "alg-detected", "Sessions that were bound to an ALG by what they said, on a port that is no protocol's.";
     AlgUndetected = "alg-undetected", "Sessions that were to be looked at for an ALG's protocol, and were not, because there was no room.";

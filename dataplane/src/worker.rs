@@ -114,10 +114,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             made: ArrayVec::new(),
             stream_cursor: 0,
             datagrams: Datagrams::new(setup.alg_sessions),
+            scratch: Box::new(Scratch::new(setup.alg_sessions as usize, rng.draw())),
             rng,
             icmp_limit: TokenBucket::new(Tick(0), setup.icmp_errors_per_second, setup.icmp_errors_per_second),
             deny_limit: TokenBucket::new(Tick(0), setup.deny_events_per_second, setup.deny_events_per_second),
-            scratch: Box::new(Scratch::new(setup.alg_sessions as usize)),
             queue: Queue::new(),
         };
         // Who comes second to a place in the grid is alone: it hands nothing off.

@@ -160,13 +160,13 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// With tables for so many calls.
-    pub(crate) fn new(calls: usize) -> Self {
+    /// With tables for so many calls, keyed by `seed`.
+    pub(crate) fn new(calls: usize, seed: u64) -> Self {
         Self {
             answer: Answer::default(),
             unread: (0..MAX_UNREAD).map(|_| 0).collect(),
             departures: Some(Box::default()),
-            tables: Tables::with_calls(calls),
+            tables: Tables::keyed(calls, seed),
         }
     }
 }

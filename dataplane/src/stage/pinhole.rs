@@ -342,6 +342,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if refused > 0 {
             self.count(cx, Counter::AlgCallsFull, refused);
         }
+        let forgotten = self.scratch.tables.take_forgotten_rates();
+        if forgotten > 0 {
+            self.count(cx, Counter::AlgRatesForgotten, forgotten);
+        }
         let facts = core::mem::take(&mut self.scratch.answer.facts);
         if facts.is_empty() {
             return;
