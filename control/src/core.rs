@@ -85,7 +85,7 @@ impl<R: Records> Core<R> {
 
     /// Puts a policy in force. Sessions that older ones admitted stay or end, as it says.
     pub fn publish_policy(&mut self, mut policy: Policy) {
-        policy.alg.follow(&self.shared.policy.load().alg);
+        policy.alg.follow(&self.shared.policy.load().alg, policy.generation);
         // Reserved first: no worker gives out a port that the new policy leads elsewhere.
         for (_, addr, ports) in self.shared.registry.iter() {
             let reserved: Vec<_> = policy.reserved_ports(addr).collect();

@@ -92,7 +92,10 @@ fn is_bound(gw: &mut Gateway, sport: u16, application: Application) {
     let v = view(gw, sport);
     assert_eq!((v.application, v.alg, v.bound_by), (application, true, BoundBy::Content));
     let policy = gw.shared.policy.load();
-    assert_eq!(policy.alg.named(v.profile).map(|p| p.protocol.application()), Some(application));
+    assert_eq!(
+        policy.alg.named(v.profile, v.policy_generation).map(|p| p.protocol.application()),
+        Some(application)
+    );
     drop(policy);
     assert_eq!(bound(gw), [application]);
     assert_eq!((gw.count(Counter::AlgDetected), gw.count(Counter::AlgUndetected)), (1, 0));

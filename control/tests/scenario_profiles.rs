@@ -53,7 +53,11 @@ fn view(gw: &Gateway, sport: u16) -> SessionView {
 
 fn name(gw: &Gateway, sport: u16) -> String {
     let policy = gw.shared.policy.load();
-    policy.alg.named(view(gw, sport).profile).map(|p| p.name.clone()).unwrap_or_default()
+    policy
+        .alg
+        .named(view(gw, sport).profile, view(gw, sport).policy_generation)
+        .map(|p| p.name.clone())
+        .unwrap_or_default()
 }
 
 #[test]
@@ -165,5 +169,42 @@ fn strict_profiles_and_those_of_a_rule_let_nothing_pass_unread_at_the_bound() {
             assert_eq!(released, u64::from(!resets), "{keys} {rule}");
             gw.drain_all();
         }
+    });
+}
+
+/// So many names that the number of the first profile is given to another one, whose settings are not the old session's.
+#[test]
+fn a_session_of_a_profile_that_is_long_gone_meets_no_stranger_of_its_number() {
+    each_mode(|mode| {
+        // A control session that lives on without a word: its data connection works.
+        let mut gw = Gateway::new(mode, &text(&alg("first", "on_change = \"drop\""), ""));
+        let mut ftp = connect(&mut gw, 40_000, 21);
+        assert!(rewrites(&mut gw, &mut ftp));
+        let number = view(&gw, 40_000).profile;
+        let mut strangers = 0;
+        for n in 0..300 {
+            gw.reload(&text(&alg(&format!("p{n}"), "on_change = \"drop\"\nmode = \"strict\""), ""));
+            gw.run();
+            let policy = gw.shared.policy.load();
+            strangers +=
+                policy.alg.list().iter().filter(|p| p.id == number && p.name == format!("p{n}")).count();
+        }
+        assert!(strangers > 0, "the number was given again");
+        assert_eq!((view(&gw, 40_000).profile, name(&gw, 40_000)), (number, String::new()));
+        // While the number is a stranger's.
+        for n in 0.. {
+            let owned = gw.shared.policy.load().alg.list().iter().any(|p| p.id == number);
+            if owned {
+                break;
+            }
+            gw.reload(&text(&alg(&format!("q{n}"), "on_change = \"drop\"\nmode = \"strict\""), ""));
+            gw.run();
+        }
+        // A strict profile would refuse this; nobody reads the session, and it says so.
+        assert_eq!(ftp.say(&mut gw, Side::Initiator, "NOOP\n"), "NOOP\n");
+        assert!(view(&gw, 40_000).blindness.is_some() && !rewrites(&mut gw, &mut ftp));
+        let mut later = connect(&mut gw, 40_001, 21);
+        assert!(rewrites(&mut gw, &mut later));
+        gw.drain_all();
     });
 }

@@ -24,6 +24,7 @@ pub use profiles::{
 use crate::expect::ExpectationLimits;
 use crate::key::{Protocol, ZoneId};
 use crate::packet::IpOptions;
+use crate::session::Session;
 use crate::view::{BoundBy, State};
 use alg::Application;
 use core::net::{IpAddr, Ipv4Addr};
@@ -423,6 +424,15 @@ pub struct Policy {
     pub tcp_pick_up: bool,
     /// What [`Policy::compile`] has made of the lists above.
     pub compiled: Compiled,
+}
+
+impl Policy {
+    /// The ALG profile that reads a session. None if a commit has switched it off or taken it away.
+    #[inline]
+    #[must_use]
+    pub fn profile_of(&self, session: &Session) -> Option<&AlgProfile> {
+        self.alg.find(session.profile(), session.policy_generation())
+    }
 }
 
 /// Number of a rule in [`Policy::rules`], or [`RuleId::NONE`] (default deny, or a child without one).

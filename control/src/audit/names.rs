@@ -160,7 +160,7 @@ mod tests {
         let names = Names::of(&first);
         assert_eq!((names.alg_rule(1), names.alg_rule(2)), ("guests/no scr".into(), "#2".into()));
         let mut second = with(2, "staff", &["any"]);
-        second.alg.follow(&first.alg);
+        second.alg.follow(&first.alg, second.generation);
         let names = names.after(&second);
         assert_eq!((names.alg_rule(1), names.alg_rule(2)), ("guests/no scr".into(), "staff/any".into()));
     }

@@ -172,6 +172,7 @@ fn alg_profiles(config: &Config) -> AlgProfiles {
     };
     let list = config.algs.iter().enumerate().map(|(place, alg)| AlgProfile {
         id: ProfileId::NONE,
+        since: 0,
         name: alg.name.clone(),
         protocol: alg.protocol,
         mode: alg.mode,

@@ -146,6 +146,7 @@ impl Gateway for Live {
             ports: profile.ports.clone().unwrap_or_else(|| vec![profile.protocol.port()]),
             default: policy.alg.is_default(profile),
             profile: profile.id,
+            since: profile.since,
             options: profiles::options(profile),
         };
         policy.alg.list().iter().map(view).collect()

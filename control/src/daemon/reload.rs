@@ -89,7 +89,7 @@ impl Running {
         let mut policy = compile_policy(config, generation, &mut |addr| registry.register(addr))
             .map_err(Refused::Broken)?;
         // The numbers of ALG rules are settled before their names are.
-        policy.alg.follow(&self.shared.policy.load().alg);
+        policy.alg.follow(&self.shared.policy.load().alg, generation);
         let names = Arc::new(self.names.load().after(&policy));
         if config.log.audit != before.config.log.audit {
             let (clock, followers) = (WallClock::new(self.clock.wall), core.records().followers().clone());

@@ -179,6 +179,8 @@ pub struct AlgView {
     pub default: bool,
     /// What the sessions that its ALG reads call it.
     pub profile: ProfileId,
+    /// Generation of the policy from which on they do.
+    pub since: u32,
     /// Its other settings, by the keys of the configuration.
     pub options: Vec<(&'static str, String)>,
 }

@@ -185,9 +185,13 @@ impl v1::postern_server::Postern for Service {
         let life = self.stream()?;
         let (gateway, algs) = (&self.gateway, self.gateway.algs());
         let mut read: HashMap<ProfileId, u64> = HashMap::new();
+        // A session that is older than its number's profile has it no more.
+        let since: HashMap<ProfileId, u32> = algs.iter().map(|alg| (alg.profile, alg.since)).collect();
         scan::each(0..gateway.session_capacity(), &life, |index| {
             let inspected = |view: &SessionView| view.alg && view.state != State::Closed;
-            if let Some(view) = gateway.session(index).filter(inspected) {
+            if let Some(view) = gateway.session(index).filter(inspected)
+                && since.get(&view.profile).is_some_and(|since| *since <= view.policy_generation)
+            {
                 *read.entry(view.profile).or_default() += 1;
             }
         })

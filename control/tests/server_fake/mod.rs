@@ -260,6 +260,7 @@ impl Gateway for Fake {
             ports: vec![21, 2121],
             default: true,
             profile: ProfileId(0),
+            since: 0,
             options: vec![("strict", "false".to_owned())],
         };
         let guests = AlgView {
@@ -267,6 +268,7 @@ impl Gateway for Fake {
             mode: "strict",
             default: false,
             profile: ProfileId(1),
+            since: 0,
             ..ftp.clone()
         };
         vec![ftp, guests]

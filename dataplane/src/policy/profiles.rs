@@ -126,7 +126,8 @@ pub enum OnChange {
     Drop,
 }
 
-/// Number of a profile: the same as long as the profile has sessions.
+/// Number of a profile: the same as long as the profile is there. Another one may get it later: a session has the profile of
+/// its number only if that had it when the session was admitted ([`AlgProfile::since`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProfileId(pub u8);
 
@@ -140,6 +141,8 @@ impl ProfileId {
 pub struct AlgProfile {
     /// Its number. Within a policy that was not published yet, its place.
     pub id: ProfileId,
+    /// Generation of the policy that gave it its number.
+    pub since: u32,
     /// Its name, unique in its protocol.
     pub name: String,
     /// What it reads.
@@ -172,6 +175,7 @@ impl AlgProfile {
     pub fn built_in(protocol: AlgProtocol) -> Self {
         Self {
             id: ProfileId::NONE,
+            since: 0,
             name: BUILT_IN.to_owned(),
             protocol,
             mode: AlgMode::default(),
@@ -223,6 +227,11 @@ impl AlgProfile {
         }
     }
 
+    /// Whether it is the profile of a session that has this number and was admitted by the policy of this generation.
+    fn is_of(&self, id: ProfileId, admitted: u32) -> bool {
+        self.id == id && self.since <= admitted
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         (self.protocol, &self.name) == (other.protocol, &other.name)
     }
@@ -257,20 +266,21 @@ pub enum Inspection {
 
 /// The profiles whose protocols a session is looked at for, by [`AlgProtocol`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidates([ProfileId; AlgProtocol::ALL.len()]);
+pub struct Candidates([(ProfileId, u32); AlgProtocol::ALL.len()]);
 
 impl Candidates {
     /// Whether there is one.
     fn any(&self) -> bool {
-        self.0.iter().any(|id| *id != ProfileId::NONE)
+        self.0.iter().any(|(id, _)| *id != ProfileId::NONE)
     }
 
     /// The profile of an application, if the session may still turn out to be of it. It may not where a commit has taken the
     /// profile away, or switched it off.
     #[must_use]
     pub fn of(&self, profiles: &AlgProfiles, application: Application) -> Option<ProfileId> {
-        let id = AlgProtocol::of(application).and_then(|p| self.0.get(p as usize).copied())?;
-        profiles.list.iter().find(|profile| profile.id == id && profile.detects()).map(|profile| profile.id)
+        let (id, since) = AlgProtocol::of(application).and_then(|p| self.0.get(p as usize).copied())?;
+        let is_same = |profile: &&AlgProfile| (profile.id, profile.since) == (id, since) && profile.detects();
+        profiles.list.iter().find(is_same).map(|profile| profile.id)
     }
 }
 
@@ -336,41 +346,38 @@ impl AlgProfiles {
         self.of(&RuleProfiles::default(), profile.protocol).is_some_and(|(own, _)| own.id == profile.id)
     }
 
-    /// The profile that a session has, if it is to be read by it.
+    /// The profile that a session has, if it is to be read by it: of its number, and of the generation of the policy that
+    /// admitted it.
     #[must_use]
-    pub fn find(&self, id: ProfileId) -> Option<&AlgProfile> {
-        self.list.iter().chain(&self.kept).find(|profile| profile.id == id && profile.is_on())
+    pub fn find(&self, id: ProfileId, admitted: u32) -> Option<&AlgProfile> {
+        // One that is switched off may have been kept as it was.
+        self.list.iter().chain(&self.kept).find(|profile| profile.is_of(id, admitted) && profile.is_on())
     }
 
-    /// How many pinholes the sessions of a profile may have.
+    /// The same, switched on or off.
     #[must_use]
-    pub fn limits(&self, id: ProfileId) -> ExpectationLimits {
-        self.find(id).map_or(ExpectationLimits::NONE, |profile| profile.limits)
+    pub fn named(&self, id: ProfileId, admitted: u32) -> Option<&AlgProfile> {
+        self.list.iter().chain(&self.kept).find(|profile| profile.is_of(id, admitted))
     }
 
-    /// The profile of a number, switched on or off.
-    #[must_use]
-    pub fn named(&self, id: ProfileId) -> Option<&AlgProfile> {
-        self.list.iter().chain(&self.kept).find(|profile| profile.id == id)
-    }
-
-    /// Takes over the numbers of the policy that this one replaces, and what its sessions are to keep. The same again
-    /// changes nothing.
-    pub fn follow(&mut self, old: &Self) {
+    /// Takes over the numbers of the policy that this one, of this generation, replaces, and what its sessions are to keep.
+    /// The same again changes nothing.
+    pub fn follow(&mut self, old: &Self, generation: u32) {
         self.follow_rules(old);
         let known = || old.list.iter().chain(&old.kept);
         let mut taken: Vec<ProfileId> = known().map(|profile| profile.id).collect();
         let mut next = old.next;
         for profile in &mut self.list {
             if let Some(same) = known().find(|other| other.is_same(profile)) {
-                profile.id = same.id;
+                (profile.id, profile.since) = (same.id, same.since);
                 continue;
             }
             // There are fewer profiles in two policies, and kept ones, than numbers.
             while taken.contains(&ProfileId(next)) || ProfileId(next) == ProfileId::NONE {
                 next = next.wrapping_add(1);
             }
-            profile.id = ProfileId(next);
+            // A session of a profile that is long gone may still have the number: it was admitted before.
+            (profile.id, profile.since) = (ProfileId(next), generation);
             taken.push(profile.id);
             next = next.wrapping_add(1);
         }
@@ -462,7 +469,7 @@ impl AlgProfiles {
     pub fn candidates(&self, named: &RuleProfiles, transport: Protocol) -> Candidates {
         Candidates(AlgProtocol::ALL.map(|protocol| {
             let asks = self.of(named, protocol).filter(|(p, _)| p.detects() && protocol.runs_over(transport));
-            asks.map_or(ProfileId::NONE, |(profile, _)| profile.id)
+            asks.map_or((ProfileId::NONE, 0), |(profile, _)| (profile.id, profile.since))
         }))
     }
 
@@ -470,12 +477,12 @@ impl AlgProfiles {
     #[must_use]
     pub fn inspection_of_child(
         &self,
-        parent: ProfileId,
+        (parent, admitted): (ProfileId, u32),
         application: Application,
         transport: Protocol,
     ) -> Inspection {
         let protocol = AlgProtocol::of(application).filter(|protocol| protocol.runs_over(transport));
-        match self.find(parent) {
+        match self.find(parent, admitted) {
             Some(profile) if Some(profile.protocol) == protocol => Inspection::Profile(parent),
             _ => Inspection::None,
         }

@@ -93,7 +93,7 @@ fn who_asks_is_looked_for_as_long_as_it_asks() {
         (asks(profile(Ftp, "another")), false),
     ] {
         let mut next = AlgProfiles::new(list(ftp), defaults);
-        next.follow(&profiles);
+        next.follow(&profiles, 2);
         assert_eq!(candidates.of(&next, Application::Ftp).is_some(), stays, "{:?}", next.list()[0]);
         assert!(candidates.of(&next, Application::Sip).is_some());
     }
@@ -107,7 +107,7 @@ fn a_profile_keeps_its_number_as_long_as_it_is_there() {
         vec![profile(Sip, "c"), profile(Sip, "b"), profile(Sip, "a"), profile(Ftp, "a")],
         [Some(3), None, Some(0), None],
     );
-    second.follow(&first);
+    second.follow(&first, 2);
     let id = |profiles: &AlgProfiles, protocol, name: &str| {
         profiles.list().iter().find(|p| p.protocol == protocol && p.name == name).map(|p| p.id).unwrap()
     };
@@ -120,7 +120,7 @@ fn a_profile_keeps_its_number_as_long_as_it_is_there() {
     for n in 0..1_000 {
         let list = vec![profile(Sip, &n.to_string()), profile(Ftp, "a")];
         let mut next = AlgProfiles::new(list, [Some(1), None, Some(0), None]);
-        next.follow(&last);
+        next.follow(&last, n + 3);
         assert_eq!(id(&next, Ftp, "a"), id(&first, Ftp, "a"));
         let all = next.list().iter().chain(next.kept());
         let ids: Vec<u8> = all.map(|p| p.id.0).collect();
@@ -139,24 +139,24 @@ fn what_a_commit_switches_off_stays_for_its_sessions_if_asked() {
     let id = first.list()[0].id;
     let commit = |list, old: &AlgProfiles| {
         let mut next = AlgProfiles::new(list, defaults);
-        next.follow(old);
+        next.follow(old, 2);
         next
     };
     let kept = commit(vec![off(Sip, "a", OnChange::Keep)], &first);
-    assert_eq!(kept.find(id).map(|p| p.mode), Some(AlgMode::Full), "its sessions read on");
+    assert_eq!(kept.find(id, 2).map(|p| p.mode), Some(AlgMode::Full), "its sessions read on");
     assert_eq!(kept.inspection(&NONE, Application::Sip, Protocol::Udp), Inspection::None, "new ones do not");
-    assert!(kept.inspection_of_child(id, Application::Sip, Protocol::Udp) == Inspection::Profile(id));
+    assert!(kept.inspection_of_child((id, 2), Application::Sip, Protocol::Udp) == Inspection::Profile(id));
     let back = commit(vec![profile(Sip, "a")], &kept);
-    assert!(back.kept().is_empty() && back.find(id).is_some(), "one profile again");
+    assert!(back.kept().is_empty() && back.find(id, 2).is_some(), "one profile again");
     let dropped = commit(vec![off(Sip, "a", OnChange::Drop)], &first);
-    assert!(dropped.find(id).is_none() && dropped.named(id).is_some());
+    assert!(dropped.find(id, 2).is_none() && dropped.named(id, 2).is_some());
     // One that goes says itself, in the last file that had it, what becomes of its sessions.
     let gone = commit(vec![profile(Sip, "b")], &first);
-    assert!(gone.find(id).is_some_and(|p| p.name == "a"));
+    assert!(gone.find(id, 2).is_some_and(|p| p.name == "a"));
     let fleeting = AlgProfile { on_change: OnChange::Drop, ..profile(Sip, "a") };
     let fleeting = commit(vec![fleeting], &first);
-    assert!(commit(vec![profile(Sip, "b")], &fleeting).find(id).is_none());
-    assert!(commit(vec![profile(Sip, "b")], &gone).find(id).is_some(), "it stays over later commits");
+    assert!(commit(vec![profile(Sip, "b")], &fleeting).find(id, 2).is_none());
+    assert!(commit(vec![profile(Sip, "b")], &gone).find(id, 2).is_some(), "it stays over later commits");
 }
 
 #[test]
@@ -176,9 +176,9 @@ fn rules_keep_their_numbers_and_share_none() {
     assert_eq!(numbers(&first), [0, 1, 2]);
     let commit = |list: Vec<AlgProfile>, old: &AlgProfiles| {
         let mut next = AlgProfiles::new(list, defaults);
-        next.follow(old);
+        next.follow(old, 2);
         let once = numbers(&next);
-        next.follow(old);
+        next.follow(old, 2);
         assert_eq!(numbers(&next), once, "the same again changes nothing");
         next
     };
@@ -195,4 +195,33 @@ fn rules_keep_their_numbers_and_share_none() {
         assert!(all[..2] == [3, 2] && all[2] != 3 && all[2] != 2, "{all:?}");
         last = next;
     }
+}
+
+#[test]
+fn a_number_that_is_given_again_is_not_that_of_older_sessions() {
+    use AlgProtocol::Ftp;
+    let fleeting = |name: &str| AlgProfile { on_change: OnChange::Drop, ..profile(Ftp, name) };
+    let defaults = [Some(0), None, None, None];
+    let first = AlgProfiles::new(vec![fleeting("first")], defaults);
+    let id = first.list()[0].id;
+    let mut last = first;
+    let mut again = 0;
+    for generation in 1..=300 {
+        let mut next = AlgProfiles::new(vec![fleeting(&generation.to_string())], defaults);
+        next.follow(&last, generation);
+        let own = next.list()[0].clone();
+        assert_eq!(own.since, generation);
+        assert!(next.find(own.id, generation).is_some_and(|p| p.name == own.name));
+        assert!(next.find(own.id, generation - 1).is_none(), "of nobody who was there before");
+        assert!(next.find(id, 0).is_none());
+        let child = next.inspection_of_child((id, 0), Application::Ftp, Protocol::Tcp);
+        assert_eq!(child, Inspection::None);
+        again += usize::from(own.id == id);
+        last = next;
+    }
+    assert!(again > 0, "the number was given again");
+    // Whoever stays keeps the generation with the number.
+    let mut same = AlgProfiles::new(vec![fleeting("300")], defaults);
+    same.follow(&last, 301);
+    assert_eq!((same.list()[0].id, same.list()[0].since), (last.list()[0].id, 300));
 }

@@ -296,7 +296,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             };
             let Some(number) = slot else {
                 // Who only watches refuses no session.
-                let watches = cx.policy.alg.find(profile).is_some_and(|p| p.mode == AlgMode::Monitor);
+                let watches = cx
+                    .policy
+                    .alg
+                    .find(profile, init.policy_generation)
+                    .is_some_and(|p| p.mode == AlgMode::Monitor);
                 self.count(cx, Counter::AlgBlind, u64::from(watches));
                 return if watches { Ok(()) } else { Err(DropReason::AlgTableFull) };
             };

@@ -123,8 +123,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             init.binding = self.binding_of_listener(&expected);
         }
         parent.add_child();
-        let inspect =
-            cx.policy.alg.inspection_of_child(parent.profile(), init.application, init.forward.protocol);
+        let of_parent = (parent.profile(), parent.policy_generation());
+        let inspect = cx.policy.alg.inspection_of_child(of_parent, init.application, init.forward.protocol);
         let reserve = Reserve {
             nat: nat.as_slice(),
             binding: None,

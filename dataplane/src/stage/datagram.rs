@@ -89,7 +89,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if !item.parsed.l4_checksum_is_valid(item.buf.bytes()) {
             return Err(DropReason::UdpChecksum);
         }
-        let Some(profile) = cx.policy.alg.find(hit.session.profile()) else {
+        let Some(profile) = cx.policy.profile_of(hit.session) else {
             // A commit has taken the profile away, or switched it off.
             self.release_datagrams(cx, hit, Blindness::Unbound);
             return Ok(None);
@@ -101,6 +101,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let payload = item.buf.bytes().get(item.parsed.payload_range()).unwrap_or(&[]);
         let mut publisher = Publisher::new(cx, hit, &mut self.bindings, &mut self.rng, &self.ledger);
         publisher.as_seen = !profile.does_all();
+        publisher.limits = profile.limits;
         let scratch = &mut *self.scratch;
         scratch.answer.clear();
         let mut call = alg::Context {

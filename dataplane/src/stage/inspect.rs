@@ -323,7 +323,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 }
                 continue;
             };
-            let profile = cx.policy.alg.find(hit.session.profile());
+            let profile = cx.policy.profile_of(hit.session);
             let Some(profile) = profile.filter(|_| !inspected.stream.is_blind()) else {
                 // A commit has taken the profile away, or switched it off; or it was blind before.
                 inspected.stream.set_blind();
@@ -334,6 +334,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             answer.clear();
             let mut publisher = Publisher::new(cx, hit, bindings, rng, ledger);
             publisher.as_seen = !profile.does_all();
+            publisher.limits = profile.limits;
             let flow = endpoints(cx, hit);
             let settings = &profile.settings;
             let mut call = alg::Context { flow: &flow, profile: settings, gateway: &mut publisher, tables };
@@ -479,7 +480,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return stream.held_too_long(limits, cx.now.0, from);
         }
         // The ALG would read nothing any more, for a segment that was lost or a client that is slow.
-        let profile = cx.policy.alg.find(hit.session.profile());
+        let profile = cx.policy.profile_of(hit.session);
         let overflow = profile.map_or(limits.overflow, |p| p.overflow(limits.overflow));
         let hold_ms = limits.hold_ms.saturating_mul(PATIENCE);
         overflow == Overflow::Pass && stream.held_too_long(&Limits { hold_ms, ..*limits }, cx.now.0, from)

@@ -4,7 +4,7 @@ use crate::buf::BufPool;
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
-use crate::expect::{Group, Init, LedgerEntry, Reached, Reverse};
+use crate::expect::{ExpectationLimits, Group, Init, LedgerEntry, Reached, Reverse};
 use crate::key::{FlowKey, ZoneId};
 use crate::nat::{BindingId, BindingKey};
 use crate::policy::AlgMode;
@@ -160,7 +160,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             profile: hit.session.profile(),
             lifetime_ms: init.expires.since(cx.now),
         };
-        let profile = cx.policy.alg.limits(entry.profile);
+        let profile = cx.policy.profile_of(hit.session).map_or(ExpectationLimits::NONE, |p| p.limits);
         self.ledger.allows(&cx.policy.expectations, &profile, cx.now, &entry)?;
         let binding = reserved.and_then(|reserved| {
             let position = reserved.iter().position(|(outside, _)| *outside == request.published);
@@ -396,7 +396,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let application = hit.session.application();
         self.tell(cx, Event::AlgBlind { session: hit.id, application, why });
         // Who only watches opens nothing.
-        let profile = cx.policy.alg.find(hit.session.profile()).filter(|p| p.mode != AlgMode::Monitor);
+        let profile = cx.policy.profile_of(hit.session).filter(|p| p.mode != AlgMode::Monitor);
         if let (Blindness::Encrypted, Some(WhenEncrypted::Passive(first, last))) =
             (why, profile.map(|profile| profile.settings.encrypted))
         {

@@ -2,7 +2,7 @@
 
 use crate::drop_reason::DropReason;
 use crate::event::Ref;
-use crate::expect::{Ledger, LedgerEntry, Reached};
+use crate::expect::{ExpectationLimits, Ledger, LedgerEntry, Reached};
 use crate::key::{Protocol, ZoneId};
 use crate::nat::{Binding, BindingId, BindingKey, Bindings, Registry};
 use crate::policy::{Destination, NatAddress, NatTarget, PoolAddr};
@@ -72,6 +72,8 @@ pub(crate) struct Publisher<'a> {
     pub(crate) reached: Option<Reached>,
     /// What its pinholes are counted by, but for their host.
     entry: LedgerEntry,
+    /// The limits of the session's profile.
+    pub(crate) limits: ExpectationLimits,
 }
 
 /// How one end of a session is seen by the other.
@@ -137,6 +139,7 @@ impl<'a> Publisher<'a> {
                 profile: hit.session.profile(),
                 lifetime_ms: 0,
             },
+            limits: ExpectationLimits::NONE,
             bindings,
             rng,
             ledger,
@@ -261,9 +264,8 @@ impl Gateway for Publisher<'_> {
     fn has_room(&mut self, listener: IpAddr, count: usize) -> bool {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let Context { policy, now, .. } = self.cx;
-        let profile = policy.alg.limits(self.entry.profile);
         let entry = LedgerEntry { host: listener, ..self.entry };
-        match self.ledger.would_allow(&policy.expectations, &profile, now, &entry, count) {
+        match self.ledger.would_allow(&policy.expectations, &self.limits, now, &entry, count) {
             Ok(()) => true,
             Err(reached) => {
                 self.reached = Some(reached);
