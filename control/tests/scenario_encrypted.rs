@@ -186,3 +186,35 @@ fn nothing_in_the_encrypted_part_is_believed() {
         ftp.close(gw, Side::Initiator);
     });
 }
+
+/// The clock of a pinhole names 24 days; a session may be older.
+#[test]
+fn a_range_outlives_what_a_pinhole_can_wait() {
+    const DAY: u32 = 86_400_000;
+    let text = text(RANGE_KEYS).replace("tcp_established = 60\n", "tcp_established = 172800\n");
+    assert!(text.contains("172800"));
+    for way in ways(21) {
+        each_mode(|mode| {
+            let mut gw = Gateway::new(mode, &text);
+            let mut ftp = protected(&mut gw, way, 40_000);
+            for day in 1..60 {
+                gw.advance_by(DAY, DAY / 2);
+                ftp.say(&mut gw, Side::Initiator, "\x17\x03\x03");
+                ftp.say(&mut gw, Side::Responder, "\x17\x03\x03");
+                if day % 10 == 5 {
+                    let mut child = data(way, 41_000 + day, RANGE[1]);
+                    child.handshake(&mut gw);
+                    child.close(&mut gw, Side::Responder);
+                }
+            }
+            assert_eq!(gw.count(Counter::ExpectationsHit), 6);
+            assert_eq!(
+                (gw.count(Counter::ExpectationsOpened), gw.count(Counter::ExpectationsExpired)),
+                (1, 0)
+            );
+            ftp.close(&mut gw, Side::Initiator);
+            gw.advance(40_000);
+            assert_eq!(gw.expectations(), vec![]);
+        });
+    }
+}

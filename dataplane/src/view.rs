@@ -1,6 +1,7 @@
 //! Consistent copies of sessions and expectations, for listings and records.
 
 use crate::event::Ref;
+use crate::expect::RANGE_TAG;
 use crate::key::{FlowKey, Protocol, Tick, WorkerId};
 use crate::policy::{Log, ProfileId, RuleId};
 use alg::{Application, Blindness, Endpoint};
@@ -151,6 +152,12 @@ impl ExpectationView {
     #[must_use]
     pub fn opener_text(&self) -> String {
         opener_text(self.class, self.opener)
+    }
+
+    /// Whether it is a session's range of ports, which no time ends before its session.
+    #[must_use]
+    pub fn lives_with_parent(&self) -> bool {
+        self.class == ExpectationClass::PortRange && self.tag == RANGE_TAG
     }
 }
 

@@ -9,7 +9,7 @@ mod wheel;
 
 use crate::audit::Records;
 use dataplane::event::Ref;
-use dataplane::expect::{Expectation, Group};
+use dataplane::expect::{Expectation, Group, RANGE_LIFETIME_MS};
 use dataplane::key::{Tick, WorkerId};
 use dataplane::memory::NoMemory;
 use dataplane::policy::Timeouts;
@@ -277,7 +277,12 @@ impl Ager {
                 ExpectationState::Armed | ExpectationState::Inactive => {
                     let parent = self.shared.arena.resolve(view.parent);
                     let orphan = parent.is_none_or(|p| p.state() == State::Closed);
-                    let late = now == view.expires || now.since(view.expires) > 0;
+                    let mut late = now == view.expires || now.since(view.expires) > 0;
+                    if late && !orphan && view.lives_with_parent() {
+                        // Its end is the longest that a clock of 32 bits can name.
+                        self.shared.expectations.extend(view.id, now.plus(RANGE_LIFETIME_MS));
+                        late = false;
+                    }
                     let expired = (orphan || late || ended) && self.shared.expectations.expire(view.id);
                     if expired {
                         records.expectation_expired(&view);

@@ -26,6 +26,12 @@ use alg::Endpoint;
 use crossbeam::utils::CachePadded;
 use record::{Claim, by_published};
 
+/// The tag of a range of ports that lives as long as its parent. No ALG gives this one.
+pub const RANGE_TAG: u32 = 0;
+/// For how long control lets such a range live before it looks at the parent again: the longest time that a tick can name,
+/// less a margin.
+pub const RANGE_LIFETIME_MS: u32 = 1 << 30;
+
 /// Ways to be found: the classes of openers, and the listener.
 const WAYS: usize = ExpectationClass::ALL.len() + 1;
 /// The last of them: by the listener's packet.
@@ -297,7 +303,7 @@ impl Expectations {
         }
     }
 
-    /// Moves the end of one that was not met. Its owner only.
+    /// Moves the end of one that was not met. Its owner only; of a range that lives with its parent, control too.
     pub fn extend(&self, id: Ref, expires: Tick) {
         if let Some(record) = self.resolve(id) {
             record.expires.store(expires.0, Ordering::Relaxed);

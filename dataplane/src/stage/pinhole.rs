@@ -4,7 +4,9 @@ use crate::buf::BufPool;
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
-use crate::expect::{ExpectationLimits, Group, Init, LedgerEntry, Reached, Reverse};
+use crate::expect::{
+    ExpectationLimits, Group, Init, LedgerEntry, RANGE_LIFETIME_MS, RANGE_TAG, Reached, Reverse,
+};
 use crate::key::{FlowKey, ZoneId};
 use crate::nat::{BindingId, BindingKey};
 use crate::policy::AlgMode;
@@ -22,11 +24,6 @@ use alg::{
 };
 use arrayvec::ArrayVec;
 use core::net::{IpAddr, Ipv4Addr};
-
-/// The tag of a session's range of ports. No ALG gives this one.
-const RANGE_TAG: u32 = 0;
-/// A range ends with its session. This is the longest time that a tick can name, less a margin.
-const RANGE_LIFETIME_MS: u32 = 1 << 30;
 
 /// How a class of openers stands in the key of an expectation.
 pub(crate) fn source(opener: Opener, own: IpAddr) -> (ExpectationClass, IpAddr, u16) {
