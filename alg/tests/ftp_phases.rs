@@ -400,3 +400,27 @@ fn quit_closes_data_where_the_profile_says_so() {
     e.client("QUIT\r\n").server("500 not now\r\n");
     assert_eq!(e.orders.len() - before, 8, "not at a refusal");
 }
+
+#[test]
+fn what_finds_no_room_is_refused_in_its_place_however_it_is_cut() {
+    for size in [1, 5, 1000] {
+        let mut e = Engine::source_nat();
+        e.gateway.room = 0;
+        e.server("220 hi\r\n");
+        e.feed_cut(Side::Initiator, [PORT, "PASV\r\n", "EPSV\r\n", "NOOP\r\n"].concat().as_bytes(), &[size]);
+        assert_eq!(e.out(Side::Initiator), "NOOP\r\nPASV\r\nEPSV\r\nNOOP\r\n");
+        let replies = "200 noop\r\n227 ok (203,0,113,9,195,80)\r\n229 ok (|||50000|)\r\n200 noop\r\n";
+        e.feed_cut(Side::Responder, replies.as_bytes(), &[size]);
+        let told = "425 No room for a data connection.\r\n";
+        assert_eq!(e.out(Side::Responder), format!("220 hi\r\n{told}{told}{told}200 noop\r\n"));
+        assert_eq!((e.denial, e.expectations.len(), e.gateway.asked.len()), (None, 0, 0));
+        assert_eq!(e.facts.iter().filter(|fact| fact.denial == Some(Denial::Limit)).count(), 3);
+        // A passive reply that nobody asked for is still a forged one; one who only watches refuses nothing.
+        e.server("227 ok (203,0,113,9,195,80)\r\n");
+        assert_eq!(e.denial, Some(Denial::WrongSide));
+        let mut watches = Engine::source_nat();
+        (watches.gateway.room, watches.profile.watch) = (0, true);
+        watches.server("220 hi\r\n").client(PORT);
+        assert!(watches.out(Side::Initiator).starts_with("PORT "));
+    }
+}

@@ -277,3 +277,25 @@ fn a_commit_changes_the_limits_of_open_sessions() {
         gw.drain_all();
     });
 }
+
+/// The reply to SETUP opens the pinholes of its request anew, with the server's ports: no more than there were.
+#[test]
+fn a_pinhole_that_replaces_another_counts_once() {
+    let way = ways(554)[0];
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &(way_text("rtsp") + &profile("rtsp", "per_session = 2\ntotal = 2")));
+        let mut rtsp = way.connect(&mut gw, 40_000, 554);
+        let transport = "Transport: RTP/AVP;unicast;client_port=";
+        let ask =
+            format!("SETUP rtsp://{}/a RTSP/1.0\r\nCSeq: 1\r\n{transport}50000-50001\r\n\r\n", SERVER.addr);
+        let arrived = rtsp.say(&mut gw, Side::Initiator, ask);
+        let ports = arrived.split("client_port=").nth(1).unwrap().trim_end().to_owned();
+        let reply = format!("RTSP/1.0 200 OK\r\nCSeq: 1\r\n{transport}{ports};server_port=6000-6001\r\n\r\n");
+        assert!(rtsp.say(&mut gw, Side::Responder, reply).contains("client_port=50000-50001"));
+        assert_eq!((refused(&mut gw), gw.count(Counter::ExpectationsRefused)), (vec![], 0));
+        let to = ports.split('-').next().unwrap().parse().unwrap();
+        let media = gw.pass(OUTSIDE, &build::udp(&SERVER.to(GW_OUTSIDE), 6_000, to, b"media"), INSIDE);
+        assert_eq!(media.destination, (CLIENT.addr, 50_000));
+        gw.drain_all();
+    });
+}

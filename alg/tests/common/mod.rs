@@ -25,11 +25,21 @@ pub struct TestGateway {
     pub published: BTreeMap<(IpAddr, u16), Endpoint>,
     /// Sessions that are over, by their number.
     pub over: Vec<u64>,
+    /// How many pinholes more the limits let be opened.
+    pub room: usize,
 }
 
 impl TestGateway {
     pub fn new(flow: FlowContext) -> Self {
-        Self { flow, shift: 0, error: None, asked: Vec::new(), published: BTreeMap::new(), over: Vec::new() }
+        Self {
+            flow,
+            shift: 0,
+            error: None,
+            asked: Vec::new(),
+            published: BTreeMap::new(),
+            over: Vec::new(),
+            room: usize::MAX,
+        }
     }
 
     /// The port that `port` is published as; itself where the flow is not translated.
@@ -71,6 +81,10 @@ impl Gateway for TestGateway {
     fn to_outside(&self, _: Transport, inside: Endpoint) -> Option<Endpoint> {
         let found = self.published.iter().find(|(_, to)| **to == inside);
         found.map(|((addr, port), _)| Endpoint::new(*addr, *port))
+    }
+
+    fn has_room(&mut self, _: IpAddr, count: usize) -> bool {
+        count <= self.room
     }
 
     fn lives(&self, flow: u64) -> bool {

@@ -97,6 +97,8 @@ struct Note {
     version: u32,
     /// The tag still means this one, not a newer one.
     named: bool,
+    /// It counts for the limits.
+    counts: bool,
 }
 
 /// A count that some number of expectations share.
@@ -304,7 +306,7 @@ impl Ledger {
         self.supersede(entry.parent, entry.tag);
         let Some(at) = self.at(id.index) else { return };
         if let Some(note) = self.notes.get_mut(at) {
-            *note = Some(Note { entry, version: id.version, named: true });
+            *note = Some(Note { entry, version: id.version, named: true, counts: true });
         }
         let (notes, hasher, first) = (&self.notes, &self.hasher, self.first);
         self.names.insert_unique(hasher.hash_one((entry.parent, entry.tag)), id.index, |index| {
@@ -329,17 +331,33 @@ impl Ledger {
         let Some(note) = self.at(index).and_then(|at| self.notes.get_mut(at)) else { return };
         let Some(was) = note.take() else { return };
         self.forget(&was, index);
-        self.flows.sub(&self.hasher, was.entry.parent);
-        for host in self.hosts_of(&was.entry) {
-            self.hosts.sub(&self.hasher, host);
-        }
-        if let Some(n) = self.algs.get_mut(was.entry.alg as usize) {
-            *n = n.saturating_sub(1);
-        }
-        if let Some(share) = self.profiles.get_mut(usize::from(was.entry.profile.0)) {
-            share.count = share.count.saturating_sub(1);
+        if was.counts {
+            self.discount(&was.entry);
         }
         self.free.push(index);
+    }
+
+    /// Another stands in the place of this one, which nobody can meet any more: it counts no longer, though its record is
+    /// not free yet.
+    pub fn replaced(&mut self, index: u32) {
+        let Some(note) = self.at(index).and_then(|at| self.notes.get_mut(at)?.as_mut()) else { return };
+        let entry = note.entry;
+        if core::mem::take(&mut note.counts) {
+            self.discount(&entry);
+        }
+    }
+
+    fn discount(&mut self, entry: &Entry) {
+        self.flows.sub(&self.hasher, entry.parent);
+        for host in self.hosts_of(entry) {
+            self.hosts.sub(&self.hasher, host);
+        }
+        if let Some(n) = self.algs.get_mut(entry.alg as usize) {
+            *n = n.saturating_sub(1);
+        }
+        if let Some(share) = self.profiles.get_mut(usize::from(entry.profile.0)) {
+            share.count = share.count.saturating_sub(1);
+        }
     }
 
     /// What a session calls `tag`, and how long it waits.
@@ -459,6 +477,28 @@ mod tests {
             ledger.freed(last.index);
             assert_eq!(ledger.allows(&gateway, &profile, Tick(1), &entry(1, 2)), Ok(()));
         }
+    }
+
+    #[test]
+    fn one_that_replaces_another_takes_its_place() {
+        let gateway = ExpectationLimits { per_flow: 1, ..ExpectationLimits::default() };
+        let mut ledger = Ledger::new(0..8, 1);
+        let ask = |ledger: &mut Ledger, tag| {
+            ledger.allows(&gateway, &ExpectationLimits::NONE, Tick(1), &entry(1, tag)).is_ok()
+        };
+        assert!(ask(&mut ledger, 1));
+        let old = open(&mut ledger, entry(1, 1));
+        assert!(!ask(&mut ledger, 1));
+        for _ in 0..2 {
+            ledger.replaced(old.index);
+        }
+        assert!(ask(&mut ledger, 1));
+        let new = open(&mut ledger, entry(1, 1));
+        assert!(!ask(&mut ledger, 2));
+        ledger.freed(old.index);
+        assert!(!ask(&mut ledger, 2), "it counted no more");
+        ledger.freed(new.index);
+        assert!(ask(&mut ledger, 2));
     }
 
     #[test]

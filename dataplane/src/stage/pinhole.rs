@@ -5,7 +5,7 @@ use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
 use crate::expect::{
-    ExpectationLimits, Group, Init, LedgerEntry, RANGE_LIFETIME_MS, RANGE_TAG, Reached, Reverse,
+    Expectation, ExpectationLimits, Group, Init, LedgerEntry, RANGE_LIFETIME_MS, RANGE_TAG, Reached, Reverse,
 };
 use crate::key::{FlowKey, ZoneId};
 use crate::nat::{BindingId, BindingKey};
@@ -132,7 +132,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             if self.renew(cx, old, &init, request.group.map_or(0, |group| group.peer)) {
                 return Ok(None);
             }
-            cx.shared.expectations.expire(old);
+            let expectations = &cx.shared.expectations;
+            if expectations.expire(old) && expectations.resolve(old).is_some_and(Expectation::is_over) {
+                self.ledger.replaced(old.index);
+            }
         }
         for direction in [Direction::Forward, Direction::Reverse] {
             make_way(cx, hit, &init, direction);
