@@ -43,7 +43,8 @@ impl Default for Host {
                 "/usr/local/lib",
             ]),
             pci_ids: folders(&["/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids"]),
-            state: "/var/lib/postern/host".into(),
+            // Its parent is there on every host: undo leaves no folder behind.
+            state: "/var/lib/postern-host".into(),
         }
     }
 }
