@@ -541,6 +541,47 @@ fn silent_connections_take_half_of_the_places() {
     gw.drain_all();
 }
 
+/// Connections that are known at once, and keep their places: half of them is left all the same.
+#[test]
+fn whoever_speaks_takes_half_of_the_places_too() {
+    let mut gw = Gateway::new(gateway::MODES[0], &few_places());
+    for n in 0..PLACES as u16 {
+        let mut talker = connect(&mut gw, 40_000 + n);
+        talker.say(&mut gw, Side::Initiator, "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n");
+    }
+    assert_eq!(held(&gw).0, PLACES / 2);
+    assert_eq!(bound(&mut gw).len(), PLACES / 2);
+    assert_eq!(gw.count(Counter::AlgUndetected), PLACES as u64 / 2);
+    for n in 0..PLACES as u16 / 2 {
+        Pair::connect(&mut gw, (CLIENT, 42_000 + n), (SERVER, 21));
+        assert!(view(&gw, 42_000 + n).alg, "a port was promised");
+    }
+    gw.drain_all();
+}
+
+/// Datagrams that say what they are take half of the places, and go on unread where those are taken.
+#[test]
+fn datagrams_take_half_of_the_places() {
+    let mut gw = Gateway::new(
+        gateway::MODES[0],
+        &few_places().replace("protocol = \"tftp\"", "protocol = \"tftp\"\nports = [69]"),
+    );
+    let request = b"\0\x01file\0octet\0";
+    for n in 0..PLACES as u16 {
+        let frame = build::udp(&CLIENT.to(SERVER.addr), 40_000 + n, PORT, request);
+        assert_eq!(gw.pass(INSIDE, &frame, OUTSIDE).payload, request);
+        assert_eq!(view(&gw, 40_000 + n).alg, usize::from(n) < PLACES / 2, "{n}");
+    }
+    assert_eq!((held(&gw).0, gw.count(Counter::AlgUndetected)), (PLACES / 2, PLACES as u64 / 2));
+    assert_eq!(bound(&mut gw).len(), PLACES / 2);
+    let unread = view(&gw, 40_000 + PLACES as u16 - 1);
+    assert_eq!((unread.application, unread.blindness), (Application::Unknown, None));
+    let frame = build::udp(&CLIENT.to(SERVER.addr), 42_000, 69, request);
+    gw.pass(INSIDE, &frame, OUTSIDE);
+    assert!(view(&gw, 42_000).alg, "a port was promised");
+    gw.drain_all();
+}
+
 /// A commit that takes the profile away, or its wish: what is looked at is let go, also what is held.
 #[test]
 fn a_commit_ends_the_search() {
@@ -646,6 +687,37 @@ fn a_greeting_that_lies() {
         assert_eq!(blind(&mut gw), [(Application::Ftp, Blindness::OtherProtocol)]);
         assert_eq!((gw.expectations(), held(&gw)), (vec![], (0, 0)));
         gw.drain_all();
+    });
+}
+
+/// A page that chooses its method, at a server that greets it first: it is believed for one line, and no line of the page's
+/// own body is read as a command.
+#[test]
+fn a_page_may_choose_its_method() {
+    let body = "PORT 10,1,0,2,13,61\r\n";
+    each_mode(|mode| {
+        for method in ["USER", "FEAT", "XYZ", "patch", "QUIT", "Get"] {
+            for greeting in ["220 x\r\n", "220 FTP\r\n"] {
+                for pieces in [1, 2] {
+                    let form = format!("{method} / HTTP/1.1\r\nHost: x\r\nContent-Length: 21\r\n\r\n{body}");
+                    let mut gw = Gateway::new(mode, &text(ALGS));
+                    let mut page = connect(&mut gw, 40_000);
+                    page.say(&mut gw, Side::Responder, greeting);
+                    if pieces == 1 {
+                        assert_eq!(page.say(&mut gw, Side::Initiator, &form), form);
+                    } else {
+                        let (head, body) = form.split_at(form.len() - body.len());
+                        assert_eq!(page.say(&mut gw, Side::Initiator, head), head);
+                        assert_eq!(page.say(&mut gw, Side::Initiator, body), body);
+                    }
+                    for _ in 0..6 {
+                        page.say(&mut gw, Side::Responder, "200 ok\r\n");
+                    }
+                    assert_eq!((gw.expectations(), held(&gw)), (vec![], (0, 0)), "{method} {greeting}");
+                    gw.drain_all();
+                }
+            }
+        }
     });
 }
 

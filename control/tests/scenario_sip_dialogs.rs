@@ -92,6 +92,34 @@ fn both_phones_are_heard_and_the_first_answer_decides() {
     }
 }
 
+/// One phone plays a tone, the other only rings, and answers: it takes the place of the one that loses.
+#[test]
+fn a_phone_that_only_rang_answers() {
+    each_way(|gw, line, way| {
+        let rung = invite(gw, line, way, &[]);
+        let host = line.callee.host;
+        let phones = [line.callee.clone(), line.callee.like("carol", host, 51_000)];
+        let calls = [("183 Session Progress", true), ("180 Ringing", false), ("200 OK", true)].map(
+            |(status, speaks)| {
+                let phone = &phones[usize::from(status != "183 Session Progress")];
+                let body = if speaks { phone.sdp() } else { String::new() };
+                let heard = line.say(gw, OUT, &phone.answer(&rung, status, &[], &body));
+                let told = [if speaks { media_of(&heard) } else { media_of(&rung) }, media_of(&rung)];
+                Call { id: "c1", told, contacts: [contact(&heard), contact(&rung)] }
+            },
+        );
+        let [_, _, won] = &calls;
+        line.callee = phones[1].clone();
+        let ack = line.caller.request("ACK", &won.contacts[0], "c1", &[], "");
+        line.say(gw, IN, &ack);
+        won.talk(gw, line, IN);
+        won.talk(gw, line, OUT);
+        won.hang_up(gw, line, OUT);
+        assert_eq!(media(gw), 0);
+        won.is_silent(gw, line);
+    });
+}
+
 /// Two phones at hosts of their own, and none of them is the proxy. The one that loses has said nothing.
 #[test]
 fn phones_at_other_hosts() {

@@ -120,7 +120,8 @@ pub enum Order {
         /// Which.
         tag: u32,
     },
-    /// Close a pinhole, and the children that came through it if `children` is true.
+    /// Close a pinhole, and the children that came through it if `children` is true. Where the same answer asks for a
+    /// pinhole of this tag, what the tag has meant before is closed.
     Close {
         /// Which.
         tag: u32,

@@ -196,6 +196,11 @@ impl Ftp {
         self.client.next_line();
         let head = ended.head();
         if command::is_foreign(first_word(head)) || !self.spoke && !head.is_empty() && !is_first(head) {
+            let profile = call.cx.profile;
+            if self.spoke && (profile.strict || profile.rules.concerns(Application::Ftp)) {
+                // Who is to read all would read nothing more, at the client's word.
+                return call.deny(first_word(head), Denial::Malformed, None);
+            }
             self.blind = Some(Blindness::OtherProtocol);
         } else if first_word(head).is_empty() {
             // An empty line asks for nothing, though some servers answer it.

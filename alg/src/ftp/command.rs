@@ -1,6 +1,6 @@
 //! The client's commands: which are FTP at all, and what each asks of the server.
 
-use crate::ftp::line::first_word;
+use crate::ftp::line::{IAC, first_word};
 
 /// What a command waits for, as far as its reply matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -117,15 +117,19 @@ const HTTP_METHODS: [&[u8]; 9] =
 /// What only a mail client says (RFC 5321 §4.1.1.1, RFC 2033 §4.1): its server's greeting may name FTP, as a host does.
 const MAIL_HELLOS: [&[u8]; 3] = [b"EHLO", b"HELO", b"LHLO"];
 
-/// Whether a line that begins like this is HTTP's, or mail's.
+/// Whether a line whose first word begins like this cannot be FTP's, wherever it stands: a request of HTTP, whose method a
+/// page may choose, or a header, whose name ends with a colon. A browser never sends a request without headers.
 pub(super) fn is_foreign(word: &[u8]) -> bool {
-    HTTP_METHODS.contains(&word) || MAIL_HELLOS.iter().any(|hello| hello.eq_ignore_ascii_case(word))
+    let spells = |b: &u8| b.is_ascii_alphanumeric() || *b == b'@';
+    HTTP_METHODS.iter().any(|method| method.eq_ignore_ascii_case(word))
+        || word.first() != Some(&IAC) && !word.iter().all(spells)
 }
 
 /// Whether the first bytes of a line can be a command: letters, three to eight of them, then a blank or the end.
 pub(super) fn is_command(head: &[u8]) -> bool {
     let word = first_word(head);
-    (3..=8).contains(&word.len()) && word.iter().all(u8::is_ascii_alphabetic) && !is_foreign(word)
+    let mail = || MAIL_HELLOS.iter().any(|hello| hello.eq_ignore_ascii_case(word));
+    (3..=8).contains(&word.len()) && word.iter().all(u8::is_ascii_alphabetic) && !is_foreign(word) && !mail()
 }
 
 /// Whether the argument of this command is a file.
@@ -156,6 +160,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_never_of_ftp() {
+        for (word, is) in [
+            (&b"Host:"[..], true),
+            (b"User-Age", true),
+            (b"get", true),
+            (b"\x16\x03\x01", true),
+            (b"XSHA256", false),
+            (b"P@SW", false),
+            (b"EHLO", false),
+            (b"", false),
+            (b"\xff\xf4ABOR", false),
+        ] {
+            assert_eq!(is_foreign(word), is, "{word:?}");
+        }
+    }
+
+    #[test]
     fn what_is_a_command() {
         for (head, is) in [
             (&b"USER x"[..], true),
@@ -163,6 +184,7 @@ mod tests {
             (b"opts utf", true),
             (b"POST /", false),
             (b"OPTIONS ", false),
+            (b"patch /", false),
             (b"ehlo x", false),
             (b"\x16\x03\x01", false),
             (b"SSH-2.0-", false),

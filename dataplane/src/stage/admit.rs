@@ -289,11 +289,19 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             init.alg_slot = self.reserve_detector(cx, init);
         }
         if let Inspection::Profile(profile) = want.inspect {
+            let found = want.bound_by == BoundBy::Content;
             let slot = match init.forward.protocol {
-                Protocol::Udp => BoundDatagram::for_application(init.application)
-                    .and_then(|bound| self.datagrams.alloc(bound)),
+                Protocol::Udp => BoundDatagram::for_application(init.application).and_then(|bound| {
+                    if found { self.datagrams.alloc_found(bound) } else { self.datagrams.alloc(bound) }
+                }),
                 _ => Bound::for_application(init.application).and_then(|bound| self.algs.alloc(bound)),
             };
+            if slot.is_none() && found {
+                // As if nobody had looked.
+                init.application = alg::Application::Unknown;
+                self.count(cx, Counter::AlgUndetected, 1);
+                return Ok(());
+            }
             let Some(number) = slot else {
                 // Who only watches refuses no session.
                 let watches = cx

@@ -26,6 +26,9 @@ type Payload = ArrayVec<u8, MAX_DATAGRAM>;
 /// The ALG states of one worker's UDP sessions.
 pub(crate) struct Datagrams {
     algs: Box<[Option<BoundDatagram>]>,
+    /// Which of them were bound by what they said.
+    unpromised: Box<[bool]>,
+    found: usize,
     free: Vec<u32>,
     payload: Box<Payload>,
     /// A datagram as it came, while the pinholes of what it has become are opened.
@@ -37,6 +40,8 @@ impl Datagrams {
     pub(crate) fn new(capacity: u32) -> Self {
         Self {
             algs: (0..capacity).map(|_| None).collect(),
+            unpromised: (0..capacity).map(|_| false).collect(),
+            found: 0,
             free: (0..capacity.min(MAX_ALG_SLOTS)).rev().collect(),
             payload: Box::default(),
             original: Box::default(),
@@ -49,10 +54,25 @@ impl Datagrams {
         Some(slot)
     }
 
+    /// A place for a session that was bound by what it said. Half of the places are not for these: nobody has promised that
+    /// they are read.
+    pub(crate) fn alloc_found(&mut self, alg: BoundDatagram) -> Option<u32> {
+        if self.found >= self.algs.len() / 2 {
+            return None;
+        }
+        let slot = self.alloc(alg)?;
+        *self.unpromised.get_mut(slot as usize)? = true;
+        self.found += 1;
+        Some(slot)
+    }
+
     pub(crate) fn free(&mut self, slot: u32) {
         if let Some(alg @ Some(_)) = self.algs.get_mut(slot as usize) {
             *alg = None;
             self.free.push(slot);
+            if let Some(unpromised) = self.unpromised.get_mut(slot as usize) {
+                self.found -= usize::from(core::mem::take(unpromised));
+            }
         }
     }
 

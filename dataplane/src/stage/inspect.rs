@@ -35,6 +35,8 @@ pub(crate) enum Reads {
 pub(crate) struct Inspected {
     pub(super) stream: Stream,
     pub(super) reads: Reads,
+    /// A port, a service or a parent has said what it is. Nobody was promised that others are read.
+    promised: bool,
     /// Which session, once it has one.
     session: Option<Ref>,
 }
@@ -50,8 +52,8 @@ impl Inspected {
 pub(crate) struct Algs {
     slots: Box<[Option<Inspected>]>,
     free: Vec<u32>,
-    /// How many of them are not known yet.
-    unknown: usize,
+    /// How many of those in use were not promised.
+    unpromised: usize,
     chunks: Pool,
     /// Sessions that time may change, a bit each.
     waiting: Box<[u64]>,
@@ -63,38 +65,38 @@ impl Algs {
         Self {
             slots: (0..capacity).map(|_| None).collect(),
             free: (0..capacity.min(MAX_ALG_SLOTS)).rev().collect(),
-            unknown: 0,
+            unpromised: 0,
             chunks: Pool::new(chunks),
             waiting: (0..capacity.div_ceil(64)).map(|_| 0).collect(),
         }
     }
 
     pub(crate) fn alloc(&mut self, alg: Bound) -> Option<u32> {
-        self.take(Reads::Alg(alg))
+        self.take(Reads::Alg(alg), true)
     }
 
-    /// A place for a session that is not known yet. Half of the places are not for these: whoever opens connections and
-    /// says nothing must not keep out those whose protocol was promised.
+    /// A place for a session that is not known yet. Half of the places are not for these, whatever they say: whoever opens
+    /// connections must not keep out those whose protocol was promised.
     pub(crate) fn alloc_unknown(&mut self, detecting: Detecting) -> Option<u32> {
-        if self.unknown >= self.slots.len() / 2 {
+        if self.unpromised >= self.slots.len() / 2 {
             return None;
         }
-        let slot = self.take(Reads::Detector(detecting))?;
-        self.unknown += 1;
+        let slot = self.take(Reads::Detector(detecting), false)?;
+        self.unpromised += 1;
         Some(slot)
     }
 
     /// It is known now.
     pub(super) fn bind(&mut self, slot: u32, alg: Bound) {
         if let Some(Some(inspected)) = self.slots.get_mut(slot as usize) {
-            self.unknown -= usize::from(inspected.is_unknown());
             inspected.reads = Reads::Alg(alg);
         }
     }
 
-    fn take(&mut self, reads: Reads) -> Option<u32> {
+    fn take(&mut self, reads: Reads, promised: bool) -> Option<u32> {
         let slot = self.free.pop()?;
-        *self.slots.get_mut(slot as usize)? = Some(Inspected { stream: Stream::new(), reads, session: None });
+        let inspected = Inspected { stream: Stream::new(), reads, promised, session: None };
+        *self.slots.get_mut(slot as usize)? = Some(inspected);
         Some(slot)
     }
 
@@ -103,7 +105,7 @@ impl Algs {
             && let Some(mut inspected) = place.take()
         {
             inspected.stream.clear(&mut self.chunks);
-            self.unknown -= usize::from(inspected.is_unknown());
+            self.unpromised -= usize::from(!inspected.promised);
             self.free.push(slot);
             self.set_waiting(slot, false);
         }
@@ -242,7 +244,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         // Only what tracking let through begins a stream, and only while the connection opens: a forged SYN moves none.
         let begins = opening(hit.session.state());
         let event = inspected.stream.arrive(chunks, &limits, cx.now.0, begins, &segment, &mut tally);
-        if tally.no_room > 0 && inspected.is_unknown() {
+        if tally.no_room > 0 && inspected.is_unknown() && !inspected.stream.is_blind() {
             // It may be anybody's: it must not wait for room.
             self.count(cx, Counter::AlgUndetected, 1);
             self.let_unknown_go(slot);

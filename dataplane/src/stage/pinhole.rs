@@ -308,7 +308,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// Does with older pinholes, and with the session, what the last message says.
     fn obey_orders(&mut self, cx: &Context<'_>, hit: &Hit<'_>) {
         let expectations = &cx.shared.expectations;
-        for order in &self.scratch.answer.orders {
+        let answer = &self.scratch.answer;
+        for order in &answer.orders {
             match *order {
                 Order::Activate { tag } => {
                     if let Some((id, lifetime)) = self.ledger.find(hit.id, tag)
@@ -319,7 +320,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 }
                 Order::Close { tag, children } => {
                     // Also those that a newer request has replaced while their child lives: a call's media have moved.
-                    for id in self.ledger.find_all(hit.id, tag) {
+                    // What this message itself has asked for is not meant.
+                    let asked = answer.expectations.iter().any(|request| request.tag == tag);
+                    let newest = self.ledger.find(hit.id, tag).filter(|_| asked).map(|(id, _)| id);
+                    for id in self.ledger.find_all(hit.id, tag).filter(|id| Some(*id) != newest) {
                         expectations.expire(id);
                         if children && let Some(record) = expectations.resolve(id) {
                             record.close_children();
