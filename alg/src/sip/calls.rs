@@ -65,6 +65,8 @@ pub(crate) struct Call {
     pub(super) settled: bool,
     /// Of the first: its pinholes are closed, and others may be open.
     pub(super) shut: bool,
+    /// Of the first: a response began it, and the side that would have called has not spoken in it.
+    pub(super) unasked: bool,
     /// Who called.
     pub(super) caller: Side,
     /// The caller's tag; 0 for none.
@@ -148,8 +150,8 @@ impl Call {
 
     /// A new dialog of this call: the caller's offer goes for it as well.
     pub(super) fn forked(&self, tag: u64, number: u8) -> Self {
-        let mut fork =
-            Self { id: other_id(self.id, tag), fork: number, confirmed: false, exact: false, ..*self };
+        let id = other_id(self.id, tag);
+        let mut fork = Self { id, fork: number, confirmed: false, exact: false, settled: false, ..*self };
         *fork.side_mut(self.caller.other()) = [None; MAX_MEDIA];
         fork
     }
@@ -257,6 +259,8 @@ pub(crate) struct Calls {
     serial: u32,
     /// How many calls found no room since the last [`Self::take_refused`].
     refused: u64,
+    /// The call that the last message has begun.
+    begun: Option<(u64, u64)>,
 }
 
 impl Calls {
@@ -271,6 +275,7 @@ impl Calls {
             contacts: Sets::new(calls),
             serial: 0,
             refused: 0,
+            begun: None,
         }
     }
 
@@ -305,6 +310,7 @@ impl Calls {
             fork: 0,
             settled: false,
             shut: false,
+            unasked: false,
             caller: caller.0,
             caller_tag: caller.1,
             forks: [0; MAX_FORKS],
@@ -361,6 +367,7 @@ impl Calls {
                 self.calls.remove(call.key());
                 return Err(Full);
             }
+            self.begun = Some(call.key());
         }
         Ok(())
     }
@@ -372,8 +379,22 @@ impl Calls {
         }
     }
 
+    /// Another message comes.
+    pub(super) fn next(&mut self) {
+        self.begun = None;
+    }
+
+    /// Forgets the call of an id, if the last message has begun it: that did not go on.
+    pub(super) fn unbegin(&mut self, flow: u64, id: u64, now_ms: u32) {
+        if self.begun.take() == Some((flow, id))
+            && let Some(call) = self.get(flow, id, now_ms)
+        {
+            self.forget(call, now_ms);
+        }
+    }
+
     /// Forgets a call, its dialogs and what it holds, without a word about its pinholes.
-    pub(super) fn forget(&mut self, mut call: Call, now_ms: u32) {
+    fn forget(&mut self, mut call: Call, now_ms: u32) {
         for tag in call.others(0) {
             self.calls.remove((call.flow, other_id(call.id, tag)));
         }

@@ -97,16 +97,14 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let positive = facts.code.is_some_and(|c| (101..300).contains(&c));
         if registers {
             self.register(facts)?;
-        } else if let Some(dialog) = dialog
-            && facts.method.makes_dialogs()
-            && (facts.code.is_none() || positive)
-        {
-            for &(endpoint, transport, _) in &facts.contacts {
+        } else if let Some(dialog) = dialog {
+            let names = facts.method.makes_dialogs() && (facts.code.is_none() || positive);
+            for &(endpoint, transport, _) in facts.contacts.iter().filter(|_| names) {
                 if !self.is_own(endpoint, transport) {
                     self.hold(facts, dialog, endpoint, transport)?;
                 }
             }
-            if positive {
+            if names && positive || dialog.confirms {
                 self.arm(dialog);
             }
         }

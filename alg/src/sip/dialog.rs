@@ -1,7 +1,10 @@
 //! Dialogs (RFC 3261 §12): which call a message is of, and which of its dialogs; how they begin, settle and end.
 //!
 //! A call that a proxy brings to several phones has a dialog with each that rings, and media of each. The first 2xx decides:
-//! what the others have opened closes.
+//! what the others have opened closes, and what they still say while it rings opens nothing.
+//!
+//! A response may be of a call that the gateway does not remember. Nobody need have asked for it, so it lives no longer than
+//! one that rings, until the other side speaks in it too.
 
 use crate::contract::{Denial, Gateway};
 use crate::sip::calls::{Call, EARLY_MS, MAX_FORKS, Place, left};
@@ -23,7 +26,7 @@ pub(super) struct Dialog {
     /// The callee's tag; 0 for none.
     pub(super) tag: u64,
     /// This message has confirmed it.
-    confirms: bool,
+    pub(super) confirms: bool,
 }
 
 impl Dialog {
@@ -35,7 +38,11 @@ impl Dialog {
     /// How long what belongs to it lives without another word.
     pub(super) fn ms(&self, now_ms: u32) -> u32 {
         let call = self.other.as_ref().unwrap_or(&self.first);
-        if call.confirmed { left(call.until_ms, now_ms) } else { EARLY_MS }
+        match call.confirmed {
+            true => left(call.until_ms, now_ms),
+            false if self.first.unasked => left(self.first.until_ms, now_ms),
+            false => EARLY_MS,
+        }
     }
 }
 
@@ -48,7 +55,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let (looks, begins) = match (facts.method, facts.code) {
             (Method::Invite, None) => (true, true),
             (Method::Invite, Some(code)) => (code > 100, described && code < 300),
-            (Method::Ack, None) => (described, described),
+            (Method::Ack, None) => (true, described),
             (Method::Modifies, None) => (described || contact(), described),
             (Method::Modifies, Some(code)) => ((101..300).contains(&code), described && code < 300),
             (Method::Subscribes, None) => (contact(), contact()),
@@ -65,14 +72,27 @@ impl<G: Gateway> Reading<'_, '_, G> {
             None if begins => self.begin(facts, id)?,
             None => return Ok(None),
         };
-        first.invited |= matches!(facts.method, Method::Invite | Method::Ack | Method::Modifies);
         let tag = first.dialog(facts.from_tag, facts.to_tag);
-        let settles = facts.method == Method::Invite && facts.code.is_some_and(|c| (200..300).contains(&c));
+        let asks = first.unasked && self.from == first.caller;
+        first.unasked &= !asks;
+        if facts.method == Method::Ack && !described && !asks {
+            return Ok(None);
+        }
+        let rings = facts.method == Method::Invite && facts.code.is_some_and(|c| c < 200);
+        if rings && first.settled && first.place(tag).is_none() {
+            // Another phone has answered: this one's dialog would outlive the call.
+            return Ok(None);
+        }
+        first.invited |= matches!(facts.method, Method::Invite | Method::Ack | Method::Modifies);
+        let answers = facts.method == Method::Invite && facts.code.is_some_and(|c| (200..300).contains(&c));
+        // Whoever sends ACK has had a 2xx.
+        let settles =
+            answers && !first.unasked || asks && facts.method == Method::Ack && first.place(tag).is_some();
         if settles && tag != 0 {
             self.settle(&mut first, tag);
         }
         let place = match first.place(tag) {
-            None if described || settles => Some(first.new_place(tag).ok_or(Denial::Limit)?),
+            None if described || answers => Some(first.new_place(tag).ok_or(Denial::Limit)?),
             place => place,
         };
         let other = match place {
@@ -123,11 +143,12 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let (flow, gateway) = (*self.cx.flow, &*self.cx.gateway);
         let most = self.cx.profile.sip.max_dialogs;
         let calls = &mut self.cx.tables.calls;
-        let caller = if facts.code.is_none() { self.from } else { self.from.other() };
-        let may =
-            facts.code.is_some() || calls.may_begin(flow.id, most, flow.now_ms, |flow| gateway.lives(flow));
-        if may {
-            Ok(calls.begin(flow.id, id, flow.now_ms, (caller, facts.from_tag)))
+        let unasked = facts.code.is_some();
+        let caller = if unasked { self.from.other() } else { self.from };
+        if calls.may_begin(flow.id, most, flow.now_ms, |flow| gateway.lives(flow)) {
+            let mut call = calls.begin(flow.id, id, flow.now_ms, (caller, facts.from_tag));
+            call.unasked = unasked;
+            Ok(call)
         } else {
             Err(Denial::Limit.into())
         }
@@ -162,6 +183,18 @@ impl<G: Gateway> Reading<'_, '_, G> {
             self.let_go(held.tag);
         }
         first.over(tag)
+    }
+
+    /// Whether the dialogs that are left keep the call: once it was answered, those that were.
+    fn goes_on(&self, first: &Call) -> bool {
+        let confirmed = |tag| match first.place(tag) {
+            Some(Place::Other(_)) => {
+                let other = self.cx.tables.calls.get_other(first, tag, self.cx.flow.now_ms);
+                other.is_some_and(|other| other.confirmed)
+            }
+            _ => first.confirmed,
+        };
+        !first.settled || first.others(0).any(confirmed)
     }
 
     fn close_first(&mut self, first: &mut Call, children: bool) {
@@ -208,7 +241,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
         };
         let children = facts.method == Method::Bye && self.cx.profile.sip.bye_closes_media;
         if ends {
-            let left = !all && self.end(&mut dialog.first, dialog.tag, children);
+            let left =
+                !all && self.end(&mut dialog.first, dialog.tag, children) && self.goes_on(&dialog.first);
             if !left {
                 self.end_all(&mut dialog.first, children);
                 return Ok(());
@@ -226,9 +260,10 @@ impl<G: Gateway> Reading<'_, '_, G> {
     fn keep(&mut self, mut dialog: Dialog) -> Result<(), Stop> {
         let (flow, gateway) = (*self.cx.flow, &*self.cx.gateway);
         let lives = |flow| gateway.lives(flow);
+        let since = if dialog.first.unasked { dialog.first.began_ms } else { flow.now_ms };
         for call in [Some(&mut dialog.first), dialog.other.as_mut()].into_iter().flatten() {
             if !call.confirmed && !call.settled {
-                call.until_ms = flow.now_ms.wrapping_add(EARLY_MS);
+                call.until_ms = since.wrapping_add(EARLY_MS);
             }
         }
         let calls = &mut self.cx.tables.calls;

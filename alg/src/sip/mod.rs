@@ -246,19 +246,14 @@ impl DatagramAlg for SipDatagrams {
     ) {
         answer.clear_requests();
         refusal::write(payload, denial, answer);
-        forget(flow, tables, payload, answer);
+        forget(flow, tables, payload);
     }
 }
 
-/// The sender of a message that was refused will not go on with the call that it would have begun.
-fn forget(flow: &FlowContext, tables: &mut Tables, message: &[u8], answer: &Answer) {
-    if !answer.reply.is_empty()
-        && let Some(id) = refusal::call_of(message)
-        && let Some(call) = tables.calls.get(flow.id, id, flow.now_ms)
-        && !call.settled
-        && !call.confirmed
-    {
-        tables.calls.forget(call, flow.now_ms);
+/// A message that was refused leaves no call behind that it would have begun. One that was there before it goes on.
+fn forget(flow: &FlowContext, tables: &mut Tables, message: &[u8]) {
+    if let Some(id) = refusal::call_of(message) {
+        tables.calls.unbegin(flow.id, id, flow.now_ms);
     }
 }
 
@@ -412,7 +407,7 @@ impl StreamAlg for SipStream {
         if *self.skip(from) != 0 || !self.takes_reply(from, answer) {
             return false;
         }
-        forget(flow, tables, message, answer);
+        forget(flow, tables, message);
         take_out(answer, (start, message.len()), denial);
         true
     }

@@ -112,6 +112,7 @@ pub(super) fn message<G: Gateway>(
 ) -> Outcome {
     let (edits, facts_from) = (answer.edits.len(), answer.facts.len());
     let mask = cx.profile.sip.mask_software;
+    cx.tables.calls.next();
     let mut reading = Reading {
         cx,
         from,

@@ -1,0 +1,200 @@
+//! How long SIP calls are remembered: those that nobody asked for, those that were refused, those whose phones speak late.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use alg::{Application, DatagramAlg, Denial, FlowContext, Order, Side};
+use common::datagrams::Datagrams;
+
+const IN: Side = Side::Initiator;
+const OUT: Side = Side::Responder;
+/// How long a call is remembered that nobody has answered.
+const EARLY_MS: u32 = 240_000;
+const LONGEST_MS: u32 = 43_200_000;
+
+fn sip() -> Datagrams {
+    Datagrams::source_nat(Application::Sip, 5060, 5060)
+}
+
+fn with_body(head: &str, host: &str, port: u16) -> String {
+    let body = format!(
+        "v=0\r\no=- 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n"
+    );
+    format!("{head}Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn without_body(head: &str) -> String {
+    format!("{head}Content-Length: 0\r\n\r\n")
+}
+
+/// What the phone inside sends within its call; `to` has the other's tag, if that is known.
+fn request(method: &str, id: &str, to: &str) -> String {
+    format!(
+        "{method} sip:bob@203.0.113.9 SIP/2.0\r\nVia: SIP/2.0/UDP 10.1.0.2:5060;branch=z9hG4bK1\r\n\
+         From: <sip:alice@example.net>;tag=a\r\nTo: <sip:bob@example.net>{to}\r\nCall-ID: {id}\r\nCSeq: 1 {method}\r\n"
+    )
+}
+
+fn response(status: &str, method: &str, id: &str, tag: &str) -> String {
+    format!(
+        "SIP/2.0 {status}\r\nVia: SIP/2.0/UDP 198.51.100.1:20001;branch=z9hG4bK1\r\n\
+         From: <sip:alice@example.net>;tag=a\r\nTo: <sip:bob@example.net>;tag={tag}\r\nCall-ID: {id}\r\n\
+         CSeq: 1 {method}\r\n"
+    )
+}
+
+fn invite(id: &str) -> String {
+    with_body(&request("INVITE", id, ""), "10.1.0.2", 40000)
+}
+
+fn answer(status: &str, id: &str, tag: &str) -> String {
+    with_body(&response(status, "INVITE", id, tag), "203.0.113.9", 6000)
+}
+
+fn lifetimes(s: &Datagrams) -> Vec<u32> {
+    s.expectations.iter().map(|e| e.lifetime_ms).collect()
+}
+
+/// The engine had no room for what the last datagram asked for.
+fn refuse(s: &mut Datagrams, payload: &str) {
+    let flow = FlowContext { now_ms: s.now_ms, ..s.gateway.flow };
+    let mut answer = alg::Answer::default();
+    s.alg.refuse(&flow, &mut s.tables, payload.as_bytes(), Denial::NoResources, &mut answer);
+}
+
+/// Responses that no request has asked for, each of a call of its own.
+#[test]
+fn responses_begin_no_more_calls_than_a_session_may_have() {
+    let mut s = sip();
+    s.profile.sip.max_dialogs = 2;
+    s.send(OUT, answer("200 OK", "one", "b")).unwrap();
+    s.send(OUT, answer("200 OK", "two", "b")).unwrap();
+    assert_eq!(s.send(OUT, answer("200 OK", "three", "b")), Err(Denial::Limit));
+    assert_eq!(s.send(IN, invite("four")), Err(Denial::Limit));
+    s.now_ms = EARLY_MS - 1;
+    s.send(OUT, answer("200 OK", "one", "b")).unwrap();
+    s.now_ms = EARLY_MS;
+    s.send(IN, invite("four")).unwrap();
+    s.send(IN, invite("five")).unwrap();
+}
+
+/// A response to a call that is over, or that the gateway has forgotten.
+#[test]
+fn a_call_begun_by_a_response_waits_for_the_other_side() {
+    let ask = |method: &str| without_body(&request(method, "c", ";tag=b"));
+    let begin = |s: &mut Datagrams| {
+        s.send(IN, invite("c")).unwrap();
+        s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+        assert_eq!(lifetimes(s), [LONGEST_MS; 2]);
+        s.send(OUT, without_body(&response("200 OK", "BYE", "c", "b"))).unwrap();
+        assert_eq!(s.orders.len(), 2);
+        // The caller is inside: what it named is forgotten, and its next offer opens again.
+        s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+    };
+    let mut s = sip();
+    begin(&mut s);
+    s.now_ms = 1_000;
+    // Not even what the same side says later keeps it.
+    s.send(OUT, with_body(&response("200 OK", "INVITE", "c", "b"), "203.0.113.9", 6000)).unwrap();
+    s.now_ms = EARLY_MS - 1;
+    s.send(IN, with_body(&request("UPDATE", "c", ";tag=b"), "10.1.0.2", 40000)).unwrap();
+    assert_eq!(s.expectations[0].reverse.map(|e| e.port), Some(6000), "it is still known");
+
+    let mut s = sip();
+    begin(&mut s);
+    s.now_ms = EARLY_MS;
+    s.send(IN, with_body(&request("UPDATE", "c", ";tag=b"), "10.1.0.2", 40000)).unwrap();
+    assert_eq!(s.expectations[0].reverse, None, "it is over");
+
+    // ACK says that the caller has had its answer.
+    let mut s = sip();
+    begin(&mut s);
+    s.now_ms = 10_000;
+    s.send(IN, ask("ACK")).unwrap();
+    s.now_ms = EARLY_MS + 1;
+    s.send(IN, with_body(&request("UPDATE", "c", ";tag=b"), "10.1.0.2", 40000)).unwrap();
+    assert_eq!(s.expectations[0].reverse.map(|e| e.port), Some(6000));
+    assert_eq!(lifetimes(&s), [LONGEST_MS - EARLY_MS - 1; 2]);
+}
+
+/// The callee of a call that the gateway does not know answers from inside: its media are open for as long as one that rings.
+#[test]
+fn media_of_a_call_that_nobody_asked_for_are_not_open_for_hours() {
+    let mut s = sip();
+    let inside = |status: &str| {
+        with_body(&response(status, "INVITE", "c", "b"), "10.1.0.2", 40000)
+            .replace("198.51.100.1:20001", "203.0.113.9")
+    };
+    s.send(IN, inside("200 OK")).unwrap();
+    assert_eq!(lifetimes(&s), [EARLY_MS; 2]);
+    s.now_ms = 100_000;
+    s.send(IN, inside("200 OK")).unwrap();
+    assert_eq!(lifetimes(&s), [EARLY_MS - 100_000; 2], "no longer by saying it again");
+    let tags: Vec<u32> = s.expectations.iter().map(|e| e.tag).collect();
+    let ack = without_body(&request("ACK", "c", ";tag=b")).replace("10.1.0.2:5060", "203.0.113.9");
+    s.send(OUT, ack).unwrap();
+    let lives = |tag: &u32| Order::Lifetime { tag: *tag, ms: LONGEST_MS - 100_000 };
+    assert_eq!(s.orders, tags.iter().map(lives).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_refused_response_leaves_no_call_behind() {
+    let mut s = sip();
+    s.profile.sip.max_dialogs = 1;
+    let ok = answer("200 OK", "one", "b");
+    s.send(OUT, &ok).unwrap();
+    refuse(&mut s, &ok);
+    s.send(IN, invite("two")).unwrap();
+}
+
+/// What had no room was a later request of the call: the call itself goes on.
+#[test]
+fn a_refused_request_within_a_call_leaves_the_call() {
+    for method in ["UPDATE", "PRACK", "INFO", "INVITE"] {
+        let mut s = sip();
+        s.profile.sip.max_dialogs = 1;
+        s.send(IN, invite("c")).unwrap();
+        s.send(OUT, answer("183 Session Progress", "c", "b")).unwrap();
+        let later = with_body(&request(method, "c", ";tag=b"), "10.1.0.2", 42000);
+        s.send(IN, &later).unwrap();
+        refuse(&mut s, &later);
+        assert_eq!(s.send(IN, invite("other")), Err(Denial::Limit), "{method}");
+        s.send(OUT, without_body(&response("486 Busy Here", "INVITE", "c", "b"))).unwrap();
+        assert_eq!(s.orders.len(), 2, "{method}: its pinholes close");
+    }
+    // What would have begun it does not.
+    let mut s = sip();
+    s.profile.sip.max_dialogs = 1;
+    s.send(IN, invite("c")).unwrap();
+    refuse(&mut s, &invite("c"));
+    s.send(IN, invite("other")).unwrap();
+}
+
+#[test]
+fn what_rings_after_the_answer_opens_nothing_and_keeps_nothing() {
+    let mut s = sip();
+    s.profile.sip.max_dialogs = 1;
+    s.send(IN, invite("c")).unwrap();
+    s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+    let tags: Vec<u32> = s.expectations.iter().map(|e| e.tag).collect();
+    s.send(OUT, answer("183 Session Progress", "c", "late")).unwrap();
+    assert!(s.expectations.is_empty() && s.orders.is_empty());
+    s.send(OUT, without_body(&response("200 OK", "BYE", "c", "b"))).unwrap();
+    let close = |tag: &u32| Order::Close { tag: *tag, children: true };
+    assert_eq!(s.orders, tags.iter().map(close).collect::<Vec<_>>());
+    s.send(IN, invite("other")).unwrap();
+}
+
+/// A dialog that nobody has answered does not outlive the one that was.
+#[test]
+fn bye_ends_the_call_of_a_dialog_that_was_never_answered() {
+    let mut s = sip();
+    s.profile.sip.max_dialogs = 1;
+    s.send(IN, invite("c")).unwrap();
+    s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+    s.send(OUT, answer("200 OK", "c", "b").replace("INVITE", "UPDATE").replace("tag=b", "tag=z")).unwrap();
+    assert_eq!(lifetimes(&s), [EARLY_MS; 2], "not as long as the call that it is of");
+    s.send(OUT, without_body(&response("200 OK", "BYE", "c", "b"))).unwrap();
+    assert_eq!(s.orders.len(), 4, "its pinholes close as well");
+    s.send(IN, invite("other")).unwrap();
+}
