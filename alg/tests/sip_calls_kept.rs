@@ -198,3 +198,29 @@ fn bye_ends_the_call_of_a_dialog_that_was_never_answered() {
     assert_eq!(s.orders.len(), 4, "its pinholes close as well");
     s.send(IN, invite("other")).unwrap();
 }
+
+/// A phone at another port than it sends from leaves its registrar while it is in a call: the end of the call is the end of its
+/// pinhole, also where the registrar names nobody when it agrees.
+#[test]
+fn a_contact_that_has_left_does_not_stay_open_after_its_call() {
+    let mut s = Datagrams::source_nat(Application::Sip, 51_000, 5060);
+    let register = |expires: u32| {
+        let contact = format!("Contact: <sip:alice@10.1.0.2:5060>;expires={expires}\r\n");
+        without_body(
+            &(request("REGISTER", "r", "") + &contact).replace("10.1.0.2:5060;br", "10.1.0.2:51000;br"),
+        )
+    };
+    s.send(IN, register(3600)).unwrap();
+    let (tag, published) = (s.expectations[0].tag, s.expectations[0].published);
+    let contact = format!("Contact: <sip:alice@{published}>;expires=3600\r\n");
+    s.send(OUT, without_body(&(response("200 OK", "REGISTER", "r", "b") + &contact))).unwrap();
+    let call = (request("INVITE", "c", "") + "Contact: <sip:alice@10.1.0.2:5060>\r\n")
+        .replace("10.1.0.2:5060;br", "10.1.0.2:51000;br");
+    s.send(IN, without_body(&call)).unwrap();
+    s.send(OUT, without_body(&response("200 OK", "INVITE", "c", "b"))).unwrap();
+    s.send(IN, register(0)).unwrap();
+    s.send(OUT, without_body(&response("200 OK", "REGISTER", "r", "b"))).unwrap();
+    s.now_ms = 1_000;
+    s.send(OUT, without_body(&response("200 OK", "BYE", "c", "b"))).unwrap();
+    assert_eq!(s.orders, [Order::Lifetime { tag, ms: 31_000 }]);
+}

@@ -469,6 +469,18 @@ impl Calls {
         self.keep_contact(contact, now_ms, lives).then_some(ms)
     }
 
+    /// A contact is asked to be registered no longer: what the registrar says of it comes within `ms`.
+    pub(super) fn leave(&mut self, flow: u64, tag: u32, ms: u32, now_ms: u32) {
+        let Some(mut contact) = self.contacts.get((flow, u64::from(tag)), now_ms) else { return };
+        let sooner = |until: u32| now_ms.wrapping_add(left(until, now_ms).min(ms));
+        contact.registered = contact.registered.map(sooner);
+        if contact.holders == 0 {
+            contact.until_ms = sooner(contact.until_ms);
+        }
+        // It has a place.
+        self.keep_contact(contact, now_ms, |_| true);
+    }
+
     /// A contact is not registered any more.
     pub(super) fn unregister(&mut self, flow: u64, tag: u32, now_ms: u32) -> Pinhole {
         let contact = self.contact(flow, tag, now_ms);
@@ -589,6 +601,23 @@ mod tests {
         assert_eq!(calls.let_go(1, 5060, 1_000), Pinhole::Closes);
         assert!(!calls.is_held(1, 5060, 1_000));
         assert_eq!(calls.unregister(1, 5060, 1_000), Pinhole::Closes);
+    }
+
+    #[test]
+    fn a_contact_that_leaves_is_registered_a_little_longer() {
+        let mut calls = Calls::new(8);
+        let at = (1, 5060);
+        calls.leave(1, 5060, 32_000, 0);
+        assert_eq!(calls.contacts.get((1, 5060), 0), None, "nobody knew it");
+        assert_eq!(calls.register(at, 3_600_000, 0, |_| true), Some(3_600_000));
+        assert!(calls.hold(at, (true, 500_000), 0, |_| true));
+        calls.leave(1, 5060, 32_000, 1_000);
+        assert_eq!(calls.let_go(1, 5060, 2_000), Pinhole::Lives(31_000), "not for the rest of the hour");
+        assert_eq!(calls.register(at, 3_600_000, 2_000, |_| true), Some(3_600_000));
+        calls.leave(1, 5060, 32_000, 2_000);
+        assert_eq!(calls.opens_for(1, 5060, 0, 2_000), 32_000, "nobody holds it");
+        calls.leave(1, 5060, 32_000, 12_000);
+        assert_eq!(calls.opens_for(1, 5060, 0, 12_000), 22_000, "never longer");
     }
 
     #[test]

@@ -226,6 +226,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
             if !self.cx.tables.calls.is_held(flow.id, tag, flow.now_ms) {
                 self.order(Order::Lifetime { tag, ms: GRACE_MS });
             }
+            self.cx.tables.calls.leave(flow.id, tag, GRACE_MS, flow.now_ms);
             return Ok(());
         }
         // How long a registration lives is the registrar's word.
