@@ -79,7 +79,7 @@ fn a_call_whose_invitation_comes_in_fragments() {
     let config = Config { misroute: true, ..Config::allowing(&["sip"]) };
     let gateway = start(&world, &config);
     let _answerer = answerer(&world, Over::Udp);
-    for bytes in [3_000, 8_000] {
+    for bytes in [3_000, 12_000] {
         let before = (counts(&gateway), gateway.counter("expectations-hit"));
         let mut caller = call(&world, SERVER, Over::Udp, &filled(bytes));
         wait_for_sound(&gateway, &mut caller);
@@ -95,7 +95,7 @@ fn a_call_whose_invitation_comes_in_fragments() {
     // The other end reads the whole of it, and the inside address nowhere.
     let heard = heard(&world);
     let invitations: Vec<_> = heard.split("INVITE sip:bob@").skip(1).collect();
-    assert!(invitations.iter().any(|text| text.matches("X-Filler: ").count() == 8), "{heard}");
+    assert!(invitations.iter().any(|text| text.matches("X-Filler: ").count() == 12), "{heard}");
     for text in &invitations {
         assert!(text.contains(&format!("c=IN IP4 {OUTSIDE}")), "{text}");
         assert!(!text.contains(&format!("c=IN IP4 {CLIENT}")), "{text}");
@@ -108,16 +108,18 @@ fn heard(world: &World) -> String {
     fs::read_to_string(world.files.path().join("answerer.messages")).unwrap()
 }
 
-/// One that is longer than an ALG makes them is dropped, by a reason of its own, and told of.
+/// One that is longer than the profile lets them be goes no further: its sender is told so, and the audit too.
 #[test]
 fn an_invitation_that_is_too_long_goes_nowhere() {
     let Some(world) = World::new() else { return };
     let gateway = start(&world, &Config::allowing(&["sip"]));
     let _answerer = answerer(&world, Over::Udp);
-    let _caller = call(&world, SERVER, Over::Udp, &filled(10_000));
-    wait_until("it is dropped", Duration::from_secs(15), || gateway.counter("alg-no-room") > 0);
+    let mut caller = call(&world, SERVER, Over::Udp, &filled(17_000));
+    wait_until("it is refused", Duration::from_secs(15), || gateway.counter("alg-denied") > 0);
     let denied = gateway.audited("alg-denied", |r| r["application"] == "sip");
-    assert_eq!(denied["reason"], "no-resources", "{denied}");
+    assert_eq!(denied["reason"], "too-long", "{denied}");
+    let status = caller.wait(Duration::from_secs(20));
+    assert!(status.is_some_and(|s| !s.success()), "the caller was not told: {}", caller.printed());
     assert!(gateway.counter("datagrams-reassembled") > 0);
     assert_eq!((gateway.counter("expectations-opened"), gateway.sessions("sip").len()), (0, 1));
     assert!(!heard(&world).contains("INVITE"), "it arrived");
