@@ -45,7 +45,8 @@ pub enum Event {
         /// Nothing was refused: the message went on.
         watched: bool,
     },
-    /// What a session said has shown what it is, on a port that is no protocol's: its ALG reads it from its first byte.
+    /// What a session said has shown what it is, on a port that is no protocol's: its ALG reads it from its first byte, or from behind
+    /// a greeting that did not say enough.
     AlgBound {
         /// The session.
         session: Ref,
