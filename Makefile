@@ -13,7 +13,7 @@ TARGET     := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 RELEASE    := $(TARGET)/release
 BINARIES   := posternd posternctl hugepage-setup
 
-.PHONY: help deps build demo test test-unit test-doc test-loom test-dpdk test-ns test-fuzz fuzz bench bench-parts bench-worker bench-gate bench-peers lint install clean
+.PHONY: help deps build demo test test-unit test-doc test-loom test-dpdk test-ns test-fuzz fuzz bench bench-parts bench-worker bench-gate bench-peers bench-ndr lint install clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -63,6 +63,9 @@ bench-worker: deps ## Cycles per packet, new sessions, latency, handoff, two cor
 
 bench-peers: deps ## Beside testpmd, OVS-DPDK, the kernel and VPP, interleaved (root; installs the peers' packages)
 	@CARGO_TARGET_DIR="$(TARGET)" benches/peers.sh $(BENCH_ARGS)
+
+bench-ndr: deps ## RFC 2544 style searches through a gateway (BENCH_ARGS="own --help" says how; "--dry-run" needs no NIC)
+	@CARGO_TARGET_DIR="$(TARGET)" benches/ndr.sh $(or $(BENCH_ARGS),--dry-run)
 
 bench-gate: deps ## Instructions per packet under callgrind, against benches/gate.tsv
 	@CARGO_TARGET_DIR="$(TARGET)" benches/gate.sh

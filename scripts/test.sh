@@ -44,7 +44,7 @@ dpdk() {
 }
 
 ns() {
-    $cargo build --locked -p control -p posternctl -p dataplane --bins --example weather --example flood
+    $cargo build --locked -p control -p posternctl -p dataplane -p ndr --bins --example weather --example flood
     if [ "$(id -u)" -ne 0 ]; then
         if [ "${POSTERN_REQUIRE_NS:-0}" = 1 ]; then
             echo "test: the namespace tests need root, and POSTERN_REQUIRE_NS=1 says that they must run" >&2
