@@ -28,7 +28,7 @@ use crate::stage::queue::{MAX_FRAME, Queue, Waiting};
 use crate::stage::receive::Received;
 use crate::stage::{Context, Fate, Item, NextHop, Original, forward, receive, rewrite, route, track};
 use crate::stream::segment::MAX_EMISSIONS;
-use crate::view::CloseReason;
+use crate::view::{CloseReason, State};
 use arc_swap::{ArcSwap, Cache};
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
@@ -530,6 +530,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
         rewrite::rewrite(&hit, item)?;
         // Only what leaves moves the state: an end that never saw a reset must not lose its session to it.
+        if state == State::TcpReset && hit.session.flags() & FLAG_ALG == 0 {
+            track::doubt(&hit, hit.session.state(), item.parsed.seq);
+        }
         track::settle(cx, &hit, state);
         hit.session.touch(hit.direction, bytes, cx.now);
         route::finish(cx, &hop, &mut item.buf)

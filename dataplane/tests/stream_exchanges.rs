@@ -533,3 +533,23 @@ fn a_syn_with_data_loses_it() {
     let out = gate.step(&segment(Initiator, CLIENT, 0, SYN, b"fast"));
     assert_eq!((out[0].has(SYN), out[0].payload.len()), (true, 0));
 }
+
+/// Nobody reads any more, and the numbers stay moved: what is forged still ends nothing.
+#[test]
+fn a_forged_reset_of_a_stream_that_passes_is_not_believed() {
+    let mut w = Wire::new();
+    w.client(0, &[GROW, 2, b'a', b'b']);
+    w.server_acks(6);
+    w.gate.stream.set_blind();
+    let out = w.client(4, b"blind");
+    assert_eq!(bytes(&out, Responder), [(c(6), b"blind".to_vec())]);
+    let out = w.gate.step(&segment(Initiator, c(50), S, RST, b""));
+    assert_eq!(w.gate.arrival, Arrival::Refused(Refusal::Reset));
+    let [challenge] = &out[..] else { panic!("{out:?}") };
+    assert_eq!((challenge.to, challenge.has(RST)), (Initiator, false));
+    // What came last may be lost behind the gateway: it leaves at both places.
+    let out = w.gate.step(&segment(Initiator, c(9), 0, RST, b""));
+    let mut at: Vec<_> = out.iter().filter(|o| o.has(RST)).map(|o| o.seq.wrapping_sub(C)).collect();
+    at.sort_unstable();
+    assert_eq!(at, [6, 11]);
+}

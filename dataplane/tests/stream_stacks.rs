@@ -41,8 +41,10 @@ fn weather(chance: &mut Chance) -> Weather {
 }
 
 /// A window below this makes smoltcp stall now and then, without any gateway between its stacks: it does not probe a
-/// window that closes while bytes are on their way (`POSTERN_STREAM_BARE` shows it).
+/// window that closes while bytes are on their way. No other may stall anything.
 const TINY: usize = 64;
+/// How often stacks without a gateway between them are tried where those with one have stalled.
+const PLAIN: u64 = 200;
 
 /// Answers how the connection ended, and whether a window was tiny.
 fn run(seed: u64) -> (End, bool) {
@@ -50,13 +52,29 @@ fn run(seed: u64) -> (End, bool) {
     (end, tiny)
 }
 
+/// The weather of a seed, and what both ends say. What else is drawn comes after.
+fn scene(chance: &mut Chance) -> (Weather, [Vec<u8>; 2]) {
+    let weather = weather(chance);
+    let most = if weather.window.iter().any(|w| *w < 100) || weather.mss < 10 { 120 } else { 3_000 };
+    (weather, [stream(chance, most), stream(chance, most)])
+}
+
+/// How often, of so many times, the same stacks stall in the same weather without any gateway between them.
+fn stalls_without(seed: u64, times: u64) -> u64 {
+    let stalls = |link: &u64| {
+        let (weather, says) = scene(&mut Chance(seed));
+        let mut world = World::new(seed ^ link << 32, weather, says);
+        world.bare = true;
+        world.run() == End::Stalled
+    };
+    (1..=times).filter(stalls).count() as u64
+}
+
 /// The same; `blind`: at some point nobody reads any more. Answers too whether the engine was let go.
 fn run_until(seed: u64, blind: bool) -> (End, bool, bool) {
     let mut chance = Chance(seed);
-    let weather = weather(&mut chance);
+    let (weather, says) = scene(&mut chance);
     let tiny = weather.window.iter().any(|w| *w < TINY);
-    let most = if weather.window.iter().any(|w| *w < 100) || weather.mss < 10 { 120 } else { 3_000 };
-    let says = [stream(&mut chance, most), stream(&mut chance, most)];
     let total = says.iter().map(Vec::len).sum::<usize>() as u64;
     let mut world = World::new(seed, weather, says);
     // In half of them before anything is edited.
@@ -64,6 +82,11 @@ fn run_until(seed: u64, blind: bool) -> (End, bool, bool) {
         blind.then(|| if chance.percent(50) { 0 } else { chance.below(total) as usize });
     let end = world.run();
     assert!(end != End::Stalled || tiny, "stalled: {world:?}");
+    if end == End::Stalled {
+        let without = stalls_without(seed, PLAIN);
+        eprintln!("seed {seed} stalled; without the engine {without} of {PLAIN} times");
+        assert!(without > 0, "stalled, and never without the engine: {world:?}");
+    }
     (end, tiny, world.gate.over)
 }
 

@@ -34,6 +34,21 @@ const COLD_BINDING: u8 = 8;
 /// Where the number of the [`BoundBy`] stands, in three bits.
 const COLD_BOUND_SHIFT: u32 = 4;
 
+/// In a session's doubt: a reset was noted, and it came from the responder. The low bits are the state before it.
+const DOUBT_NOTED: u8 = 0x80;
+const DOUBT_RESPONDER: u8 = 0x40;
+
+/// A reset of a session whose numbers nobody follows. It may be its sender's or forged, and its receiver may take it or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Whose it was.
+    pub by: Direction,
+    /// Its sequence number.
+    pub seq: u32,
+    /// The state before it.
+    pub before: State,
+}
+
 /// One direction's key in the hot line. An IPv6 key has its addresses in line 1 and 0 here.
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -77,9 +92,12 @@ pub struct Session {
     last_state: AtomicU8,
     /// Why its ALG reads it no more: number of the [`Blindness`], plus 1; 0 for no reason.
     blindness: AtomicU8,
-    /// Room for window tracking, with `window`: windows and shifts of both sides.
-    reserved: AtomicU8,
-    window: [AtomicU32; 2],
+    /// The reset that nobody could check: state before it, whose it was, and whether there was one.
+    doubt: AtomicU8,
+    /// Its sequence number.
+    reset_seq: AtomicU32,
+    /// Room for window tracking.
+    reserved: AtomicU32,
     /// Until when it is not idle in any case; 0 for no such moment.
     keep_until: AtomicU32,
     /// Index of the expectation that it came through, plus 1; 0 for none. It keeps that record.
@@ -214,6 +232,29 @@ impl Session {
     pub fn set_state(&self, state: State) {
         let flags = self.state_flags.load(Ordering::Relaxed) & !STATE_MASK;
         self.state_flags.store(flags | state as u8, Ordering::Release);
+    }
+
+    /// Notes a reset that may not be one. Owner only, before the state says so.
+    #[cold]
+    pub fn set_doubt(&self, doubt: Doubt) {
+        self.reset_seq.store(doubt.seq, Ordering::Relaxed);
+        let side = if doubt.by == Direction::Reverse { DOUBT_RESPONDER } else { 0 };
+        self.doubt.store(doubt.before as u8 | side | DOUBT_NOTED, Ordering::Relaxed);
+    }
+
+    /// Forgets the reset. Owner only.
+    pub fn clear_doubt(&self) {
+        self.doubt.store(0, Ordering::Relaxed);
+    }
+
+    /// The reset that may not be one, if that is how it came to its state.
+    pub fn doubt(&self) -> Option<Doubt> {
+        let noted = Some(self.doubt.load(Ordering::Relaxed)).filter(|d| d & DOUBT_NOTED != 0)?;
+        Some(Doubt {
+            by: if noted & DOUBT_RESPONDER != 0 { Direction::Reverse } else { Direction::Forward },
+            seq: self.reset_seq.load(Ordering::Relaxed),
+            before: State::from_number(noted & STATE_MASK)?,
+        })
     }
 
     /// The flag bits.
@@ -382,6 +423,7 @@ impl Session {
         self.application.store(init.application as u8, Ordering::Relaxed);
         self.close_reason.store(CloseReason::None as u8, Ordering::Relaxed);
         self.blindness.store(0, Ordering::Relaxed);
+        self.clear_doubt();
         let cold = init.log as u8
             | (alg_slot.by as u8) << COLD_BOUND_SHIFT
             | if init.parent.is_some() { COLD_PARENT } else { 0 }
@@ -648,6 +690,21 @@ mod tests {
         let mut near = i.reverse;
         near.addrs = Addrs::V6([3, 4], [1, 6]);
         assert!(!s.matches(Direction::Reverse, &near));
+    }
+
+    #[test]
+    fn doubt_ends_with_its_session() {
+        let s = Session::default();
+        s.open(&init());
+        assert_eq!(s.doubt(), None);
+        for by in [Direction::Forward, Direction::Reverse] {
+            let doubt = Doubt { by, seq: 0xffff_fff0, before: State::TcpSynSent };
+            s.set_doubt(doubt);
+            assert_eq!(s.doubt(), Some(doubt));
+        }
+        s.free();
+        s.open(&init());
+        assert_eq!(s.doubt(), None, "the index was another session's");
     }
 
     #[test]

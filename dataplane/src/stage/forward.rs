@@ -146,6 +146,11 @@ const fn fold(x: u64) -> u16 {
     (x.wrapping_add(x.rotate_left(16)) >> 16) as u16
 }
 
+/// The sequence number of a TCP segment whose headers are plain.
+fn sequence(frame: &[u8]) -> u32 {
+    frame.first_chunk().map_or(0, |h| le32(h, ETHERNET_LEN + IPV4_LEN + 4).swap_bytes())
+}
+
 /// Reads the headers of a packet. None if they are not plain: the long way finds out what they are.
 #[inline(always)]
 fn read(frame: &[u8], mac: u64, scope: ZoneId) -> Option<Plan> {
@@ -294,7 +299,11 @@ pub(crate) fn carry<B: PacketBuf>(cx: &Context<'_>, me: WorkerId, plan: &Plan, b
     let Some(interface) = pass(cx, session, direction, plan.is_tcp(), buf) else { return Carried::LongWay };
     if next != now & STATE_MASK {
         let id = Ref { index: plan.index, version: session.version() };
-        track::settle_number(cx, &Hit { session, id, direction }, next);
+        let hit = Hit { session, id, direction };
+        if plan.what == Move::Rst {
+            track::doubt_number(&hit, now & STATE_MASK, sequence(buf.bytes()));
+        }
+        track::settle_number(cx, &hit, next);
     }
     Carried::To(interface)
 }

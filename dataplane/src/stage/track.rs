@@ -1,11 +1,17 @@
 //! Track: the state of a session, its counters and its stamp.
 //!
 //! TCP is a constant table over (state, side, kind of segment). What the table does not list is invalid: the packet is
-//! dropped and the state stays. Windows are not checked yet.
+//! dropped and the state stays. Numbers are not followed: that would cost every packet a second cache line.
+//!
+//! So nobody here knows whether a reset is exact, which decides at its receiver: an exact one ends the connection, one that
+//! is only in the window is answered (RFC 5961 §3.2), any other is ignored. A reset therefore puts a session in doubt: it
+//! ages as one that is over, and what the ends say next tells which it was ([`after_reset`]). Inspected streams know their
+//! numbers, and let no other reset through ([`crate::stream`]).
 
 use crate::drop_reason::DropReason;
 use crate::key::Protocol;
-use crate::packet::flag;
+use crate::packet::{Parsed, flag};
+use crate::session::record::Doubt;
 use crate::stage::{Context, Hit, Item};
 use crate::table::Direction;
 use crate::view::State;
@@ -101,7 +107,7 @@ const TCP: [[[Option<State>; 5]; 2]; 8] = {
             [NO, NO, Some(S::TcpTimeWait), Some(S::TcpTimeWait), rst],
             [NO, NO, Some(S::TcpTimeWait), Some(S::TcpTimeWait), rst],
         ],
-        // TcpReset: only repeated resets pass.
+        // TcpReset: only repeated resets pass, unless the reset is in doubt (`after_reset`).
         [[NO, NO, NO, NO, rst], [NO, NO, NO, NO, rst]],
     ]
 };
@@ -110,6 +116,34 @@ const TCP: [[[Option<State>; 5]; 2]; 8] = {
 pub fn tcp_next(state: State, direction: Direction, flags: u8) -> Option<State> {
     let sides = TCP.get(state as usize)?;
     sides.get(direction as usize)?.get(kind(flags) as usize).copied().flatten()
+}
+
+/// The state after a segment of a session that a reset has put in doubt, or none if it does not fit.
+///
+/// Whoever sent the reset sends nothing else if it was meant: a segment of its own says that it was forged, or late. The
+/// other end may have sent before it came, or may challenge it: that passes, and its answer, a reset that is exact, can
+/// follow. But what acknowledges more than the reset was placed at comes from an end that ignores it.
+#[cold]
+fn after_reset(hit: &Hit<'_>, parsed: &Parsed) -> Option<State> {
+    let Doubt { by, seq, before } = hit.session.doubt()?;
+    let alive = tcp_next(before, hit.direction, parsed.tcp_flags)?;
+    let beyond = parsed.tcp_flags & flag::ACK != 0 && is_later(parsed.ack, seq);
+    Some(if by == hit.direction || beyond { alive } else { State::TcpReset })
+}
+
+/// Whether `a` lies behind `b` in sequence space.
+const fn is_later(a: u32, b: u32) -> bool {
+    let distance = a.wrapping_sub(b);
+    distance != 0 && distance < 1 << 31
+}
+
+/// A reset leaves that nobody could check: its session is in doubt from now on.
+#[cold]
+#[inline(never)]
+pub(crate) fn doubt(hit: &Hit<'_>, before: State, seq: u32) {
+    if before != State::TcpReset {
+        hit.session.set_doubt(Doubt { by: hit.direction, seq, before });
+    }
 }
 
 /// What a packet is to a session's state, for [`crate::stage::forward`].
@@ -203,11 +237,20 @@ impl Move {
 pub(crate) fn track<B>(hit: &Hit<'_>, item: &Item<B>) -> Result<State, DropReason> {
     let state = hit.session.state();
     match item.parsed.protocol {
-        Protocol::Tcp => {
-            tcp_next(state, hit.direction, item.parsed.tcp_flags).ok_or(DropReason::TcpStateInvalid)
-        }
+        Protocol::Tcp => tcp_next(state, hit.direction, item.parsed.tcp_flags)
+            .or_else(|| if state == State::TcpReset { after_reset(hit, &item.parsed) } else { None })
+            .ok_or(DropReason::TcpStateInvalid),
         Protocol::Udp if hit.direction == Direction::Reverse => Ok(State::UdpStream),
         Protocol::Udp | Protocol::Icmp => Ok(state),
+    }
+}
+
+/// The same as [`doubt`] with the number of the state before.
+#[cold]
+#[inline(never)]
+pub(crate) fn doubt_number(hit: &Hit<'_>, before: u8, seq: u32) {
+    if let Some(before) = State::from_number(before) {
+        doubt(hit, before, seq);
     }
 }
 

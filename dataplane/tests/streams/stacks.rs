@@ -235,7 +235,7 @@ pub struct World {
     /// Tells each segment (`POSTERN_STREAM_TRACE`).
     loud: bool,
     /// Without the gate, to see what the stacks do alone (`POSTERN_STREAM_BARE`).
-    bare: bool,
+    pub bare: bool,
 }
 
 fn parse(packet: &[u8]) -> TcpRepr<'_> {

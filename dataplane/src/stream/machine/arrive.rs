@@ -155,7 +155,7 @@ impl Stream {
             || start == half.next
             || start == half.told
             || start == acknowledged;
-        if !(exact || opening || self.reset || self.passes(from)) {
+        if !(exact || opening || self.reset) {
             return Kind::Refused(Refusal::Reset);
         }
         self.clear(pool);

@@ -77,8 +77,6 @@ impl Stream {
         let half = self.half(from);
         let (seq, behind) = if !half.has_begun() {
             (segment.seq, None)
-        } else if self.blind && half.is_drained() {
-            (half.seq(half.edits.map(event.start, Round::Down)), None)
         } else {
             // What was sent last may not have come: then the receiver stands at what it has acknowledged.
             let behind = (half.acked < half.high).then(|| half.seq(half.acked));

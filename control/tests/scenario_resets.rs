@@ -1,0 +1,140 @@
+//! Resets of TCP sessions that nobody reads: whether one ends the connection is decided at its receiver (RFC 5961 §3.2), and
+//! the gateway learns it from what the ends say next.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod scenario;
+
+use alg::Side;
+use dataplane::drop_reason::DropReason;
+use dataplane::packet::flag::{ACK, FIN, PSH, RST, SYN};
+use dataplane::view::{CloseReason, State};
+use scenario::*;
+
+const SIDES: [Side; 2] = [Side::Initiator, Side::Responder];
+
+fn connect(gw: &mut Gateway) -> Pair {
+    Pair::connect(gw, (CLIENT, 40_000), (SERVER, 22))
+}
+
+fn interface(tcp: &Pair, side: Side) -> usize {
+    tcp.end(side).host.interface
+}
+
+/// A segment of `side`, so far ahead of where it is; it passes.
+fn off(gw: &mut Gateway, tcp: &Pair, side: Side, flags: u8, ahead: u32) {
+    let mut elsewhere = tcp.clone();
+    let end = elsewhere.end_mut(side);
+    end.seq = end.seq.wrapping_add(ahead);
+    let frame = elsewhere.frame(side, flags, b"");
+    gw.pass(interface(tcp, side), &frame, interface(tcp, side.other()));
+}
+
+/// The session ends `after` its last packet, in milliseconds, and not a second sooner.
+fn ends(gw: &mut Gateway, after: u32, reason: CloseReason, state: State) {
+    gw.advance(after - 1_000);
+    assert_eq!(gw.sessions().len(), 1, "still there");
+    gw.advance(1_500);
+    let records = gw.core.records();
+    let [record] = &records.closed[..] else { panic!("{:?}", records.closed) };
+    assert_eq!((record.close_reason, record.last_state), (reason, state));
+    gw.assert_balance(0);
+    gw.drain();
+}
+
+/// What a client that closes with bytes unread does: its last segment is lost, so that its reset is in the window and not exact.
+/// The server asks, the client answers exactly; until then nothing of the server may be lost.
+#[test]
+fn a_reset_that_its_receiver_challenges_is_repeated() {
+    each_mode(|mode| {
+        for side in SIDES {
+            let mut gw = Gateway::new(mode, &standard());
+            let mut tcp = connect(&mut gw);
+            tcp.say(&mut gw, side, "hello");
+            off(&mut gw, &tcp, side, RST | ACK, 7);
+            assert_eq!(gw.session().state, State::TcpReset);
+            for bytes in ["", "in flight", "and more"] {
+                tcp.pass(&mut gw, side.other(), ACK, bytes.as_bytes());
+            }
+            assert_eq!(gw.session().state, State::TcpReset, "it may have been meant");
+            tcp.pass(&mut gw, side, RST, b"");
+            ends(&mut gw, 2_000, CloseReason::Reset, State::TcpReset);
+        }
+    });
+}
+
+#[test]
+fn what_was_under_way_when_an_end_reset_keeps_nothing_alive() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &standard());
+        let mut tcp = connect(&mut gw);
+        tcp.reset(&mut gw, Side::Initiator);
+        for _ in 0..5 {
+            tcp.pass(&mut gw, Side::Responder, PSH | ACK, b"under way");
+            // Its sender is gone, and says so.
+            tcp.pass(&mut gw, Side::Initiator, RST, b"");
+        }
+        tcp.pass(&mut gw, Side::Responder, FIN | ACK, b"");
+        ends(&mut gw, 2_000, CloseReason::Reset, State::TcpReset);
+    });
+}
+
+/// The attack: who knows the tuple sends resets with made-up numbers. Neither end believes them.
+#[test]
+fn forged_resets_end_no_connection() {
+    each_mode(|mode| {
+        for forged in SIDES {
+            for ahead in [1, 3_000, 1 << 20, 0x7fff_ffff, 0x8000_0001, 0xffff_ffff] {
+                let mut gw = Gateway::new(mode, &standard());
+                let mut tcp = connect(&mut gw);
+                for talks in [forged, forged.other()] {
+                    off(&mut gw, &tcp, forged, RST, ahead);
+                    assert_eq!(tcp.say(&mut gw, talks, "go on"), "go on");
+                    assert_eq!(gw.session().state, State::TcpEstablished, "{forged:?} {ahead:#x}");
+                }
+                for side in SIDES {
+                    off(&mut gw, &tcp, side, RST, ahead);
+                }
+                assert_eq!(tcp.say(&mut gw, forged, "as ever"), "as ever");
+                ends(&mut gw, 60_000, CloseReason::Timeout, State::TcpEstablished);
+            }
+        }
+    });
+}
+
+/// The end that got the reset goes beyond it: that is proof enough, though the other one is silent.
+#[test]
+fn an_end_that_acknowledges_more_than_a_reset_is_alive() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &standard());
+        let mut tcp = connect(&mut gw);
+        tcp.say(&mut gw, Side::Initiator, "five!");
+        off(&mut gw, &tcp, Side::Initiator, RST, 0u32.wrapping_sub(5));
+        tcp.pass(&mut gw, Side::Responder, ACK, b"");
+        ends(&mut gw, 60_000, CloseReason::Timeout, State::TcpEstablished);
+    });
+}
+
+#[test]
+fn a_forged_reset_leaves_the_state_that_was() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &standard());
+        let mut tcp = Pair::new((CLIENT, 40_000), (SERVER.addr, 22), (SERVER, 22));
+        tcp.syn(&mut gw);
+        off(&mut gw, &tcp, Side::Responder, RST, 99);
+        assert_eq!(gw.session().state, State::TcpReset);
+        // What did not fit before does not fit now.
+        gw.refuse(INSIDE, &tcp.frame(Side::Initiator, ACK, b"early"), DropReason::TcpStateInvalid);
+        tcp.pass(&mut gw, Side::Responder, SYN | ACK, b"");
+        assert_eq!(gw.session().state, State::TcpSynReceived);
+        tcp.pass(&mut gw, Side::Initiator, ACK, b"");
+        tcp.pass(&mut gw, Side::Responder, FIN | ACK, b"");
+        off(&mut gw, &tcp, Side::Responder, RST, 99);
+        tcp.pass(&mut gw, Side::Initiator, PSH | ACK, b"half closed");
+        tcp.pass(&mut gw, Side::Responder, ACK, b"");
+        assert_eq!(gw.session().state, State::TcpFinResponder);
+        off(&mut gw, &tcp, Side::Initiator, RST, 99);
+        tcp.pass(&mut gw, Side::Initiator, FIN | ACK, b"");
+        assert_eq!(gw.session().state, State::TcpTimeWait);
+        ends(&mut gw, 10_000, CloseReason::Fin, State::TcpTimeWait);
+    });
+}
