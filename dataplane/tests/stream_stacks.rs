@@ -59,15 +59,14 @@ fn scene(chance: &mut Chance) -> (Weather, [Vec<u8>; 2]) {
     (weather, [stream(chance, most), stream(chance, most)])
 }
 
-/// How often, of so many times, the same stacks stall in the same weather without any gateway between them.
-fn stalls_without(seed: u64, times: u64) -> u64 {
-    let stalls = |link: &u64| {
+/// Whether the same stacks stall in the same weather without any gateway between them, at one of so many tries.
+fn stalls_without(seed: u64, times: u64) -> bool {
+    (1..=times).any(|link| {
         let (weather, says) = scene(&mut Chance(seed));
         let mut world = World::new(seed ^ link << 32, weather, says);
         world.bare = true;
         world.run() == End::Stalled
-    };
-    (1..=times).filter(stalls).count() as u64
+    })
 }
 
 /// The same; `blind`: at some point nobody reads any more. Answers too whether the engine was let go.
@@ -83,9 +82,7 @@ fn run_until(seed: u64, blind: bool) -> (End, bool, bool) {
     let end = world.run();
     assert!(end != End::Stalled || tiny, "stalled: {world:?}");
     if end == End::Stalled {
-        let without = stalls_without(seed, PLAIN);
-        eprintln!("seed {seed} stalled; without the engine {without} of {PLAIN} times");
-        assert!(without > 0, "stalled, and never without the engine: {world:?}");
+        assert!(stalls_without(seed, PLAIN), "stalled, and never without the engine: {world:?}");
     }
     (end, tiny, world.gate.over)
 }
@@ -114,7 +111,7 @@ fn both_streams_are_the_oracles_in_every_weather() {
         ends.len()
     );
     assert!(failed.is_empty(), "failed with the seeds {failed:?}");
-    assert!(stalled * 5 <= tiny, "{stalled} of {tiny} stalled");
+    assert!(stalled * 10 <= tiny, "{stalled} of {tiny} stalled");
     assert!(closed * 2 >= ends.len(), "{closed} of {} closed", ends.len());
 }
 
@@ -130,7 +127,7 @@ fn a_stream_that_nobody_reads_any_more_loses_nothing_and_is_let_go() {
     let count = |which: &dyn Fn(&(End, bool, bool)) -> bool| ends.iter().filter(|e| which(e)).count();
     let (tiny, stalled) = (count(&|e| e.1), count(&|e| e.0 == End::Stalled));
     assert!(failed.is_empty(), "failed with the seeds {failed:?}");
-    assert!(stalled * 5 <= tiny, "{stalled} of {tiny} stalled");
+    assert!(stalled * 10 <= tiny, "{stalled} of {tiny} stalled");
     let over = count(&|e| e.2);
     assert!(over * 3 >= ends.len(), "{over} of {} went on without the engine", ends.len());
 }
