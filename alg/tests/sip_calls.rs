@@ -763,6 +763,44 @@ fn as_many_media_as_a_description_may_have_with_both_ends_translated() {
     assert_eq!(s.orders.len(), 24, "all are closed");
 }
 
+/// As many pinholes as a message can close, of all dialogs of a call at once. More are refused, and what is open closes whole.
+#[test]
+fn a_call_has_no_more_pinholes_than_one_message_closes() {
+    let mut flow = common::flow("10.1.0.3", "10.2.0.1", "10.2.0.2", "10.2.0.100");
+    (flow.initiator.port, flow.responder.port, flow.responder_translated.port) = (5060, 5060, 5060);
+    let mut s = Datagrams::new(Application::Sip, flow);
+    // Eight pairs with room for RTCP beside RTP: six pinholes each, with both ends translated.
+    let media = |first: u16, lines: usize| -> Vec<String> {
+        let of = |n: u16| [format!("m=audio {}/4 RTP/AVP 0", first + 8 * n), "a=rtcp-mux".to_owned()];
+        (0..lines as u16).flat_map(of).collect()
+    };
+    let body = |addr: &str, first: u16, lines: usize| {
+        let lines = media(first, lines);
+        sdp(addr, &lines.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let own = |text: String| text.replace("10.1.0.2", "10.1.0.3");
+    s.send(IN, own(invite(&body("10.1.0.3", 40000, 2)))).unwrap();
+    for n in 0..4_u16 {
+        let ring =
+            from_fork("183 Session Progress", &format!("t{n}"), &body("10.2.0.2", 50_000 + 100 * n, 2));
+        s.send(OUT, ring).unwrap();
+    }
+    // A medium more, where the others have named theirs before.
+    let more = ["m=audio 0 RTP/AVP 0", "m=audio 0 RTP/AVP 0", "m=audio 60000/4 RTP/AVP 0", "a=rtcp-mux"];
+    let hold = sdp("10.2.0.2", &more).replace("m=audio 0 ", "m=audio 60100 ").replacen(
+        "a=rtcp-mux",
+        "c=IN IP4 10.2.0.2\r\na=rtcp-mux",
+        1,
+    );
+    assert_eq!(s.send(OUT, from_fork("183 Session Progress", "t0", &hold)), Err(Denial::Limit));
+    s.send(OUT, reply("486 Busy Here", "INVITE", "")).unwrap();
+    let mut tags: Vec<_> =
+        s.orders.iter().map(|o| if let Order::Close { tag, .. } = o { *tag } else { 0 }).collect();
+    tags.sort_unstable();
+    tags.dedup();
+    assert_eq!(tags.len(), 4 * 48, "each pinhole of each dialog");
+}
+
 /// RTP and RTCP are idle together, each pair for itself, and none outlives its call.
 #[test]
 fn the_pinholes_of_a_pair_are_a_group() {

@@ -11,6 +11,8 @@ const OUT: Side = Side::Responder;
 /// How long a call is remembered that nobody has answered.
 const EARLY_MS: u32 = 240_000;
 const LONGEST_MS: u32 = 43_200_000;
+/// How long one that has ended is known as such.
+const ENDED_MS: u32 = 32_000;
 
 fn sip() -> Datagrams {
     Datagrams::source_nat(Application::Sip, 5060, 5060)
@@ -51,6 +53,12 @@ fn answer(status: &str, id: &str, tag: &str) -> String {
     with_body(&response(status, "INVITE", id, tag), "203.0.113.9", 6000)
 }
 
+/// The same of a phone inside, to a caller outside.
+fn inside(status: &str, tag: &str) -> String {
+    with_body(&response(status, "INVITE", "c", tag), "10.1.0.2", 40000)
+        .replace("198.51.100.1:20001", "203.0.113.9")
+}
+
 fn lifetimes(s: &Datagrams) -> Vec<u32> {
     s.expectations.iter().map(|e| e.lifetime_ms).collect()
 }
@@ -83,11 +91,14 @@ fn responses_begin_no_more_calls_than_a_session_may_have() {
 fn a_call_begun_by_a_response_waits_for_the_other_side() {
     let ask = |method: &str| without_body(&request(method, "c", ";tag=b"));
     let begin = |s: &mut Datagrams| {
+        // A call that ended so long ago that it is forgotten.
+        s.now_ms = 0_u32.wrapping_sub(ENDED_MS);
         s.send(IN, invite("c")).unwrap();
         s.send(OUT, answer("200 OK", "c", "b")).unwrap();
         assert_eq!(lifetimes(s), [LONGEST_MS; 2]);
         s.send(OUT, without_body(&response("200 OK", "BYE", "c", "b"))).unwrap();
         assert_eq!(s.orders.len(), 2);
+        s.now_ms = 0;
         // The caller is inside: what it named is forgotten, and its next offer opens again.
         s.send(OUT, answer("200 OK", "c", "b")).unwrap();
     };
@@ -121,14 +132,10 @@ fn a_call_begun_by_a_response_waits_for_the_other_side() {
 #[test]
 fn media_of_a_call_that_nobody_asked_for_are_not_open_for_hours() {
     let mut s = sip();
-    let inside = |status: &str| {
-        with_body(&response(status, "INVITE", "c", "b"), "10.1.0.2", 40000)
-            .replace("198.51.100.1:20001", "203.0.113.9")
-    };
-    s.send(IN, inside("200 OK")).unwrap();
+    s.send(IN, inside("200 OK", "b")).unwrap();
     assert_eq!(lifetimes(&s), [EARLY_MS; 2]);
     s.now_ms = 100_000;
-    s.send(IN, inside("200 OK")).unwrap();
+    s.send(IN, inside("200 OK", "b")).unwrap();
     assert_eq!(lifetimes(&s), [EARLY_MS - 100_000; 2], "no longer by saying it again");
     let tags: Vec<u32> = s.expectations.iter().map(|e| e.tag).collect();
     let ack = without_body(&request("ACK", "c", ";tag=b")).replace("10.1.0.2:5060", "203.0.113.9");
@@ -222,5 +229,106 @@ fn a_contact_that_has_left_does_not_stay_open_after_its_call() {
     s.send(OUT, without_body(&response("200 OK", "REGISTER", "r", "b"))).unwrap();
     s.now_ms = 1_000;
     s.send(OUT, without_body(&response("200 OK", "BYE", "c", "b"))).unwrap();
-    assert_eq!(s.orders, [Order::Lifetime { tag, ms: 31_000 }]);
+    assert_eq!(s.orders, [Order::Close { tag, children: false }]);
+}
+
+/// Late, or again: what a network repeats of a call that has ended.
+#[test]
+fn what_comes_after_the_end_of_a_call_does_not_begin_it_again() {
+    for late in [
+        (OUT, answer("200 OK", "c", "b")),
+        (OUT, answer("183 Session Progress", "c", "z")),
+        (OUT, answer("200 OK", "c", "b").replace("INVITE", "UPDATE")),
+        (IN, with_body(&request("ACK", "c", ";tag=b"), "10.1.0.2", 40000)),
+        (IN, with_body(&request("UPDATE", "c", ";tag=b"), "10.1.0.2", 40000)),
+        (IN, with_body(&request("INVITE", "c", ";tag=b"), "10.1.0.2", 40000)),
+    ] {
+        let mut s = sip();
+        s.profile.sip.max_dialogs = 1;
+        s.send(IN, invite("c")).unwrap();
+        s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+        s.send(OUT, without_body(&response("200 OK", "BYE", "c", "b"))).unwrap();
+        s.now_ms = ENDED_MS - 1;
+        let left = s.text(late.0, &late.1);
+        assert!(s.expectations.is_empty() && s.orders.is_empty(), "{left}");
+        assert!(!left.contains("c=IN IP4 10.1.0.2"), "nothing of the inside leaves: {left}");
+        let length = left.split("\r\n\r\n").nth(1).unwrap().len();
+        assert!(left.contains(&format!("Content-Length: {length}\r\n")), "{left}");
+        s.send(IN, without_body(&request("ACK", "c", ";tag=b"))).unwrap();
+        s.send(IN, invite("other")).unwrap();
+    }
+    // Whoever calls anew with the same name is heard.
+    let mut s = sip();
+    s.send(IN, invite("c")).unwrap();
+    s.send(OUT, without_body(&response("486 Busy Here", "INVITE", "c", "b"))).unwrap();
+    assert_eq!(s.orders.len(), 2);
+    s.send(IN, invite("c")).unwrap();
+    assert_eq!(lifetimes(&s), [EARLY_MS; 2]);
+}
+
+/// A phone inside that rings when another has answered: its tone opens nothing, and says nothing of the inside.
+#[test]
+fn a_tone_that_comes_too_late_is_translated_and_opens_nothing() {
+    let mut s = sip();
+    let call = without_body(&request("INVITE", "c", "")).replace("10.1.0.2:5060", "203.0.113.9");
+    s.send(OUT, call).unwrap();
+    s.send(IN, inside("200 OK", "b")).unwrap();
+    assert_eq!(s.expectations.len(), 2);
+    let left = s.text(IN, inside("183 Session Progress", "late"));
+    assert!(left.contains("c=IN IP4 198.51.100.1\r\n") && left.contains("m=audio 40000 "), "{left}");
+    assert!(s.expectations.is_empty() && s.orders.is_empty());
+}
+
+/// Its own side's word is no answer: the call still only rings.
+#[test]
+fn a_caller_does_not_answer_itself() {
+    let mut s = sip();
+    s.send(IN, invite("c")).unwrap();
+    s.send(IN, inside("200 OK", "b")).unwrap();
+    assert_eq!(lifetimes(&s), [EARLY_MS; 2]);
+    assert!(s.orders.is_empty(), "{:?}", s.orders);
+    s.send(OUT, answer("183 Session Progress", "c", "b")).unwrap();
+    assert_eq!(lifetimes(&s), [EARLY_MS; 2]);
+    s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+    assert_eq!(lifetimes(&s), [LONGEST_MS; 2]);
+}
+
+/// There is no room for the contact of a call: the call is not begun either, and nothing of it is held.
+#[test]
+fn a_message_that_finds_no_room_leaves_nothing_behind() {
+    let mut s = Datagrams::source_nat(Application::Sip, 51_000, 5060);
+    s.tables = alg::Tables::with_calls(8);
+    s.profile.sip.max_dialogs = 8;
+    // Each at a port of its own: eight contacts, and eight calls.
+    let call = |n: u16| {
+        let contact = format!("Contact: <sip:alice@10.1.0.2:{}>\r\n", 6000 + n);
+        without_body(&(request("INVITE", &format!("c{n}"), "") + &contact))
+            .replace("10.1.0.2:5060;br", "10.1.0.2:51000;br")
+    };
+    for n in 0..7 {
+        s.send(IN, call(n)).unwrap();
+    }
+    // A registration takes the last place for a contact.
+    let register = request("REGISTER", "r", "") + "Contact: <sip:alice@10.1.0.2:7000>;expires=60\r\n";
+    s.send(IN, without_body(&register).replace("10.1.0.2:5060;br", "10.1.0.2:51000;br")).unwrap();
+    assert_eq!(s.send(IN, call(7)), Err(Denial::Limit));
+    assert_eq!(s.tables.take_refused_calls(), 1);
+    // The call that it would have begun has left its place to another.
+    let plain =
+        without_body(&request("INVITE", "plain", "")).replace("10.1.0.2:5060;br", "10.1.0.2:51000;br");
+    s.send(IN, plain).unwrap();
+    assert_eq!(s.send(IN, call(8)), Err(Denial::Limit));
+}
+
+/// A 2xx that is refused, for what it names, has decided nothing: the phones go on ringing.
+#[test]
+fn a_refused_answer_ends_no_other_dialog() {
+    let mut s = sip();
+    s.send(IN, invite("c")).unwrap();
+    s.send(OUT, answer("183 Session Progress", "c", "b")).unwrap();
+    let low = with_body(&response("200 OK", "INVITE", "c", "z"), "203.0.113.9", 80);
+    assert_eq!(s.send(OUT, low), Err(Denial::PrivilegedPort));
+    s.send(OUT, answer("200 OK", "c", "z")).unwrap();
+    let closed = s.orders.iter().filter(|o| matches!(o, Order::Close { .. })).count();
+    assert_eq!(closed, 2, "what the first has opened closes now: {:?}", s.orders);
 }

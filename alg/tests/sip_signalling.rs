@@ -472,6 +472,96 @@ fn a_contact_that_another_call_or_the_registrar_needs_stays_open() {
     assert_eq!(s.orders, [Order::Close { tag: CONTACT, children: false }]);
 }
 
+/// `Contact: *` is of all that a phone has registered, also at ports that it does not send from.
+#[test]
+fn a_phone_that_leaves_with_a_star_leaves_with_all_its_contacts() {
+    let from_51000 = |text: String| text.replace("10.1.0.2:5060;br", "10.1.0.2:51000;br");
+    let tag = |port: u32| 1 << 31 | port;
+    let mut s = phone();
+    let join = |s: &mut Datagrams, user: &str, ports: &[u16]| {
+        let own: Vec<_> = ports.iter().map(|port| format!("<sip:alice@10.1.0.2:{port}>")).collect();
+        let of = |text: String| text.replace("sip:alice@example.net", &format!("sip:{user}@example.net"));
+        s.send(IN, of(from_51000(register(&own.join(", "), "Expires: 600\r\n")))).unwrap();
+        let seen: Vec<_> = s.expectations.iter().map(|e| format!("<sip:alice@{}>", e.published)).collect();
+        s.send(OUT, of(registered("200 OK", &seen.join(", "), "Expires: 600\r\n"))).unwrap();
+    };
+    join(&mut s, "alice", &[5060, 5070]);
+    join(&mut s, "alice", &[5080]);
+    join(&mut s, "bob", &[5090]);
+    // One of them is held by a call.
+    s.send(IN, request("INVITE", "c", "")).unwrap();
+    s.send(OUT, response("200 OK", "INVITE", "c", "")).unwrap();
+    s.now_ms = 1_000;
+    s.send(IN, from_51000(register("*", "Expires: 3600\r\n"))).unwrap();
+    assert_eq!(s.orders, [], "no contact leaves so");
+    s.send(IN, from_51000(register("*", "Expires: 0\r\n"))).unwrap();
+    let soon = |port| Order::Lifetime { tag: tag(port), ms: 32_000 };
+    assert_eq!(s.orders, [soon(5070), soon(5080)], "it closes if the registrar says nothing of it");
+    s.send(OUT, registered("401 Unauthorized", "", "")).unwrap();
+    assert_eq!(s.orders, []);
+    s.send(OUT, registered("200 OK", "", "")).unwrap();
+    let close = |port| Order::Close { tag: tag(port), children: false };
+    assert!([5070, 5080].iter().all(|port| s.orders.contains(&close(*port))), "{:?}", s.orders);
+    assert!([5060, 5090].iter().all(|port| !s.orders.contains(&close(*port))), "a call's, and another's");
+    s.send(OUT, response("200 OK", "BYE", "c", "")).unwrap();
+    assert_eq!(s.orders, [close(5060)], "not for the rest of the registration");
+    s.send(OUT, registered("200 OK", "", "")).unwrap();
+    assert!(!s.orders.contains(&close(5070)), "once");
+}
+
+/// A call of which nobody has heard the end holds no contact open.
+#[test]
+fn a_contact_of_a_call_that_was_forgotten_leaves_with_its_registration() {
+    let mut s = phone();
+    let from_51000 = |text: String| text.replace("10.1.0.2:5060;br", "10.1.0.2:51000;br");
+    s.send(IN, from_51000(register("<sip:alice@10.1.0.2:5060>;expires=3600", ""))).unwrap();
+    let contact = format!("<sip:alice@{}>;expires=3600", s.expectations[0].published);
+    s.send(OUT, registered("200 OK", &contact, "")).unwrap();
+    s.send(IN, request("INVITE", "c", "")).unwrap();
+    s.now_ms = 300_000;
+    s.send(IN, from_51000(register("<sip:alice@10.1.0.2:5060>;expires=0", ""))).unwrap();
+    assert_eq!(s.orders, [Order::Lifetime { tag: CONTACT, ms: 32_000 }]);
+    s.send(OUT, registered("200 OK", &contact.replace("3600", "0"), "")).unwrap();
+    assert_eq!(s.orders, [Order::Close { tag: CONTACT, children: false }]);
+}
+
+/// What a side says itself does not open its own contact.
+#[test]
+fn a_contact_is_not_opened_by_who_wants_it() {
+    let mut s = phone();
+    // To a call that nobody has made.
+    let own = |status: &str, id: &str| {
+        let body = "v=0\r\nc=IN IP4 10.1.0.2\r\nm=audio 40000 RTP/AVP 0\r\n";
+        let kind = format!("Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        response(status, "INVITE", id, "Contact: <sip:alice@10.1.0.2:5060>\r\n")
+            .replace("198.51.100.1:20001", "203.0.113.9")
+            .replace("Content-Length: 0\r\n\r\n", &kind)
+    };
+    let ways_in = |s: &Datagrams| -> Vec<(u32, bool)> {
+        let contacts = s.expectations.iter().filter(|e| e.application == Application::Sip);
+        contacts.map(|e| (e.tag, e.armed)).collect()
+    };
+    s.send(IN, own("200 OK", "none")).unwrap();
+    assert_eq!(ways_in(&s), [(CONTACT, false)]);
+    assert_eq!(s.orders, []);
+    let ack = "ACK sip:alice@198.51.100.1:20001 SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.9\r\n\
+        From: <sip:alice@example.net>;tag=a\r\nTo: <sip:bob@example.net>;tag=b\r\nCall-ID: none\r\nCSeq: 1 ACK\r\n\r\n";
+    s.send(OUT, ack).unwrap();
+    assert!(
+        s.orders.contains(&Order::Activate { tag: CONTACT }),
+        "the other side has spoken: {:?}",
+        s.orders
+    );
+    // To its own call.
+    let mut s = phone();
+    s.send(IN, request("INVITE", "c", "")).unwrap();
+    s.send(IN, own("200 OK", "c")).unwrap();
+    assert_eq!(ways_in(&s), [(CONTACT, false)]);
+    assert_eq!(s.orders, []);
+    s.send(OUT, response("180 Ringing", "INVITE", "c", "")).unwrap();
+    assert!(s.orders.contains(&Order::Activate { tag: CONTACT }));
+}
+
 /// A call that leaves nothing behind where it is refused.
 #[test]
 fn a_refused_call_holds_nothing() {

@@ -24,6 +24,8 @@ pub fn ftp_flow() -> FlowContext {
     let end = |a: [u8; 4], port| Endpoint::new(IpAddr::from(a), port);
     FlowContext {
         id: 1,
+        group: 1,
+        turned: false,
         transport: Transport::Tcp,
         now_ms: 0,
         initiator: end([10, 1, 0, 2], 40_000),

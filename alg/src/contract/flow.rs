@@ -20,6 +20,12 @@ impl Side {
             Self::Responder => Self::Initiator,
         }
     }
+
+    /// The same end as sessions name it whose initiator is the other, if they are `turned`.
+    #[must_use]
+    pub const fn turned(self, turned: bool) -> Self {
+        if turned { self.other() } else { self }
+    }
 }
 
 /// An address and a port of one transport.
@@ -63,6 +69,11 @@ pub enum Transport {
 pub struct FlowContext {
     /// The session's own number: no two live sessions of a worker have the same.
     pub id: u64,
+    /// The number of the session that its signalling is of: its own, or that of the session whose pinhole for signalling it came
+    /// through. All of a group have one owner, and what an ALG asks for belongs to the first.
+    pub group: u64,
+    /// Its initiator is at the end that the responder of its group's first session is at.
+    pub turned: bool,
     /// What carries the bytes.
     pub transport: Transport,
     /// Now, in milliseconds since some moment. Wraps: only differences mean anything.

@@ -1,10 +1,11 @@
-//! Contacts: where an end wants its next requests, and the pinholes that lead there. Registrations.
+//! Contacts: where an end wants its next requests, and the pinholes that lead there.
 
 use crate::contract::{
     Application, Denial, Endpoint, ExpectationRequest, Gateway, Opener, Order, Parity, Side, Transport, Uses,
 };
-use crate::sip::calls::{Held, Pinhole};
+use crate::sip::call::Held;
 use crate::sip::dialog::Dialog;
+use crate::sip::held::Pinhole;
 use crate::sip::hosts::{Hosts, SIP_PORT};
 use crate::sip::message::{Name, number, slice};
 use crate::sip::read::{Facts, Method, Reading, Stop};
@@ -22,8 +23,6 @@ pub(super) const MAX_CONTACTS: usize = 4;
 pub(super) const MAX_NEEDS: usize = 2 * MAX_CONTACTS;
 /// What a registration lives beyond its time, for the one that renews it (RFC 3261 §17.1.2.2, timer F).
 pub(super) const GRACE_MS: u32 = 32_000;
-/// How long a registration is asked for if nobody says (RFC 3261 §10.2.1.1).
-const DEFAULT_REGISTRATION_S: u32 = 3600;
 
 /// A contact that a dialog needs from this message on.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +30,8 @@ pub(super) struct Need {
     pub(super) tag: u32,
     /// How long its pinhole lives from now on.
     pub(super) ms: u32,
-    /// The dialog did not hold it before.
-    pub(super) new: bool,
+    /// The call whose dialog did not hold it before.
+    pub(super) call: Option<u64>,
 }
 
 impl<G: Gateway> Reading<'_, '_, G> {
@@ -77,12 +76,26 @@ impl<G: Gateway> Reading<'_, '_, G> {
 
     /// Whether the sender has named a contact that its session does not lead to.
     pub(super) fn has_contact(&self, facts: &Facts) -> bool {
-        facts.contacts.iter().any(|&(endpoint, transport, _)| !self.is_own(endpoint, transport))
+        facts.contacts.iter().any(|&(endpoint, transport, _)| !self.carries(endpoint, transport))
     }
 
     /// Whether the session itself carries what comes to this endpoint of the sender's.
     fn is_own(&self, endpoint: Endpoint, transport: Transport) -> bool {
         endpoint == self.cx.flow.own(self.from) && transport == self.cx.flow.transport
+    }
+
+    /// Whether it does as long as a dialog lives. A session that a contact's pinhole has opened need not: media belong to the
+    /// first of its group, and keep that one alone.
+    fn carries(&self, endpoint: Endpoint, transport: Transport) -> bool {
+        self.is_own(endpoint, transport) && self.cx.flow.id == self.cx.flow.group
+    }
+
+    /// The tag of the pinhole to an endpoint of an end's.
+    pub(super) fn contact_tag(&self, side: Side, port: u16, transport: Transport) -> u32 {
+        let flow = self.cx.flow;
+        let side = if side.turned(flow.turned) == Side::Responder { RESPONDER } else { 0 };
+        let transport = if transport == flow.transport { 0 } else { OTHER_TRANSPORT };
+        CONTACT | transport | side | u32::from(port)
     }
 
     /// Opens, arms and closes the pinholes of contacts. Outside of a registration those of dialogs alone: closed until the
@@ -100,7 +113,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         } else if let Some(dialog) = dialog {
             let names = facts.method.makes_dialogs() && (facts.code.is_none() || positive);
             for &(endpoint, transport, _) in facts.contacts.iter().filter(|_| names) {
-                if !self.is_own(endpoint, transport) {
+                if !self.carries(endpoint, transport) {
                     self.hold(facts, dialog, endpoint, transport)?;
                 }
             }
@@ -120,52 +133,59 @@ impl<G: Gateway> Reading<'_, '_, G> {
         transport: Transport,
     ) -> Result<(), Stop> {
         let flow = *self.cx.flow;
-        let tag = contact_tag(self.from, endpoint.port, transport != flow.transport);
+        let tag = self.contact_tag(self.from, endpoint.port, transport);
         let of = if self.from == dialog.first.caller { 0 } else { dialog.tag };
         let (new, instead) = dialog.first.hold(Held { tag, dialog: of }, RESPONDER).ok_or(Denial::Limit)?;
-        let ms = self.cx.tables.calls.opens_for(flow.id, tag, dialog.ms(flow.now_ms), flow.now_ms);
-        self.needs.try_push(Need { tag, ms, new }).map_err(|_| Denial::TooMany)?;
+        let ms = self.cx.tables.calls.opens_for(flow.group, tag, dialog.ms(flow.now_ms), flow.now_ms);
+        let call = new.then_some(dialog.first.id);
+        self.needs.try_push(Need { tag, ms, call }).map_err(|_| Denial::TooMany)?;
         if let Some(was) = instead {
-            self.let_go(was.tag);
+            self.let_go(was.tag, dialog.first.id);
         }
-        let armed = facts.code.is_some() || self.via == Some(endpoint);
+        // Who answers has been spoken to. What nobody has asked for is no answer.
+        let first = &dialog.first;
+        let answers = facts.code.is_some() && !first.unasked;
+        let armed = answers && (self.from != first.caller || first.settled || first.confirmed)
+            || self.via == Some(endpoint);
         self.lead_to(endpoint, transport, tag, armed, ms)
     }
 
-    /// The other side has answered: the contacts that the dialog holds are open.
+    /// The other side has answered: the contacts that the dialog holds for it are open.
     fn arm(&mut self, dialog: &Dialog) {
         let flow = *self.cx.flow;
         let ms = dialog.ms(flow.now_ms);
-        for held in dialog.first.held.iter().flatten() {
+        let answered = self.contact_tag(self.from.other(), 0, flow.transport) & RESPONDER;
+        for held in dialog.first.held.iter().flatten().filter(|held| held.tag & RESPONDER == answered) {
             if self.needs.iter().any(|n| n.tag == held.tag) {
                 continue;
             }
-            let ms = self.cx.tables.calls.opens_for(flow.id, held.tag, ms, flow.now_ms);
+            let ms = self.cx.tables.calls.opens_for(flow.group, held.tag, ms, flow.now_ms);
             self.order(Order::Activate { tag: held.tag });
             self.order(Order::Lifetime { tag: held.tag, ms });
-            self.needs.try_push(Need { tag: held.tag, ms, new: false }).ok();
+            self.needs.try_push(Need { tag: held.tag, ms, call: None }).ok();
         }
     }
 
     /// The message goes on: its contacts are needed from now on.
     pub(super) fn need(&mut self) -> Result<(), Stop> {
         let (flow, gateway) = (*self.cx.flow, &*self.cx.gateway);
-        for &Need { tag, ms, new } in &self.needs {
+        for &Need { tag, ms, call } in &self.needs {
             let calls = &mut self.cx.tables.calls;
-            if !calls.hold((flow.id, tag), (new, ms), flow.now_ms, |flow| gateway.lives(flow)) {
+            if !calls.hold((flow.group, tag), (call, ms), flow.now_ms, |flow| gateway.lives(flow)) {
                 return Err(Denial::Limit.into());
             }
         }
         Ok(())
     }
 
-    /// A dialog does not need a contact any more.
-    pub(super) fn let_go(&mut self, tag: u32) {
-        let pinhole = self.cx.tables.calls.let_go(self.cx.flow.id, tag, self.cx.flow.now_ms);
+    /// A call does not need a contact any more.
+    pub(super) fn let_go(&mut self, tag: u32, call: u64) {
+        let flow = *self.cx.flow;
+        let pinhole = self.cx.tables.calls.let_go(flow.group, tag, call, flow.now_ms);
         self.becomes(tag, pinhole);
     }
 
-    fn becomes(&mut self, tag: u32, pinhole: Pinhole) {
+    pub(super) fn becomes(&mut self, tag: u32, pinhole: Pinhole) {
         match pinhole {
             Pinhole::Stays => {}
             Pinhole::Closes => self.order(Order::Close { tag, children: false }),
@@ -174,7 +194,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
     }
 
     /// Asks for the pinhole to an endpoint of the sender's that its peer may call.
-    fn lead_to(
+    pub(super) fn lead_to(
         &mut self,
         listener: Endpoint,
         transport: Transport,
@@ -201,40 +221,6 @@ impl<G: Gateway> Reading<'_, '_, G> {
         self.answer.expectations.try_push(request).map_err(|_| Stop::Refuse(Denial::TooMany))
     }
 
-    /// A registration is asked for, or its registrar has agreed.
-    fn register(&mut self, facts: &Facts) -> Result<(), Stop> {
-        match facts.code {
-            Some(code) if (200..300).contains(&code) => self.registered(facts),
-            Some(_) => {}
-            None => {
-                for &(endpoint, transport, expires) in &facts.contacts {
-                    let expires = expires.or(facts.expires).unwrap_or(DEFAULT_REGISTRATION_S);
-                    self.ask(endpoint, transport, expires)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A registration of a contact is asked for. The session itself carries what comes to its own endpoint, but for a
-    /// registrar's other ports.
-    fn ask(&mut self, endpoint: Endpoint, transport: Transport, expires: u32) -> Result<(), Stop> {
-        let flow = *self.cx.flow;
-        let tag = contact_tag(self.from, endpoint.port, transport != flow.transport);
-        if expires == 0 {
-            // The registrar will agree, and need not name it when it does: it closes in the time that takes.
-            if !self.cx.tables.calls.is_held(flow.id, tag, flow.now_ms) {
-                self.order(Order::Lifetime { tag, ms: GRACE_MS });
-            }
-            self.cx.tables.calls.leave(flow.id, tag, GRACE_MS, flow.now_ms);
-            return Ok(());
-        }
-        // How long a registration lives is the registrar's word.
-        let ms = self.cx.tables.calls.opens_for(flow.id, tag, GRACE_MS, flow.now_ms);
-        self.needs.try_push(Need { tag, ms, new: false }).map_err(|_| Denial::TooMany)?;
-        self.lead_to(endpoint, transport, tag, self.via == Some(endpoint), GRACE_MS)
-    }
-
     /// Replies come to the port that the Via names (RFC 3261 §18.2.2), where that is not the session's.
     fn replies(&mut self) -> Result<(), Stop> {
         let Some(listener) = self.via else { return Ok(()) };
@@ -242,51 +228,11 @@ impl<G: Gateway> Reading<'_, '_, G> {
             return Ok(());
         }
         let flow = *self.cx.flow;
-        let tag = contact_tag(self.from, listener.port, false);
+        let tag = self.contact_tag(self.from, listener.port, flow.transport);
         // A contact at the same port has the same pinhole, and keeps it.
-        let ms = self.cx.tables.calls.opens_for(flow.id, tag, GRACE_MS, flow.now_ms);
+        let ms = self.cx.tables.calls.opens_for(flow.group, tag, GRACE_MS, flow.now_ms);
         self.lead_to(listener, flow.transport, tag, true, ms)
     }
-
-    /// A registrar has agreed: what it repeats lives, for as long as it says.
-    fn registered(&mut self, facts: &Facts) {
-        let flow = *self.cx.flow;
-        let to = self.from.other();
-        let limit = self.cx.profile.sip.longest_registration_s;
-        let ms = |s: u32| s.min(limit).saturating_mul(1000).saturating_add(GRACE_MS);
-        let mut longest = 0;
-        for &(endpoint, transport, expires) in &facts.echoed {
-            let expires = expires.or(facts.expires).unwrap_or(DEFAULT_REGISTRATION_S);
-            let tag = contact_tag(to, endpoint.port, transport != flow.transport);
-            longest = longest.max(expires);
-            if expires == 0 {
-                self.unregistered(tag);
-                continue;
-            }
-            let gateway = &*self.cx.gateway;
-            let calls = &mut self.cx.tables.calls;
-            let open = calls.register((flow.id, tag), ms(expires), flow.now_ms, |flow| gateway.lives(flow));
-            self.order(Order::Activate { tag });
-            self.order(Order::Lifetime { tag, ms: open.unwrap_or_else(|| ms(expires)) });
-        }
-        if longest != 0 {
-            self.order(Order::KeepSession { ms: ms(longest) });
-        } else if facts.echoed.is_empty() {
-            // Nothing of this host's is registered any more.
-            self.unregistered(contact_tag(to, flow.own(to).port, false));
-        }
-    }
-
-    fn unregistered(&mut self, tag: u32) {
-        let pinhole = self.cx.tables.calls.unregister(self.cx.flow.id, tag, self.cx.flow.now_ms);
-        self.becomes(tag, pinhole);
-    }
-}
-
-fn contact_tag(side: Side, port: u16, other_transport: bool) -> u32 {
-    let side = if side == Side::Responder { RESPONDER } else { 0 };
-    let transport = if other_transport { OTHER_TRANSPORT } else { 0 };
-    CONTACT | transport | side | u32::from(port)
 }
 
 /// The number of a `;name=` parameter.

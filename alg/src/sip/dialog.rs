@@ -4,10 +4,12 @@
 //! what the others have opened closes, and what they still say while it rings opens nothing.
 //!
 //! A response may be of a call that the gateway does not remember. Nobody need have asked for it, so it lives no longer than
-//! one that rings, until the other side speaks in it too.
+//! one that rings, until the other side speaks in it too. One that has ended is remembered for a while: what comes late, or again,
+//! does not begin it anew.
 
 use crate::contract::{Denial, Gateway};
-use crate::sip::calls::{Call, EARLY_MS, MAX_FORKS, Place, left};
+use crate::sip::call::{Call, MAX_FORKS, Place, left};
+use crate::sip::calls::EARLY_MS;
 use crate::sip::contacts::GRACE_MS;
 use crate::sip::media;
 use crate::sip::message::slice;
@@ -67,9 +69,14 @@ impl<G: Gateway> Reading<'_, '_, G> {
             return Ok(None);
         }
         let flow = *self.cx.flow;
-        let mut first = match self.cx.tables.calls.get(flow.id, id, flow.now_ms) {
+        let calls = &self.cx.tables.calls;
+        // Outside of any dialog it is called anew.
+        let asks = matches!(facts.method, Method::Invite | Method::Subscribes) && facts.code.is_none();
+        let late = || !(asks && facts.to_tag == 0) && calls.has_ended(flow.group, id, flow.now_ms);
+        let mut first = match calls.get(flow.group, id, flow.now_ms) {
+            Some(call) if flow.turned => call.turned(),
             Some(call) => call,
-            None if begins => self.begin(facts, id)?,
+            None if begins && !late() => self.begin(facts, id)?,
             None => return Ok(None),
         };
         let tag = first.dialog(facts.from_tag, facts.to_tag);
@@ -84,7 +91,10 @@ impl<G: Gateway> Reading<'_, '_, G> {
             return Ok(None);
         }
         first.invited |= matches!(facts.method, Method::Invite | Method::Ack | Method::Modifies);
-        let answers = facts.method == Method::Invite && facts.code.is_some_and(|c| (200..300).contains(&c));
+        // The caller's own 2xx answers a re-INVITE, and not its call.
+        let answers = facts.method == Method::Invite
+            && facts.code.is_some_and(|c| (200..300).contains(&c))
+            && self.from != first.caller;
         // Whoever sends ACK has had a 2xx.
         let settles =
             answers && !first.unasked || asks && facts.method == Method::Ack && first.place(tag).is_some();
@@ -97,7 +107,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         };
         let other = match place {
             Some(Place::Other(number)) => {
-                let known = self.cx.tables.calls.get_other(&first, tag, flow.now_ms);
+                let known = self.other(&first, tag);
                 Some(known.unwrap_or_else(|| first.forked(tag, number)))
             }
             Some(Place::First) | None => None,
@@ -133,6 +143,13 @@ impl<G: Gateway> Reading<'_, '_, G> {
         call.confirmed = true;
     }
 
+    /// A dialog of a call that is not its first.
+    pub(super) fn other(&self, first: &Call, tag: u64) -> Option<Call> {
+        let flow = self.cx.flow;
+        let other = self.cx.tables.calls.get_other(first, tag, flow.now_ms);
+        other.map(|other| if flow.turned { other.turned() } else { other })
+    }
+
     /// The longest time of a call.
     pub(super) fn longest_call_ms(&self) -> u32 {
         self.cx.profile.sip.max_call_s.saturating_mul(1000)
@@ -145,8 +162,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let calls = &mut self.cx.tables.calls;
         let unasked = facts.code.is_some();
         let caller = if unasked { self.from.other() } else { self.from };
-        if calls.may_begin(flow.id, most, flow.now_ms, |flow| gateway.lives(flow)) {
-            let mut call = calls.begin(flow.id, id, flow.now_ms, (caller, facts.from_tag));
+        if calls.may_begin(flow.group, most, flow.now_ms, |flow| gateway.lives(flow)) {
+            let mut call = calls.begin(flow.group, id, flow.now_ms, (caller, facts.from_tag));
             call.unasked = unasked;
             Ok(call)
         } else {
@@ -159,7 +176,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         for lost in first.others(tag) {
             let call = match first.place(lost) {
                 Some(Place::First) => Some(*first),
-                _ => self.cx.tables.calls.get_other(first, lost, self.cx.flow.now_ms),
+                _ => self.other(first, lost),
             };
             if !call.is_some_and(|call| call.confirmed) {
                 self.end(first, lost, true);
@@ -170,7 +187,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
     /// A dialog is over. Answers whether the call has others.
     fn end(&mut self, first: &mut Call, tag: u64, children: bool) -> bool {
         if let Some(Place::Other(_)) = first.place(tag) {
-            if let Some(other) = self.cx.tables.calls.get_other(first, tag, self.cx.flow.now_ms) {
+            if let Some(other) = self.other(first, tag) {
                 media::close(&other, self.answer, children);
                 self.cx.tables.calls.remove(&other);
             }
@@ -180,7 +197,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         while tag != 0
             && let Some(held) = first.take_held(tag)
         {
-            self.let_go(held.tag);
+            self.let_go(held.tag, first.id);
         }
         first.over(tag)
     }
@@ -189,7 +206,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
     fn goes_on(&self, first: &Call) -> bool {
         let confirmed = |tag| match first.place(tag) {
             Some(Place::Other(_)) => {
-                let other = self.cx.tables.calls.get_other(first, tag, self.cx.flow.now_ms);
+                let other = self.other(first, tag);
                 other.is_some_and(|other| other.confirmed)
             }
             _ => first.confirmed,
@@ -212,9 +229,9 @@ impl<G: Gateway> Reading<'_, '_, G> {
         }
         self.close_first(first, children);
         while let Some(held) = first.take_held(0) {
-            self.let_go(held.tag);
+            self.let_go(held.tag, first.id);
         }
-        self.cx.tables.calls.remove(first);
+        self.cx.tables.calls.end(first, self.cx.flow.now_ms);
     }
 
     /// What becomes of the call when all of the message is read.
@@ -268,6 +285,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         }
         let calls = &mut self.cx.tables.calls;
         for call in [dialog.other, Some(dialog.first)].into_iter().flatten() {
+            let call = if flow.turned { call.turned() } else { call };
             if !calls.put(call, flow.now_ms, lives) {
                 return Err(Denial::Limit.into());
             }

@@ -1,9 +1,10 @@
 //! The headers of a message: what the rest of the reading needs of them, and the addresses in them that change.
 
 use crate::contract::{Denial, Endpoint, Gateway, Parity, Transport};
-use crate::sip::calls::{call_id, number_of};
+use crate::sip::call::{call_id, number_of};
 use crate::sip::contacts::parameter;
 use crate::sip::hosts::{self, Host, Hosts, SIP_PORT};
+use crate::sip::judge::{uri_of, user_of};
 use crate::sip::message::{MAX_HEADERS, Name, Next, first_line, header, number, slice};
 use crate::sip::read::{Facts, Method, Reading, Stop, decimal};
 use crate::sip::{Rewrite, media};
@@ -63,7 +64,12 @@ impl<G: Gateway> Reading<'_, '_, G> {
                     facts.method = Method::of(method.unwrap_or_default());
                 }
                 Name::From => facts.from_tag = tag_of(value),
-                Name::To => facts.to_tag = tag_of(value),
+                Name::To => {
+                    facts.to_tag = tag_of(value);
+                    if facts.method == Method::Register || facts.code.is_some() {
+                        facts.aor = number_of(user_of(uri_of(value)));
+                    }
+                }
                 Name::Expires => facts.expires = number(value),
                 Name::SubscriptionState => {
                     let state = value.trim_ascii_start();

@@ -58,7 +58,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
 }
 
 /// The URI of a From: what stands in `<>`, or all up to the parameters. A display name is not looked into.
-fn uri_of(value: &[u8]) -> &[u8] {
+pub(super) fn uri_of(value: &[u8]) -> &[u8] {
     let (mut quoted, mut escaped) = (false, false);
     for (at, &byte) in value.iter().enumerate() {
         if escaped {
@@ -78,7 +78,7 @@ fn uri_of(value: &[u8]) -> &[u8] {
 }
 
 /// The user of a URI, without its password (RFC 3261 §19.1.1).
-fn user_of(uri: &[u8]) -> &[u8] {
+pub(super) fn user_of(uri: &[u8]) -> &[u8] {
     let Some(at) = uri.iter().position(|&b| b == b'@') else { return b"" };
     let before = slice(uri, 0..at);
     let scheme = before.iter().position(|&b| b == b':').map_or(0, |c| c.saturating_add(1));

@@ -5,9 +5,10 @@ use crate::contract::{
     Opener, Order, Parity, Side, Transport, Uses,
 };
 use crate::sip::Rewrite;
-use crate::sip::calls::{Call, MAX_FORKS, Medium, Place, left};
-use crate::sip::contacts::MAX_CONTACTS;
+use crate::sip::call::{Call, MAX_FORKS, MAX_HELD, Medium, Place, left};
+use crate::sip::contacts::{MAX_CONTACTS, MAX_NEEDS};
 use crate::sip::dialog::Dialog;
+use crate::sip::held::MAX_REGISTERED;
 use crate::sip::message::slice;
 use crate::sip::read::{Facts, Method, Reading, Stop, decimal};
 use crate::sip::sdp::{self, At, MAX_MEDIA, Media, Sdp, Wrong};
@@ -25,11 +26,18 @@ const RESPONDER: u32 = 1 << 3;
 /// Marks what stands in the place of an RTCP pinhole while RTCP comes to the port of RTP: nothing passes, and the port stays
 /// the call's.
 const MUXED: u32 = 1 << 4;
+/// Most pinholes of one dialog's media, of all that it has named. A message that names more is refused.
+const MAX_TAGS: usize = 48;
 
 // Both sides' media, with RTCP, and the contacts of one message.
 const _: () = assert!(MAX_MEDIA * 2 * 2 + MAX_CONTACTS < MAX_EXPECTATIONS);
-// All dialogs of a call may close at once.
-const _: () = assert!(MAX_FORKS * MAX_MEDIA * 2 * 2 + 2 * MAX_CONTACTS <= MAX_ORDERS);
+// RTP, RTCP and its place while that comes to RTP, with both ends translated.
+const _: () = assert!(MAX_MEDIA * 3 * 2 <= MAX_TAGS);
+// All dialogs of a call may close at once, with what its contacts and a description ask for.
+const _: () = assert!(
+    MAX_FORKS * MAX_TAGS + MAX_EXPECTATIONS / 2 + 2 * MAX_NEEDS + MAX_HELD + MAX_CONTACTS + MAX_REGISTERED
+        < MAX_ORDERS
+);
 
 /// Whether a body of this type is read.
 pub(super) fn reads(content_type: &[u8]) -> bool {
@@ -60,9 +68,30 @@ pub(super) fn prolong(call: &Call, answer: &mut Answer, ms: u32) {
     }
 }
 
+/// The media of a call by their places: those of both sides, whose pinholes are named alike.
 fn media_of(call: &Call) -> impl Iterator<Item = (usize, Medium)> {
-    let numbered = call.media.iter().flat_map(|side| side.iter().enumerate());
-    numbered.filter_map(|(place, medium)| Some((place, (*medium)?)))
+    let [initiator, responder] = &call.media;
+    initiator.iter().zip(responder).enumerate().filter_map(|(place, both)| {
+        let medium = match both {
+            (Some(one), Some(other)) => Medium {
+                count: one.count.max(other.count),
+                mux: one.mux || other.mux,
+                application: if other.application == Application::Rtp {
+                    Application::Rtp
+                } else {
+                    one.application
+                },
+                ..*one
+            },
+            (one, other) => (*one).or(*other)?,
+        };
+        Some((place, medium))
+    })
+}
+
+/// How many pinholes the media of a call have.
+fn count_of(call: &Call) -> usize {
+    media_of(call).map(|(place, medium)| tags(call, place, medium).count()).sum()
 }
 
 fn stop(call: &Call, place: usize, medium: Medium, answer: &mut Answer, children: bool) {
@@ -135,8 +164,10 @@ impl<G: Gateway> Reading<'_, '_, G> {
         if sdp.ice {
             return Ok(false);
         }
-        let Some(dialog) = dialog else { return Ok(false) };
-        self.apply(&sdp, dialog)?;
+        match dialog {
+            Some(dialog) => self.apply(&sdp, dialog)?,
+            None => self.show(&sdp)?,
+        }
         Ok(true)
     }
 
@@ -182,6 +213,21 @@ impl<G: Gateway> Reading<'_, '_, G> {
         Ok(found.or(open.map(|from| from..body.end)))
     }
 
+    /// A description that opens nothing, of a call that is over or of a phone that rings after another has answered: what it
+    /// says of the inside is translated all the same.
+    fn show(&mut self, sdp: &Sdp) -> Result<(), Stop> {
+        if self.cx.profile.sip.rewrite == Rewrite::Full
+            && let Some(origin) = &sdp.origin
+        {
+            self.address(origin)?;
+        }
+        let media = sdp.media.iter().flat_map(|media| [&media.connection, &media.rtcp_addr]);
+        for at in [&sdp.connection].into_iter().chain(media).flatten() {
+            self.address(at)?;
+        }
+        Ok(())
+    }
+
     /// Translates the description and asks for its pinholes.
     fn apply(&mut self, sdp: &Sdp, dialog: &mut Dialog) -> Result<(), Stop> {
         let from = self.from;
@@ -214,6 +260,12 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 }
                 Some(_) => named.extend(Some(place)),
             }
+        }
+        let hidden = |side| self.cx.flow.own(side).addr != self.cx.flow.seen(side).addr;
+        dialog.is().both_translated = hidden(Side::Initiator) && hidden(Side::Responder);
+        if count_of(dialog.is()) > MAX_TAGS {
+            // They could not all be closed by one message.
+            return Err(Denial::Limit.into());
         }
         self.tell_apart(dialog);
         let ms = dialog.ms(self.cx.flow.now_ms);
@@ -258,7 +310,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let shared = first.others(dialog.tag).any(|tag| {
             let other = match first.place(tag) {
                 Some(Place::First) => Some(first),
-                _ => self.cx.tables.calls.get_other(&first, tag, self.cx.flow.now_ms),
+                _ => self.other(&first, tag),
             };
             other.is_some_and(|other| hosts(&other).iter().any(|host| mine.contains(host)))
         });
@@ -411,18 +463,18 @@ impl<G: Gateway> Reading<'_, '_, G> {
     }
 
     /// Asks for the pinholes of a medium, as far as the two sides are known.
-    fn open(&mut self, call: &mut Call, place: usize, ms: u32) -> Result<(), Stop> {
+    fn open(&mut self, call: &Call, place: usize, ms: u32) -> Result<(), Stop> {
         let flow = *self.cx.flow;
-        let sides = [Side::Initiator, Side::Responder];
-        let media = sides.map(|side| call.side(side).get(place).copied().flatten());
-        let of = |side: Side| if side == Side::Initiator { media[0] } else { media[1] };
+        // In the order of the first session of the group, so that all of it choose alike.
+        let sides = [Side::Initiator, Side::Responder].map(|side| side.turned(flow.turned));
+        let of = |side: Side| call.side(side).get(place).copied().flatten();
         let hidden = |side: &Side| flow.own(*side).addr != flow.seen(*side).addr;
         let listens = |side: &Side| of(*side).is_some_and(|m| m.is_self);
-        call.both_translated = sides.iter().all(hidden);
         if call.both_translated {
             // Each is reached at a port of its own, so each has its own pinholes, and who speaks first opens the other's.
             // They lead to the same child.
-            for (side, mark) in sides.into_iter().zip([0, RESPONDER]).filter(|(side, _)| listens(side)) {
+            for side in sides.into_iter().filter(listens) {
+                let mark = if side.turned(flow.turned) == Side::Responder { RESPONDER } else { 0 };
                 self.listen((call, ms), (place, mark), (side, false), (of(side), of(side.other())))?;
             }
             return Ok(());

@@ -29,16 +29,19 @@
 //!
 //! A flow whose first bytes are not SIP is never read (NAT slipstreaming), nor one that begins with TLS.
 
+mod call;
 mod calls;
 mod contacts;
 mod dialog;
 mod headers;
+mod held;
 pub(crate) mod hosts;
 mod judge;
 mod media;
 pub(crate) mod message;
 pub(crate) mod read;
 mod refusal;
+mod register;
 mod sdp;
 mod sets;
 
@@ -238,7 +241,7 @@ impl DatagramAlg for SipDatagrams {
 
     fn refuse(
         &mut self,
-        flow: &FlowContext,
+        _: &FlowContext,
         tables: &mut Tables,
         payload: &[u8],
         denial: Denial,
@@ -246,14 +249,7 @@ impl DatagramAlg for SipDatagrams {
     ) {
         answer.clear_requests();
         refusal::write(payload, denial, answer);
-        forget(flow, tables, payload);
-    }
-}
-
-/// A message that was refused leaves no call behind that it would have begun. One that was there before it goes on.
-fn forget(flow: &FlowContext, tables: &mut Tables, message: &[u8]) {
-    if let Some(id) = refusal::call_of(message) {
-        tables.calls.unbegin(flow.id, id, flow.now_ms);
+        tables.calls.undo();
     }
 }
 
@@ -391,7 +387,7 @@ impl StreamAlg for SipStream {
 
     fn refuse(
         &mut self,
-        flow: &FlowContext,
+        _: &FlowContext,
         tables: &mut Tables,
         from: Side,
         (offset, bytes): (u64, &[u8]),
@@ -407,7 +403,7 @@ impl StreamAlg for SipStream {
         if *self.skip(from) != 0 || !self.takes_reply(from, answer) {
             return false;
         }
-        forget(flow, tables, message);
+        tables.calls.undo();
         take_out(answer, (start, message.len()), denial);
         true
     }

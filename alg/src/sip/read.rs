@@ -34,6 +34,8 @@ pub(super) struct Facts {
     /// The tags of From and To; 0 for none.
     pub(super) from_tag: u64,
     pub(super) to_tag: u64,
+    /// The user of To: of a registration the address of record.
+    pub(super) aor: u64,
     /// A subscription is over (RFC 6665 §4.1.3).
     pub(super) terminated: bool,
     /// The sender's own contacts, with what each says about its time.
@@ -130,7 +132,8 @@ pub(super) fn message<G: Gateway>(
         Ok(()) => Outcome::Goes,
         Err(denial) => {
             let (rule, answer) = (reading.rule, &mut *reading.answer);
-            // Nothing that was asked for on the way stays.
+            // Nothing that was asked for on the way stays, and nothing is remembered.
+            reading.cx.tables.calls.undo();
             answer.edits.truncate(edits);
             answer.expectations.clear();
             answer.orders.clear();
@@ -192,10 +195,14 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 self.length(facts.content_length.clone(), head)?;
             }
         }
+        self.need()?;
         if let Some(dialog) = dialog {
             self.settled(&facts, dialog, described)?;
         }
-        self.need()?;
+        if self.answer.orders.is_full() {
+            // Its bound is above what a message gives: one that reaches it would leave something open.
+            return Err(Denial::Limit.into());
+        }
         self.tell();
         Ok(())
     }
@@ -249,7 +256,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
     }
 
     pub(super) fn order(&mut self, order: Order) {
-        // A message gives a handful at most; what does not fit expires in its time.
+        // A message whose orders do not fit does not go on.
         self.answer.orders.try_push(order).ok();
     }
 

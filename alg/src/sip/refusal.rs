@@ -1,7 +1,7 @@
 //! The gateway's own reply to a request that does not go on (RFC 3261 §8.2.6).
 
 use crate::contract::{Answer, Denial};
-use crate::sip::calls::call_id;
+use crate::sip::call::call_id;
 use crate::sip::message::{MAX_HEADERS, Name, Next, Start, first_line, header, slice, start};
 use std::io::Write;
 
@@ -22,19 +22,6 @@ pub(super) fn write(message: &[u8], denial: Denial, answer: &mut Answer) {
     if build(message, denial, answer).is_none() {
         answer.reply.clear();
     }
-}
-
-/// The number of the call that a message is about.
-pub(super) fn call_of(message: &[u8]) -> Option<u64> {
-    let (_, mut at) = first_line(message)?;
-    for _ in 0..MAX_HEADERS {
-        let (Next::Header(h), behind) = header(message, at) else { return None };
-        if h.name == Name::CallId {
-            return Some(call_id(slice(message, h.value)));
-        }
-        at = behind;
-    }
-    None
 }
 
 fn build(message: &[u8], denial: Denial, answer: &mut Answer) -> Option<()> {

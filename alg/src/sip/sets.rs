@@ -2,8 +2,12 @@
 //!
 //! A table of sets, of which each entry has two to choose from: the emptier one takes it, so that sets fill evenly. An entry
 //! whose time is over, or whose session is, makes room; when all of both sets live, a new one is refused.
+//!
+//! What has changed since [`Sets::commit`] can be taken back: a message that does not go on leaves no trace.
 
 const WAYS: usize = 8;
+/// Most changes that can be taken back: more than a message makes. One more is not made.
+const MOST_CHANGES: usize = 64;
 
 /// What such a table holds.
 pub(super) trait Entry: Copy {
@@ -13,9 +17,17 @@ pub(super) trait Entry: Copy {
     fn is_live(&self, now_ms: u32) -> bool;
 }
 
-/// All of both sets live.
+/// All of both sets live, or too much has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
+
+/// A place as it was before it was changed.
+#[derive(Clone, Copy, Debug)]
+struct Change<E> {
+    set: usize,
+    way: usize,
+    was: Option<E>,
+}
 
 /// The table.
 #[derive(Debug)]
@@ -23,12 +35,18 @@ pub(super) struct Sets<E> {
     sets: Box<[[Option<E>; WAYS]]>,
     /// The set that [`Self::sweep`] looks at next.
     hand: usize,
+    /// What has changed since [`Self::commit`]. Its room is there from the start.
+    changes: Vec<Change<E>>,
 }
 
 impl<E: Entry> Sets<E> {
     /// Room for about so many. Nothing grows later.
     pub(super) fn new(room: usize) -> Self {
-        Self { sets: vec![[None; WAYS]; room.div_ceil(WAYS).max(1)].into_boxed_slice(), hand: 0 }
+        Self {
+            sets: vec![[None; WAYS]; room.div_ceil(WAYS).max(1)].into_boxed_slice(),
+            hand: 0,
+            changes: Vec::with_capacity(MOST_CHANGES),
+        }
     }
 
     /// The two sets of a key; they may be the same.
@@ -51,8 +69,38 @@ impl<E: Entry> Sets<E> {
 
     /// The entry of a key, if it lives.
     pub(super) fn get(&self, key: (u64, u64), now_ms: u32) -> Option<E> {
+        self.peek(key).filter(|e| e.is_live(now_ms))
+    }
+
+    /// The entry of a key, also if it is over and has its place yet.
+    pub(super) fn peek(&self, key: (u64, u64)) -> Option<E> {
         let entries = self.places(key).map(|place| self.set(place).iter().flatten());
-        entries.into_iter().flatten().find(|e| e.key() == key && e.is_live(now_ms)).copied()
+        entries.into_iter().flatten().find(|e| e.key() == key).copied()
+    }
+
+    /// What has changed so far stays.
+    pub(super) fn commit(&mut self) {
+        self.changes.clear();
+    }
+
+    /// Everything is as it was at the last [`Self::commit`].
+    pub(super) fn undo(&mut self) {
+        while let Some(Change { set, way, was }) = self.changes.pop() {
+            if let Some(slot) = self.sets.get_mut(set).and_then(|set| set.get_mut(way)) {
+                *slot = was;
+            }
+        }
+    }
+
+    /// Puts something else in a place, and remembers what was there. None: too much has changed.
+    fn change(&mut self, (set, way): (usize, usize), to: Option<E>) -> Option<Option<E>> {
+        if self.changes.len() >= MOST_CHANGES {
+            return None;
+        }
+        let slot = self.sets.get_mut(set)?.get_mut(way)?;
+        let was = core::mem::replace(slot, to);
+        self.changes.push(Change { set, way, was });
+        Some(was)
     }
 
     /// Keeps an entry. `lives` says whether a session does. Answers what it took the place of.
@@ -77,17 +125,16 @@ impl<E: Entry> Sets<E> {
             let orphan = || self.position(places, |e| e.is_some_and(|e| !lives(e.key().0)));
             found = self.position(places, over).or_else(orphan);
         }
-        let slot = found.and_then(|(place, way)| self.sets.get_mut(place)?.get_mut(way)).ok_or(Full)?;
-        Ok(slot.replace(entry))
+        found.and_then(|place| self.change(place, Some(entry))).ok_or(Full)
     }
 
     /// Forgets the entry of a key. Answers it.
     pub(super) fn remove(&mut self, key: (u64, u64)) -> Option<E> {
-        let (place, way) = self.position(self.places(key), |e| e.is_some_and(|e| e.key() == key))?;
-        self.sets.get_mut(place)?.get_mut(way)?.take()
+        let place = self.position(self.places(key), |e| e.is_some_and(|e| e.key() == key))?;
+        self.change(place, None)?
     }
 
-    /// Forgets what is over in the next set, and tells of each.
+    /// Forgets what is over in the next set for good, and tells of each.
     pub(super) fn sweep(&mut self, now_ms: u32, lives: impl Fn(u64) -> bool, mut forgotten: impl FnMut(E)) {
         let hand = self.hand;
         self.hand = hand.saturating_add(1).checked_rem(self.sets.len()).unwrap_or_default();
@@ -155,6 +202,7 @@ mod tests {
         let mut refused = 0;
         for id in 0..3072 {
             refused += u32::from(sets.put(Until(7, id * 0x1_0001, 1), 0, |_| true).is_err());
+            sets.commit();
         }
         assert_eq!(refused, 0, "three quarters of the room");
         assert!((0..3072).all(|id| sets.get((7, id * 0x1_0001), 0).is_some()));
@@ -173,5 +221,43 @@ mod tests {
         found.sort_unstable();
         assert_eq!(found, [0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 15]);
         sets.sweep(5, |_| true, |_| unreachable!("once"));
+    }
+
+    #[test]
+    fn what_a_message_has_changed_is_taken_back() {
+        let mut sets = Sets::new(8);
+        for id in 0..8 {
+            sets.put(Until(1, id, 100), 0, |_| true).unwrap();
+        }
+        let before = sets.sets.clone();
+        sets.commit();
+        sets.remove((1, 2)).unwrap();
+        sets.put(Until(2, 50, 500), 0, |_| true).unwrap();
+        sets.put(Until(2, 50, 600), 0, |_| true).unwrap();
+        sets.put(Until(3, 60, 500), 100, |_| true).unwrap();
+        sets.remove((1, 5)).unwrap();
+        sets.undo();
+        assert_eq!(sets.sets, before);
+        sets.undo();
+        assert_eq!(sets.sets, before, "once");
+        sets.remove((1, 2)).unwrap();
+        sets.commit();
+        sets.undo();
+        assert_eq!(sets.peek((1, 2)), None, "it went on");
+    }
+
+    #[test]
+    fn no_more_changes_than_can_be_taken_back() {
+        let mut sets = Sets::new(8);
+        let entry = Until(1, 1, 100);
+        for _ in 0..MOST_CHANGES {
+            sets.put(entry, 0, |_| true).unwrap();
+        }
+        let room = sets.changes.capacity();
+        assert_eq!(sets.put(Until(1, 1, 200), 0, |_| true), Err(Full));
+        assert_eq!((sets.remove((1, 1)), sets.get((1, 1), 0)), (None, Some(entry)));
+        assert_eq!(sets.changes.capacity(), room, "nothing is allocated");
+        sets.undo();
+        assert_eq!(sets.peek((1, 1)), None);
     }
 }

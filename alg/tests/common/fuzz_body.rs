@@ -113,6 +113,8 @@ impl<'a> Run<'a> {
     fn call(&mut self, from: Side, longest: usize) -> bool {
         let flow = FlowContext {
             id: 1,
+            group: 1,
+            turned: false,
             transport: Transport::Tcp,
             now_ms: 0,
             initiator: Endpoint::new(CLIENT, 40000),
@@ -265,6 +267,8 @@ pub fn datagrams(script: &[u8]) {
         let (profile, mut tables) = (Profile::default(), Tables::new());
         let flow = FlowContext {
             id: 1,
+            group: 1,
+            turned: false,
             transport: Transport::Udp,
             now_ms: 0,
             initiator: Endpoint::new(CLIENT, 40000),

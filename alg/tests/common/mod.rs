@@ -275,6 +275,8 @@ pub fn flow(client: &str, client_seen: &str, server: &str, server_seen: &str) ->
     let client_port = if client == client_seen { 40000 } else { 20001 };
     FlowContext {
         id: 1,
+        group: 1,
+        turned: false,
         transport: Transport::Tcp,
         now_ms: 0,
         initiator: end(client, 40000),

@@ -39,6 +39,8 @@ pub(crate) fn endpoints(cx: &Context<'_>, hit: &Hit<'_>) -> FlowContext {
     let reverse = hit.session.key(Direction::Reverse);
     FlowContext {
         id: number(hit.id),
+        group: number(hit.id),
+        turned: false,
         transport: match forward.protocol {
             Protocol::Udp => Transport::Udp,
             _ => Transport::Tcp,

@@ -1,0 +1,346 @@
+//! Contacts with a pinhole of their own: which calls hold them open, which registrations do, and for how long.
+
+use crate::sip::call::left;
+use crate::sip::calls::Calls;
+use crate::sip::sets::Entry;
+
+/// How many calls that hold a contact are known by name. Of more there is only a number.
+const NAMED: usize = 4;
+/// Most contacts of one address of record that one session has registered.
+pub(super) const MAX_REGISTERED: usize = 8;
+
+/// A contact with a pinhole of its own: who needs it, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Contact {
+    flow: u64,
+    tag: u32,
+    /// Calls that hold it, by their numbers; 0 for none.
+    holders: [u64; NAMED],
+    /// How many others do.
+    more: u32,
+    /// Until when it is registered, if it is.
+    registered: Option<u32>,
+    /// Until when its pinhole is open.
+    until_ms: u32,
+}
+
+impl Entry for Contact {
+    fn key(&self) -> (u64, u64) {
+        (self.flow, u64::from(self.tag))
+    }
+
+    fn is_live(&self, now_ms: u32) -> bool {
+        left(self.until_ms, now_ms) > 0
+    }
+}
+
+impl Contact {
+    fn is_held(&self) -> bool {
+        self.more > 0 || self.holders != [0; NAMED]
+    }
+
+    fn hold(&mut self, call: u64) {
+        match self.holders.iter_mut().find(|h| **h == 0) {
+            Some(place) => *place = call,
+            None => self.more = self.more.saturating_add(1),
+        }
+    }
+
+    /// A call does not hold it any more.
+    pub(super) fn let_go(&mut self, call: u64) {
+        match self.holders.iter_mut().find(|h| **h == call) {
+            Some(place) => *place = 0,
+            None => self.more = self.more.saturating_sub(1),
+        }
+    }
+}
+
+/// What one session has registered at an address of record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Registrations {
+    flow: u64,
+    aor: u64,
+    /// The tags of the contacts; 0 for none.
+    tags: [u32; MAX_REGISTERED],
+    until_ms: u32,
+}
+
+impl Entry for Registrations {
+    fn key(&self) -> (u64, u64) {
+        (self.flow, self.aor)
+    }
+
+    fn is_live(&self, now_ms: u32) -> bool {
+        left(self.until_ms, now_ms) > 0
+    }
+}
+
+/// What becomes of a contact's pinhole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pinhole {
+    Stays,
+    Closes,
+    /// It lives so long from now, in milliseconds.
+    Lives(u32),
+}
+
+impl Calls {
+    /// The contact of a session at a tag, as it is known.
+    fn contact(&self, flow: u64, tag: u32, now_ms: u32) -> Contact {
+        let known = self.contacts.get((flow, u64::from(tag)), now_ms);
+        let none = Contact { flow, tag, holders: [0; NAMED], more: 0, registered: None, until_ms: now_ms };
+        known.unwrap_or(none)
+    }
+
+    /// The same without the calls whose time is over.
+    fn needed(&mut self, flow: u64, tag: u32, now_ms: u32) -> Contact {
+        for call in self.contact(flow, tag, now_ms).holders.into_iter().filter(|call| *call != 0) {
+            self.bury(flow, call, now_ms);
+        }
+        self.contact(flow, tag, now_ms)
+    }
+
+    /// Whether a call holds this contact.
+    pub(super) fn is_held(&mut self, flow: u64, tag: u32, now_ms: u32) -> bool {
+        self.needed(flow, tag, now_ms).is_held()
+    }
+
+    /// How long the pinhole of a contact lives from now on if somebody needs it for `ms`: never shorter than before.
+    pub(super) fn opens_for(&self, flow: u64, tag: u32, ms: u32, now_ms: u32) -> u32 {
+        left(self.contact(flow, tag, now_ms).until_ms, now_ms).max(ms)
+    }
+
+    /// A contact is needed for `ms`, by a call more if one is named. False: there is no room.
+    #[must_use]
+    pub(super) fn hold(
+        &mut self,
+        (flow, tag): (u64, u32),
+        (call, ms): (Option<u64>, u32),
+        now_ms: u32,
+        lives: impl Fn(u64) -> bool,
+    ) -> bool {
+        let mut contact = self.contact(flow, tag, now_ms);
+        if let Some(call) = call {
+            contact.hold(call);
+        }
+        contact.until_ms = now_ms.wrapping_add(left(contact.until_ms, now_ms).max(ms));
+        self.keep_contact(contact, now_ms, lives)
+    }
+
+    /// A call does not hold a contact any more.
+    pub(super) fn let_go(&mut self, flow: u64, tag: u32, call: u64, now_ms: u32) -> Pinhole {
+        let mut contact = self.needed(flow, tag, now_ms);
+        contact.let_go(call);
+        if contact.is_held() {
+            self.keep_contact(contact, now_ms, |_| true);
+            return Pinhole::Stays;
+        }
+        let ms = contact.registered.map_or(0, |until| left(until, now_ms));
+        if ms == 0 {
+            self.contacts.remove(contact.key());
+            return Pinhole::Closes;
+        }
+        contact.until_ms = now_ms.wrapping_add(ms);
+        self.keep_contact(contact, now_ms, |_| true);
+        Pinhole::Lives(ms)
+    }
+
+    /// A contact is registered at an address of record for so long from now. None: there is no room.
+    pub(super) fn register(
+        &mut self,
+        (flow, aor, tag): (u64, u64, u32),
+        ms: u32,
+        now_ms: u32,
+        lives: impl Fn(u64) -> bool,
+    ) -> Option<u32> {
+        if !self.note_registered((flow, aor, tag), ms, now_ms, &lives) {
+            self.refused = self.refused.saturating_add(1);
+            return None;
+        }
+        let mut contact = self.needed(flow, tag, now_ms);
+        contact.registered = Some(now_ms.wrapping_add(ms));
+        let held = if contact.is_held() { left(contact.until_ms, now_ms) } else { 0 };
+        let ms = held.max(ms);
+        contact.until_ms = now_ms.wrapping_add(ms);
+        self.keep_contact(contact, now_ms, lives).then_some(ms)
+    }
+
+    fn note_registered(
+        &mut self,
+        (flow, aor, tag): (u64, u64, u32),
+        ms: u32,
+        now_ms: u32,
+        lives: impl Fn(u64) -> bool,
+    ) -> bool {
+        let known = self.registrations.get((flow, aor), now_ms);
+        let mut all =
+            known.unwrap_or(Registrations { flow, aor, tags: [0; MAX_REGISTERED], until_ms: now_ms });
+        if !all.tags.contains(&tag) {
+            // One that is registered no more gives its place.
+            let is_free = |t: &u32| {
+                let contact = self.contact(flow, *t, now_ms);
+                *t == 0 || contact.registered.is_none_or(|until| left(until, now_ms) == 0)
+            };
+            let Some(place) = all.tags.iter().position(is_free) else { return false };
+            if let Some(place) = all.tags.get_mut(place) {
+                *place = tag;
+            }
+        }
+        all.until_ms = now_ms.wrapping_add(left(all.until_ms, now_ms).max(ms));
+        self.registrations.put(all, now_ms, lives).is_ok()
+    }
+
+    /// The contacts that a session has registered at an address of record, by their tags; 0 for none.
+    pub(super) fn registered(&self, flow: u64, aor: u64, now_ms: u32) -> [u32; MAX_REGISTERED] {
+        self.registrations.get((flow, aor), now_ms).map_or([0; MAX_REGISTERED], |all| all.tags)
+    }
+
+    /// A contact is asked to be registered no longer: what the registrar says of it comes within `ms`.
+    pub(super) fn leave(&mut self, flow: u64, tag: u32, ms: u32, now_ms: u32) {
+        let Some(mut contact) = self.contacts.get((flow, u64::from(tag)), now_ms) else { return };
+        let sooner = |until: u32| now_ms.wrapping_add(left(until, now_ms).min(ms));
+        contact.registered = contact.registered.map(sooner);
+        if !contact.is_held() {
+            contact.until_ms = sooner(contact.until_ms);
+        }
+        // It has a place.
+        self.keep_contact(contact, now_ms, |_| true);
+    }
+
+    /// A contact is not registered any more.
+    pub(super) fn unregister(&mut self, (flow, aor, tag): (u64, u64, u32), now_ms: u32) -> Pinhole {
+        if let Some(mut all) = self.registrations.get((flow, aor), now_ms) {
+            all.tags.iter_mut().filter(|t| **t == tag).for_each(|t| *t = 0);
+            // It has a place.
+            let _ = self.registrations.put(all, now_ms, |_| true);
+        }
+        let contact = self.needed(flow, tag, now_ms);
+        if contact.is_held() {
+            self.keep_contact(Contact { registered: None, ..contact }, now_ms, |_| true);
+            return Pinhole::Stays;
+        }
+        self.contacts.remove(contact.key());
+        Pinhole::Closes
+    }
+
+    fn keep_contact(&mut self, contact: Contact, now_ms: u32, lives: impl Fn(u64) -> bool) -> bool {
+        let kept = self.contacts.put(contact, now_ms, lives).is_ok();
+        if !kept {
+            self.refused = self.refused.saturating_add(1);
+        }
+        kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Side;
+    use crate::sip::call::Held;
+    use crate::sip::calls::EARLY_MS;
+
+    const AOR: u64 = 77;
+
+    #[test]
+    fn a_contact_is_open_as_long_as_anybody_needs_it() {
+        let mut calls = Calls::new(8);
+        let (at, of) = ((1, 5060), (1, AOR, 5060));
+        assert_eq!(calls.opens_for(1, 5060, 1_000, 0), 1_000);
+        assert!(calls.hold(at, (Some(8), 1_000), 0, |_| true));
+        assert_eq!(calls.opens_for(1, 5060, 500, 0), 1_000, "never shorter");
+        assert!(calls.hold(at, (Some(9), 500), 0, |_| true));
+        assert_eq!(calls.let_go(1, 5060, 8, 0), Pinhole::Stays);
+        assert_eq!(calls.register(of, 3_000, 0, |_| true), Some(3_000));
+        assert_eq!(calls.let_go(1, 5060, 9, 1_000), Pinhole::Lives(2_000), "it is registered");
+        assert_eq!(calls.register(of, 10, 1_000, |_| true), Some(10), "nobody else needs it longer");
+        assert!(calls.hold(at, (Some(8), 500), 1_000, |_| true));
+        assert_eq!(calls.register(of, 10, 1_000, |_| true), Some(500));
+        assert_eq!(calls.unregister(of, 1_000), Pinhole::Stays);
+        assert!(calls.is_held(1, 5060, 1_000));
+        assert_eq!(calls.let_go(1, 5060, 8, 1_000), Pinhole::Closes);
+        assert!(!calls.is_held(1, 5060, 1_000));
+        assert_eq!(calls.unregister(of, 1_000), Pinhole::Closes);
+    }
+
+    #[test]
+    fn more_calls_than_are_known_by_name_hold_a_contact() {
+        let mut calls = Calls::new(8);
+        for call in 1..=9 {
+            assert!(calls.hold((1, 5060), (Some(call), 1_000), 0, |_| true));
+        }
+        for call in (2..=9).rev() {
+            assert_eq!(calls.let_go(1, 5060, call, 0), Pinhole::Stays, "{call}");
+        }
+        assert_eq!(calls.let_go(1, 5060, 1, 0), Pinhole::Closes);
+    }
+
+    #[test]
+    fn a_contact_that_leaves_is_registered_a_little_longer() {
+        let mut calls = Calls::new(8);
+        let (at, of) = ((1, 5060), (1, AOR, 5060));
+        calls.leave(1, 5060, 32_000, 0);
+        assert_eq!(calls.contacts.get((1, 5060), 0), None, "nobody knew it");
+        assert_eq!(calls.register(of, 3_600_000, 0, |_| true), Some(3_600_000));
+        assert!(calls.hold(at, (Some(8), 500_000), 0, |_| true));
+        calls.leave(1, 5060, 32_000, 1_000);
+        assert_eq!(calls.let_go(1, 5060, 8, 2_000), Pinhole::Lives(31_000), "not for the rest of the hour");
+        assert_eq!(calls.register(of, 3_600_000, 2_000, |_| true), Some(3_600_000));
+        calls.leave(1, 5060, 32_000, 2_000);
+        assert_eq!(calls.opens_for(1, 5060, 0, 2_000), 32_000, "nobody holds it");
+        calls.leave(1, 5060, 32_000, 12_000);
+        assert_eq!(calls.opens_for(1, 5060, 0, 12_000), 22_000, "never longer");
+    }
+
+    /// A call of which nobody has heard the end.
+    #[test]
+    fn a_call_whose_time_is_over_holds_nothing() {
+        let contact = |calls: &mut Calls, id| {
+            let mut call = calls.begin(1, id, 0, (Side::Initiator, 7));
+            call.hold(Held { tag: 5060, dialog: 0 }, 1 << 16).unwrap();
+            assert!(calls.put(call, 0, |_| true));
+            assert!(calls.hold((1, 5060), (Some(id), 2 * EARLY_MS), 0, |_| true));
+        };
+        let mut calls = Calls::new(8);
+        contact(&mut calls, 8);
+        contact(&mut calls, 9);
+        assert!(calls.is_held(1, 5060, EARLY_MS - 1));
+        assert!(!calls.is_held(1, 5060, EARLY_MS), "they are looked after when it counts");
+        assert!(calls.calls.peek((1, 8)).is_none());
+
+        // Others take their places.
+        let mut calls = Calls::new(8);
+        contact(&mut calls, 8);
+        for id in 10..18 {
+            let call = calls.begin(2, id, EARLY_MS, (Side::Initiator, 7));
+            assert!(calls.put(call, EARLY_MS, |_| true));
+        }
+        assert!(!calls.contact(1, 5060, EARLY_MS).is_held());
+        assert_eq!(calls.unregister((1, AOR, 5060), EARLY_MS), Pinhole::Closes);
+
+        // They are swept out.
+        let mut calls = Calls::new(8);
+        contact(&mut calls, 8);
+        calls.next();
+        assert!(calls.may_begin(1, 1, EARLY_MS, |_| true));
+        calls.undo();
+        assert!(!calls.contact(1, 5060, EARLY_MS).is_held());
+    }
+
+    #[test]
+    fn as_many_contacts_of_an_address_of_record_as_fit() {
+        let mut calls = Calls::new(64);
+        for tag in 1..=8 {
+            assert!(calls.register((1, AOR, tag), 1_000 * tag, 0, |_| true).is_some());
+        }
+        assert_eq!(calls.register((1, AOR, 9), 1_000, 0, |_| true), None);
+        assert_eq!((calls.take_refused(), calls.opens_for(1, 9, 0, 0)), (1, 0));
+        assert!(calls.register((1, AOR + 1, 9), 1_000, 0, |_| true).is_some(), "another one's");
+        calls.unregister((1, AOR, 3), 0);
+        assert_eq!(calls.registered(1, AOR, 0)[2], 0);
+        assert!(calls.register((1, AOR, 9), 9_000, 0, |_| true).is_some());
+        assert_eq!(calls.registered(1, AOR, 0), [1, 2, 9, 4, 5, 6, 7, 8]);
+        assert!(calls.register((1, AOR, 10), 9_000, 1_000, |_| true).is_some(), "the first is over");
+        assert_eq!(calls.registered(1, AOR, 9_999), [10, 2, 9, 4, 5, 6, 7, 8]);
+        assert_eq!(calls.registered(1, AOR, 10_000), [0; 8]);
+    }
+}
