@@ -11,9 +11,9 @@ use crate::contract::{Denial, Gateway};
 use crate::sip::call::{Call, MAX_FORKS, Place, left};
 use crate::sip::calls::EARLY_MS;
 use crate::sip::contacts::GRACE_MS;
-use crate::sip::media;
 use crate::sip::message::slice;
 use crate::sip::read::{Facts, Method, Reading, Stop};
+use crate::sip::{media, pinholes};
 use arrayvec::ArrayVec;
 
 /// How long a subscription lives if nobody says (RFC 6665 §4.1.2.1 leaves it to the package).
@@ -188,7 +188,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
     fn end(&mut self, first: &mut Call, tag: u64, children: bool) -> bool {
         if let Some(Place::Other(_)) = first.place(tag) {
             if let Some(other) = self.other(first, tag) {
-                media::close(&other, self.answer, children);
+                pinholes::close(&other, self.answer, children);
                 self.cx.tables.calls.remove(&other);
             }
         } else {
@@ -216,7 +216,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
 
     fn close_first(&mut self, first: &mut Call, children: bool) {
         if !first.shut {
-            media::close(first, self.answer, children);
+            pinholes::close(first, self.answer, children);
         }
         first.forget_first();
     }
@@ -268,7 +268,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         }
         if dialog.confirms && !described {
             let ms = dialog.ms(now);
-            media::prolong(dialog.is(), self.answer, ms);
+            pinholes::prolong(dialog.is(), self.answer, ms);
         }
         self.keep(dialog)
     }

@@ -157,6 +157,12 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let endpoint = Endpoint::new(host.addr, host.port.unwrap_or(SIP_PORT));
         // Replies over TCP come over the connection, whatever port a Via names.
         let connected = name == Name::Via && flow.transport == Transport::Tcp;
+        let plain = flow.own(from) == flow.seen(from) && host.addr == flow.own(from).addr;
+        if plain && name == Name::Via && !connected && endpoint != flow.own(from) {
+            // Nothing changes, and replies come there all the same. The topmost is the sender's own.
+            let open = self.cx.profile.allows_port(endpoint.port);
+            self.via = self.via.or(open.then_some(endpoint));
+        }
         let full = self.cx.profile.sip.rewrite == Rewrite::Full;
         let identity = is_identity(name) || connected && full;
         let (translated, inward) = if flow.own(from) != flow.seen(from) && host.addr == flow.own(from).addr {

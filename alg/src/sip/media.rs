@@ -1,15 +1,14 @@
 //! A session description applied: addresses and ports translated, pinholes asked for (RFC 3264).
 
 use crate::contract::{
-    Answer, Application, Denial, Endpoint, ExpectationRequest, Gateway, Group, MAX_EXPECTATIONS, MAX_ORDERS,
-    Opener, Order, Parity, Side, Transport, Uses,
+    Application, Denial, Endpoint, ExpectationRequest, Gateway, Group, Opener, Order, Parity, Side,
+    Transport, Uses,
 };
 use crate::sip::Rewrite;
-use crate::sip::call::{Call, MAX_FORKS, MAX_HELD, Medium, Place, left};
-use crate::sip::contacts::{MAX_CONTACTS, MAX_NEEDS};
+use crate::sip::call::{Call, Medium, Place, left};
 use crate::sip::dialog::Dialog;
-use crate::sip::held::MAX_REGISTERED;
 use crate::sip::message::slice;
+use crate::sip::pinholes::{MAX_TAGS, MUXED, RESPONDER, RTCP, count_of, order, pair_of, stop};
 use crate::sip::read::{Facts, Method, Reading, Stop, decimal};
 use crate::sip::sdp::{self, At, MAX_MEDIA, Media, Sdp, Wrong};
 use arrayvec::ArrayVec;
@@ -18,26 +17,6 @@ use core::ops::Range;
 
 /// Most ports, or pairs, of one m= line.
 const MAX_COUNT: u16 = 4;
-
-/// The RTCP pinhole's part of a tag; the RTP ones are even.
-const RTCP: u32 = 1;
-/// Marks the pinhole to the responder where the initiator has one too.
-const RESPONDER: u32 = 1 << 3;
-/// Marks what stands in the place of an RTCP pinhole while RTCP comes to the port of RTP: nothing passes, and the port stays
-/// the call's.
-const MUXED: u32 = 1 << 4;
-/// Most pinholes of one dialog's media, of all that it has named. A message that names more is refused.
-const MAX_TAGS: usize = 48;
-
-// Both sides' media, with RTCP, and the contacts of one message.
-const _: () = assert!(MAX_MEDIA * 2 * 2 + MAX_CONTACTS < MAX_EXPECTATIONS);
-// RTP, RTCP and its place while that comes to RTP, with both ends translated.
-const _: () = assert!(MAX_MEDIA * 3 * 2 <= MAX_TAGS);
-// All dialogs of a call may close at once, with what its contacts and a description ask for.
-const _: () = assert!(
-    MAX_FORKS * MAX_TAGS + MAX_EXPECTATIONS / 2 + 2 * MAX_NEEDS + MAX_HELD + MAX_CONTACTS + MAX_REGISTERED
-        < MAX_ORDERS
-);
 
 /// Whether a body of this type is read.
 pub(super) fn reads(content_type: &[u8]) -> bool {
@@ -50,85 +29,6 @@ fn is_description(content_type: &[u8]) -> bool {
 
 fn starts(text: &[u8], with: &[u8]) -> bool {
     text.trim_ascii().get(..with.len()).is_some_and(|t| t.eq_ignore_ascii_case(with))
-}
-
-/// Closes all pinholes of a call.
-pub(super) fn close(call: &Call, answer: &mut Answer, children: bool) {
-    for (place, medium) in media_of(call) {
-        stop(call, place, medium, answer, children);
-    }
-}
-
-/// All pinholes of a call live so long from now.
-pub(super) fn prolong(call: &Call, answer: &mut Answer, ms: u32) {
-    for (place, medium) in media_of(call) {
-        for tag in tags(call, place, medium) {
-            order(answer, Order::Lifetime { tag, ms });
-        }
-    }
-}
-
-/// The media of a call by their places: those of both sides, whose pinholes are named alike.
-fn media_of(call: &Call) -> impl Iterator<Item = (usize, Medium)> {
-    let [initiator, responder] = &call.media;
-    initiator.iter().zip(responder).enumerate().filter_map(|(place, both)| {
-        let medium = match both {
-            (Some(one), Some(other)) => Medium {
-                count: one.count.max(other.count),
-                mux: one.mux || other.mux,
-                application: if other.application == Application::Rtp {
-                    Application::Rtp
-                } else {
-                    one.application
-                },
-                ..*one
-            },
-            (one, other) => (*one).or(*other)?,
-        };
-        Some((place, medium))
-    })
-}
-
-/// How many pinholes the media of a call have.
-fn count_of(call: &Call) -> usize {
-    media_of(call).map(|(place, medium)| tags(call, place, medium).count()).sum()
-}
-
-fn stop(call: &Call, place: usize, medium: Medium, answer: &mut Answer, children: bool) {
-    for tag in tags(call, place, medium) {
-        order(answer, Order::Close { tag, children });
-    }
-}
-
-/// The tags of a medium's pinholes.
-fn tags(call: &Call, place: usize, medium: Medium) -> impl Iterator<Item = u32> {
-    let (whole, other) = (call.tag(place, 0), call.both_translated);
-    let each = if medium.application == Application::Rtp { 1 } else { 2 };
-    let parts = (0..u32::from(medium.count).saturating_mul(2)).step_by(each);
-    parts.flat_map(move |part| {
-        let muxed = (medium.mux && part & RTCP != 0).then_some(part | MUXED);
-        [
-            Some(part),
-            other.then_some(part | RESPONDER),
-            muxed,
-            muxed.filter(|_| other).map(|part| part | RESPONDER),
-        ]
-        .into_iter()
-        .flatten()
-        .map(move |part| whole | part)
-    })
-}
-
-/// Gives an order once.
-fn order(answer: &mut Answer, order: Order) {
-    if !answer.orders.contains(&order) {
-        answer.orders.try_push(order).ok();
-    }
-}
-
-/// Which pair of ports of its medium a pinhole is of.
-const fn pair_of(tag: u32) -> u32 {
-    tag >> 1 & 3
 }
 
 impl<G: Gateway> Reading<'_, '_, G> {

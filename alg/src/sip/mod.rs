@@ -7,8 +7,9 @@
 //! them too, both ways.
 //!
 //! - `message`: start line, headers, length. `hosts`: addresses in a value. `sdp`: media in a description.
-//! - `calls`: what each side has named, in bounded tables (`sets`). `dialog`: which call a message is of.
-//! - `media`: a description applied. `contacts`: where an end wants its requests.
+//! - `call`: what each side has named. `calls` and `held`: all of them, and their contacts, in bounded tables (`sets`). `dialog`:
+//!   which call a message is of.
+//! - `media`: a description applied, and its `pinholes`. `contacts`: where an end wants its requests. `register`: registrations.
 //! - `read`: one message, with its `headers`. `judge`: the command policy. `refusal`: our own replies.
 //!
 //! What is opened:
@@ -39,6 +40,7 @@ pub(crate) mod hosts;
 mod judge;
 mod media;
 pub(crate) mod message;
+mod pinholes;
 pub(crate) mod read;
 mod refusal;
 mod register;

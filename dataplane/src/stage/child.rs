@@ -34,7 +34,7 @@ fn keeps_port<B>(cx: &Context<'_>, item: &Item<B>, expected: &expect::Init) -> b
 
 /// Who admits a child: the owner of its published port, or else its home, whichever end sends. A called host that is
 /// translated may send before it has named the port that it sends from: the worker that its ALG will publish that port
-/// with admits it, so that both are the same port.
+/// with admits it, so that both are the same port. Signalling goes where its parent is: they share their calls.
 fn owner<B>(
     cx: &Context<'_>,
     item: &Item<B>,
@@ -43,7 +43,8 @@ fn owner<B>(
     met: Direction,
 ) -> WorkerId {
     let named_later = translated && expected.keeps_port;
-    if !expected.by_home || named_later {
+    let signals = expected.application == Application::Sip;
+    if !expected.by_home || named_later || signals {
         return expected.owner;
     }
     let opener = match (met, expected.reverse) {

@@ -8,7 +8,7 @@ use crate::event::Event;
 use crate::policy::{AlgMode, AlgProfile};
 use crate::port::Port;
 use crate::stage::pinhole::source;
-use crate::stage::publish::{endpoints, protocol};
+use crate::stage::publish::{endpoints, group, protocol};
 use crate::stage::{Context, Hit};
 use crate::table::Direction;
 use crate::worker::Local;
@@ -89,7 +89,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let answer = &mut self.scratch.answer;
         for request in without_translations(answer, |request| is_reached(cx, hit, request)) {
             // The newest request counts: what the old one opened is not wanted any more.
-            if let Some((old, _)) = self.ledger.find(hit.id, request.tag) {
+            if let Some((old, _)) = self.ledger.find(group(cx, hit), request.tag) {
                 cx.shared.expectations.expire(old);
             }
             self.refuse_pinhole(cx, hit, DropReason::ExpectationUntranslated);

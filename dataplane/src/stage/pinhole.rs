@@ -12,7 +12,7 @@ use crate::nat::{BindingId, BindingKey};
 use crate::policy::AlgMode;
 use crate::port::Port;
 use crate::session::Session;
-use crate::stage::publish::{Reserved, Seen, endpoints, leads_to, protocol, release};
+use crate::stage::publish::{Reserved, Seen, endpoints, group, leads_to, protocol, release};
 use crate::stage::{Context, Hit, route};
 use crate::table::{Direction, Unique};
 use crate::view::{ExpectationClass, ExpectationState, State};
@@ -107,9 +107,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
 
     /// Now that all pinholes of the message have records, those of a group know each other.
     fn join_groups(&self, cx: &Context<'_>, hit: &Hit<'_>) {
+        let parent = group(cx, hit);
         for request in &self.scratch.answer.expectations {
             let Some(group) = request.group else { continue };
-            let find = |tag| self.ledger.find(hit.id, tag).map(|(id, _)| id);
+            let find = |tag| self.ledger.find(parent, tag).map(|(id, _)| id);
             let Some(id) = find(request.tag) else { continue };
             if let Some(record) = cx.shared.expectations.resolve(id) {
                 let next = find(group.next).unwrap_or(id);
@@ -128,7 +129,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         reserved: &mut Reserved,
     ) -> Result<Option<Ref>, Refusal> {
         let init = self.plan(cx, hit, request)?;
-        if let Some((old, _)) = self.ledger.find(hit.id, request.tag) {
+        if let Some((old, _)) = self.ledger.find(init.parent, request.tag) {
             if self.renew(cx, old, &init, request.group.map_or(0, |group| group.peer)) {
                 return Ok(None);
             }
@@ -138,7 +139,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             }
         }
         for direction in [Direction::Forward, Direction::Reverse] {
-            make_way(cx, hit, &init, direction);
+            make_way(cx, &init, direction);
         }
         self.open_planned(cx, hit, request, init, Some(reserved)).map(Some)
     }
@@ -153,7 +154,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         reserved: Option<&mut Reserved>,
     ) -> Result<Ref, Refusal> {
         let entry = LedgerEntry {
-            parent: hit.id,
+            parent: init.parent,
             tag: request.tag,
             host: request.listener.addr,
             alg: hit.session.application(),
@@ -172,7 +173,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         self.count(cx, Counter::ExpectationsOpened, 1);
         let event = Event::ExpectationOpened {
             expectation: id,
-            parent: hit.id,
+            parent: init.parent,
             application: request.application,
             class: init.class,
             opener: Endpoint::new(init.key.source(), init.key.sport),
@@ -268,7 +269,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             many: request.uses == Uses::Many,
             armed: request.armed,
             tag: request.tag,
-            parent: hit.id,
+            parent: group(cx, hit),
             rule: hit.session.rule(),
             policy_generation: hit.session.policy_generation(),
             log: hit.session.log(),
@@ -309,10 +310,14 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     fn obey_orders(&mut self, cx: &Context<'_>, hit: &Hit<'_>) {
         let expectations = &cx.shared.expectations;
         let answer = &self.scratch.answer;
+        if answer.orders.is_empty() {
+            return;
+        }
+        let parent = group(cx, hit);
         for order in &answer.orders {
             match *order {
                 Order::Activate { tag } => {
-                    if let Some((id, lifetime)) = self.ledger.find(hit.id, tag)
+                    if let Some((id, lifetime)) = self.ledger.find(parent, tag)
                         && expectations.activate(id)
                     {
                         expectations.extend(id, cx.now.plus(lifetime));
@@ -322,8 +327,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                     // Also those that a newer request has replaced while their child lives: a call's media have moved.
                     // What this message itself has asked for is not meant.
                     let asked = answer.expectations.iter().any(|request| request.tag == tag);
-                    let newest = self.ledger.find(hit.id, tag).filter(|_| asked).map(|(id, _)| id);
-                    for id in self.ledger.find_all(hit.id, tag).filter(|id| Some(*id) != newest) {
+                    let newest = self.ledger.find(parent, tag).filter(|_| asked).map(|(id, _)| id);
+                    for id in self.ledger.find_all(parent, tag).filter(|id| Some(*id) != newest) {
                         expectations.expire(id);
                         if children && let Some(record) = expectations.resolve(id) {
                             record.close_children();
@@ -331,11 +336,17 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                     }
                 }
                 Order::Lifetime { tag, ms } => {
-                    if let Some((id, _)) = self.ledger.find(hit.id, tag) {
+                    if let Some((id, _)) = self.ledger.find(parent, tag) {
                         expectations.extend(id, cx.now.plus(ms));
                     }
                 }
-                Order::KeepSession { ms } => hit.session.keep_until(cx.now.plus(ms)),
+                Order::KeepSession { ms } => {
+                    let until = cx.now.plus(ms);
+                    hit.session.keep_until(until);
+                    if let Some(first) = cx.shared.arena.resolve_open(parent) {
+                        first.keep_until(until);
+                    }
+                }
             }
         }
     }
@@ -483,10 +494,10 @@ pub(crate) fn parent_is_over(cx: &Context<'_>, parent: Ref) -> bool {
 
 /// Ends a leftover that has the key of one that is to be opened: its parent is over, or wants the port for something else
 /// now. The newest counts.
-fn make_way(cx: &Context<'_>, hit: &Hit<'_>, init: &Init, direction: Direction) {
+fn make_way(cx: &Context<'_>, init: &Init, direction: Direction) {
     let Some(id) = cx.shared.expectations.holder(init, direction) else { return };
     let Some(held) = cx.shared.expectations.resolve(id).map(crate::expect::Expectation::init) else { return };
-    if held.parent == hit.id || parent_is_over(cx, held.parent) {
+    if held.parent == init.parent || parent_is_over(cx, held.parent) {
         cx.shared.expectations.expire(id);
     }
 }

@@ -7,10 +7,13 @@ use crate::key::{Protocol, ZoneId};
 use crate::nat::{Binding, BindingId, BindingKey, Bindings, Registry};
 use crate::policy::{Destination, NatAddress, NatTarget, PoolAddr};
 use crate::rng::Rng;
+use crate::stage::pinhole::parent_is_over;
 use crate::stage::{Context, Hit};
 use crate::table::Direction;
 use crate::worker::binding_id;
-use alg::{Endpoint, FlowContext, Gateway, MAX_EXPECTATIONS, Parity, PublishError, Side, Transport};
+use alg::{
+    Application, Endpoint, FlowContext, Gateway, MAX_EXPECTATIONS, Parity, PublishError, Side, Transport,
+};
 use arrayvec::ArrayVec;
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -33,14 +36,36 @@ const fn named(number: u64) -> Ref {
     Ref { index: (number >> 32) as u32, version: number as u32 }
 }
 
+/// The first session of the signalling that a session is part of: what its ALG asks for belongs to that one, and so do its
+/// calls. One that a pinhole for signalling has opened has the owner of its parent (`child.rs`).
+pub(crate) fn group(cx: &Context<'_>, hit: &Hit<'_>) -> Ref {
+    let parent = hit.session.parent().filter(|_| hit.session.application() == Application::Sip);
+    let is_first = |parent: &Ref| {
+        let first = cx.shared.arena.resolve_open(*parent);
+        first.is_some_and(|first| {
+            first.application() == Application::Sip && first.owner() == hit.session.owner()
+        }) && !parent_is_over(cx, *parent)
+    };
+    parent.filter(is_first).unwrap_or(hit.id)
+}
+
+/// Whether the initiator of a session is at the end of the responder of the first one of its group.
+fn is_turned(cx: &Context<'_>, hit: &Hit<'_>, group: Ref) -> bool {
+    let Some(first) = cx.shared.arena.resolve_open(group).filter(|_| group != hit.id) else { return false };
+    let initiator = hit.session.key(Direction::Forward).source();
+    let [one, other] = [Direction::Forward, Direction::Reverse].map(|d| first.key(d).source());
+    initiator == other && initiator != one
+}
+
 /// A session's endpoints as an ALG is told of them.
 pub(crate) fn endpoints(cx: &Context<'_>, hit: &Hit<'_>) -> FlowContext {
     let forward = hit.session.key(Direction::Forward);
     let reverse = hit.session.key(Direction::Reverse);
+    let group = group(cx, hit);
     FlowContext {
         id: number(hit.id),
-        group: number(hit.id),
-        turned: false,
+        group: number(group),
+        turned: is_turned(cx, hit, group),
         transport: match forward.protocol {
             Protocol::Udp => Transport::Udp,
             _ => Transport::Tcp,
@@ -134,7 +159,7 @@ impl<'a> Publisher<'a> {
             reserved: Reserved::new(),
             reached: None,
             entry: LedgerEntry {
-                parent: hit.id,
+                parent: named(flow.group),
                 tag: 0,
                 host: flow.initiator.addr,
                 alg: hit.session.application(),
