@@ -121,8 +121,8 @@ pub struct EalConfig {
     pub memory_mb: u32,
     /// Where the memory comes from.
     pub memory: Memory,
-    /// The core of the thread that starts DPDK, for DPDK's own books. None: the first that the thread may run on.
-    /// The thread is not moved.
+    /// The core of the thread that starts DPDK, for DPDK's own books, which lie on that core's node. None: one near free
+    /// hugepages, the first that the thread may run on if there is one. The thread is not moved.
     pub main_core: Option<usize>,
     /// The ports.
     pub devices: Vec<Device>,
@@ -179,11 +179,13 @@ impl Eal {
         let names = device::assign(&config.devices)?;
         check_interfaces(&config.devices)?;
         let affinity = Affinity::current().map_err(|e| EalError::Init(e.to_string()))?;
-        let main_core = config.main_core.or_else(|| affinity.first()).unwrap_or(0);
-        if !affinity.contains(main_core) {
-            return Err(EalError::Core(main_core));
-        }
-        let args = arguments(config, use_hugepages(config)?, main_core)?;
+        let huge = use_hugepages(config)?;
+        let main_core = match config.main_core {
+            Some(core) if affinity.contains(core) => core,
+            Some(core) => return Err(EalError::Core(core)),
+            None => main_core(&affinity, huge),
+        };
+        let args = arguments(config, huge, main_core)?;
         if STARTED.swap(true, Ordering::AcqRel) {
             return Err(EalError::Twice);
         }
@@ -364,6 +366,15 @@ fn use_hugepages(config: &EalConfig) -> Result<bool, EalError> {
         }
         _ => Ok(false),
     }
+}
+
+/// The core that DPDK is told of. It ends the process if there is no memory on the node of that core: pages that are
+/// reserved on the NICs' node alone, and a control thread on another, are no reason to.
+fn main_core(affinity: &Affinity, huge: bool) -> usize {
+    let near = if huge { memory::cores_with_hugepages(Path::new(memory::NODES)) } else { Vec::new() };
+    let own = near.iter().find(|core| affinity.contains(**core));
+    let other = || near.iter().find(|core| affinity.can_leave_for(**core));
+    own.or_else(other).copied().or_else(|| affinity.first()).unwrap_or(0)
 }
 
 /// True if the operator's own arguments say where memory comes from.

@@ -92,6 +92,12 @@ impl Affinity {
         (0..libc::CPU_SETSIZE as usize).find(|core| self.contains(*core))
     }
 
+    /// True if the current thread, whose cores these are, could run on another: an isolated one, or one that it has left.
+    pub(super) fn can_leave_for(&self, core: usize) -> bool {
+        let could = pin(core).is_ok();
+        could && self.apply().is_ok()
+    }
+
     /// Lets the current thread run on these.
     pub(super) fn apply(&self) -> io::Result<()> {
         // SAFETY: the set is ours and has the size we say. 0 is the current thread.
