@@ -13,13 +13,16 @@ TARGET     := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 RELEASE    := $(TARGET)/release
 BINARIES   := posternd posternctl hugepage-setup
 
-.PHONY: help deps build demo test test-unit test-doc test-loom test-dpdk test-ns test-fuzz fuzz bench bench-parts bench-worker bench-gate bench-peers bench-ndr lint install clean
+.PHONY: help deps deps-guest build demo test test-unit test-doc test-loom test-dpdk test-ns test-guest test-fuzz fuzz bench bench-parts bench-worker bench-gate bench-peers bench-ndr lint install clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 deps: ## Install the Debian packages that are missing; check the Rust toolchain
 	@scripts/deps.sh
+
+deps-guest: deps ## Install QEMU and what else the guest of test-guest needs; unpack Debian's stock kernel below target/
+	@CARGO_TARGET_DIR="$(TARGET)" scripts/deps-guest.sh
 
 build: deps ## Release build of posternd, posternctl and hugepage-setup
 	$(CARGO) build --release --locked -p control -p posternctl -p hugepage-setup
@@ -47,6 +50,9 @@ test-fuzz: ## A short run of every fuzz target, the same inputs every time, and 
 
 test-ns: ## Real clients and servers in network namespaces (root)
 	@scripts/test.sh ns
+
+test-guest: deps-guest build ## Emulated PCI NICs: hugepage-setup and posternd in a guest of QEMU (root; minutes; not part of `make test`)
+	@CARGO_TARGET_DIR="$(TARGET)" POSTERN_BIN_DIR="$(RELEASE)" scripts/test.sh guest
 
 SECONDS ?= 60
 fuzz: deps ## Every fuzz target for SECONDS each (default 60), other inputs every time; the corpus is kept

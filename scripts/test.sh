@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs one part of the tests: unit, doc, loom, dpdk or ns. Uses cargo-nextest when it is installed (a process a test),
+# Runs one part of the tests: unit, doc, loom, dpdk, ns or guest. Uses cargo-nextest when it is installed (a process a test),
 # cargo test otherwise.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -71,7 +71,18 @@ ns() {
     fi
 }
 
+# Needs `make build` and `make deps-guest`. A guest that hangs is ended.
+guest() {
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "test: the guest with NICs needs root: run \`sudo make test-guest\`" >&2
+        exit 1
+    fi
+    export POSTERN_GUEST=${CARGO_TARGET_DIR:-$PWD/target}/guest
+    # shellcheck disable=SC2086 # more than a word, perhaps
+    timeout -k 10 1200 $cargo test --locked -p hugepage-setup --test guest_nics -- --nocapture
+}
+
 case "${1:-}" in
-    unit | doc | loom | dpdk | ns) "$1" ;;
-    *) echo "usage: $0 unit|doc|loom|dpdk|ns" >&2; exit 2 ;;
+    unit | doc | loom | dpdk | ns | guest) "$1" ;;
+    *) echo "usage: $0 unit|doc|loom|dpdk|ns|guest" >&2; exit 2 ;;
 esac

@@ -1,0 +1,166 @@
+//! The guest: QEMU in the gateway's namespace, and a folder that both share, through which it is told what to do.
+
+use crate::command::{Daemon, wait_until};
+use crate::world::{self, World};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// How long it may take to boot. Emulated, on a busy machine.
+const BOOT: Duration = Duration::from_secs(150);
+/// Lines of the guest's console that are told when a test fails.
+const TOLD: usize = 60;
+/// Where the guest sees the shared folder.
+pub const SHARE: &str = "/run/share";
+
+/// Where things are.
+pub struct Place {
+    /// Kernel and first files.
+    cache: PathBuf,
+    /// The programs under test.
+    pub programs: PathBuf,
+    /// What runs in the guest.
+    scripts: PathBuf,
+}
+
+impl Place {
+    /// Packs the guest's first files, and looks whether all else is there.
+    #[track_caller]
+    pub fn find(cache: &Path) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let programs = std::env::var_os("POSTERN_BIN_DIR").map_or(root.join("target/release"), PathBuf::from);
+        for program in ["posternd", "posternctl", "hugepage-setup"] {
+            let path = programs.join(program);
+            assert!(path.exists(), "{} is missing: run `make build`", path.display());
+        }
+        let place = Self { cache: cache.to_owned(), programs, scripts: root.join("scripts/guest") };
+        let mut pack = Command::new(place.scripts.join("files.sh"));
+        crate::command::run(pack.arg(cache).arg(place.files())).expect_ok("pack the guest's first files");
+        place
+    }
+
+    fn files(&self) -> PathBuf {
+        self.cache.join("files.cpio.gz")
+    }
+
+    fn release(&self) -> String {
+        let path = self.cache.join("kernel/release");
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        text.trim().to_owned()
+    }
+
+    /// A program under test.
+    pub fn program(&self, name: &str) -> String {
+        self.programs.join(name).display().to_string()
+    }
+}
+
+/// What a script in the guest said, and how it ended.
+pub struct Said {
+    /// Its exit code; 124 if it took too long.
+    pub code: i32,
+    /// Both of its streams.
+    pub text: String,
+}
+
+/// A running guest. When a test fails, the end of its console is printed. Ended when dropped.
+pub struct Machine {
+    qemu: Daemon,
+    /// The shared folder, on the host.
+    pub share: PathBuf,
+    scripts: u32,
+}
+
+impl Machine {
+    /// Boots a guest of two nodes with these devices: cores 0 and 1 are on node 0, the isolated cores 2 and 3 on
+    /// node 1.
+    #[track_caller]
+    pub fn boot(world: &World, place: &Place, devices: &[String]) -> Self {
+        let share = world.files.path().join("share");
+        fs::create_dir(&share).unwrap();
+        let release = place.release();
+        let modules = place.cache.join("kernel/lib/modules");
+        let agent = place.scripts.join("agent.sh");
+        fs::write(share.join("guest"), format!("modules {}\nagent {}\n", modules.display(), agent.display()))
+            .unwrap();
+
+        let mut qemu = world.command(world::Place::Gateway, "qemu-system-x86_64");
+        let words = "-nodefaults -no-user-config -display none -no-reboot \
+             -machine q35,accel=tcg,kernel-irqchip=split -cpu max,la57=off -smp 4 -m 2048 \
+             -object memory-backend-ram,id=m0,size=768M -numa node,nodeid=0,memdev=m0,cpus=0-1 \
+             -object memory-backend-ram,id=m1,size=1280M -numa node,nodeid=1,memdev=m1,cpus=2-3 \
+             -device intel-iommu,intremap=on \
+             -device virtio-9p-pci,fsdev=root,mount_tag=root -device virtio-9p-pci,fsdev=share,mount_tag=share";
+        qemu.args(words.split_whitespace());
+        qemu.args(["-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"]);
+        qemu.arg("-fsdev").arg(format!("local,id=share,path={},security_model=none", share.display()));
+        qemu.arg("-kernel").arg(place.cache.join(format!("kernel/boot/vmlinuz-{release}")));
+        qemu.arg("-initrd").arg(place.files());
+        // On a busy host the emulated timer is late when the kernel looks whether it works.
+        let kernel =
+            "console=ttyS0 panic=-1 no_timer_check intel_iommu=on iommu=pt isolcpus=2-3 mitigations=off";
+        qemu.args(["-append", kernel]);
+        qemu.arg("-serial").arg(format!("file:{}", share.join("console").display()));
+        qemu.args(devices);
+        let qemu = Daemon::spawn(&mut qemu, &world.files.path().join("qemu.output"));
+        let mut machine = Self { qemu, share, scripts: 0 };
+        wait_until("the guest runs", BOOT, || machine.is_up() && machine.share.join("ready").exists());
+        machine
+    }
+
+    /// True. Panics if QEMU has ended.
+    #[track_caller]
+    fn is_up(&mut self) -> bool {
+        if let Some(status) = self.qemu.ended() {
+            panic!("QEMU has ended: {status}\n{}", self.qemu.printed());
+        }
+        true
+    }
+
+    /// Runs a shell script in the guest, as root, for at most so many seconds.
+    #[track_caller]
+    pub fn run(&mut self, seconds: u32, script: &str) -> Said {
+        self.scripts += 1;
+        let at = |end: &str| self.share.join(format!("{}.{end}", self.scripts));
+        let (new, answer, out) = (at("new"), at("code"), at("out"));
+        fs::write(&new, format!("# {seconds}\n{script}\n")).unwrap();
+        fs::rename(&new, at("sh")).unwrap();
+        // The guest ends it; this is for a guest that no longer does anything.
+        let patience = Duration::from_secs(u64::from(seconds) + 30);
+        wait_until(&format!("the guest runs: {script}"), patience, || self.is_up() && answer.exists());
+        let code = fs::read_to_string(&answer).unwrap().trim().parse().unwrap();
+        Said { code, text: String::from_utf8_lossy(&fs::read(out).unwrap_or_default()).into_owned() }
+    }
+
+    /// The same, and it must end well. What it said.
+    #[track_caller]
+    pub fn ok(&mut self, seconds: u32, script: &str) -> String {
+        let said = self.run(seconds, script);
+        assert_eq!(said.code, 0, "in the guest: {script}\n{}", said.text);
+        said.text
+    }
+
+    /// Switches it off.
+    #[track_caller]
+    pub fn end(mut self) {
+        fs::write(self.share.join("end"), "").unwrap();
+        let ended = self.qemu.wait(Duration::from_secs(60));
+        assert!(
+            ended.is_some_and(|status| status.success()),
+            "the guest does not switch itself off: {ended:?}"
+        );
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let console = fs::read(self.share.join("console")).unwrap_or_default();
+            let console = String::from_utf8_lossy(&console);
+            let lines: Vec<&str> = console.lines().collect();
+            eprintln!("---- QEMU\n{}", self.qemu.printed());
+            eprintln!("---- the guest's console\n{}", lines[lines.len().saturating_sub(TOLD)..].join("\n"));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The NICs of the guest: two of each family, each on a root port of its own on node 1.
+
+use crate::world::Place;
+
+/// A family of NICs.
+#[derive(Debug)]
+pub struct Family {
+    /// QEMU's name for the device.
+    pub device: &'static str,
+    /// Further properties of it.
+    pub properties: &'static str,
+    /// Properties of what it is connected to.
+    pub backend: &'static str,
+    /// The kernel's module.
+    pub module: &'static str,
+    /// The driver that it is bound to.
+    pub driver: &'static str,
+    /// DPDK's driver.
+    pub pmd: &'static str,
+    /// Workers of the gateway, which want a queue each.
+    pub workers: usize,
+    /// Queues that packets come on.
+    pub queues: usize,
+}
+
+/// The families, the one first that has most.
+pub const FAMILIES: [Family; 4] = [
+    Family {
+        device: "igb",
+        properties: "",
+        backend: "",
+        module: "igb",
+        driver: "igb",
+        pmd: "net_e1000_igb",
+        workers: 2,
+        queues: 2,
+    },
+    Family {
+        device: "virtio-net-pci",
+        // Modern, behind the IOMMU.
+        properties: ",disable-legacy=on,iommu_platform=on,mq=on,rss=on,vectors=10",
+        backend: ",queues=4,vhost=off",
+        module: "virtio_net",
+        driver: "virtio-pci",
+        pmd: "net_virtio",
+        workers: 2,
+        queues: 2,
+    },
+    // It takes two queues, and delivers on the first.
+    Family {
+        device: "vmxnet3",
+        properties: "",
+        backend: "",
+        module: "vmxnet3",
+        driver: "vmxnet3",
+        pmd: "net_vmxnet3",
+        workers: 2,
+        queues: 1,
+    },
+    Family {
+        device: "e1000e",
+        properties: "",
+        backend: "",
+        module: "e1000e",
+        driver: "e1000e",
+        pmd: "net_e1000_em",
+        workers: 1,
+        queues: 1,
+    },
+];
+
+/// Two NICs of a family: one to the client, one to the server.
+pub struct Pair {
+    /// The family.
+    pub family: &'static Family,
+    number: usize,
+}
+
+impl Pair {
+    /// The pair of the family with this number.
+    pub fn new(number: usize, family: &'static Family) -> Self {
+        Self { family, number }
+    }
+
+    /// Its name in messages.
+    pub fn name(&self) -> &'static str {
+        self.family.device
+    }
+
+    /// The MAC address of the NIC to that place.
+    pub fn mac(&self, place: Place) -> String {
+        format!("02:00:00:00:{:02x}:{:02x}", self.number + 1, side(place))
+    }
+
+    /// The host's end of the cable to that place: a TAP interface, made by QEMU in its namespace.
+    pub fn tap(&self, place: Place) -> String {
+        format!("tap{}{}", self.number, side(place))
+    }
+
+    /// QEMU's options for it.
+    fn devices(&self) -> Vec<String> {
+        let of = |place| {
+            let id = format!("n{}{}", self.number, side(place));
+            let port = self.number * 2 + side(place) + 1;
+            let Family { device, properties, backend, .. } = self.family;
+            [
+                "-device".to_owned(),
+                format!("pcie-root-port,id=p{id},bus=far,chassis={port},slot={port}"),
+                "-netdev".to_owned(),
+                format!("tap,id={id},ifname={},script=no,downscript=no{backend}", self.tap(place)),
+                "-device".to_owned(),
+                format!("{device},netdev={id},bus=p{id},mac={}{properties}", self.mac(place)),
+            ]
+        };
+        [of(Place::Client), of(Place::Server)].concat()
+    }
+}
+
+fn side(place: Place) -> usize {
+    match place {
+        Place::Client => 0,
+        _ => 1,
+    }
+}
+
+/// QEMU's options for all of them: a bus on node 1, and a root port for each NIC.
+pub fn devices(pairs: &[Pair]) -> Vec<String> {
+    let mut all = ["-device", "pxb-pcie,id=far,bus_nr=64,numa_node=1,bus=pcie.0"].map(str::to_owned).to_vec();
+    all.extend(pairs.iter().flat_map(Pair::devices));
+    all
+}

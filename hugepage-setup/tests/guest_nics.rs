@@ -1,0 +1,123 @@
+//! The tool and the daemon on PCI NICs, which QEMU emulates: a guest that boots Debian's kernel and has the host's files,
+//! its NICs wired to a client's and a server's network namespace of the host.
+//!
+//! ```text
+//!  pgw-PID-c            pgw-PID-g: QEMU            pgw-PID-s
+//!  client               guest: posternd            server
+//!  eth0 10.1.0.2/24 ─── TAP ─ NIC 10.1.0.1 │ NIC 198.51.100.1 ─ TAP ─── eth0 198.51.100.2/24
+//! ```
+//!
+//! It needs root, what `make deps-guest` brings, and minutes: `make test-guest` runs it. Elsewhere it says so and passes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+// The bench of the namespace tests: three namespaces, programs in them, servers and clients.
+#[allow(dead_code)]
+#[path = "../../control/tests/ns/command.rs"]
+mod command;
+#[allow(dead_code)]
+#[path = "../../control/tests/ns/peers.rs"]
+mod peers;
+#[allow(dead_code)]
+#[path = "../../control/tests/ns/world.rs"]
+mod world;
+
+#[path = "guest/cable.rs"]
+mod cable;
+#[path = "guest/gateway.rs"]
+mod gateway;
+#[path = "guest/host_setup.rs"]
+mod host_setup;
+#[path = "guest/machine.rs"]
+mod machine;
+#[path = "guest/nics.rs"]
+mod nics;
+#[path = "guest/traffic.rs"]
+mod traffic;
+
+use gateway::{Gateway, of_workers};
+use machine::{Machine, Place};
+use nics::{FAMILIES, Pair};
+use peers::{FtpServer, Mode};
+use std::path::PathBuf;
+use std::time::Instant;
+use world::{SERVER, World};
+
+/// Says what is being done, and how long the test has run: the last line tells which step failed.
+pub fn step(began: Instant, what: &str) {
+    println!("{:>6.1} s  {what}", began.elapsed().as_secs_f64());
+}
+
+#[test]
+fn nics_of_a_guest() {
+    // Set by `make test-guest`: where deps-guest.sh has put the kernel.
+    let Some(cache) = std::env::var_os("POSTERN_GUEST").map(PathBuf::from) else {
+        eprintln!("SKIPPED: `make test-guest` runs this");
+        return;
+    };
+    let world = World::new().expect("a guest with NICs needs root");
+    let began = Instant::now();
+    let place = Place::find(&cache);
+    let pairs: Vec<Pair> = FAMILIES.iter().enumerate().map(|(at, family)| Pair::new(at, family)).collect();
+    let mut machine = Machine::boot(&world, &place, &nics::devices(&pairs));
+    step(began, "the guest runs");
+
+    let server = FtpServer::start(&world);
+    let mut last = None;
+    // To look at one family alone.
+    let only = std::env::var("POSTERN_GUEST_NICS").ok();
+    for pair in pairs.iter().filter(|pair| only.as_ref().is_none_or(|only| only == pair.name())) {
+        let name = pair.name();
+        let before = host_setup::kernel_has_it(&mut machine, pair);
+        step(began, &format!("{name}: with the kernel as {} and {}", before.names[0], before.names[1]));
+        let config = host_setup::prepare(&mut machine, &place, pair, &before);
+        step(began, &format!("{name}: the host is prepared"));
+        cable::plug(&world, pair, last.replace(pair));
+        let gateway = Gateway::start(&mut machine, &place, &config);
+        step(began, &format!("{name}: the daemon runs"));
+        carries_traffic(&world, &mut machine, &gateway, &server, pair, began);
+        gateway.stop(&mut machine);
+        step(began, &format!("{name}: the daemon has ended"));
+        host_setup::take_back(&mut machine, &place, pair, &before);
+        step(began, &format!("{name}: the kernel has it again"));
+    }
+    machine.end();
+}
+
+/// Everything arrives, and the counters say the same.
+fn carries_traffic(
+    world: &World,
+    machine: &mut Machine,
+    gateway: &Gateway,
+    server: &FtpServer,
+    pair: &Pair,
+    began: Instant,
+) {
+    let name = pair.name();
+    // The first asks for neighbours.
+    peers::ping(world, &["-c", "1", "-w", "10", SERVER]).expect_ok("the first ping");
+    peers::ping(world, &["-c", "5", "-i", "0.2", "-W", "5", SERVER]).expect_ok("five pings");
+    step(began, &format!("{name}: pings come back"));
+    traffic::tcp_both_ways();
+    step(began, &format!("{name}: TCP arrives unchanged both ways"));
+    let before = gateway.counters(machine);
+    traffic::udp_packet_by_packet();
+    step(began, &format!("{name}: every numbered datagram arrives once and comes back once"));
+    let after = gateway.counters(machine);
+    let grown = |counter: &str| -> Vec<u64> {
+        let (old, new) = (of_workers(&before, counter), of_workers(&after, counter));
+        new.iter().zip(old).map(|(new, old)| new - old).collect()
+    };
+    let received = grown("rx-packets");
+    step(began, &format!("{name}: packets by queue {received:?}, handed over {:?}", grown("handed-off")));
+    let busy = received.iter().filter(|count| **count > 0).count();
+    assert_eq!(busy, pair.family.queues, "queues that packets came on: {received:?}");
+    for mode in [Mode::Pasv, Mode::Port] {
+        server.fetch_ok(world, mode);
+        server.send_ok(world, mode);
+        step(began, &format!("{name}: FTP by {}", mode.command()));
+    }
+    let said = gateway.log(machine);
+    for line in said.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")) {
+        step(began, &format!("{name}: the daemon says: {line}"));
+    }
+}
