@@ -68,10 +68,10 @@ impl Search {
     pub fn new(least: f64, most: f64, resolution: f64) -> Self {
         let most = if most.is_finite() { most.max(1.0) } else { 1e12 };
         Self {
-            // NaN is no bound: `max` takes the other.
-            least: least.max(1e-6).min(most),
+            // NaN is no bound.
+            least: if least.is_nan() { most } else { least.clamp(1e-6, most) },
             most,
-            resolution: resolution.max(1e-6).min(0.5),
+            resolution: if resolution.is_nan() { 0.5 } else { resolution.clamp(1e-6, 0.5) },
             whole: false,
             passed: None,
             failed: None,

@@ -328,7 +328,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>, C: Clock> Own<P, A, C> {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         let count = u64::from(self.open.end - self.open.start);
-        self.open.start + ((self.random >> 32) * count >> 32) as u32
+        self.open.start + (((self.random >> 32) * count) >> 32) as u32
     }
 
     /// So many flows that were never used.
