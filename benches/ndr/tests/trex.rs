@@ -1,5 +1,7 @@
 //! The program that drives TRex, against a stand-in for TRex's library: what it asks that for, and what it says.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use ndr::external::External;
 use ndr::generator::Generator;
 use ndr::search::Answer;
