@@ -45,6 +45,8 @@ enum Phase {
     Silent,
     /// One end, and not enough.
     Begun(Side),
+    /// The server, so many bytes of a greeting that goes on. They have left.
+    Greeting(u16),
     /// The server, a whole greeting that may be FTP's.
     Greeted,
 }
@@ -86,6 +88,7 @@ impl Detector {
                 probe => waits(probe),
             },
             (Phase::Silent | Phase::Begun(Side::Responder), Side::Responder) if self.ftp => greeting(bytes),
+            (Phase::Greeting(gone), Side::Responder) if self.ftp => rest_of_greeting(bytes, gone),
             (Phase::Silent | Phase::Begun(Side::Initiator), Side::Initiator) => self.request(bytes),
             _ => Detection::Nothing,
         };
@@ -95,6 +98,19 @@ impl Detector {
             _ => {}
         }
         detection
+    }
+
+    /// What is unread from one end, and has waited for more for long enough, goes on. True if the search does too: these are
+    /// whole lines of a greeting, whose others are still to come. The client's first command then decides.
+    pub fn goes_on(&mut self, from: Side, bytes: &[u8]) -> bool {
+        let gone = match (self.phase, from) {
+            (Phase::Begun(Side::Responder), Side::Responder) if bytes.starts_with(b"220-") => 0,
+            (Phase::Greeting(gone), Side::Responder) => gone,
+            _ => return false,
+        };
+        let gone = u16::try_from(bytes.len()).unwrap_or(u16::MAX).saturating_add(gone);
+        self.phase = Phase::Greeting(gone);
+        self.ftp && bytes.ends_with(b"\n")
     }
 
     fn request(&self, bytes: &[u8]) -> Detection {
@@ -137,6 +153,16 @@ fn greeting(bytes: &[u8]) -> Detection {
             None if bytes.len() < MAX_FIRST => Detection::Unsure,
             None => Detection::Nothing,
         },
+    }
+}
+
+/// What follows of a greeting of which so many bytes have gone: it begins with a line.
+fn rest_of_greeting(bytes: &[u8], gone: u16) -> Detection {
+    let room = MAX_FIRST.saturating_sub(usize::from(gone));
+    match ftp::greeting_end(bytes.get(..room).unwrap_or(bytes)) {
+        Some(end) if end == bytes.len() => Detection::Goes,
+        None if bytes.len() < room => Detection::Unsure,
+        _ => Detection::Nothing,
     }
 }
 

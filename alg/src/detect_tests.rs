@@ -222,6 +222,45 @@ fn a_server_that_goes_on_after_its_greeting_waits_for_nobody() {
 }
 
 #[test]
+fn a_greeting_that_pauses_is_still_one() {
+    let end: &[u8] = b"220 ready\r\n";
+    let mut detector = all();
+    for line in [&b"220-Welcome\r\n"[..], b" to the archive\r\n220-of the site\r\n"] {
+        assert_eq!(detector.look(Responder, line), Detection::Unsure);
+        assert!(detector.goes_on(Responder, line));
+    }
+    assert_eq!(detector.look(Responder, &end[..5]), Detection::Unsure);
+    assert_eq!(detector.look(Responder, end), Detection::Goes);
+    assert_eq!(detector.look(Initiator, b"USER "), Detection::Is(Bound::Ftp(ftp::Ftp::greeted())));
+
+    let paused = || {
+        let mut detector = all();
+        detector.look(Responder, b"220-Welcome\r\n");
+        assert!(detector.goes_on(Responder, b"220-Welcome\r\n"));
+        detector
+    };
+    assert_eq!(paused().look(Initiator, b"USER a\r\n"), Detection::Nothing, "it was not its turn");
+    assert_eq!(paused().look(Responder, b"220 ready\r\nmore"), Detection::Nothing);
+    assert!(!paused().goes_on(Responder, b"220-half a li"), "where a line begins would be lost");
+    let mut mail = paused();
+    assert_eq!(mail.look(Responder, end), Detection::Goes);
+    assert_eq!(mail.look(Initiator, b"EHLO x\r\n"), Detection::Nothing);
+    // However often it pauses, it ends.
+    let (mut endless, mut gone) = (paused(), 13);
+    while endless.look(Responder, b"220-more\r\n") == Detection::Unsure {
+        assert!(endless.goes_on(Responder, b"220-more\r\n"));
+        gone += 10;
+    }
+    assert!((MAX_FIRST - 10..=MAX_FIRST).contains(&gone), "{gone}");
+    // Nothing else goes on.
+    for (from, line) in [(Responder, &b"220 rea"[..]), (Initiator, b"OPTIONS sip:a"), (Responder, b"220-x")] {
+        let mut detector = all();
+        assert_eq!(detector.look(from, line), Detection::Unsure);
+        assert!(!detector.goes_on(from, line), "{line:?}");
+    }
+}
+
+#[test]
 fn only_what_is_wanted() {
     let only = |application| Detector::new(|a| a == application);
     let ftp: Script = &[(Responder, b"220 FTP\r\n")];

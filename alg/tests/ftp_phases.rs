@@ -4,6 +4,7 @@
 
 mod common;
 
+use alg::profile::WhenEncrypted;
 use alg::rules::{Pattern, Rule};
 use alg::{Action, Blindness, CommandPolicy, Denial, Order, Side};
 use common::{Engine, PASSIVE, end};
@@ -108,14 +109,23 @@ fn another_protocol_in_the_first_bytes_is_never_read() {
         (&b"POST / HTTP/1.1\r\n"[..], Blindness::OtherProtocol),
         (b"SSH-2.0-x\r\n", Blindness::OtherProtocol),
         (b"\x00\x03\x00\x58!\x12\xa4\x42\r\n", Blindness::OtherProtocol),
-        // FTP within TLS from the first byte on: what the profile says of encrypted sessions is for it, too.
-        (b"\x16\x03\x01\n", Blindness::Encrypted),
+        // Who has been greeted in the clear does not speak FTP within TLS without AUTH.
+        (b"\x16\x03\x01\n", Blindness::OtherProtocol),
     ] {
         let mut e = Engine::source_nat();
         e.server("220 hi\r\n").client(first).client(PORT);
         assert_eq!(e.blind(), Some(why), "{first:?}");
         assert_eq!((e.denial, e.expectations.len()), (None, 0));
     }
+    // FTP within TLS from the first byte on: what the profile says of encrypted sessions is for it, too.
+    let mut e = Engine::source_nat();
+    e.client(b"\x16\x03\x01\n").client(PORT);
+    assert_eq!((e.blind(), e.denial), (Some(Blindness::Encrypted), None));
+    // Where that is denied, a greeting does not help.
+    let mut e = Engine::source_nat();
+    e.profile.encrypted = WhenEncrypted::Deny;
+    e.server("220 hi\r\n").client(b"\x16\x03\x01\n");
+    assert_eq!(e.denial, Some(Denial::Encrypted));
     let mut e = Engine::source_nat();
     e.server("SSH-2.0-x\r\n227 (203,0,113,9,0,22)\r\n");
     assert_eq!((e.blind(), e.denial), (Some(Blindness::OtherProtocol), None));

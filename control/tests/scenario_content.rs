@@ -541,6 +541,105 @@ fn silent_connections_take_half_of_the_places() {
     gw.drain_all();
 }
 
+/// A minute of silence is enough: whoever opens connections and says nothing does not keep others from being read.
+#[test]
+fn a_silent_connection_gives_its_place_back() {
+    each_mode(|mode| {
+        let text = few_places().replace("tcp_established = 60", "tcp_established = 600");
+        let mut gw = Gateway::new(mode, &text);
+        let mut silent = connect(&mut gw, 40_000);
+        gw.advance(30_000);
+        let mut greeted = connect(&mut gw, 40_001);
+        greeted.say(&mut gw, Side::Responder, "220 ready\r\n");
+        gw.advance(29_000);
+        assert_eq!((held(&gw).0, gw.count(Counter::AlgUndetected)), (2, 0));
+        gw.advance(1_500);
+        assert_eq!((held(&gw).0, gw.count(Counter::AlgUndetected)), (1, 1));
+        // It is like any other now, whatever it says.
+        assert_eq!(silent.say(&mut gw, Side::Responder, "220 FTP\r\n"), "220 FTP\r\n");
+        let v = view(&gw, 40_000);
+        assert_eq!((v.application, v.alg, v.bound_by), (Application::Unknown, false, BoundBy::Nothing));
+        // Whom a server has greeted, a person perhaps, has a minute for the first command.
+        greeted.say(&mut gw, Side::Initiator, "USER a\r\n");
+        assert_eq!(bound(&mut gw), [Application::Ftp]);
+        gw.advance(61_000);
+        assert_eq!((held(&gw).0, gw.count(Counter::AlgUndetected)), (1, 1), "who is known keeps it");
+        silent.close(&mut gw, Side::Initiator);
+        greeted.close(&mut gw, Side::Initiator);
+        gw.drain_all();
+    });
+}
+
+/// A greeting of several lines, of which the server has to look one up.
+#[test]
+fn a_greeting_that_pauses_between_its_lines() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &text(ALGS));
+        let pair = connect(&mut gw, 40_000);
+        let mut talk = Talk::new(gw, pair);
+        let mut at_byte = 0;
+        for line in ["220-Welcome\r\n", "220-to the archive\r\n", "220 ready\r\n"] {
+            talk.send(Side::Responder, at_byte, line.as_bytes(), PSH | ACK);
+            talk.gw.advance(1_500);
+            talk.settle();
+            at_byte += line.len();
+            assert_eq!(
+                talk.ears[at(Side::Initiator)].text().len(),
+                at_byte,
+                "it is held no longer than others"
+            );
+        }
+        talk.send(Side::Initiator, 0, b"USER a\r\n", PSH | ACK);
+        is_bound(&mut talk.gw, 40_000, Application::Ftp);
+        talk.gw.drain_all();
+    });
+}
+
+/// An attack on patience: each byte comes in time, and the line never ends.
+#[test]
+fn a_line_that_trickles_goes_on_all_the_same() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &text(ALGS));
+        let pair = connect(&mut gw, 40_000);
+        let mut talk = Talk::new(gw, pair);
+        for (n, byte) in b"REGISTER sip:x".iter().enumerate() {
+            talk.send(Side::Initiator, n, &[*byte], PSH | ACK);
+            let heard = talk.ears[at(Side::Responder)].text().len();
+            // Eight times the second that others are held.
+            assert_eq!(heard, if n < 11 { 0 } else { n + 1 }, "byte {n}");
+            talk.gw.advance(800);
+            talk.settle();
+        }
+        is_nobodys(&mut talk.gw, 40_000);
+        talk.gw.drain_all();
+    });
+}
+
+/// A server greets as FTP, and the client speaks TLS, for which nobody has asked: no FTP over TLS, whose range would open.
+#[test]
+fn a_greeting_before_tls_opens_no_range() {
+    each_mode(|mode| {
+        for (blindness, seen) in [("deny", None), ("passive", Some(Blindness::OtherProtocol))] {
+            let range = if seen.is_some() { "\npassive_ports = \"50000-50100\"" } else { "" };
+            let profile = format!("\"ftp\"\nblind = \"{blindness}\"{range}");
+            let mut gw = Gateway::new(mode, &text(&ALGS.replace("\"ftp\"", &profile)));
+            let mut pair = connect(&mut gw, 40_000);
+            pair.say(&mut gw, Side::Responder, "220 FTP ready\r\n");
+            let hello = pair.frame(Side::Initiator, PSH | ACK, b"\x16\x03\x01\0\x05hello");
+            gw.inject(INSIDE, &hello);
+            gw.run();
+            for interface in [INSIDE, OUTSIDE] {
+                while gw.recv(interface).is_some() {}
+            }
+            assert_eq!(gw.count(Counter::AlgDenied), u64::from(seen.is_none()), "{blindness}");
+            let expected: Vec<_> = seen.map(|why| (Application::Ftp, why)).into_iter().collect();
+            assert_eq!(blind(&mut gw), expected);
+            assert!(gw.expectations().is_empty());
+            gw.drain_all();
+        }
+    });
+}
+
 /// Connections that are known at once, and keep their places: half of them is left all the same.
 #[test]
 fn whoever_speaks_takes_half_of_the_places_too() {

@@ -62,7 +62,7 @@ counters! {
     AlgRatesForgotten = "alg-rates-forgotten", "Clients whose rate was forgotten before its time was over, because a worker counts 2,048 at once.";
     AlgBlind = "alg-blind", "Sessions that their ALG cannot read any more.";
     AlgDetected = "alg-detected", "Sessions that were bound to an ALG by what they said, on a port that is no protocol's.";
-    AlgUndetected = "alg-undetected", "Sessions that were to be looked at for an ALG's protocol, and were not, because there was no room.";
+    AlgUndetected = "alg-undetected", "Sessions that were to be looked at for an ALG's protocol, and were not, because there was no room, or they had not said within a minute what they are.";
     StreamTakenIn = "stream-taken-in", "Packets of inspected sessions that did not go on themselves: their bytes wait for the rest of a message, or had come before.";
     StreamMade = "stream-made", "Packets that the stream engine made.";
     StreamUnsent = "stream-unsent", "Packets that the stream engine made and that could not leave: no route, or no neighbour yet.";

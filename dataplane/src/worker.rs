@@ -84,6 +84,8 @@ pub struct Local<P: Port, A: BufPool<Buf = P::Buf>> {
     pub(crate) made: ArrayVec<(NextHop, P::Buf), MAX_EMISSIONS>,
     /// The inspected session at which the next look at their time begins.
     pub(crate) stream_cursor: u32,
+    /// The first session to look at next that is not known.
+    pub(crate) detector_cursor: u32,
     pub(crate) rng: Rng,
     pub(crate) icmp_limit: TokenBucket,
     pub(crate) deny_limit: TokenBucket,
@@ -113,6 +115,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             gathering: Gathering::new(setup.fragment_chunks),
             made: ArrayVec::new(),
             stream_cursor: 0,
+            detector_cursor: 0,
             datagrams: Datagrams::new(setup.alg_sessions),
             scratch: Box::new(Scratch::new(setup.alg_sessions as usize, rng.draw())),
             rng,

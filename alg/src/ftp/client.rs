@@ -28,7 +28,10 @@ impl Ftp {
             return Step::Read(telnet);
         }
         if !self.spoke && self.client.at_start() && rest.first() == Some(&HANDSHAKE) {
-            self.blind = Some(Blindness::Encrypted);
+            // FTP that is encrypted from its first byte has no greeting that can be read: behind one, this is something else,
+            // and the fallback of encrypted sessions is not for it. Where those are denied it must not pass for another.
+            let other = self.greeted && call.cx.profile.encrypted != WhenEncrypted::Deny;
+            self.blind = Some(if other { Blindness::OtherProtocol } else { Blindness::Encrypted });
             return Step::Read(rest.len());
         }
         let end = rest.iter().position(|&b| b == b'\n');

@@ -8,12 +8,13 @@ use crate::buf::{BufPool, PacketBuf};
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::Event;
-use crate::key::Protocol;
+use crate::key::{Protocol, Tick};
 use crate::policy::{AlgProfiles, Candidates, Decision, Inspection, Policy, ProfileId, RuleId};
 use crate::port::Port;
 use crate::session::{AlgSlot, Init};
 use crate::stage::inspect::Reads;
 use crate::stage::{Context, Hit, Item};
+use crate::stream::segment::Limits;
 use crate::view::BoundBy;
 use crate::worker::Local;
 use alg::{Application, Bound, Denial, Detection, Detector, Side, detect};
@@ -23,9 +24,27 @@ use alg::{Application, Bound, Denial, Detection, Detector, Side, detect};
 pub(crate) struct Detecting {
     detector: Detector,
     candidates: Candidates,
+    /// Since when somebody is to speak: since it opened, or was greeted.
+    since: Tick,
+    /// Since when the beginning of a line is held.
+    held_since: Option<Tick>,
 }
 
+/// How long somebody may take to speak, in milliseconds: longer than servers look for their client's name.
+const SILENCE_MS: u32 = 60_000;
+/// How many times as long as the rest of a line is waited for its beginning is held, however its bytes trickle.
+const LINE: u32 = 8;
+/// Most places that one call of [`Local::time_detectors`] looks at, and most that it gives back. The next call goes on from
+/// there.
+const LOOKED_AT: usize = 1_024;
+const GIVEN_BACK: usize = 64;
+
 impl Detecting {
+    /// Whether a beginning was held for so long that it goes on, though more of it comes.
+    pub(super) fn has_held_for_long(&self, limits: &Limits, now: Tick) -> bool {
+        self.held_since.is_some_and(|since| now.since(since) >= limits.hold_ms.saturating_mul(LINE))
+    }
+
     /// Looks at bytes for what the policy in force still asks for. With the profile of what it is.
     fn look(&mut self, profiles: &AlgProfiles, from: Side, bytes: &[u8]) -> (Detection, Option<ProfileId>) {
         let candidates = self.candidates;
@@ -82,7 +101,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let candidates = candidates(cx.policy, init.rule, init.forward.protocol)?;
         let wanted = |application: Application| candidates.of(&cx.policy.alg, application).is_some();
         let detector = Detector::new(wanted)?;
-        let slot = self.algs.alloc_unknown(Detecting { detector, candidates });
+        let detecting = Detecting { detector, candidates, since: cx.now, held_since: None };
+        let slot = self.algs.alloc_unknown(detecting);
         if slot.is_none() {
             self.count(cx, Counter::AlgUndetected, 1);
         }
@@ -109,12 +129,18 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         };
         let goes_on = match (detection, profile) {
             // Nothing finishes a line behind a FIN.
-            (Detection::Unsure, _) if !inspected.stream.is_ended(from) => return Ok(true),
+            (Detection::Unsure, _) if !inspected.stream.is_ended(from) => {
+                detecting.held_since.get_or_insert(cx.now);
+                return Ok(true);
+            }
             (Detection::Is(bound), Some(profile)) => {
                 self.bind_known(cx, hit, slot, bound, profile);
                 true
             }
-            (Detection::Goes, _) => inspected.stream.decide(chunks, from, bytes, core::iter::empty()),
+            (Detection::Goes, _) => {
+                (detecting.since, detecting.held_since) = (cx.now, None);
+                inspected.stream.decide(chunks, from, bytes, core::iter::empty())
+            }
             _ => self.let_unknown_go(slot),
         };
         if goes_on { Ok(false) } else { Err(Denial::NoResources) }
@@ -140,10 +166,56 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let Self { algs, scratch, .. } = &mut *self;
         let Some((inspected, chunks)) = algs.get_mut(slot) else { return true };
         inspected.stream.set_blind();
-        [Side::Initiator, Side::Responder].into_iter().all(|from| {
+        let gone = [Side::Initiator, Side::Responder].into_iter().all(|from| {
             let (_, len) = inspected.stream.copy_unread(chunks, from, &mut scratch.unread);
             let bytes = scratch.unread.get(..len).unwrap_or_default();
             inspected.stream.decide(chunks, from, bytes, core::iter::empty())
-        })
+        });
+        if gone {
+            algs.search_is_over(slot);
+        }
+        gone
+    }
+
+    /// The beginning that a connection said was held for long enough. It goes on, and, unless more of a greeting may
+    /// follow it, nobody looks any more. False if there is no room for that.
+    pub(super) fn let_beginning_go(&mut self, slot: u32, from: Side) -> bool {
+        let Self { algs, scratch, .. } = &mut *self;
+        let Some((inspected, chunks)) = algs.get_mut(slot) else { return true };
+        let (_, len) = inspected.stream.copy_unread(chunks, from, &mut scratch.unread);
+        let bytes = scratch.unread.get(..len).unwrap_or_default();
+        if let Reads::Detector(detecting) = &mut inspected.reads
+            && detecting.detector.goes_on(from, bytes)
+        {
+            detecting.held_since = None;
+            return inspected.stream.decide(chunks, from, bytes, core::iter::empty());
+        }
+        self.let_unknown_go(slot)
+    }
+
+    /// Time has passed: gives back the places of connections on which nobody speaks.
+    pub(crate) fn time_detectors(&mut self, cx: &Context<'_>) {
+        let (mut slot, mut given_back) = (self.detector_cursor, 0);
+        for _ in 0..LOOKED_AT {
+            let Some(next) = self.algs.next_unknown(slot).filter(|_| given_back < GIVEN_BACK) else {
+                self.detector_cursor = if given_back < GIVEN_BACK { 0 } else { slot };
+                return;
+            };
+            slot = next.saturating_add(1);
+            if self.is_silent(cx, next) && self.let_unknown_go(next) {
+                self.count(cx, Counter::AlgUndetected, 1);
+                self.time_stream(cx, next, &cx.policy.streams);
+                given_back += 1;
+            }
+        }
+        self.detector_cursor = slot;
+    }
+
+    /// Whether nobody has spoken for too long on a connection that is open.
+    fn is_silent(&self, cx: &Context<'_>, slot: u32) -> bool {
+        let Some(inspected) = self.algs.get(slot) else { return false };
+        let Reads::Detector(detecting) = &inspected.reads else { return false };
+        let open = inspected.session.is_some_and(|id| cx.shared.arena.resolve_open(id).is_some());
+        open && cx.now.since(detecting.since) >= SILENCE_MS
     }
 }

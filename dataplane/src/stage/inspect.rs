@@ -38,7 +38,7 @@ pub(crate) struct Inspected {
     /// A port, a service or a parent has said what it is. Nobody was promised that others are read.
     promised: bool,
     /// Which session, once it has one.
-    session: Option<Ref>,
+    pub(super) session: Option<Ref>,
 }
 
 impl Inspected {
@@ -57,6 +57,25 @@ pub(crate) struct Algs {
     chunks: Pool,
     /// Sessions that time may change, a bit each.
     waiting: Box<[u64]>,
+    /// Those of which it is not known what they are.
+    unknown: Box<[u64]>,
+}
+
+/// Sets or clears the bit of a place.
+fn set_bit(words: &mut [u64], slot: u32, is: bool) {
+    if let Some(word) = words.get_mut(slot as usize / 64) {
+        let bit = 1 << (slot % 64);
+        if is { *word |= bit } else { *word &= !bit }
+    }
+}
+
+/// The first place at or behind `from` whose bit is set.
+fn next_bit(words: &[u64], from: u32) -> Option<u32> {
+    let first = from as usize / 64;
+    let words = words.iter().enumerate().skip(first);
+    let mut masked = words.map(|(i, w)| (i, if i == first { w & (u64::MAX << (from % 64)) } else { *w }));
+    let (index, word) = masked.find(|(_, w)| *w != 0)?;
+    u32::try_from(index * 64).ok()?.checked_add(word.trailing_zeros())
 }
 
 impl Algs {
@@ -68,6 +87,7 @@ impl Algs {
             unpromised: 0,
             chunks: Pool::new(chunks),
             waiting: (0..capacity.div_ceil(64)).map(|_| 0).collect(),
+            unknown: (0..capacity.div_ceil(64)).map(|_| 0).collect(),
         }
     }
 
@@ -83,6 +103,7 @@ impl Algs {
         }
         let slot = self.take(Reads::Detector(detecting), false)?;
         self.unpromised += 1;
+        set_bit(&mut self.unknown, slot, true);
         Some(slot)
     }
 
@@ -91,6 +112,17 @@ impl Algs {
         if let Some(Some(inspected)) = self.slots.get_mut(slot as usize) {
             inspected.reads = Reads::Alg(alg);
         }
+        self.search_is_over(slot);
+    }
+
+    /// It is known, or nobody looks any more.
+    pub(super) fn search_is_over(&mut self, slot: u32) {
+        set_bit(&mut self.unknown, slot, false);
+    }
+
+    /// The first session at or behind `from` that is not known yet.
+    pub(super) fn next_unknown(&self, from: u32) -> Option<u32> {
+        next_bit(&self.unknown, from)
     }
 
     fn take(&mut self, reads: Reads, promised: bool) -> Option<u32> {
@@ -108,10 +140,11 @@ impl Algs {
             self.unpromised -= usize::from(!inspected.promised);
             self.free.push(slot);
             self.set_waiting(slot, false);
+            self.search_is_over(slot);
         }
     }
 
-    fn get(&self, slot: u32) -> Option<&Inspected> {
+    pub(super) fn get(&self, slot: u32) -> Option<&Inspected> {
         self.slots.get(slot as usize)?.as_ref()
     }
 
@@ -120,10 +153,7 @@ impl Algs {
     }
 
     fn set_waiting(&mut self, slot: u32, waits: bool) {
-        if let Some(word) = self.waiting.get_mut(slot as usize / 64) {
-            let bit = 1 << (slot % 64);
-            if waits { *word |= bit } else { *word &= !bit }
-        }
+        set_bit(&mut self.waiting, slot, waits);
     }
 
     /// Notes whether time may change this session.
@@ -134,11 +164,7 @@ impl Algs {
 
     /// The first session at or behind `from` that waits.
     fn next_waiting(&self, from: u32) -> Option<u32> {
-        let first = from as usize / 64;
-        let words = self.waiting.iter().enumerate().skip(first);
-        let mut masked = words.map(|(i, w)| (i, if i == first { w & (u64::MAX << (from % 64)) } else { *w }));
-        let (index, word) = masked.find(|(_, w)| *w != 0)?;
-        u32::try_from(index * 64).ok()?.checked_add(word.trailing_zeros())
+        next_bit(&self.waiting, from)
     }
 
     /// How many are in use, and how many chunks.
@@ -422,7 +448,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let bytes = scratch.unread.get(..len).unwrap_or_default();
         let Reads::Alg(alg) = &mut inspected.reads else {
             self.count(cx, Counter::StreamReleased, 1);
-            return if self.let_unknown_go(slot) { Ok(()) } else { Err(Denial::NoResources) };
+            return if self.let_beginning_go(slot, from) { Ok(()) } else { Err(Denial::NoResources) };
         };
         let lost = !alg.give_up(from, bytes);
         if lost {
@@ -451,7 +477,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         self.stream_cursor = slot;
     }
 
-    fn time_stream(&mut self, cx: &Context<'_>, slot: u32, limits: &Limits) {
+    pub(super) fn time_stream(&mut self, cx: &Context<'_>, slot: u32, limits: &Limits) {
         let Some(id) = self.algs.get(slot).and_then(|i| i.session) else { return };
         let Some(session) = cx.shared.arena.resolve_open(id) else { return };
         let hit = Hit { session, id, direction: Direction::Forward };
@@ -477,6 +503,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// Whether the beginning of a message was held for so long that it goes on unread.
     fn is_late(&self, cx: &Context<'_>, hit: &Hit<'_>, slot: u32, from: Side, limits: &Limits) -> bool {
         let Some(Inspected { stream, reads, .. }) = self.algs.get(slot) else { return false };
+        if let Reads::Detector(detecting) = reads
+            && stream.unread(from) > 0
+            && detecting.has_held_for_long(limits, cx.now)
+        {
+            return true;
+        }
         let loses = matches!(reads, Reads::Alg(alg) if !alg.finds_its_place());
         if stream.is_blind() || !loses {
             return stream.held_too_long(limits, cx.now.0, from);

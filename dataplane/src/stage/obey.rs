@@ -89,7 +89,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 }
                 Command::Free(session) => self.free(cx, session),
                 Command::FreeExpectation(id) => self.free_expectation(cx, id),
-                Command::Streams => self.time_streams(cx),
+                Command::Streams => {
+                    self.time_streams(cx);
+                    self.time_detectors(cx);
+                }
             }
         }
     }
