@@ -63,7 +63,7 @@ impl Generator for Model {
                 Outcome { offered, returned, seconds: trial.seconds, ..Outcome::default() }
             }
         };
-        if self.moody > 0 && self.trials % self.moody == 0 {
+        if self.moody > 0 && self.trials.is_multiple_of(self.moody) {
             outcome.returned = 0;
         }
         Ok(outcome)
