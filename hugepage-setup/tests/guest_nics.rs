@@ -35,12 +35,13 @@ mod nics;
 mod traffic;
 
 use gateway::{Gateway, of_workers};
-use machine::{Machine, Place};
+use machine::Machine;
 use nics::{FAMILIES, Pair};
 use peers::{FtpServer, Mode};
+use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Instant;
-use world::{SERVER, World};
+use world::{OUTSIDE, Place, SERVER, World};
 
 /// Says what is being done, and how long the test has run: the last line tells which step failed.
 pub fn step(began: Instant, what: &str) {
@@ -56,7 +57,7 @@ fn nics_of_a_guest() {
     };
     let world = World::new().expect("a guest with NICs needs root");
     let began = Instant::now();
-    let place = Place::find(&cache);
+    let place = machine::Place::find(&cache);
     let pairs: Vec<Pair> = FAMILIES.iter().enumerate().map(|(at, family)| Pair::new(at, family)).collect();
     let mut machine = Machine::boot(&world, &place, &nics::devices(&pairs));
     step(began, "the guest runs");
@@ -111,6 +112,8 @@ fn carries_traffic(
     step(began, &format!("{name}: packets by queue {received:?}, handed over {:?}", grown("handed-off")));
     let busy = received.iter().filter(|count| **count > 0).count();
     assert_eq!(busy, pair.family.queues, "queues that packets came on: {received:?}");
+    told(machine, gateway, pair);
+    step(began, &format!("{name}: posternctl tells the same"));
     for mode in [Mode::Pasv, Mode::Port] {
         server.fetch_ok(world, mode);
         server.send_ok(world, mode);
@@ -120,4 +123,25 @@ fn carries_traffic(
     for line in said.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")) {
         step(began, &format!("{name}: the daemon says: {line}"));
     }
+}
+
+/// What an operator is told: links up, the NICs' own addresses, nothing lost, and the sessions with their translation.
+fn told(machine: &mut Machine, gateway: &Gateway, pair: &Pair) {
+    let interfaces = gateway.control(machine, "interface list");
+    for (interface, place) in interfaces.as_array().unwrap().iter().zip([Place::Client, Place::Server]) {
+        assert_eq!(interface["link_up"], true, "{interface:#}");
+        assert_eq!(interface["mac"], pair.mac(place), "{interface:#}");
+        let counters = &interface["counters"];
+        for lost in ["rx_missed", "rx_errors", "rx_no_buffer", "tx_errors"] {
+            assert_eq!(counters[lost], 0, "{interface:#}");
+        }
+        assert!(counters["rx_packets"].as_u64() >= Some(traffic::SENT), "{interface:#}");
+    }
+    let sessions = gateway.control(machine, "session list --protocol udp");
+    let sessions = sessions.as_array().unwrap();
+    assert_eq!(sessions.len(), usize::from(traffic::FLOWS), "{sessions:#?}");
+    let translated = |session: &Value| {
+        session["translated_source"].as_str().is_some_and(|source| source.starts_with(&format!("{OUTSIDE}:")))
+    };
+    assert!(sessions.iter().all(translated), "{sessions:#?}");
 }

@@ -79,9 +79,10 @@ fn is_with_the_kernel(machine: &mut Machine, place: &Place, pair: &Pair, before:
 /// The gateway's configuration on a pair, where the guest reads it.
 fn configuration(machine: &Machine, pair: &Pair, before: &Before) -> String {
     let cores = &CORES[..pair.family.workers];
+    let eal_args = pair.family.eal_args;
     let [inside, outside] = &before.addresses;
     let text = format!(
-        "[dataplane]\nworkers = {cores:?}\nsessions = 16384\nidle = \"sleep\"\n\n\
+        "[dataplane]\nworkers = {cores:?}\nsessions = 16384\nidle = \"sleep\"\neal_args = {eal_args:?}\n\n\
          [log]\naudit = \"{STATE}/audit.jsonl\"\n\n\
          [control]\nsocket = \"{STATE}/control.sock\"\n\n\
          [[interface]]\nname = \"inside\"\ndevice = \"{inside}\"\nzone = \"trust\"\naddresses = [\"{INSIDE}/24\"]\n\n\

@@ -3,12 +3,16 @@
 use crate::command::{Daemon, wait_until};
 use crate::world::{self, World};
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 /// How long it may take to boot. Emulated, on a busy machine.
 const BOOT: Duration = Duration::from_secs(150);
+/// Boots before it is given up. QEMU 10.0 now and then ends itself by an assertion of its own (`iotlb_to_section`) while
+/// the guest's cores come up.
+const BOOTS: u32 = 3;
 /// Lines of the guest's console that are told when a test fails.
 const TOLD: usize = 60;
 /// Where the guest sees the shared folder.
@@ -77,7 +81,23 @@ impl Machine {
     /// node 1.
     #[track_caller]
     pub fn boot(world: &World, place: &Place, devices: &[String]) -> Self {
+        for _ in 1..BOOTS {
+            let mut machine = Self::start(world, place, devices);
+            let up = || machine.has_aborted() || machine.share.join("ready").exists();
+            wait_until("the guest runs", BOOT, up);
+            if !machine.has_aborted() {
+                return machine;
+            }
+            println!("booting again: {}", machine.qemu.printed());
+        }
+        let mut machine = Self::start(world, place, devices);
+        wait_until("the guest runs", BOOT, || machine.is_up() && machine.share.join("ready").exists());
+        machine
+    }
+
+    fn start(world: &World, place: &Place, devices: &[String]) -> Self {
         let share = world.files.path().join("share");
+        let _ = fs::remove_dir_all(&share);
         fs::create_dir(&share).unwrap();
         let release = place.release();
         let modules = place.cache.join("kernel/lib/modules");
@@ -104,9 +124,13 @@ impl Machine {
         qemu.arg("-serial").arg(format!("file:{}", share.join("console").display()));
         qemu.args(devices);
         let qemu = Daemon::spawn(&mut qemu, &world.files.path().join("qemu.output"));
-        let mut machine = Self { qemu, share, scripts: 0 };
-        wait_until("the guest runs", BOOT, || machine.is_up() && machine.share.join("ready").exists());
-        machine
+        Self { qemu, share, scripts: 0 }
+    }
+
+    /// True if QEMU has ended by a signal. Panics if it has ended otherwise.
+    #[track_caller]
+    fn has_aborted(&mut self) -> bool {
+        self.qemu.ended().is_some_and(|status| status.signal().is_some()) || !self.is_up()
     }
 
     /// True. Panics if QEMU has ended.

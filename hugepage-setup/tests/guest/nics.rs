@@ -17,6 +17,8 @@ pub struct Family {
     pub driver: &'static str,
     /// DPDK's driver.
     pub pmd: &'static str,
+    /// What DPDK is told beyond the device.
+    pub eal_args: &'static [&'static str],
     /// Workers of the gateway, which want a queue each.
     pub workers: usize,
     /// Queues that packets come on.
@@ -32,6 +34,7 @@ pub const FAMILIES: [Family; 4] = [
         module: "igb",
         driver: "igb",
         pmd: "net_e1000_igb",
+        eal_args: &[],
         workers: 2,
         queues: 2,
     },
@@ -43,6 +46,7 @@ pub const FAMILIES: [Family; 4] = [
         module: "virtio_net",
         driver: "virtio-pci",
         pmd: "net_virtio",
+        eal_args: &[],
         workers: 2,
         queues: 2,
     },
@@ -54,6 +58,7 @@ pub const FAMILIES: [Family; 4] = [
         module: "vmxnet3",
         driver: "vmxnet3",
         pmd: "net_vmxnet3",
+        eal_args: &[],
         workers: 2,
         queues: 1,
     },
@@ -64,6 +69,8 @@ pub const FAMILIES: [Family; 4] = [
         module: "e1000e",
         driver: "e1000e",
         pmd: "net_e1000_em",
+        // By MSI-X the emulated device interrupts without end.
+        eal_args: &["--vfio-intr=legacy"],
         workers: 1,
         queues: 1,
     },

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 /// Bytes of a TCP transfer.
 const BYTES: usize = 4 << 20;
 /// Sockets that send datagrams, each a session of its own.
-const FLOWS: u16 = 32;
+pub const FLOWS: u16 = 32;
 /// Datagrams of each.
 const DATAGRAMS: u32 = 64;
+/// All of them.
+pub const SENT: u64 = FLOWS as u64 * DATAGRAMS as u64;
 /// Time between two datagrams.
 const PACE: Duration = Duration::from_millis(2);
 /// How long the last ones may be on their way.
