@@ -332,3 +332,19 @@ fn a_refused_answer_ends_no_other_dialog() {
     let closed = s.orders.iter().filter(|o| matches!(o, Order::Close { .. })).count();
     assert_eq!(closed, 2, "what the first has opened closes now: {:?}", s.orders);
 }
+
+/// Two phones have answered, and one of them was hung up on. It had not heard the ACK, and answers again.
+#[test]
+fn a_dialog_that_bye_has_ended_is_not_answered_anew() {
+    let mut s = sip();
+    s.profile.sip.max_dialogs = 1;
+    s.send(IN, invite("c")).unwrap();
+    s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+    s.send(OUT, answer("200 OK", "c", "z")).unwrap();
+    s.send(OUT, without_body(&response("200 OK", "BYE", "c", "z"))).unwrap();
+    assert_eq!(s.orders.len(), 2);
+    s.send(OUT, answer("200 OK", "c", "z")).unwrap();
+    assert!(s.expectations.is_empty() && s.orders.is_empty());
+    s.send(OUT, without_body(&response("200 OK", "BYE", "c", "b"))).unwrap();
+    s.send(IN, invite("other")).unwrap();
+}

@@ -6,6 +6,8 @@ use crate::sip::sets::Entry;
 
 /// Most dialogs of one call at once.
 pub(super) const MAX_FORKS: usize = 4;
+/// Most dialogs of one call that are known to have ended.
+pub(super) const MAX_GONE: usize = 2;
 /// The highest number of a call in the tags of its pinholes.
 const MAX_SERIAL: u32 = (1 << 21) - 1;
 /// Most contacts that the dialogs of one call hold open.
@@ -73,6 +75,8 @@ pub(crate) struct Call {
     pub(super) caller_tag: u64,
     /// Of the first: the callee's tag of each dialog; 0 for none.
     pub(super) forks: [u64; MAX_FORKS],
+    /// Of the first: the tags of the dialogs that BYE has ended last, while others go on; 0 for none.
+    pub(super) gone: [u64; MAX_GONE],
     /// Of the first: the contacts that are held open.
     pub(super) held: [Option<Held>; MAX_HELD],
     pub(super) media: [[Option<Medium>; MAX_MEDIA]; 2],
@@ -172,6 +176,14 @@ impl Call {
             *fork = 0;
         }
         self.forks.iter().any(|t| *t != 0)
+    }
+
+    /// BYE has ended a dialog: what its phone repeats does not begin it again.
+    pub(super) fn gone(&mut self, tag: u64) {
+        self.gone.rotate_right(1);
+        if let Some(newest) = self.gone.first_mut() {
+            *newest = tag;
+        }
     }
 
     /// The first dialog is over, and others are not: what is left is the caller's offer.

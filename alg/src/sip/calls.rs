@@ -6,7 +6,7 @@
 //! A message that does not go on changes nothing here: [`Calls::undo`].
 
 use crate::contract::Side;
-use crate::sip::call::{Call, MAX_FORKS, MAX_HELD, left, other_id};
+use crate::sip::call::{Call, MAX_FORKS, MAX_GONE, MAX_HELD, left, other_id};
 use crate::sip::held::{Contact, Registrations};
 use crate::sip::sdp::MAX_MEDIA;
 use crate::sip::sets::{Entry, Full, Sets};
@@ -124,6 +124,7 @@ impl Calls {
             caller: caller.0,
             caller_tag: caller.1,
             forks: [0; MAX_FORKS],
+            gone: [0; MAX_GONE],
             held: [None; MAX_HELD],
             media: [[None; MAX_MEDIA]; 2],
         }

@@ -80,6 +80,9 @@ impl<G: Gateway> Reading<'_, '_, G> {
             None => return Ok(None),
         };
         let tag = first.dialog(facts.from_tag, facts.to_tag);
+        if tag != 0 && first.gone.contains(&tag) {
+            return Ok(None);
+        }
         let asks = first.unasked && self.from == first.caller;
         first.unasked &= !asks;
         if facts.method == Method::Ack && !described && !asks {
@@ -264,6 +267,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 self.end_all(&mut dialog.first, children);
                 return Ok(());
             }
+            dialog.first.gone(dialog.tag);
             dialog.other = None;
         }
         if dialog.confirms && !described {
