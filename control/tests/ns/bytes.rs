@@ -6,9 +6,9 @@ use super::gateway::{Config, Gateway};
 use super::nat::Nat;
 use super::peers::{FILE_SIZE, FtpServer, Mode, listens_at, same_content};
 use super::rtsp;
-use super::sip::{CALLER, answerer, call, wait_for_sound};
+use super::sip::{CALLER, answerer, answerer_at, call, call_from, wait_for_sound};
 use super::voice::Over;
-use super::world::{CLIENT, Place, SERVER, World};
+use super::world::{CLIENT, OUTSIDE, Place, SERVER, World};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -17,11 +17,16 @@ const RELAY: u16 = 2000;
 
 /// Takes what clients say to [`RELAY`] to this port of a host, byte by byte.
 fn relay(world: &World, host: &str, port: u16) -> Daemon {
-    let listen = format!("TCP4-LISTEN:{RELAY},bind={CLIENT},reuseaddr,fork,nodelay");
-    let mut command = world.command(Place::Client, "socat");
+    relay_at(world, (Place::Client, CLIENT), host, port)
+}
+
+/// The same at an address of another place.
+fn relay_at(world: &World, (place, at): (Place, &str), host: &str, port: u16) -> Daemon {
+    let listen = format!("TCP4-LISTEN:{RELAY},bind={at},reuseaddr,fork,nodelay");
+    let mut command = world.command(place, "socat");
     command.args(["-b", "1", &listen, &format!("TCP4:{host}:{port},nodelay")]);
     let daemon = Daemon::spawn(&mut command, &world.files.path().join("relay.output"));
-    wait_until("the relay listens", Duration::from_secs(10), || listens_at(world, Place::Client, RELAY));
+    wait_until("the relay listens", Duration::from_secs(10), || listens_at(world, place, RELAY));
     daemon
 }
 
@@ -71,6 +76,56 @@ fn sip() {
     let status = caller.wait(Duration::from_secs(20));
     assert!(status.is_some_and(|s| s.success()), "{}", caller.printed());
     assert_eq!((gateway.counter("alg-denied"), gateway.counter("stream-conflicts")), (0, 0));
+}
+
+/// Who calls from outside reaches a phone inside by destination NAT.
+const INWARD: &str = r#"
+[[nat]]
+type = "destination"
+from = "untrust"
+destination = ["198.51.100.1"]
+service = ["sip-tcp"]
+translate = "10.1.0.2"
+
+[[rule]]
+name = "calls from outside"
+from = "untrust"
+to = "trust"
+service = ["sip-tcp"]
+action = "allow"
+log = true
+"#;
+
+#[test]
+fn sip_to_a_phone_inside() {
+    for mode in ["full", "off"] {
+        let Some(world) = World::new() else { return };
+        let more = format!("{INWARD}\n[[alg]]\nname = \"calls\"\nprotocol = \"sip\"\nmode = \"{mode}\"\n");
+        let config = Config { misroute: true, more: more.leak(), ..Config::allowing(&["sip-tcp"]) };
+        let gateway = Gateway::start(&world, &config);
+        let _answerer = answerer_at(&world, Place::Client, CLIENT, Over::Tcp);
+        let _relay = relay_at(&world, (Place::Server, SERVER), OUTSIDE, 5060);
+        let scenario = CALLER.replace("milliseconds=\"3000\"", "milliseconds=\"1500\"");
+        let mut caller =
+            call_from(&world, (Place::Server, SERVER), &format!("{SERVER}:{RELAY}"), Over::Tcp, &scenario);
+        if mode == "off" {
+            // The control case: it is told an address that leads nowhere out there.
+            assert!(caller.wait(Duration::from_secs(20)).is_some(), "{}", caller.printed());
+            assert!(gateway.sessions("sip").iter().any(|s| s["alg"] != true));
+            assert_eq!(gateway.sessions("rtp").len(), 0);
+            continue;
+        }
+        wait_for_sound(&gateway, &mut caller);
+        was_cut(&gateway, "sip", 50);
+        let status = caller.wait(Duration::from_secs(20));
+        assert!(status.is_some_and(|s| s.success()), "{}", caller.printed());
+        let child = gateway.audited("session-open", |r| r["application"] == "rtp");
+        assert_eq!(child["rule"], "calls from outside");
+        wait_until("BYE ends the sound", Duration::from_secs(5), || {
+            gateway.sessions("rtp").iter().all(|s| s["state"] == "closed")
+        });
+        assert_eq!((gateway.counter("alg-denied"), gateway.counter("stream-conflicts")), (0, 0));
+    }
 }
 
 #[test]

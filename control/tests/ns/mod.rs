@@ -39,6 +39,7 @@ mod registration;
 mod reload;
 mod rtsp;
 mod sip;
+mod sip_modes;
 mod stream;
 mod tftp;
 mod unprivileged;

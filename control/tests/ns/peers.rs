@@ -228,7 +228,8 @@ pub fn has_socket(world: &World, table: &str, port: u16) -> bool {
     is_bound(world, Place::Server, table, port)
 }
 
-fn is_bound(world: &World, place: Place, table: &str, port: u16) -> bool {
+/// The same of another place.
+pub fn is_bound(world: &World, place: Place, table: &str, port: u16) -> bool {
     let table = run(world.command(place, "cat").arg(table)).stdout;
     // sl, local_address, rem_address, st: listening TCP is 0A, unconnected UDP 07.
     table.lines().any(|line| {

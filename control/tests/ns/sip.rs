@@ -16,17 +16,33 @@ pub const CALLER: &str = include_str!("sip_caller.xml");
 
 /// Answers calls and echoes what it hears. What it receives is in the file `answerer.messages`.
 pub fn answerer(world: &World, over: Over) -> Daemon {
-    let sipp = Sipp::new(world, Place::Server, "answerer", (SERVER, 5060), over);
+    answerer_at(world, Place::Server, SERVER, over)
+}
+
+/// The same at an address of another place.
+pub fn answerer_at(world: &World, place: Place, at: &str, over: Over) -> Daemon {
+    let sipp = Sipp::new(world, place, "answerer", (at, 5060), over);
     let heard = ["-trace_msg", "-message_file", "answerer.messages"];
     let daemon = sipp.args(&["-sn", "uas", "-rtp_echo", "-mp", "7000"]).args(&heard).spawn();
-    over.wait_for_server(world);
+    over.wait_for_server_at(world, place);
     daemon
 }
 
 /// Calls a host, or a host and port, once, as a scenario says.
 pub fn call(world: &World, called: &str, over: Over, scenario: &str) -> Daemon {
+    call_from(world, (Place::Client, CLIENT), called, over, scenario)
+}
+
+/// The same from an address of another place.
+pub fn call_from(
+    world: &World,
+    (place, at): (Place, &str),
+    called: &str,
+    over: Over,
+    scenario: &str,
+) -> Daemon {
     fs::write(world.files.path().join("sound.pcmu"), noise(5, 16_000)).unwrap();
-    Sipp::new(world, Place::Client, "caller", (CLIENT, 5062), over)
+    Sipp::new(world, place, "caller", (at, 5062), over)
         .scenario(scenario)
         .patient()
         .args(&["-s", "bob", "-m", "1", "-mp", "6100", "-timeout", "20s", "-timeout_error"])

@@ -1,7 +1,7 @@
 //! The programs that speak SIP: SIPp, which does what a scenario says, and baresip, a phone.
 
 use super::command::{Daemon, wait_until};
-use super::peers::{has_socket, listens, noise};
+use super::peers::{is_bound, noise};
 use super::world::{Place, World};
 use std::fs;
 use std::process::Command;
@@ -35,10 +35,13 @@ impl Over {
 
     /// Waits until something serves SIP at the server.
     pub fn wait_for_server(self, world: &World) {
-        wait_until("somebody serves SIP", Duration::from_secs(10), || match self {
-            Self::Udp => has_socket(world, "/proc/net/udp", 5060),
-            Self::Tcp => listens(world, 5060),
-        });
+        self.wait_for_server_at(world, Place::Server);
+    }
+
+    /// The same in another place.
+    pub fn wait_for_server_at(self, world: &World, place: Place) {
+        let table = if self == Self::Udp { "/proc/net/udp" } else { "/proc/net/tcp" };
+        wait_until("somebody serves SIP", Duration::from_secs(10), || is_bound(world, place, table, 5060));
     }
 
     /// As SIPp calls it: one socket for all calls.
