@@ -148,6 +148,29 @@ fn interfaces_share_a_device_by_their_vlans() {
         twice("vlan = 7")
     );
     assert!(twice("").contains("device"), "{}", twice(""));
+
+    // One setting of a device is that of all its interfaces; two that differ are none.
+    let text = [
+        interface("a", "null:0", "vlan = 1\nrx_descriptors = 2048", 0),
+        interface("b", "null:0", "vlan = 2\noffloads = \"off\"\nrx_descriptors = 2048", 1),
+        interface("c", "null:1", "", 2),
+    ];
+    let nics: Vec<_> =
+        parse(&text.concat()).interfaces.iter().map(|i| (i.nic.rx_descriptors, i.nic.offloads)).collect();
+    assert_eq!(nics, [(2048, false), (2048, false), (1024, true)]);
+    for (one, other) in [
+        ("spread = \"on\"", "spread = \"off\""),
+        ("offloads = \"auto\"", "offloads = \"off\""),
+        ("rx_descriptors = 64", "rx_descriptors = 65"),
+        ("tx_descriptors = 64", "tx_descriptors = 65"),
+    ] {
+        let text = [
+            interface("a", "null:0", &format!("vlan = 1\n{one}"), 0),
+            interface("b", "null:0", &format!("vlan = 2\n{other}"), 1),
+        ];
+        let error = Config::parse("f", &text.concat()).unwrap_err().to_string();
+        assert!(error.contains("on this device; expected one for all"), "{error}");
+    }
     let many: String = (0..33).map(|n| interface(&format!("i{n}"), &format!("null:{n}"), "", n)).collect();
     assert!(Config::parse("f", &many).unwrap_err().to_string().contains("one device too many"));
 }
@@ -313,6 +336,10 @@ fn what_is_fixed_at_start_needs_a_restart() {
     assert_eq!(
         with("zone = \"trust\"", "zone = \"trust\"\nmtu = 9000"),
         ["interface \"inside\": mtu changes"]
+    );
+    assert_eq!(
+        with("zone = \"trust\"", "zone = \"trust\"\nspread = \"off\"\ntx_descriptors = 64"),
+        ["interface \"inside\": spread changes", "interface \"inside\": tx_descriptors changes"]
     );
     assert_eq!(
         with("name = \"inside\"", "name = \"in\""),

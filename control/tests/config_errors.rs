@@ -126,7 +126,7 @@ fn unknown_keys_of_every_table() {
         );
     }
     let interface = "unknown key \"mtuu\" in [[interface]]; expected one of name, device, zone, addresses, vlan, \
-                     mtu, mac (did you mean \"mtu\"?)";
+                     mtu, mac, spread, offloads, rx_descriptors, tx_descriptors (did you mean \"mtu\"?)";
     expect_whole(&format!("{INTERFACES}»mtuu = 1500"), interface);
 }
 
@@ -227,7 +227,7 @@ fn values_out_of_range() {
         ),
         (
             "[dataplane]\nidle = »'busyy'",
-            "unknown idle mode \"busyy\"; expected one of auto, busy, sleep (did you mean \"busy\"?)",
+            "unknown idle mode \"busyy\"; expected one of auto, busy, pause, sleep (did you mean \"busy\"?)",
         ),
         ("[timeouts]\nicmp = »0", "bad icmp \"0\"; expected seconds from 0.001 to 1000000"),
         ("[timeouts]\nicmp = »nan", "bad icmp \"nan\"; expected seconds from 0.001 to 1000000"),
@@ -329,6 +329,21 @@ fn interfaces() {
             "zone",
             "zone = 'untrust'\nvlan = »4095",
             "bad vlan \"4095\"; expected an integer from 1 to 4094".into(),
+        ),
+        (
+            "zone",
+            "zone = 'untrust'\nspread = »'yes'",
+            "unknown spread \"yes\"; expected one of auto, on, off".into(),
+        ),
+        (
+            "zone",
+            "zone = 'untrust'\noffloads = »'on'",
+            "unknown offloads \"on\"; expected one of auto, off".into(),
+        ),
+        (
+            "zone",
+            "zone = 'untrust'\nrx_descriptors = »16",
+            "bad rx_descriptors \"16\"; expected an integer from 32 to 32768".into(),
         ),
     ] {
         expect_whole(&outside(key, line), &message);

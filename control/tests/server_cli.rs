@@ -49,6 +49,8 @@ WORKER  CORE  RX PACKETS  TX PACKETS  SESSIONS OPENED  DROPS
 INTERFACE  DEVICE              ZONE     ADDRESSES        MAC                LINK              MTU
 inside     af_packet:inside0   trust    10.1.0.1/24      02:00:00:00:00:ab  up, 10000 Mbit/s  1500
 outside    af_packet:outside0  untrust  198.51.100.1/24  02:00:00:00:00:ab  down              1500
+
+outside: queues: 1 to receive; the device has no more
 ";
     assert_eq!(table(&running.path, &["status"]), expected);
 
@@ -137,9 +139,9 @@ policy-deny     14  A rule denies it, or no rule allows it.
 fn interfaces() {
     let running = start(10);
     let expected = "\
-INTERFACE  ZONE     VLAN  LINK             ADDRESSES        RX PACKETS      RX  RX LOST  TX PACKETS        TX  TX LOST
-inside     trust    -     up, 10000 Mbit/s 10.1.0.1/24       1 000 000  1.5 GB        7       2 000  128.0 kB        0
-outside    untrust  100   down             198.51.100.1/24           -       -        -           -         -        -
+INTERFACE  ZONE     VLAN  LINK             ADDRESSES        RX PACKETS      RX  RX LOST  HANDED OFF  TX PACKETS        TX  TX LOST
+inside     trust    -     up, 10000 Mbit/s 10.1.0.1/24       1 000 000  1.5 GB        7       0.1 %       2 000  128.0 kB        0
+outside    untrust  100   down             198.51.100.1/24           -       -        -           -           -         -        -
 ";
     let words = |text: &str| -> Vec<Vec<String>> {
         text.lines().map(|line| line.split_whitespace().map(ToOwned::to_owned).collect()).collect()
@@ -153,11 +155,43 @@ outside    untrust  100   down             198.51.100.1/24           -       -  
             "mac": "02:00:00:00:00:ab", "vlan": null, "link_up": true, "link_mbps": 10_000, "mtu": 1500,
             "counters": {
                 "rx_packets": 1_000_000, "rx_bytes": 1_500_000_000, "rx_missed": 7, "rx_errors": 0,
-                "rx_no_buffer": 0, "tx_packets": 2_000, "tx_bytes": 128_000, "tx_errors": 0,
+                "rx_no_buffer": 0, "tx_packets": 2_000, "tx_bytes": 128_000, "tx_errors": 0, "handed_off": 1,
             },
+            "lacks": [],
         })
     );
     assert_eq!(list[1]["counters"], Value::Null);
+}
+
+#[test]
+fn one_interface() {
+    let running = start(10);
+    let expected = "\
+interface  inside
+device     af_packet:inside0
+driver     net_e1000_igb
+link       up, 10000 Mbit/s; came up 2 times, went down 1
+
+SETTING  CHOSEN        LACKS
+queues   2 to receive  -
+table    64 entries    half of it
+
+WORKER  RX PACKETS  HANDED OFF  SHARE  TX PACKETS
+     0       1 000           1  0.1 %           5
+     1           0           0      -           0
+";
+    assert_eq!(table(&running.path, &["interface", "show", "inside"]), expected);
+    let more = format!("{expected}\nDEVICE COUNTS  COUNT\nrx_crc_errors      3\n");
+    assert_eq!(table(&running.path, &["interface", "show", "inside", "--xstats"]), more);
+    let shown = json(&running.path, &["interface", "show", "inside"]);
+    assert_eq!(shown["name"], "inside");
+    assert_eq!(shown["settings"][1], json!({"what": "table", "chosen": "64 entries", "lacks": "half of it"}));
+    assert_eq!(
+        shown["workers"][0],
+        json!({"worker": 0, "rx_packets": 1_000, "handed_off": 1, "tx_packets": 5})
+    );
+    assert_eq!(shown["xstats"], json!({"rx_crc_errors": 3, "rx_length_errors": 0}));
+    assert_eq!(shown["link_downs"], 1);
 }
 
 #[test]

@@ -111,9 +111,21 @@ pub struct InterfaceCounters {
     rx_bytes: AtomicU64,
     tx_packets: AtomicU64,
     tx_bytes: AtomicU64,
+    handed_off: AtomicU64,
 }
 
 impl InterfaceCounters {
+    /// Counts a packet that came in here and went to another worker. Only the worker itself may call this.
+    pub fn handed_off_one(&self) {
+        add(&self.handed_off, 1);
+    }
+
+    /// Packets that came in here and went to another worker.
+    #[must_use]
+    pub fn handed_off(&self) -> u64 {
+        self.handed_off.load(Ordering::Relaxed)
+    }
+
     /// Counts what came in. Only the worker itself may call this.
     pub fn received(&self, packets: u64, bytes: u64) {
         add(&self.rx_packets, packets);

@@ -44,6 +44,7 @@ drop_reasons! {
     Ipv4HeaderLength = "ipv4-header-length", "IHL below 5 or beyond the packet.";
     Ipv4TotalLength = "ipv4-total-length", "Total length below the header's or beyond the packet.";
     Ipv4Checksum = "ipv4-checksum", "Wrong IPv4 header checksum.";
+    NicChecksum = "nic-checksum", "A wrong checksum of the IPv4 header, of TCP or of UDP, found by the NIC.";
     Ipv4Options = "ipv4-options", "Malformed options.";
     Ipv4SourceRoute = "ipv4-source-route", "A loose or strict source route, which would go around policy.";
     Ipv4OptionsDenied = "ipv4-options-denied", "Options that the zone does not admit.";

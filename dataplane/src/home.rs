@@ -123,6 +123,24 @@ impl Home {
         &self.table
     }
 
+    /// Queue by entry of a NIC's redirection table of `size` entries (at least one), where worker *i* polls queue *i* of `queues`
+    /// (at least one). And the share of hashes whose queue is then that of their home.
+    ///
+    /// A NIC takes the hash modulo `size`. Where that is a multiple of [`BUCKETS`], or where the table here repeats after `size`
+    /// entries, the share is 1, unless there are fewer queues than workers.
+    #[must_use]
+    pub fn redirection(&self, size: u16, queues: u16) -> (Vec<u16>, f64) {
+        let (size, queues) = (size.max(1), queues.max(1));
+        let home = |bucket: usize| u16::from(self.table[bucket % BUCKETS].0);
+        let table: Vec<u16> = (0..usize::from(size)).map(|entry| home(entry) % queues).collect();
+        let at_home = (0..=u16::MAX).filter(|half| {
+            // Both halves of the hash are alike.
+            let entry = (u32::from(*half) << 16 | u32::from(*half)) % u32::from(size);
+            table.get(entry as usize) == Some(&home(usize::from(*half)))
+        });
+        (table.clone(), at_home.count() as f64 / f64::from(1 << 16))
+    }
+
     /// The home of a 4-tuple; the same for both directions. The scope does not count: a NIC does not know it.
     #[must_use]
     pub fn of_tuple(&self, key: &FlowKey) -> WorkerId {
@@ -232,6 +250,27 @@ mod tests {
         for worker in 0..3 {
             assert!(home.table().iter().filter(|w| w.0 == worker).count() >= BUCKETS / 3);
         }
+    }
+
+    /// What a NIC does with its table, against what the gateway does with its own.
+    #[test]
+    fn a_redirection_table_leads_home_where_sizes_allow() {
+        for (workers, size, queues, share) in [
+            (4, 128, 4, 1.0),
+            (3, 128, 3, 1.0),
+            (3, 512, 3, 1.0),
+            (4, 64, 4, 1.0),
+            (4, 2, 4, 0.5),
+            (4, 128, 2, 0.5),
+            (1, 7, 1, 1.0),
+        ] {
+            let (table, found) = Home::new(workers).redirection(size, queues);
+            assert_eq!(table.len(), usize::from(size));
+            assert!(table.iter().all(|queue| *queue < queues));
+            assert!((found - share).abs() < 1e-9, "{workers} {size} {queues}: {found}");
+        }
+        let (_, share) = Home::new(3).redirection(64, 3);
+        assert!(share > 0.3 && share < 0.9, "{share}");
     }
 
     fn key() -> impl Strategy<Value = FlowKey> {

@@ -47,6 +47,34 @@ impl Planned {
     }
 }
 
+/// While it lives, this thread's memory is taken from one NUMA node as long as that has some.
+pub struct Near(());
+
+/// Takes memory near `node` until the answer is dropped. None, and nothing happens, without a node, or if the kernel does not
+/// know it.
+#[cfg(not(postern_loom))]
+#[must_use]
+pub fn prefer_node(node: Option<u16>) -> Option<Near> {
+    let node = usize::from(node?);
+    let mut mask = [0_u64; 16];
+    *mask.get_mut(node / 64)? |= 1 << (node % 64);
+    // One more than there are bits: the kernel takes one off.
+    let bits = mask.len() * 64 + 1;
+    // SAFETY: the kernel reads a mask that is as long as we say.
+    let code = unsafe { libc::syscall(libc::SYS_set_mempolicy, libc::MPOL_PREFERRED, mask.as_ptr(), bits) };
+    (code == 0).then_some(Near(()))
+}
+
+#[cfg(not(postern_loom))]
+impl Drop for Near {
+    fn drop(&mut self) {
+        // SAFETY: no mask: the kernel reads nothing.
+        unsafe {
+            libc::syscall(libc::SYS_set_mempolicy, libc::MPOL_DEFAULT, core::ptr::null::<u64>(), 0_usize)
+        };
+    }
+}
+
 /// There is not enough memory.
 #[derive(Debug, thiserror::Error)]
 #[error(

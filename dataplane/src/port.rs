@@ -9,6 +9,18 @@ pub const BURST: usize = 64;
 /// A burst of packets. Fixed capacity, no heap.
 pub type Burst<B> = ArrayVec<B, BURST>;
 
+/// Whether packets are spread over a device's receive queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Spread {
+    /// Where the device is known to do it in a way that serves.
+    #[default]
+    Auto,
+    /// Also where it is doubtful.
+    On,
+    /// One receive queue, where the driver can have one.
+    Off,
+}
+
 /// One (port, queue) as one worker owns it.
 pub trait Port {
     /// Its packets.
@@ -18,6 +30,11 @@ pub trait Port {
     /// Sends the burst in order. Consumes all of it: what the device refuses is freed. Returns how many were sent;
     /// the caller counts the difference.
     fn tx_burst(&mut self, burst: &mut Burst<Self::Buf>) -> usize;
+    /// Packets with a wrong checksum that the device has pointed out since this was last asked: they are freed, and were in no
+    /// burst. Ports that are software do not look.
+    fn wrong_checksums(&mut self) -> usize {
+        0
+    }
     /// What it received last has been planned: headers read, sessions found. For ports that measure; others do nothing.
     fn planned(&mut self) {}
 }

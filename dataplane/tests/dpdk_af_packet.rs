@@ -43,7 +43,13 @@ fn frames_cross_a_veth_pair_on_two_queues() {
     let eal = Eal::init(&config).unwrap();
     let mut pool = dpdk_common::pool(&eal, 4095);
     let open = |name: &str| {
-        let config = PortConfig { queues: 2, rx_desc: 256, tx_desc: 256, ..PortConfig::new(pool.clone()) };
+        let config = PortConfig {
+            rx_queues: 2,
+            tx_queues: 2,
+            rx_desc: 256,
+            tx_desc: 256,
+            ..PortConfig::new(pool.clone())
+        };
         let port = EthPort::configure(&eal, name, &config).unwrap();
         port.start().unwrap();
         port

@@ -1,23 +1,71 @@
 //! The null device gives and takes packets without end; none is lost.
 #![cfg(feature = "dpdk")]
+#![allow(clippy::unwrap_used)]
 
 mod dpdk_common;
 
 use dataplane::{
     buf::PacketBuf,
-    dpdk::{EthPort, PortConfig, PortError},
-    port::{BURST, Burst, Port},
+    dpdk::plan::{self, Nic, Wish},
+    dpdk::{Eal, EthPort, Mempool, PortConfig, PortError},
+    home::Home,
+    port::{BURST, Burst, Port, Spread},
 };
+
+fn wish(spread: Spread) -> Wish {
+    Wish {
+        number: 1,
+        workers: 2,
+        rx_desc: 64,
+        tx_desc: 64,
+        spread,
+        offloads: true,
+        one_pool: true,
+        nodes: Vec::new(),
+    }
+}
+
+/// A key and a table are written, and read back as they were written.
+fn spread(eal: &Eal, pool: &Mempool) {
+    let nic = EthPort::nic(eal, "net_null2").unwrap();
+    let plan = plan::plan(&nic, &wish(Spread::On), &Home::new(2)).unwrap();
+    assert_eq!((plan.rx_queues, plan.reta.len()), (2, usize::from(nic.reta)), "{nic:?}");
+    let port = EthPort::configure(eal, "net_null2", &PortConfig::planned(&plan, pool.clone())).unwrap();
+    let choices = port.start().unwrap();
+    for (what, chosen) in [("hash in force", "symmetric"), ("table in force", "128 entries")] {
+        let choice = choices.iter().find(|c| c.what == what).unwrap();
+        assert_eq!((choice.chosen.as_str(), choice.lacks.as_str()), (chosen, ""));
+    }
+    port.close().unwrap();
+}
+
+/// Of two workers both send, and one receives.
+fn one_receives(eal: &Eal, pool: &Mempool) {
+    let nic = Nic { pci: true, flows: 0, ..EthPort::nic(eal, "net_null3").unwrap() };
+    let plan = plan::plan(&nic, &wish(Spread::Auto), &Home::new(2)).unwrap();
+    let port = EthPort::configure(eal, "net_null3", &PortConfig::planned(&plan, pool.clone())).unwrap();
+    port.start().unwrap();
+    let [mut first, mut second] = [0, 1].map(|w| port.queues(w, plan.rx_queue_of(w)).unwrap());
+    assert!(port.queues(0, None).is_none() && port.queues(1, Some(0)).is_none(), "each queue once");
+    let mut burst = Burst::new();
+    assert_eq!(first.rx_burst(&mut burst), 0);
+    assert_eq!(second.rx_burst(&mut burst), BURST);
+    assert_eq!(first.tx_burst(&mut burst), BURST);
+    assert_eq!(second.rx_burst(&mut burst), BURST);
+    assert_eq!(second.tx_burst(&mut burst), BURST);
+    assert_eq!(second.wrong_checksums(), 0);
+    assert_eq!(port.stats().tx_packets, 2 * BURST as u64);
+}
 
 #[test]
 fn packets_flow_without_a_leak() {
-    let eal = dpdk_common::eal("null", &["net_null0,size=64", "null:1"]);
-    assert_eq!(eal.device_names(), ["net_null0", "net_null1"]);
+    let eal = dpdk_common::eal("null", &["net_null0,size=64", "null:1", "null:2", "null:3"]);
+    assert_eq!(eal.device_names(), ["net_null0", "net_null1", "net_null2", "net_null3"]);
     let pool = dpdk_common::pool(&eal, 1023);
 
-    let limits = EthPort::limits(&eal, "net_null0").unwrap();
-    assert_eq!(limits.driver, "net_null");
-    let config = PortConfig { queues: limits.queues + 1, ..PortConfig::new(pool.clone()) };
+    let nic = EthPort::nic(&eal, "net_null0").unwrap();
+    assert_eq!(nic.driver, "net_null");
+    let config = PortConfig { tx_queues: nic.tx_queues + 1, ..PortConfig::new(pool.clone()) };
     assert!(matches!(EthPort::configure(&eal, "net_null0", &config), Err(PortError::Queues { .. })));
     let config = PortConfig { mtu: 9000, ..PortConfig::new(pool.clone()) };
     let error = EthPort::configure(&eal, "net_null0", &config).unwrap_err();
@@ -58,4 +106,6 @@ fn packets_flow_without_a_leak() {
     drop(rx);
     port_in.close().unwrap();
     assert_eq!(pool.available(), pool.size());
+    spread(&eal, &pool);
+    one_receives(&eal, &pool);
 }

@@ -5,7 +5,7 @@ mod dpdk_common;
 
 use dataplane::{
     buf::PacketBuf,
-    dpdk::ring_pair,
+    dpdk::{EthQueue, Mbuf, ring_pair},
     port::{BURST, Burst, Port},
 };
 
@@ -27,6 +27,34 @@ fn rings_carry_packets() {
     assert_eq!(burst[0].bytes(), bytes);
     assert_eq!(burst[1].bytes(), b"second");
     burst.clear();
+
+    // What the device says is broken comes in no burst, wherever it stands; what was in the burst before stays.
+    let mut send = |queue: &mut EthQueue, wrong: [Option<bool>; 4]| {
+        let mut burst = Burst::new();
+        for (n, wrong) in (0..).zip(wrong) {
+            let mut packet = dpdk_common::packet(&mut pool, &[n]);
+            if let Some(of_header) = wrong {
+                packet.set_checksum_wrong(of_header);
+            }
+            burst.push(packet);
+        }
+        assert_eq!(queue.tx_burst(&mut burst), 4);
+    };
+    let first = |burst: &Burst<Mbuf>| burst.iter().map(|m| m.bytes()[0]).collect::<Vec<_>>();
+    send(&mut q1, [Some(true), None, Some(false), None]);
+    assert_eq!((q1.rx_burst(&mut burst), q1.wrong_checksums()), (4, 0), "nobody looks");
+    q1.believe(true);
+    send(&mut q1, [Some(true), None, Some(false), None]);
+    assert_eq!(q1.rx_burst(&mut burst), 2);
+    assert_eq!(first(&burst), [0, 1, 2, 3, 1, 3]);
+    assert_eq!((q1.wrong_checksums(), q1.wrong_checksums()), (2, 0));
+    burst.clear();
+    send(&mut q1, [Some(true); 4]);
+    assert_eq!((q1.rx_burst(&mut burst), q1.wrong_checksums()), (0, 4));
+    send(&mut q1, [None; 4]);
+    assert_eq!((q1.rx_burst(&mut burst), q1.wrong_checksums()), (4, 0));
+    burst.clear();
+    assert_eq!(pool.available(), 511);
 
     // A pair crosses over: two workers on one side, the test on the other.
     let [a, b] = ring_pair(&eal, "pair", 2, 32).unwrap();

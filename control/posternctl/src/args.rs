@@ -67,6 +67,14 @@ pub(crate) enum Command {
 pub(crate) enum InterfaceVerb {
     /// Interfaces: state, addresses, and what their devices counted
     List,
+    /// One of them: how its device is set up and why, and what each worker counted
+    Show {
+        /// Its name
+        name: String,
+        /// Also what the device counts itself, where that is not zero
+        #[arg(long)]
+        xstats: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -89,6 +89,7 @@ calls! {
     show_session(ShowSessionRequest) -> ShowSessionResponse;
     clear_sessions(ClearSessionsRequest) -> ClearSessionsResponse;
     list_interfaces(ListInterfacesRequest) -> ListInterfacesResponse;
+    show_interface(ShowInterfaceRequest) -> ShowInterfaceResponse;
     list_algs(ListAlgsRequest) -> ListAlgsResponse;
     show_counters(ShowCountersRequest) -> ShowCountersResponse;
     check_policy(CheckPolicyRequest) -> CheckPolicyResponse;

@@ -151,6 +151,9 @@ fn command(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<Outc
             Command::Interface { verb: InterfaceVerb::List } => {
                 commands::interface::list(client, json, out).await
             }
+            Command::Interface { verb: InterfaceVerb::Show { name, xstats } } => {
+                commands::interface::show(client, name, *xstats, json, out).await
+            }
             Command::Alg { verb: AlgVerb::List } => commands::alg::list(client, json, out).await,
             Command::Alg { verb: AlgVerb::Show { name } } => {
                 commands::alg::show(client, name, json, out).await

@@ -52,6 +52,16 @@ pub(crate) fn count(n: u64) -> String {
     out
 }
 
+/// What part of a whole that is, in percent.
+pub(crate) fn share(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "-".to_owned();
+    }
+    // Rounded up: nought stands for none at all.
+    let tenths = (u128::from(part) * 1_000).div_ceil(u128::from(whole));
+    format!("{}.{} %", tenths / 10, tenths % 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +92,12 @@ mod tests {
         assert_eq!([of(0), of(999), of(1000)], ["0 B", "999 B", "1.0 kB"]);
         assert_eq!([of(999_999), of(1_000_000), of(10_485_760)], ["999.9 kB", "1.0 MB", "10.4 MB"]);
         assert_eq!(of(u64::MAX), "18.4 EB");
+    }
+
+    #[test]
+    fn shares() {
+        assert_eq!([share(0, 0), share(0, 9), share(1, 2)], ["-", "0.0 %", "50.0 %"]);
+        assert_eq!([share(1, 1_000_000), share(7, 7)], ["0.1 %", "100.0 %"]);
     }
 
     #[test]

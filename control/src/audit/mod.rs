@@ -44,6 +44,24 @@ pub trait Records {
 
     /// A worker reported something.
     fn event(&mut self, worker: WorkerId, event: &Stamped);
+
+    /// Something became of a device.
+    fn device(&mut self, _event: &DeviceEvent<'_>) {}
+}
+
+/// Something became of a device: its link, itself, or what could not be had of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceEvent<'a> {
+    /// `link-up`, `link-down`, `device-removed`, `device-lacks`.
+    pub kind: &'static str,
+    /// The device, as configured.
+    pub device: &'a str,
+    /// The interfaces on it.
+    pub interfaces: Vec<&'a str>,
+    /// Speed of a link that came up, in Mbit/s; 0 if unknown.
+    pub mbps: u32,
+    /// What lacks, and why.
+    pub lack: Option<(&'static str, &'a str)>,
 }
 
 /// The audit log.
@@ -151,6 +169,14 @@ impl Records for Audit {
     fn event(&mut self, worker: WorkerId, event: &Stamped) {
         if !self.is_idle()
             && let Some(record) = Record::event(worker, event, &self.clock, &self.names)
+        {
+            write(&mut self.lines, &self.followers, &record);
+        }
+    }
+
+    fn device(&mut self, event: &DeviceEvent<'_>) {
+        if !self.is_idle()
+            && let Some(record) = Record::device(event, &self.clock)
         {
             write(&mut self.lines, &self.followers, &record);
         }

@@ -4,6 +4,7 @@
 //! asking end and 0 at the answering end. Pairs in brackets are what the initiator sent, then what the responder sent.
 //! Fields are only ever added.
 
+use super::DeviceEvent;
 use super::clock::{Date, WallClock, elapsed_ms};
 use super::names::{Names, id};
 use alg::Blindness;
@@ -44,6 +45,47 @@ pub enum Record<'a> {
     AlgBlind(AlgBlind),
     /// An ALG does not read a session: it is another protocol.
     AlgProtocolConfusion(AlgBlind),
+    /// The link of a device came up.
+    LinkUp(LinkUp<'a>),
+    /// The link of a device went down.
+    LinkDown(Device<'a>),
+    /// A device was pulled out.
+    DeviceRemoved(Device<'a>),
+    /// Something of a device could not be had.
+    DeviceLacks(DeviceLacks<'a>),
+}
+
+/// A device, and the interfaces on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Device<'a> {
+    /// When.
+    pub time: Date,
+    /// As configured.
+    pub device: &'a str,
+    /// Their names.
+    pub interfaces: &'a [&'a str],
+}
+
+/// The link of a device came up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LinkUp<'a> {
+    /// Which.
+    #[serde(flatten)]
+    pub device: Device<'a>,
+    /// Mbit/s; none if unknown.
+    pub mbps: Option<u32>,
+}
+
+/// Something of a device could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceLacks<'a> {
+    /// Which.
+    #[serde(flatten)]
+    pub device: Device<'a>,
+    /// What it is about.
+    pub what: &'a str,
+    /// What could not be had, and why.
+    pub lacks: &'a str,
 }
 
 /// Who talks to whom, admitted by what.
@@ -362,6 +404,22 @@ impl<'a> Record<'a> {
             published: view.published.to_string(),
             listener: view.listener.to_string(),
             worker: view.owner.0,
+        })
+    }
+
+    /// The record of what became of a device; none for a kind that nobody knows.
+    #[must_use]
+    pub fn device(event: &'a DeviceEvent<'a>, clock: &WallClock) -> Option<Self> {
+        let device =
+            Device { time: clock.at(clock.now()), device: event.device, interfaces: &event.interfaces };
+        Some(match (event.kind, event.lack) {
+            ("link-up", _) => {
+                Self::LinkUp(LinkUp { device, mbps: Some(event.mbps).filter(|mbps| *mbps != 0) })
+            }
+            ("link-down", _) => Self::LinkDown(device),
+            ("device-removed", _) => Self::DeviceRemoved(device),
+            (_, Some((what, lacks))) => Self::DeviceLacks(DeviceLacks { device, what, lacks }),
+            _ => return None,
         })
     }
 

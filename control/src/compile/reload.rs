@@ -62,5 +62,16 @@ fn interfaces(old: &Config, new: &Config, changes: &mut Vec<String>) {
         if a.mac != b.mac {
             changes.push(what("mac"));
         }
+        let (nic, new) = (a.nic, b.nic);
+        for (key, changed) in [
+            ("spread", nic.spread != new.spread),
+            ("offloads", nic.offloads != new.offloads),
+            ("rx_descriptors", nic.rx_descriptors != new.rx_descriptors),
+            ("tx_descriptors", nic.tx_descriptors != new.tx_descriptors),
+        ] {
+            if changed {
+                changes.push(what(key));
+            }
+        }
     }
 }

@@ -22,7 +22,8 @@ mod values;
 pub use error::{ConfigError, MOST_ERRORS, Problem, Report};
 pub use model::{
     AddressSet, Alg, AlgSettings, Audit, Config, Control, Dataplane, DestinationNat, Gateway, Idle,
-    Interface, Limits, Log, NamedService, Nat, Neighbor, PortNeeds, Route, Rule, Target, Translate, Zones,
+    Interface, Limits, Log, NamedService, Nat, Neighbor, NicSettings, PortNeeds, Route, Rule, Target,
+    Translate, Zones,
 };
 pub use source::{Excerpt, Place};
 

@@ -14,6 +14,7 @@ use dataplane::policy::{
     Action, Addresses, AlgMode, AlgProtocol, Log as RuleLog, Mode, OnChange, OnCommit, Prefix, RuleProfiles,
     Service, Timeouts, ZoneSettings,
 };
+use dataplane::port::Spread;
 use dataplane::stream::segment::Overflow;
 use ipnet::Ipv4Net;
 use std::path::PathBuf;
@@ -75,6 +76,27 @@ pub struct PortNeeds<'a> {
     pub mtu: u16,
     /// Whether frames to other MAC addresses than its own must come in.
     pub promiscuous: bool,
+    /// How it is set up.
+    pub nic: NicSettings,
+}
+
+/// How a device is set up. The interfaces on one device agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NicSettings {
+    /// Whether packets are spread over its receive queues.
+    pub spread: Spread,
+    /// Whether it is used for what it can do beyond packets.
+    pub offloads: bool,
+    /// Receive descriptors of each queue.
+    pub rx_descriptors: u16,
+    /// Transmit descriptors of each queue.
+    pub tx_descriptors: u16,
+}
+
+impl Default for NicSettings {
+    fn default() -> Self {
+        Self { spread: Spread::Auto, offloads: true, rx_descriptors: 1_024, tx_descriptors: 1_024 }
+    }
 }
 
 impl Config {
@@ -94,6 +116,7 @@ impl Config {
                     interface: &interface.name,
                     mtu: interface.mtu,
                     promiscuous,
+                    nic: interface.nic,
                 }),
             }
         }
@@ -137,6 +160,8 @@ pub enum Idle {
     Busy,
     /// Sleep for a moment after some empty polls.
     Sleep,
+    /// Wait on the core, with little power, for moments that grow.
+    Pause,
 }
 
 /// `[dataplane]`. Sizes are fixed at start.
@@ -214,6 +239,8 @@ pub struct Interface {
     pub mtu: u16,
     /// Its MAC address; none to take the device's.
     pub mac: Option<[u8; 6]>,
+    /// How its device is set up.
+    pub nic: NicSettings,
     /// Where it stands.
     pub place: Place,
 }

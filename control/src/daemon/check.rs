@@ -9,7 +9,7 @@ use dataplane::policy::PoolAddr;
 /// All that can be known of a configuration without a gateway.
 ///
 /// # Errors
-/// More translated addresses than a gateway has room for.
+/// More translated addresses than a gateway has room for, or less memory than packet buffers need.
 pub fn compile(config: &Config) -> Result<(), Report> {
     let mut addresses: Vec<Ipv4Addr> = Vec::new();
     let mut register = |addr| {
@@ -19,5 +19,7 @@ pub fn compile(config: &Config) -> Result<(), Report> {
         }
         u16::try_from(number).ok().filter(|_| number < MAX_ADDRESSES).map(PoolAddr)
     };
+    #[cfg(feature = "dpdk")]
+    super::sizes::check(config)?;
     compile_policy(config, 1, &mut register).map(drop)
 }

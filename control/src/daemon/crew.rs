@@ -2,6 +2,8 @@
 
 use super::clock::Clock;
 use super::failure::Failure;
+use super::idle::{Idling, Rest, Step};
+use dataplane::dpdk::pause::Pause;
 use dataplane::dpdk::{Eal, EthQueue, LcoreError, Mbuf, Mempool, lcore};
 use dataplane::handoff::Grid;
 use dataplane::key::WorkerId;
@@ -17,15 +19,6 @@ use std::time::Duration;
 /// Pause between two looks at whether the other workers have stopped.
 const STOPPING: Duration = Duration::from_micros(100);
 
-/// What a worker does when its queues are empty.
-#[derive(Clone, Copy, Debug)]
-pub struct Rest {
-    /// Empty polls before it sleeps.
-    pub after: u32,
-    /// How long it sleeps.
-    pub pause: Duration,
-}
-
 /// What all workers share.
 #[derive(Clone)]
 pub struct Common {
@@ -35,8 +28,8 @@ pub struct Common {
     pub shared: Arc<Shared>,
     /// Rings among the workers.
     pub grid: Arc<Grid<Mbuf>>,
-    /// Packet buffers.
-    pub pool: Mempool,
+    /// Where each worker takes packets of its own from.
+    pub pools: Vec<Mempool>,
     /// Time.
     pub clock: Clock,
     /// What an idle worker does; none polls without pause.
@@ -64,9 +57,11 @@ impl Crew {
         let gate = Gate { stop: AtomicBool::new(false), polling: AtomicUsize::new(0) };
         let mut crew = Self { gate: Arc::new(gate), threads: Vec::with_capacity(cores.len()) };
         let (tell, told) = channel();
-        for ((core, queues), number) in cores.iter().zip(queues).zip(0..=u8::MAX) {
+        let each = cores.iter().zip(queues).zip(&common.pools);
+        for (((core, queues), pool), number) in each.zip(0..=u8::MAX) {
             let task = Task {
                 common: common.clone(),
+                pool: pool.clone(),
                 id: WorkerId(number),
                 core: usize::from(*core),
                 queues,
@@ -139,6 +134,7 @@ impl Drop for Place {
 /// What one thread is given.
 struct Task {
     common: Common,
+    pool: Mempool,
     id: WorkerId,
     core: usize,
     queues: Vec<EthQueue>,
@@ -148,8 +144,8 @@ struct Task {
 impl Task {
     /// The thread.
     fn work(self, place: Place) {
-        let Self { common, id, core, queues, tell } = self;
-        let Common { eal, shared, grid, pool, clock, rest } = common;
+        let Self { common, pool, id, core, queues, tell } = self;
+        let Common { eal, shared, grid, clock, rest, .. } = common;
         // Lives longer than the worker: its packets go back through this lcore's cache.
         let _lcore = match lcore::register(&eal, Some(core)) {
             Ok(lcore) => lcore,
@@ -163,21 +159,19 @@ impl Task {
         let _ = tell.send((id, Ok(()))); // nobody listens: we are about to be stopped
         drop(tell);
 
-        let mut empty = 0;
+        let (mut idling, pause) = (Idling::new(rest), Pause::new());
         while !place.stopped() {
             if worker.poll(clock.now()) > 0 {
-                empty = 0;
+                idling.worked();
                 continue;
             }
-            match rest {
-                // One poll after a pause: what ended the silence comes in bursts.
-                Some(rest) if empty >= rest.after => {
+            // One poll after a rest: what ended the silence comes in bursts.
+            match idling.idle() {
+                Step::Poll => hint::spin_loop(),
+                Step::Pause(time) => pause.wait(time),
+                Step::Sleep(time) => {
                     worker.rest();
-                    thread::sleep(rest.pause);
-                }
-                _ => {
-                    empty += 1;
-                    hint::spin_loop();
+                    thread::sleep(time);
                 }
             }
         }

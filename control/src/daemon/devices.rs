@@ -1,61 +1,215 @@
-//! The ports of the configuration, set up and started.
+//! The ports of the configuration: planned, set up, started.
 
 use super::failure::Failure;
-use super::sizes::DESCRIPTORS;
+use super::{numa, sizes};
 use crate::config::{Config, PortNeeds};
-use dataplane::dpdk::{Eal, EthPort, EthQueue, Mempool, PortConfig};
+use dataplane::device::Device;
+use dataplane::dpdk::plan::{self, Choice, Nic, Plan, Wish};
+use dataplane::dpdk::{
+    Eal, EthPort, EthQueue, Mempool, MempoolError, PortConfig, PortError, mempool, needed_mbufs,
+};
+use dataplane::home::Home;
+use std::path::Path;
+
+/// A device, and how it is set up.
+pub struct Planned {
+    /// What it reports.
+    pub nic: Nic,
+    /// What was chosen.
+    pub plan: Plan,
+    wish: Wish,
+}
+
+/// Asks each device what it can do, and chooses.
+///
+/// # Errors
+/// A sentence that names the interface.
+pub fn plan(eal: &Eal, config: &Config, cores: &[u16], home: &Home) -> Result<Vec<Planned>, Failure> {
+    let needs = config.ports();
+    let nodes: Vec<_> = cores.iter().map(|core| numa::of_core(Path::new(numa::SYS), *core)).collect();
+    let mut nics = Vec::with_capacity(needs.len());
+    for (needs, name) in needs.iter().zip(eal.device_names()) {
+        nics.push(EthPort::nic(eal, name).map_err(|source| port_failure(needs, source))?);
+    }
+    let one_pool = pool_nodes(nics.iter().map(|nic| nic.node)).len() == 1;
+    let planned = |((needs, nic), number): ((&PortNeeds<'_>, Nic), u16)| {
+        let wish = Wish {
+            number,
+            workers: u16::try_from(cores.len()).unwrap_or(u16::MAX),
+            rx_desc: needs.nic.rx_descriptors,
+            tx_desc: needs.nic.tx_descriptors,
+            spread: needs.nic.spread,
+            offloads: needs.nic.offloads,
+            one_pool,
+            nodes: nodes.clone(),
+        };
+        let failed = |source| Failure::Device { interface: needs.interface.to_owned(), source };
+        let plan = plan::plan(&nic, &wish, home).map_err(failed)?;
+        Ok(Planned { nic, plan, wish })
+    };
+    needs.iter().zip(nics).zip(0_u16..).map(planned).collect()
+}
+
+/// Packet buffers, on the NUMA nodes of the devices.
+pub struct Pools(Vec<(Option<u16>, Mempool)>);
+
+impl Pools {
+    /// One for each node that has a device. Whatever comes in on one may wait to be sent on any other.
+    ///
+    /// # Errors
+    /// Too little memory.
+    pub fn create(eal: &Eal, config: &Config, planned: &[Planned]) -> Result<Self, MempoolError> {
+        let room = sizes::data_room(config);
+        let ports = u32::try_from(planned.len()).unwrap_or(u32::MAX);
+        let workers = planned.first().map_or(1, |p| u32::from(p.plan.tx_queues));
+        let sent = planned.iter().fold(0_u32, |sum, p| sum.saturating_add(p.plan.descriptors().1));
+        let mut pools = Vec::new();
+        for node in pool_nodes(planned.iter().map(|p| p.nic.node)) {
+            let own = planned.iter().filter(|p| p.nic.node.or(node) == node);
+            let received = own.fold(0_u32, |sum, p| sum.saturating_add(p.plan.descriptors().0));
+            let count = needed_mbufs(sent.saturating_add(received), ports, workers);
+            let name = node.map_or_else(|| "packets".to_owned(), |node| format!("packets-{node}"));
+            let on = |node| Mempool::with_data_room(eal, &name, count, mempool::CACHE, node, room);
+            let pool = match on(node) {
+                Err(error) if node.is_some() => {
+                    tracing::warn!("packet buffers are not on the NUMA node of their NICs: {error}");
+                    on(None)?
+                }
+                done => done?,
+            };
+            tracing::info!(
+                "{count} packet buffers of {room} bytes{}",
+                node.map_or_else(String::new, |n| format!(" on NUMA node {n}"))
+            );
+            pools.push((node, pool));
+        }
+        Ok(Self(pools))
+    }
+
+    /// The pool of a node, or the first.
+    ///
+    /// # Errors
+    /// There is none at all: a configuration without devices.
+    fn of(&self, node: Option<u16>) -> Option<&Mempool> {
+        let (_, pool) = self.0.iter().find(|(at, _)| *at == node).or_else(|| self.0.first())?;
+        Some(pool)
+    }
+
+    /// The pool from which each worker takes packets of its own.
+    pub fn of_workers(&self, cores: &[u16]) -> Vec<Mempool> {
+        let pool = |core: &u16| self.of(numa::of_core(Path::new(numa::SYS), *core)).cloned();
+        cores.iter().filter_map(pool).collect()
+    }
+}
+
+/// The nodes that need a pool: of the devices that have one; otherwise any.
+fn pool_nodes(nodes: impl Iterator<Item = Option<u16>>) -> Vec<Option<u16>> {
+    let mut known: Vec<_> = nodes.flatten().map(Some).collect();
+    known.sort_unstable();
+    known.dedup();
+    if known.is_empty() { vec![None] } else { known }
+}
+
+/// The node of all NICs of a configuration, if it is one: where the gateway's tables belong.
+pub fn node(config: &Config) -> Option<u16> {
+    let ports = config.ports();
+    let node = |port: &PortNeeds<'_>| match port.device {
+        Device::Pci { address, .. } => numa::of_device(Path::new(numa::SYS), address),
+        Device::Vdev { .. } => None,
+    };
+    numa::only(ports.iter().map(node))
+}
 
 /// The port of every device, by number. None receives before [`start`].
 ///
 /// # Errors
 /// A sentence that names the interface.
-pub fn configure(eal: &Eal, config: &Config, workers: u16, pool: &Mempool) -> Result<Vec<EthPort>, Failure> {
+pub fn configure(
+    eal: &Eal,
+    config: &Config,
+    planned: &mut [Planned],
+    pools: &Pools,
+    home: &Home,
+) -> Result<Vec<EthPort>, Failure> {
     let needs = config.ports();
     let mut ports = Vec::with_capacity(needs.len());
-    for (needs, name) in needs.iter().zip(eal.device_names()) {
-        let failed = |source| Failure::Port { interface: needs.interface.to_owned(), source };
-        let limits = EthPort::limits(eal, name).map_err(failed)?;
-        if limits.queues < workers {
-            let (interface, queues) = (needs.interface.to_owned(), limits.queues);
-            return Err(Failure::Queues { interface, queues, workers });
-        }
-        let wanted = PortConfig {
-            queues: workers,
-            rx_desc: DESCRIPTORS,
-            tx_desc: DESCRIPTORS,
+    for ((needs, name), planned) in needs.iter().zip(eal.device_names()).zip(planned) {
+        let Some(pool) = pools.of(planned.nic.node) else { break };
+        let wanted = |plan: &Plan| PortConfig {
             mtu: needs.mtu,
             // An address that is not the device's own passes its filter in no other way.
             promiscuous: needs.promiscuous,
-            pool: pool.clone(),
+            ..PortConfig::planned(plan, pool.clone())
         };
-        let port = EthPort::configure(eal, name, &wanted).map_err(failed)?;
-        tracing::debug!(
-            interface = needs.interface,
-            driver = limits.driver,
-            port = name,
-            symmetric_rss = port.symmetric_rss(),
-            "port set up"
-        );
-        ports.push(port);
+        let first = EthPort::configure(eal, name, &wanted(&planned.plan));
+        let port = match first {
+            Err(error @ PortError::Failed { .. }) if planned.plan.rss.is_some() => {
+                // Perhaps the hash is what it does not take.
+                let nic = Nic { flows: 0, ..planned.nic.clone() };
+                let failed = |source| Failure::Device { interface: needs.interface.to_owned(), source };
+                planned.plan = plan::plan(&nic, &planned.wish, home).map_err(failed)?;
+                planned.plan.choices.push(Choice::new("hash", "none").but(error.to_string()));
+                EthPort::configure(eal, name, &wanted(&planned.plan))
+            }
+            done => done,
+        };
+        ports.push(port.map_err(|source| port_failure(needs, source))?);
     }
     Ok(ports)
 }
 
-/// Lets packets flow, and gives each worker its queue of every port.
+/// Lets packets flow, and gives each worker its queues of every port.
 ///
 /// # Errors
 /// A sentence that names the interface.
-pub fn start(config: &Config, ports: &[EthPort], workers: u16) -> Result<Vec<Vec<EthQueue>>, Failure> {
+pub fn start(
+    config: &Config,
+    ports: &[EthPort],
+    planned: &mut [Planned],
+    workers: u16,
+) -> Result<Vec<Vec<EthQueue>>, Failure> {
     let needs = config.ports();
-    for (needs, port) in needs.iter().zip(ports) {
-        port.start().map_err(|source| Failure::Port { interface: needs.interface.to_owned(), source })?;
+    for ((needs, port), planned) in needs.iter().zip(ports).zip(planned.iter_mut()) {
+        let learned = port.start().map_err(|source| port_failure(needs, source))?;
+        planned.plan.choices.extend(learned);
+        planned.plan.choices.push(Choice::new("mtu", port.mtu().to_string()));
+        say(needs.interface, planned);
     }
     let queues_of = |worker: u16| -> Result<Vec<EthQueue>, Failure> {
-        let queue = |(needs, port): (&PortNeeds<'_>, &EthPort)| {
-            let (interface, queues) = (needs.interface.to_owned(), port.queues());
-            port.queue(worker).ok_or(Failure::Queues { interface, queues, workers })
+        let queue = |((needs, port), planned): ((&PortNeeds<'_>, &EthPort), &Planned)| {
+            let lost =
+                || Failure::Device { interface: needs.interface.to_owned(), source: plan::Refusal::NoQueue };
+            port.queues(worker, planned.plan.rx_queue_of(worker)).ok_or_else(lost)
         };
-        needs.iter().zip(ports).map(queue).collect()
+        needs.iter().zip(ports).zip(&*planned).map(queue).collect()
     };
     (0..workers).map(queues_of).collect()
+}
+
+/// One line for each choice. What a NIC could not be given is a warning where it costs something.
+fn say(interface: &str, planned: &Planned) {
+    tracing::info!(interface, "device of driver {}", planned.nic.driver);
+    for Choice { what, chosen, lacks } in &planned.plan.choices {
+        match (lacks.as_str(), *what) {
+            ("", _) => tracing::info!(interface, "{what}: {chosen}"),
+            (lacks, "node") => tracing::warn!(interface, "{what}: {chosen}; {lacks}"),
+            (lacks, _) => tracing::info!(interface, "{what}: {chosen}; {lacks}"),
+        }
+    }
+}
+
+fn port_failure(needs: &PortNeeds<'_>, source: PortError) -> Failure {
+    Failure::Port { interface: needs.interface.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_node_with_a_device_has_a_pool() {
+        assert_eq!(pool_nodes([None, None].into_iter()), [None]);
+        assert_eq!(pool_nodes([Some(1), None, Some(1)].into_iter()), [Some(1)]);
+        assert_eq!(pool_nodes([Some(1), Some(0)].into_iter()), [Some(0), Some(1)]);
+    }
 }

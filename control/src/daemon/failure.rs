@@ -51,19 +51,14 @@ pub enum Failure {
         /// What is wrong.
         source: dataplane::dpdk::PortError,
     },
-    /// A port has fewer queues than there are workers.
+    /// A device that cannot serve so many workers.
     #[cfg(feature = "dpdk")]
-    #[error(
-        "interface \"{interface}\": the device has {queues} queues for {workers} workers; expected one for each: \
-         name fewer cores in workers under [dataplane]"
-    )]
-    Queues {
+    #[error("interface \"{interface}\": {source}")]
+    Device {
         /// The interface of the configuration.
         interface: String,
-        /// Queues of its device.
-        queues: u16,
-        /// Workers of the configuration.
-        workers: u16,
+        /// What it lacks.
+        source: dataplane::dpdk::plan::Refusal,
     },
     /// A worker's core.
     #[cfg(feature = "dpdk")]

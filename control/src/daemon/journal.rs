@@ -1,6 +1,6 @@
 //! The audit log as the configuration wants it: a file, the standard output, or none but those who follow it.
 
-use crate::audit::{Audit, Followers, Names, OpenError, Records, Target, WallClock};
+use crate::audit::{Audit, DeviceEvent, Followers, Names, OpenError, Records, Target, WallClock};
 use crate::config;
 use dataplane::event::Stamped;
 use dataplane::key::{Tick, WorkerId};
@@ -72,5 +72,9 @@ impl Records for Journal {
 
     fn event(&mut self, worker: WorkerId, event: &Stamped) {
         self.0.event(worker, event);
+    }
+
+    fn device(&mut self, event: &DeviceEvent<'_>) {
+        self.0.device(event);
     }
 }

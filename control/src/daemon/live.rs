@@ -2,22 +2,33 @@
 
 use super::check;
 use super::clock::Clock;
+use super::links::{Change, Seen};
 use super::profiles;
 use super::reload::{InForce, obstacles};
 use crate::audit::Followers;
 use crate::config::Config;
 use crate::requests::Requests;
 use crate::server::{
-    AlgView, CountersView, Gateway, InterfaceCounters, InterfaceView, Names, PolicyView, Problem, StatusView,
-    WorkerView, problems,
+    AlgView, CountersView, Gateway, InterfaceCounters, InterfaceDetail, InterfaceView, InterfaceWorker,
+    Names, PolicyView, Problem, Setting, StatusView, WorkerView, problems,
 };
 use arc_swap::ArcSwap;
 use dataplane::dpdk::EthPort;
+use dataplane::dpdk::plan::Choice;
 use dataplane::key::{InterfaceId, Tick, WorkerId};
 use dataplane::policy::AlgProfile;
 use dataplane::shared::{Lane, Shared};
 use dataplane::view::{ExpectationState, ExpectationView, SessionView};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// How often the link of a device has changed, and whether it is still there.
+#[derive(Debug, Default)]
+pub struct LinkCounts {
+    ups: AtomicU64,
+    downs: AtomicU64,
+    removed: AtomicBool,
+}
 
 /// The running gateway.
 pub struct Live {
@@ -35,6 +46,10 @@ pub struct Live {
     pub interfaces: Vec<(InterfaceView, u16)>,
     /// Ports by number.
     pub ports: Vec<EthPort>,
+    /// By port: driver, and how it is set up.
+    pub devices: Vec<(String, Vec<Choice>)>,
+    /// By port. The control core writes.
+    pub links: Vec<LinkCounts>,
     /// The configuration in force.
     pub in_force: Arc<ArcSwap<InForce>>,
     /// The way to the control core.
@@ -57,6 +72,7 @@ impl Live {
             link_mbps: 0,
             mtu: u32::from(interface.mtu),
             counters: None,
+            lacks: Vec::new(),
         };
         config
             .interfaces
@@ -64,6 +80,45 @@ impl Live {
             .zip(macs)
             .map(|(interface, mac)| (view(interface, mac), interface.port))
             .collect()
+    }
+
+    /// A device now.
+    pub fn look(&self, port: usize) -> Seen {
+        let Some(port) = self.ports.get(port) else { return Seen::default() };
+        let (link, removed) = (port.link(), port.removed());
+        Seen { up: link.up && !removed, mbps: link.speed.unwrap_or(0), removed }
+    }
+
+    /// Counts a change of a device.
+    pub fn count(&self, port: usize, change: Change) {
+        let Some(counts) = self.links.get(port) else { return };
+        match change {
+            Change::Up => counts.ups.fetch_add(1, Ordering::Relaxed),
+            Change::Down => counts.downs.fetch_add(1, Ordering::Relaxed),
+            Change::Removed => u64::from(counts.removed.swap(true, Ordering::Relaxed)),
+        };
+    }
+
+    /// What could not be had of a port, in words.
+    fn lacks(&self, port: u16) -> Vec<String> {
+        let choices = self.devices.get(usize::from(port)).map_or(&[][..], |(_, choices)| choices);
+        let lacking = choices.iter().filter(|choice| !choice.lacks.is_empty());
+        lacking.map(|choice| format!("{}: {}; {}", choice.what, choice.chosen, choice.lacks)).collect()
+    }
+
+    /// What each worker counted on an interface.
+    fn workers_on(&self, id: InterfaceId) -> Vec<InterfaceWorker> {
+        let of = |(worker, lane): (WorkerId, &Lane)| {
+            let counters = lane.interfaces.get(usize::from(id.0))?;
+            let [rx_packets, _, tx_packets, _] = counters.read();
+            Some(InterfaceWorker {
+                worker: worker.0,
+                rx_packets,
+                handed_off: counters.handed_off(),
+                tx_packets,
+            })
+        };
+        self.lanes().filter_map(of).collect()
     }
 
     fn lanes(&self) -> impl Iterator<Item = (WorkerId, &Lane)> {
@@ -77,7 +132,8 @@ impl Gateway for Live {
         let workers = self.lanes().map(|(id, lane)| WorkerView::of(id, core(id), &lane.counters));
         let ids = (0..=u16::MAX).map(InterfaceId);
         let interfaces = self.interfaces.iter().zip(ids).filter_map(|((view, port), id)| {
-            let port = self.ports.get(usize::from(*port))?;
+            let view_port = *port;
+            let port = self.ports.get(usize::from(view_port))?;
             let link = port.link();
             let s = port.stats();
             // What workers saw is of this interface alone; what the device lost is of all that share it.
@@ -91,8 +147,10 @@ impl Gateway for Live {
                 rx_errors: s.rx_errors,
                 rx_no_buffer: s.rx_no_buffer,
                 tx_errors: s.tx_errors,
+                handed_off: self.workers_on(id).iter().map(|worker| worker.handed_off).sum(),
             };
             Some(InterfaceView {
+                lacks: self.lacks(view_port),
                 link_up: link.up,
                 link_mbps: link.speed.unwrap_or(0),
                 counters: Some(counters),
@@ -111,6 +169,29 @@ impl Gateway for Live {
             config_file: self.file.clone(),
             interfaces: interfaces.collect(),
         }
+    }
+
+    fn interface(&self, name: &str) -> Option<InterfaceDetail> {
+        let ids = (0..=u16::MAX).map(InterfaceId);
+        let ((_, port), id) = self.interfaces.iter().zip(ids).find(|((view, _), _)| view.name == name)?;
+        let view = self.status().interfaces.into_iter().find(|view| view.name == name)?;
+        let (driver, choices) = self.devices.get(usize::from(*port))?;
+        let counts = self.links.get(usize::from(*port))?;
+        let setting = |c: &Choice| Setting {
+            what: c.what.to_owned(),
+            chosen: c.chosen.clone(),
+            lacks: c.lacks.clone(),
+        };
+        Some(InterfaceDetail {
+            view,
+            driver: driver.clone(),
+            settings: choices.iter().map(setting).collect(),
+            workers: self.workers_on(id),
+            link_ups: counts.ups.load(Ordering::Relaxed),
+            link_downs: counts.downs.load(Ordering::Relaxed),
+            removed: counts.removed.load(Ordering::Relaxed),
+            xstats: self.ports.get(usize::from(*port))?.xstats(),
+        })
     }
 
     fn session_capacity(&self) -> u32 {

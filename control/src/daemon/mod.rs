@@ -4,7 +4,10 @@
 //! - `check`: a configuration compiled and thrown away.
 //! - `needs`, `sizes`: what a gateway takes of its host.
 //! - `start`: everything that must be in place before the first packet, in order, and its end.
+//! - `numa`: which node a core or a NIC is on.
 //! - `devices`, `crew`: ports, and the worker threads that poll them.
+//! - `idle`: what a worker does without packets.
+//! - `links`: link state, and devices that are pulled out.
 //! - `watch`: the control core's loop, on the main thread, until a signal ends it.
 //! - `reload`: a new configuration for a running gateway.
 //! - `live`: what the control socket sees.
@@ -22,13 +25,19 @@ mod crew;
 mod devices;
 mod failure;
 #[cfg(feature = "dpdk")]
+mod idle;
+#[cfg(feature = "dpdk")]
 mod journal;
+#[cfg(feature = "dpdk")]
+mod links;
 #[cfg(feature = "dpdk")]
 mod live;
 #[cfg(feature = "dpdk")]
 mod logging;
 #[cfg(feature = "dpdk")]
 mod needs;
+#[cfg(feature = "dpdk")]
+mod numa;
 #[cfg(feature = "dpdk")]
 mod profiles;
 #[cfg(feature = "dpdk")]

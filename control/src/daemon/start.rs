@@ -1,10 +1,12 @@
 //! From a configuration file to a running gateway, and back to nothing.
 
 use super::clock::Clock;
-use super::crew::{Common, Crew, Rest};
+use super::crew::{Common, Crew};
 use super::failure::Failure;
+use super::idle::Rest;
 use super::journal::Journal;
-use super::live::Live;
+use super::links::Links;
+use super::live::{LinkCounts, Live};
 use super::logging::Logging;
 use super::reload::{self, InForce, Running};
 use super::signals::Signals;
@@ -16,8 +18,9 @@ use crate::neighbors::Neighbors;
 use crate::requests;
 use crate::server::{Server, StartError};
 use arc_swap::ArcSwap;
-use dataplane::dpdk::{Eal, Mempool, mempool};
+use dataplane::dpdk::Eal;
 use dataplane::handoff::Grid;
+use dataplane::memory;
 use dataplane::shared::{MAX_WORKERS, SetupError, Shared};
 use dataplane::view::CloseReason;
 use std::fs::File;
@@ -25,7 +28,6 @@ use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Generation of the first policy.
 const FIRST: u32 = 1;
@@ -49,7 +51,11 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
     // What can be known before DPDK takes the devices. Nothing of another daemon is touched.
     nobody_listens(&config.control.socket)?;
     let clock = Clock::start();
-    let shared = Shared::new(compile_setup(&config, cores.len(), seed()?))?;
+    sizes::check(&config)?;
+    let shared = {
+        let _near = memory::prefer_node(devices::node(&config));
+        Shared::new(compile_setup(&config, cores.len(), seed()?))?
+    };
     let registry = Arc::clone(&shared.registry);
     let policy = compile_policy(&config, FIRST, &mut |addr| registry.register(addr))?;
     let names = Arc::new(Names::of(&policy));
@@ -60,9 +66,9 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
     // Dropped in the opposite order at every return: threads, packets in rings, ports, buffers, DPDK.
     let mbufs = sizes::mbufs(&config, cores.len());
     let eal = Eal::init(&sizes::eal(&config, workers, mbufs, std::process::id()))?;
-    let room = sizes::data_room(&config);
-    let pool = Mempool::with_data_room(&eal, "packets", mbufs, mempool::CACHE, None, room)?;
-    let ports = devices::configure(&eal, &config, workers, &pool)?;
+    let mut planned = devices::plan(&eal, &config, &cores, &shared.home)?;
+    let pools = devices::Pools::create(&eal, &config, &planned)?;
+    let ports = devices::configure(&eal, &config, &mut planned, &pools, &shared.home)?;
     let macs: Vec<[u8; 6]> = ports.iter().map(|port| port.mac()).collect();
 
     let network = compile_interfaces(&config, &macs);
@@ -72,12 +78,10 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
     core.publish_policy(policy);
 
     let grid = Grid::new(cores.len());
-    let queues = devices::start(&config, &ports, workers)?;
-    let rest = sizes::sleeps(&config).then(|| Rest {
-        after: config.dataplane.idle_polls,
-        pause: Duration::from_micros(u64::from(config.dataplane.idle_sleep_us)),
-    });
-    let common = Common { eal, shared: Arc::clone(&shared), grid, pool, clock, rest };
+    let queues = devices::start(&config, &ports, &mut planned, workers)?;
+    let rest = Rest::of(&config);
+    let pools = pools.of_workers(&cores);
+    let common = Common { eal, shared: Arc::clone(&shared), grid, pools, clock, rest };
     let crew = Crew::start(&common, &cores, queues)?;
     core.announce();
 
@@ -91,13 +95,18 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
         clock,
         file: file.display().to_string(),
         interfaces: Live::interfaces(&config, used),
+        links: ports.iter().map(|_| LinkCounts::default()).collect(),
+        devices: planned.into_iter().map(|p| (p.nic.driver, p.plan.choices)).collect(),
         ports,
         cores,
         in_force: Arc::clone(&in_force),
         requests,
         followers,
     };
-    let server = Server::start(&config.control.socket, Arc::new(live))?;
+    let live = Arc::new(live);
+    let server = Server::start(&config.control.socket, Arc::<Live>::clone(&live))?;
+    let mut links = Links::new(Arc::clone(&live));
+    links.tell_lacks(core.records());
 
     say(&format_args!(
         "ready: {workers} workers, {} interfaces, {} rules, {:.0} bytes per session, control socket {}",
@@ -108,7 +117,7 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
     ));
     let file = file.to_owned();
     let mut running = Running { file, in_force, macs, names, shared, clock, logging };
-    let ended = watch::watch(&mut running, &mut core, inbox, &crew, &signals);
+    let ended = watch::watch(&mut running, &mut core, inbox, &crew, &signals, &mut links);
 
     tracing::info!("ending");
     crew.stop();
@@ -117,7 +126,7 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
     core.close_all(now, CloseReason::Shutdown);
     core.records().flush();
     server.stop();
-    drop(common);
+    drop((links, live, common));
     ended
 }
 

@@ -3,6 +3,7 @@
 use super::crew::Crew;
 use super::failure::Failure;
 use super::journal::Journal;
+use super::links::Links;
 use super::reload::Running;
 use super::signals::Signals;
 use crate::core::Core;
@@ -27,6 +28,7 @@ pub fn watch(
     mut inbox: Inbox,
     crew: &Crew,
     signals: &Signals,
+    links: &mut Links,
 ) -> Result<(), Failure> {
     let mut flushed = Instant::now();
     let mut turns = 0_u32;
@@ -45,6 +47,7 @@ pub fn watch(
         }
         let now = running.clock.now();
         core.records().set_time(now);
+        links.look(core.records());
         let work = core.turn(now);
         if work == 0 || flushed.elapsed() >= FLUSH {
             core.records().flush();

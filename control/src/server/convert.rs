@@ -1,7 +1,8 @@
 //! From the gateway's types to the schema's.
 
 use super::gateway::{
-    AlgView, Count, CountersView, InterfaceCounters, InterfaceView, Problem, StatusView, WorkerView,
+    AlgView, Count, CountersView, InterfaceCounters, InterfaceDetail, InterfaceView, InterfaceWorker,
+    Problem, Setting, StatusView, WorkerView,
 };
 use crate::audit::clock::elapsed_ms;
 use crate::audit::names::{Names, id};
@@ -49,6 +50,28 @@ pub(super) fn interface(view: InterfaceView) -> v1::Interface {
         mtu: view.mtu,
         vlan: view.vlan.map_or(0, u32::from),
         counters: view.counters.map(interface_counters),
+        lacks: view.lacks,
+    }
+}
+
+pub(super) fn interface_detail(detail: InterfaceDetail) -> v1::ShowInterfaceResponse {
+    let setting = |Setting { what, chosen, lacks }| v1::Setting { what, chosen, lacks };
+    let worker = |w: InterfaceWorker| v1::InterfaceWorker {
+        worker: u32::from(w.worker),
+        rx_packets: w.rx_packets,
+        handed_off: w.handed_off,
+        tx_packets: w.tx_packets,
+    };
+    let xstat = |(name, value)| v1::Counter { name, value, help: String::new() };
+    v1::ShowInterfaceResponse {
+        interface: Some(interface(detail.view)),
+        driver: detail.driver,
+        settings: detail.settings.into_iter().map(setting).collect(),
+        workers: detail.workers.into_iter().map(worker).collect(),
+        link_ups: detail.link_ups,
+        link_downs: detail.link_downs,
+        removed: detail.removed,
+        xstats: detail.xstats.into_iter().map(xstat).collect(),
     }
 }
 
@@ -62,6 +85,7 @@ fn interface_counters(c: InterfaceCounters) -> v1::InterfaceCounters {
         rx_errors: c.rx_errors,
         rx_no_buffer: c.rx_no_buffer,
         tx_errors: c.tx_errors,
+        handed_off: c.handed_off,
     }
 }
 

@@ -17,6 +17,9 @@ pub trait Gateway: Send + Sync + 'static {
     /// What runs, and how full it is.
     fn status(&self) -> StatusView;
 
+    /// An interface by its name, with all that is known of its device.
+    fn interface(&self, name: &str) -> Option<InterfaceDetail>;
+
     /// Size of the session arena: sessions have indexes below it.
     fn session_capacity(&self) -> u32;
 
@@ -140,6 +143,53 @@ pub struct InterfaceView {
     pub mtu: u32,
     /// What was counted.
     pub counters: Option<InterfaceCounters>,
+    /// What could not be had of its device, and why.
+    pub lacks: Vec<String>,
+}
+
+/// An interface with all that is known of its device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceDetail {
+    /// What listings show.
+    pub view: InterfaceView,
+    /// Driver of its device, as DPDK calls it.
+    pub driver: String,
+    /// How its device is set up.
+    pub settings: Vec<Setting>,
+    /// What each worker counted.
+    pub workers: Vec<InterfaceWorker>,
+    /// How often the link came up since the start.
+    pub link_ups: u64,
+    /// How often it went down.
+    pub link_downs: u64,
+    /// The device was pulled out.
+    pub removed: bool,
+    /// What the device counts, by its driver's names.
+    pub xstats: Vec<(String, u64)>,
+}
+
+/// A choice about a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Setting {
+    /// What it is about.
+    pub what: String,
+    /// What was chosen.
+    pub chosen: String,
+    /// What could not be had, and why; empty if nothing lacks.
+    pub lacks: String,
+}
+
+/// What a worker counted on an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceWorker {
+    /// The worker.
+    pub worker: u8,
+    /// Packets that came in at its queue.
+    pub rx_packets: u64,
+    /// Of those, packets that it handed to another worker, which owns their flow.
+    pub handed_off: u64,
+    /// Packets that it sent.
+    pub tx_packets: u64,
 }
 
 /// What workers counted on an interface, and what its device lost, since the start. Bytes are without VLAN tags. Interfaces
@@ -162,6 +212,8 @@ pub struct InterfaceCounters {
     pub rx_no_buffer: u64,
     /// Packets that could not be sent.
     pub tx_errors: u64,
+    /// Packets that came in at another worker than their flow's.
+    pub handed_off: u64,
 }
 
 /// An ALG profile of the policy in force.

@@ -19,8 +19,8 @@ mod standard;
 
 pub use crate::audit::Names;
 pub use gateway::{
-    AlgView, Count, CountersView, Gateway, InterfaceCounters, InterfaceView, PolicyView, Problem, StatusView,
-    WorkerView, problems,
+    AlgView, Count, CountersView, Gateway, InterfaceCounters, InterfaceDetail, InterfaceView,
+    InterfaceWorker, PolicyView, Problem, Setting, StatusView, WorkerView, problems,
 };
 pub use socket::StartError;
 

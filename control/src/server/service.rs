@@ -181,6 +181,16 @@ impl v1::postern_server::Postern for Service {
         Ok(Response::new(v1::ListInterfacesResponse { interfaces }))
     }
 
+    async fn show_interface(
+        &self,
+        request: Request<v1::ShowInterfaceRequest>,
+    ) -> Answer<v1::ShowInterfaceResponse> {
+        let name = request.into_inner().name;
+        let detail = self.gateway.interface(&name);
+        let detail = detail.ok_or_else(|| Status::not_found(format!("no interface \"{name}\"")))?;
+        Ok(Response::new(convert::interface_detail(detail)))
+    }
+
     async fn list_algs(&self, _: Request<v1::ListAlgsRequest>) -> Answer<v1::ListAlgsResponse> {
         let life = self.stream()?;
         let (gateway, algs) = (&self.gateway, self.gateway.algs());

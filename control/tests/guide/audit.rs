@@ -2,7 +2,7 @@
 
 use super::{code, docs, rows};
 use alg::{Application, Blindness, Denial, Endpoint, Fact, Side};
-use control::audit::{Audit, Names, Records, Target, WallClock};
+use control::audit::{Audit, DeviceEvent, Names, Records, Target, WallClock};
 use dataplane::drop_reason::DropReason;
 use dataplane::event::{Event, Ref, Stamped};
 use dataplane::key::{FlowKey, InterfaceId, Protocol, Tick, WorkerId, ZoneId};
@@ -146,6 +146,11 @@ fn written() -> BTreeMap<String, Fields> {
     for event in events {
         audit.event(WorkerId(1), &Stamped { at: Tick(1_500), event });
     }
+    for kind in ["link-up", "link-down", "device-removed", "device-lacks"] {
+        let lack = (kind == "device-lacks").then_some(("queues", "the device has no more"));
+        audit.device(&DeviceEvent { kind, device: "3b:00.0", interfaces: vec!["inside"], mbps: 1_000, lack });
+    }
+    audit.device(&DeviceEvent { kind: "zzz", device: "", interfaces: Vec::new(), mbps: 0, lack: None });
     drop(audit); // writes it out
     let text = std::fs::read_to_string(&path).unwrap();
     let record = |line: &str| {

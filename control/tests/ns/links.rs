@@ -7,6 +7,7 @@ use super::gateway::{Config, Gateway};
 use super::peers::{ping, udp_echo};
 use super::stream::weather;
 use super::world::{INSIDE, OUTSIDE, Place, SERVER, World};
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// The inside is VLAN 100 of its port.
@@ -45,6 +46,35 @@ fn tagged_frames_pass_a_real_port() {
     ping(&world, &["-c", "1", "-w", "5", INSIDE]).expect_ok("a ping to the gateway");
     stream_arrives_both_ways(&world);
     udp_datagrams_return(&world);
+}
+
+#[test]
+fn a_cable_that_is_pulled_out_and_put_back_is_told() {
+    let Some(world) = World::new() else { return };
+    let gateway = Gateway::start(&world, &Config::allowing(&["icmp"]));
+    ping(&world, &["-c", "1", "-w", "5", SERVER]).expect_ok("a ping");
+    let outside = |record: &Value| record["interfaces"] == json!(["outside"]);
+    world.ip(Place::Server, "link set eth0 down");
+    gateway.audited("link-down", outside);
+    world.ip(Place::Server, "link set eth0 up");
+    gateway.audited("link-up", outside);
+    ping(&world, &["-c", "1", "-w", "5", SERVER]).expect_ok("a ping through the cable again");
+    assert!(
+        gateway.records().iter().filter(|r| r["kind"] == "link-down").all(outside),
+        "and nothing of the other"
+    );
+
+    let shown = gateway.control(&["interface", "show", "outside"]).expect_ok("interface show");
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(
+        (&shown["link_downs"], &shown["link_ups"], &shown["link_up"]),
+        (&json!(1), &json!(1), &json!(true))
+    );
+    assert_eq!((&shown["driver"], &shown["removed"]), (&json!("net_af_packet"), &json!(false)));
+    let workers = shown["workers"].as_array().unwrap();
+    assert_eq!(workers.len(), 2);
+    assert!(workers.iter().filter_map(|w| w["rx_packets"].as_u64()).sum::<u64>() > 0, "{shown:#}");
+    assert!(shown["settings"].as_array().unwrap().iter().any(|s| s["what"] == "queues"), "{shown:#}");
 }
 
 /// The way there, and the way back, each a rule of its own.

@@ -8,8 +8,8 @@ use control::compile::restart_needed;
 use control::config::Config;
 use control::requests::{Inbox, Refused, Request, Requests, channel};
 use control::server::{
-    AlgView, Count, CountersView, Gateway, InterfaceCounters, InterfaceView, Names, PolicyView, Problem,
-    Server, StatusView, WorkerView, problems,
+    AlgView, Count, CountersView, Gateway, InterfaceCounters, InterfaceDetail, InterfaceView,
+    InterfaceWorker, Names, PolicyView, Problem, Server, Setting, StatusView, WorkerView, problems,
 };
 use dataplane::event::Ref;
 use dataplane::key::{FlowKey, Protocol, Tick, WorkerId, ZoneId};
@@ -136,8 +136,14 @@ impl Gateway for Fake {
                 tx_packets: 2_000,
                 tx_bytes: 128_000,
                 rx_missed: 7,
+                handed_off: 1,
                 ..InterfaceCounters::default()
             }),
+            lacks: if link_up {
+                Vec::new()
+            } else {
+                vec!["queues: 1 to receive; the device has no more".to_owned()]
+            },
         };
         StatusView {
             version: "9.8.7".to_owned(),
@@ -154,6 +160,31 @@ impl Gateway for Fake {
                 interface("outside", "untrust", "198.51.100.1/24", false),
             ],
         }
+    }
+
+    fn interface(&self, name: &str) -> Option<InterfaceDetail> {
+        let view = self.status().interfaces.into_iter().find(|view| view.name == name)?;
+        let setting = |what: &str, chosen: &str, lacks: &str| Setting {
+            what: what.to_owned(),
+            chosen: chosen.to_owned(),
+            lacks: lacks.to_owned(),
+        };
+        Some(InterfaceDetail {
+            view,
+            driver: "net_e1000_igb".to_owned(),
+            settings: vec![
+                setting("queues", "2 to receive", ""),
+                setting("table", "64 entries", "half of it"),
+            ],
+            workers: vec![
+                InterfaceWorker { worker: 0, rx_packets: 1_000, handed_off: 1, tx_packets: 5 },
+                InterfaceWorker { worker: 1, ..InterfaceWorker::default() },
+            ],
+            link_ups: 2,
+            link_downs: 1,
+            removed: false,
+            xstats: vec![("rx_crc_errors".to_owned(), 3), ("rx_length_errors".to_owned(), 0)],
+        })
     }
 
     fn session_capacity(&self) -> u32 {

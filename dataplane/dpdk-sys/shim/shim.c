@@ -19,6 +19,7 @@ _Static_assert(sizeof(((struct rte_mbuf *)0)->data_off) == 2, "data_off has 16 b
 _Static_assert(sizeof(((struct rte_mbuf *)0)->data_len) == 2, "data_len has 16 bits");
 _Static_assert(sizeof(((struct rte_mbuf *)0)->pkt_len) == 4, "pkt_len has 32 bits");
 _Static_assert(sizeof(((struct rte_mbuf *)0)->nb_segs) == 2, "nb_segs has 16 bits");
+_Static_assert(sizeof(((struct rte_mbuf *)0)->ol_flags) == 8, "ol_flags has 64 bits");
 
 struct rte_mbuf *postern_pktmbuf_alloc(struct rte_mempool *pool)
 {
@@ -58,6 +59,43 @@ int postern_eth_link(uint16_t port, uint32_t *speed, uint8_t *up)
 	*speed = link.link_speed;
 	*up = link.link_status == RTE_ETH_LINK_UP;
 	return ret;
+}
+
+/* Written by DPDK's interrupt thread. */
+static uint8_t removed[RTE_MAX_ETHPORTS];
+
+static int on_removal(uint16_t port, enum rte_eth_event_type event, void *arg, void *ret)
+{
+	(void)event, (void)arg, (void)ret;
+	if (port < RTE_DIM(removed))
+		__atomic_store_n(&removed[port], 1, __ATOMIC_RELEASE);
+	return 0;
+}
+
+int postern_eth_watch_removal(uint16_t port)
+{
+	if (port >= RTE_DIM(removed))
+		return -EINVAL;
+	__atomic_store_n(&removed[port], 0, __ATOMIC_RELEASE);
+	return rte_eth_dev_callback_register(port, RTE_ETH_EVENT_INTR_RMV, on_removal, NULL);
+}
+
+int postern_eth_removed(uint16_t port)
+{
+	if (port < RTE_DIM(removed) && __atomic_load_n(&removed[port], __ATOMIC_ACQUIRE))
+		return 1;
+	return rte_eth_dev_is_removed(port);
+}
+
+int postern_eth_no_pause(uint16_t port)
+{
+	struct rte_eth_fc_conf conf = { 0 };
+	int ret = rte_eth_dev_flow_ctrl_get(port, &conf);
+
+	if (ret != 0 || conf.mode == RTE_ETH_FC_NONE)
+		return ret;
+	conf.mode = RTE_ETH_FC_NONE;
+	return rte_eth_dev_flow_ctrl_set(port, &conf);
 }
 
 int postern_eth_ring_pair(const char *name, uint16_t queues, uint32_t size, int socket, uint16_t ports[2])

@@ -26,6 +26,7 @@ static const size_t POSTERN_MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off);
 static const size_t POSTERN_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len);
 static const size_t POSTERN_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len);
 static const size_t POSTERN_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs);
+static const size_t POSTERN_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags);
 
 static const uint16_t POSTERN_HEADROOM = RTE_PKTMBUF_HEADROOM;
 
@@ -33,7 +34,19 @@ static const uint16_t POSTERN_HEADROOM = RTE_PKTMBUF_HEADROOM;
 static const uint64_t POSTERN_RSS_IP = RTE_ETH_RSS_IP;
 static const uint64_t POSTERN_RSS_TCP = RTE_ETH_RSS_TCP;
 static const uint64_t POSTERN_RSS_UDP = RTE_ETH_RSS_UDP;
+static const uint64_t POSTERN_RSS_IPV4_TCP = RTE_ETH_RSS_NONFRAG_IPV4_TCP;
+static const uint64_t POSTERN_RSS_IPV4_UDP = RTE_ETH_RSS_NONFRAG_IPV4_UDP;
 static const uint32_t POSTERN_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
+
+/* Offloads, as bits of a device's capabilities, and what they say of a packet. */
+static const uint64_t POSTERN_RX_IPV4_CKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
+static const uint64_t POSTERN_RX_UDP_CKSUM = RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
+static const uint64_t POSTERN_RX_TCP_CKSUM = RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
+static const uint64_t POSTERN_TX_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+static const uint64_t POSTERN_IP_CKSUM_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK;
+static const uint64_t POSTERN_IP_CKSUM_BAD = RTE_MBUF_F_RX_IP_CKSUM_BAD;
+static const uint64_t POSTERN_L4_CKSUM_MASK = RTE_MBUF_F_RX_L4_CKSUM_MASK;
+static const uint64_t POSTERN_L4_CKSUM_BAD = RTE_MBUF_F_RX_L4_CKSUM_BAD;
 
 static const uint32_t POSTERN_LCORE_ANY = LCORE_ID_ANY;
 static const int POSTERN_SOCKET_ANY = SOCKET_ID_ANY;
@@ -50,6 +63,12 @@ uint16_t postern_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **m
 uint16_t postern_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 /* Speed in Mb/s, and 1 if the link is up. 0 or a negative errno. Does not wait for the link. */
 int postern_eth_link(uint16_t port, uint32_t *speed, uint8_t *up);
+/* From now on the port's removal is noticed. 0 or a negative errno. */
+int postern_eth_watch_removal(uint16_t port);
+/* 1 if the device was pulled out since, or says now that it is gone. */
+int postern_eth_removed(uint16_t port);
+/* Stops pause frames both ways. 0 if there are none, or a negative errno. */
+int postern_eth_no_pause(uint16_t port);
 /*
  * Makes two ports that are joined back to back: what one sends on queue n, the other receives on queue n. Each queue
  * has one sender and one receiver, and holds `size` - 1 packets (a power of two). `socket` may be POSTERN_SOCKET_ANY.

@@ -2,7 +2,7 @@
 
 use crate::{
     POSTERN_MBUF_BUF_ADDR, POSTERN_MBUF_BUF_LEN, POSTERN_MBUF_DATA_LEN, POSTERN_MBUF_DATA_OFF,
-    POSTERN_MBUF_NB_SEGS, POSTERN_MBUF_PKT_LEN, rte_mbuf,
+    POSTERN_MBUF_NB_SEGS, POSTERN_MBUF_OL_FLAGS, POSTERN_MBUF_PKT_LEN, rte_mbuf,
 };
 
 macro_rules! getter {
@@ -45,9 +45,13 @@ getter!(/// Bytes of the packet, over all its segments. Only the first segment's
     pkt_len: u32 = POSTERN_MBUF_PKT_LEN);
 getter!(/// Number of segments. Only the first segment's counts.
     nb_segs: u16 = POSTERN_MBUF_NB_SEGS);
+getter!(/// What the device says of a received packet, and what it shall do for one that is sent.
+    ol_flags: u64 = POSTERN_MBUF_OL_FLAGS);
 setter!(/// Moves the data's start.
     set_data_off: u16 = POSTERN_MBUF_DATA_OFF);
 setter!(/// Sets the bytes of data in this segment.
     set_data_len: u16 = POSTERN_MBUF_DATA_LEN);
+setter!(/// Sets what is said of the packet.
+    set_ol_flags: u64 = POSTERN_MBUF_OL_FLAGS);
 setter!(/// Sets the bytes of the packet.
     set_pkt_len: u32 = POSTERN_MBUF_PKT_LEN);

@@ -39,6 +39,23 @@ impl Mbuf {
         })
     }
 
+    /// True if the device found the checksum of the IPv4 header, or that of TCP or UDP, wrong.
+    #[inline(always)]
+    pub(super) fn checksum_is_wrong(&self) -> bool {
+        // SAFETY: we hold the mbuf.
+        let flags = unsafe { field::ol_flags(self.raw()) };
+        flags & dpdk_sys::POSTERN_IP_CKSUM_MASK == dpdk_sys::POSTERN_IP_CKSUM_BAD
+            || flags & dpdk_sys::POSTERN_L4_CKSUM_MASK == dpdk_sys::POSTERN_L4_CKSUM_BAD
+    }
+
+    /// Says of the packet that a checksum is wrong: of its IPv4 header, or else of TCP or UDP. For tests: no device that is
+    /// software says so.
+    pub fn set_checksum_wrong(&mut self, of_header: bool) {
+        let flag = if of_header { dpdk_sys::POSTERN_IP_CKSUM_BAD } else { dpdk_sys::POSTERN_L4_CKSUM_BAD };
+        // SAFETY: we alone hold the mbuf.
+        unsafe { field::set_ol_flags(self.raw(), flag) }
+    }
+
     #[inline(always)]
     fn raw(&self) -> *mut rte_mbuf {
         self.0.as_ptr()

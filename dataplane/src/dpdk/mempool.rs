@@ -38,13 +38,13 @@ pub enum MempoolError {
     },
 }
 
-/// Mbufs that `ports` ports of `queues` queues each, served by `workers` workers, can hold at most, and some.
+/// Mbufs that `ports` ports with `in_rings` descriptors, all told and both ways, and `workers` workers can hold at most, and
+/// some.
 ///
 /// A pool of exactly the descriptors receives and never forwards: every mbuf then waits in a receive ring, while
 /// transmit rings, per-lcore caches (which may grow to one and a half of [`CACHE`]) and packets in flight want theirs.
-/// Saturates; descriptors are per queue.
-pub fn needed_mbufs(ports: u32, queues: u32, rx_desc: u32, tx_desc: u32, workers: u32) -> u32 {
-    let in_rings = rx_desc.saturating_add(tx_desc).saturating_mul(queues).saturating_mul(ports);
+/// Saturates.
+pub fn needed_mbufs(in_rings: u32, ports: u32, workers: u32) -> u32 {
     let bursts = ports.saturating_mul(2 * BURST as u32);
     let per_worker = (CACHE + CACHE / 2).saturating_add(bursts);
     // An overloaded worker may have full rings from all others: they must not starve the ports.
@@ -199,8 +199,8 @@ mod tests {
     #[test]
     fn a_pool_outlasts_full_rings() {
         let rings = 2 * 2 * (1024 + 1024);
-        assert!(needed_mbufs(2, 2, 1024, 1024, 2) >= rings + 2 * (CACHE + CACHE / 2) + 2 * BURST as u32);
-        assert!(needed_mbufs(2, 2, 1024, 1024, 4) > needed_mbufs(2, 2, 1024, 1024, 2));
-        assert_eq!(needed_mbufs(u32::MAX, 9, 1024, 1024, u32::MAX), u32::MAX);
+        assert!(needed_mbufs(rings, 2, 2) >= rings + 2 * (CACHE + CACHE / 2) + 2 * BURST as u32);
+        assert!(needed_mbufs(rings, 2, 4) > needed_mbufs(rings, 2, 2));
+        assert_eq!(needed_mbufs(9, u32::MAX, u32::MAX), u32::MAX);
     }
 }

@@ -12,13 +12,16 @@ mod log;
 pub mod mbuf;
 mod memory;
 pub mod mempool;
+pub mod pause;
+pub mod plan;
 pub mod port;
+mod steering;
 
 pub use eal::{Eal, EalConfig, EalError, LogLevel, Memory};
 pub use lcore::{Lcore, LcoreError, Tsc};
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolError, needed_mbufs};
-pub use port::{EthPort, EthQueue, LinkStatus, PortConfig, PortError, PortLimits, PortStats, ring_pair};
+pub use port::{EthPort, EthQueue, LinkStatus, PortConfig, PortError, PortStats, ring_pair};
 
 use std::{ffi::c_int, io};
 

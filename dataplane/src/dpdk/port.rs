@@ -3,7 +3,10 @@
 //! A port is set up as a whole, started, and then each of its queues is given to one worker. It stops when the port
 //! and all of its queues are gone.
 
-use super::{Eal, Mbuf, Mempool, eal, log, os_error};
+use super::plan::{Choice, DescLimits, Nic, Plan, Rss};
+use super::{Eal, Mbuf, Mempool, eal, log, os_error, steering};
+use crate::device::Device;
+use crate::home::SYMMETRIC_KEY;
 use crate::port::{BURST, Burst, Port};
 use dpdk_sys as sys;
 use std::{
@@ -27,10 +30,8 @@ const ETHERNET_MTU: u16 = 1500;
 const DRAIN: usize = 1024;
 /// Longest name of a port, with its NUL (`RTE_ETH_NAME_MAX_LEN`).
 const NAME_LEN: usize = 64;
-/// The two bytes that make a Toeplitz hash symmetric when a key repeats them (Woo and Park, 2012).
-const SYMMETRIC_KEY: [u8; 2] = [0x6d, 0x5a];
-/// Length of a hash key where the device does not say, in bytes.
-const KEY_LEN: u8 = 40;
+/// No queue.
+const NONE: u16 = u16::MAX;
 
 /// Why a port does not work.
 #[derive(Debug, Error)]
@@ -78,8 +79,10 @@ pub enum PortError {
 /// How a port is set up.
 #[derive(Clone)]
 pub struct PortConfig {
-    /// Receive queues, and as many transmit queues: one for each worker.
-    pub queues: u16,
+    /// Receive queues.
+    pub rx_queues: u16,
+    /// Transmit queues.
+    pub tx_queues: u16,
     /// Receive descriptors of a queue. The device's limits win.
     pub rx_desc: u16,
     /// Transmit descriptors of a queue. The device's limits win.
@@ -88,6 +91,14 @@ pub struct PortConfig {
     pub mtu: u16,
     /// Receive frames for other MAC addresses too. Devices that cannot choose are left as they are.
     pub promiscuous: bool,
+    /// The hash that spreads packets over the receive queues, if one shall.
+    pub rss: Option<Rss>,
+    /// Queue by entry of the redirection table; empty to leave it to the driver.
+    pub reta: Vec<u16>,
+    /// Receive offloads, of those that the device has.
+    pub rx_offloads: u64,
+    /// Transmit offloads, of those that the device has.
+    pub tx_offloads: u64,
     /// Where received packets live.
     pub pool: Mempool,
 }
@@ -95,21 +106,35 @@ pub struct PortConfig {
 impl PortConfig {
     /// One queue, 1024 descriptors each way, an MTU of 1500.
     pub fn new(pool: Mempool) -> Self {
-        Self { queues: 1, rx_desc: 1024, tx_desc: 1024, mtu: 1500, promiscuous: false, pool }
+        Self {
+            rx_queues: 1,
+            tx_queues: 1,
+            rx_desc: 1024,
+            tx_desc: 1024,
+            mtu: 1500,
+            promiscuous: false,
+            rss: None,
+            reta: Vec::new(),
+            rx_offloads: 0,
+            tx_offloads: 0,
+            pool,
+        }
     }
-}
 
-/// What a port can do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortLimits {
-    /// The driver, as DPDK calls it.
-    pub driver: String,
-    /// Most queues that receive and transmit.
-    pub queues: u16,
-    /// True if the device spreads flows over its queues by a hash that we can make symmetric.
-    pub rss: bool,
-    /// The NUMA node, if the device has one.
-    pub socket: Option<u16>,
+    /// As planned, with an MTU of 1500.
+    pub fn planned(plan: &Plan, pool: Mempool) -> Self {
+        Self {
+            rx_queues: plan.rx_queues,
+            tx_queues: plan.tx_queues,
+            rx_desc: plan.rx_desc,
+            tx_desc: plan.tx_desc,
+            rss: plan.rss,
+            reta: plan.reta.clone(),
+            rx_offloads: plan.rx_offloads,
+            tx_offloads: plan.tx_offloads,
+            ..Self::new(pool)
+        }
+    }
 }
 
 /// State of the link.
@@ -150,12 +175,18 @@ struct Inner {
     name: String,
     mac: [u8; 6],
     mtu: u16,
-    symmetric_rss: bool,
+    rss: Option<Rss>,
+    reta: Vec<u16>,
+    /// Received packets say whether their checksums are wrong.
+    looks: bool,
+    rx_queues: u16,
     /// Nobody else empties the rings of a `net_ring` port.
     is_ring: bool,
     started: AtomicBool,
-    /// One for each queue: somebody has it.
+    /// One for each transmit queue: somebody has it.
     taken: Box<[AtomicBool]>,
+    /// One for each receive queue.
+    polled: Box<[AtomicBool]>,
     /// Received packets come from here.
     _pool: Mempool,
     eal: Arc<eal::Inner>,
@@ -166,7 +197,7 @@ impl EthPort {
     ///
     /// # Errors
     /// There is no such port.
-    pub fn limits(eal: &Eal, name: &str) -> Result<PortLimits, PortError> {
+    pub fn nic(eal: &Eal, name: &str) -> Result<Nic, PortError> {
         let _alive = eal;
         let id = find(name)?;
         let info = info(id, name)?;
@@ -179,11 +210,21 @@ impl EthPort {
         };
         // SAFETY: takes any number.
         let socket = unsafe { sys::rte_eth_dev_socket_id(id) };
-        Ok(PortLimits {
+        let limits =
+            |l: &sys::rte_eth_desc_lim| DescLimits { least: l.nb_min, most: l.nb_max, multiple: l.nb_align };
+        Ok(Nic {
             driver,
-            queues: info.max_rx_queues.min(info.max_tx_queues),
-            rss: info.flow_type_rss_offloads != 0,
-            socket: u16::try_from(socket).ok(),
+            pci: Device::parse(name).is_ok_and(|device| device.is_pci()),
+            rx_queues: info.max_rx_queues,
+            tx_queues: info.max_tx_queues,
+            rx_desc: limits(&info.rx_desc_lim),
+            tx_desc: limits(&info.tx_desc_lim),
+            reta: info.reta_size,
+            key: info.hash_key_size,
+            flows: info.flow_type_rss_offloads,
+            rx_offloads: info.rx_offload_capa,
+            tx_offloads: info.tx_offload_capa,
+            node: u16::try_from(socket).ok(),
         })
     }
 
@@ -199,16 +240,21 @@ impl EthPort {
         }
         match set_up(id, name, config) {
             Ok(port) => {
-                let queues = (0..config.queues).map(|_| AtomicBool::new(false)).collect();
+                let free = |queues| (0..queues).map(|_| AtomicBool::new(false)).collect();
                 Ok(Self(Arc::new(Inner {
                     id,
                     name: name.into(),
                     mac: port.mac,
                     mtu: config.mtu,
-                    symmetric_rss: port.symmetric_rss,
+                    rss: config.rss,
+                    reta: config.reta.clone(),
+                    // Workers do not count them yet.
+                    looks: false,
+                    rx_queues: config.rx_queues,
                     is_ring: port.is_ring,
                     started: AtomicBool::new(false),
-                    taken: queues,
+                    taken: free(config.tx_queues),
+                    polled: free(config.rx_queues),
                     _pool: config.pool.clone(),
                     eal: owner,
                 })))
@@ -220,14 +266,15 @@ impl EthPort {
         }
     }
 
-    /// Lets packets flow. Nothing happens if they do.
+    /// Lets packets flow, and answers in words what the device has taken up of what only a running one can be told. Nothing
+    /// happens if they do.
     ///
     /// # Errors
     /// The driver refuses.
-    pub fn start(&self) -> Result<(), PortError> {
+    pub fn start(&self) -> Result<Vec<Choice>, PortError> {
         let port = &*self.0;
         if port.started.swap(true, Ordering::AcqRel) {
-            return Ok(());
+            return Ok(Vec::new());
         }
         log::forget();
         // SAFETY: the port is set up and stopped.
@@ -236,17 +283,43 @@ impl EthPort {
             port.started.store(false, Ordering::Release);
             return Err(failed(&port.name, "start", code));
         }
-        Ok(())
+        let mut choices = Vec::new();
+        if let Some(rss) = port.rss {
+            // Drivers write a table of their own when they start.
+            choices.extend(steering::settle(port.id, rss, &port.reta));
+        }
+        choices.extend(steering::no_pause(port.id));
+        Ok(choices)
     }
 
-    /// Queue `index`, for one worker. None if somebody has it, if there is no such queue, or before [`Self::start`].
+    /// Queue `index`, in and out, for one worker. None if somebody has it, if there is no such queue, or before
+    /// [`Self::start`].
     pub fn queue(&self, index: u16) -> Option<EthQueue> {
+        self.queues(index, Some(index))
+    }
+
+    /// Transmit queue `tx` and receive queue `rx`, for one worker; without a receive queue nothing comes in. None as in
+    /// [`Self::queue`].
+    pub fn queues(&self, tx: u16, rx: Option<u16>) -> Option<EthQueue> {
         let port = &self.0;
-        let taken = port.taken.get(usize::from(index))?;
-        if !port.started.load(Ordering::Acquire) || taken.swap(true, Ordering::AcqRel) {
+        if !port.started.load(Ordering::Acquire) {
             return None;
         }
-        Some(EthQueue { port_id: port.id, queue: index, port: Arc::clone(port), _one_thread: PhantomData })
+        let sends = Taken::take(port, tx, |port| &port.taken)?;
+        let receives = match rx {
+            Some(rx) => Some(Taken::take(port, rx, |port| &port.polled)?),
+            None => None,
+        };
+        Some(EthQueue {
+            port_id: port.id,
+            queue: tx,
+            rx: rx.unwrap_or(NONE),
+            looks: port.looks,
+            wrong: 0,
+            _receives: receives,
+            _sends: sends,
+            _one_thread: PhantomData,
+        })
     }
 
     /// Stops the port and gives it back to DPDK, which forgets it.
@@ -272,16 +345,6 @@ impl EthPort {
         self.0.mtu
     }
 
-    /// Number of its queues.
-    pub fn queues(&self) -> u16 {
-        self.0.taken.len() as u16
-    }
-
-    /// True if both directions of a flow come on the same queue.
-    pub fn symmetric_rss(&self) -> bool {
-        self.0.symmetric_rss
-    }
-
     /// State of the link now. A device that cannot say counts as down.
     pub fn link(&self) -> LinkStatus {
         let (mut speed, mut up) = (0, 0);
@@ -289,6 +352,35 @@ impl EthPort {
         let code = unsafe { sys::postern_eth_link(self.0.id, &mut speed, &mut up) };
         let known = code == 0 && !matches!(speed, 0 | u32::MAX);
         LinkStatus { up: code == 0 && up != 0, speed: known.then_some(speed) }
+    }
+
+    /// True once the device was pulled out.
+    pub fn removed(&self) -> bool {
+        // SAFETY: takes any number.
+        unsafe { sys::postern_eth_removed(self.0.id) == 1 }
+    }
+
+    /// All that the device counts, by the names that its driver gives. Empty for a device that counts nothing more.
+    pub fn xstats(&self) -> Vec<(String, u64)> {
+        let id = self.0.id;
+        // SAFETY: with no room DPDK writes nothing and says how many there are.
+        let count = unsafe { sys::rte_eth_xstats_get_names(id, ptr::null_mut(), 0) };
+        let Ok(size) = c_uint::try_from(count) else { return Vec::new() };
+        // SAFETY: plain numbers and characters.
+        let (mut names, mut values): (Vec<sys::rte_eth_xstat_name>, Vec<sys::rte_eth_xstat>) =
+            unsafe { (vec![mem::zeroed(); size as usize], vec![mem::zeroed(); size as usize]) };
+        // SAFETY: the port exists, and the arrays have the room that we say.
+        let read = unsafe {
+            let named = sys::rte_eth_xstats_get_names(id, names.as_mut_ptr(), size);
+            let read = sys::rte_eth_xstats_get(id, values.as_mut_ptr(), size);
+            if named == count && (0..=count).contains(&read) { read as usize } else { 0 }
+        };
+        let stat = |value: &sys::rte_eth_xstat| {
+            let name = names.get(usize::try_from(value.id).ok()?)?;
+            let text: Vec<u8> = name.name.iter().map(|c| *c as u8).take_while(|c| *c != 0).collect();
+            Some((String::from_utf8_lossy(&text).into_owned(), value.value))
+        };
+        values.iter().take(read).filter_map(stat).collect()
     }
 
     /// What the device counted. Zeroes for a device that does not count.
@@ -322,7 +414,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         if *self.started.get_mut() {
             if self.is_ring {
-                drain(self.id, self.taken.len() as u16);
+                drain(self.id, self.rx_queues);
             }
             // SAFETY: the port runs, and nobody has a queue of it.
             let code = unsafe { sys::rte_eth_dev_stop(self.id) };
@@ -341,27 +433,68 @@ impl Drop for Inner {
     }
 }
 
-/// One queue of a port, in and out. Its owner may move to another thread, and has it alone.
+/// A queue that somebody has, given back when it goes.
+struct Taken {
+    port: Arc<Inner>,
+    queue: u16,
+    of: fn(&Inner) -> &[AtomicBool],
+}
+
+impl Taken {
+    fn take(port: &Arc<Inner>, queue: u16, of: fn(&Inner) -> &[AtomicBool]) -> Option<Self> {
+        let taken = of(port).get(usize::from(queue))?;
+        (!taken.swap(true, Ordering::AcqRel)).then(|| Self { port: Arc::clone(port), queue, of })
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(taken) = (self.of)(&self.port).get(usize::from(self.queue)) {
+            taken.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// A queue of a port to send, and perhaps one to receive. Its owner may move to another thread, and has it alone.
 pub struct EthQueue {
     port_id: u16,
     queue: u16,
-    port: Arc<Inner>,
+    /// The receive queue, or [`NONE`].
+    rx: u16,
+    /// Received packets say whether their checksums are wrong.
+    looks: bool,
+    /// Packets with wrong checksums that nobody has asked for yet.
+    wrong: usize,
+    _receives: Option<Taken>,
+    _sends: Taken,
     /// DPDK's queues have no locks: one thread at a time.
     _one_thread: PhantomData<Cell<()>>,
 }
 
 impl EthQueue {
-    /// The queue's number.
+    /// The number of the transmit queue.
     pub fn index(&self) -> u16 {
         self.queue
     }
-}
 
-impl Drop for EthQueue {
-    fn drop(&mut self) {
-        if let Some(taken) = self.port.taken.get(usize::from(self.queue)) {
-            taken.store(false, Ordering::Release);
+    /// Whether the queue believes what packets say of their checksums, whatever the device can do. For tests: no device that
+    /// is software says anything.
+    pub fn believe(&mut self, on: bool) {
+        self.looks = on;
+    }
+
+    /// Takes out of a burst what came behind `len` and has a wrong checksum.
+    fn refuse_wrong(&mut self, burst: &mut Burst<Mbuf>, len: usize) {
+        if !burst.iter().skip(len).any(Mbuf::checksum_is_wrong) {
+            return;
         }
+        let before = burst.len();
+        let mut number = 0;
+        burst.retain(|mbuf| {
+            number += 1;
+            number <= len || !mbuf.checksum_is_wrong()
+        });
+        self.wrong += before - burst.len();
     }
 }
 
@@ -370,16 +503,27 @@ impl Port for EthQueue {
 
     #[inline]
     fn rx_burst(&mut self, burst: &mut Burst<Mbuf>) -> usize {
+        if self.rx == NONE {
+            return 0;
+        }
         let len = burst.len();
         let room = burst.remaining_capacity() as u16;
         // SAFETY: the burst has room for that many pointers behind its `len`, an Mbuf is one, and DPDK says how many
         // of them it has written, each an mbuf that is now ours. The queue runs and is ours alone.
         unsafe {
             let free = burst.as_mut_ptr().add(len).cast();
-            let came = usize::from(sys::postern_eth_rx_burst(self.port_id, self.queue, free, room));
+            let came = usize::from(sys::postern_eth_rx_burst(self.port_id, self.rx, free, room));
             burst.set_len(len + came);
-            came
         }
+        if self.looks {
+            self.refuse_wrong(burst, len);
+        }
+        burst.len() - len
+    }
+
+    #[inline]
+    fn wrong_checksums(&mut self) -> usize {
+        mem::take(&mut self.wrong)
     }
 
     #[inline]
@@ -428,7 +572,6 @@ pub fn ring_pair(eal: &Eal, name: &str, queues: u16, size: u32) -> Result<[Strin
 /// What setting up a port taught.
 struct SetUp {
     mac: [u8; 6],
-    symmetric_rss: bool,
     is_ring: bool,
 }
 
@@ -442,22 +585,17 @@ fn set_up(id: u16, name: &str, config: &PortConfig) -> Result<SetUp, PortError> 
     // SAFETY: plain numbers and null pointers, for which zero means the default.
     let mut conf: sys::rte_eth_conf = unsafe { mem::zeroed() };
     conf.rxmode.mtu = u32::from(config.mtu);
-    let key_len = if limits.hash_key_size == 0 { KEY_LEN } else { limits.hash_key_size };
-    let mut key = [0_u8; u8::MAX as usize];
-    for (i, byte) in key.iter_mut().enumerate() {
-        *byte = SYMMETRIC_KEY[i % 2];
-    }
-    let flows =
-        (sys::POSTERN_RSS_IP | sys::POSTERN_RSS_TCP | sys::POSTERN_RSS_UDP) & limits.flow_type_rss_offloads;
-    let symmetric_rss = config.queues > 1 && flows != 0;
-    if symmetric_rss {
+    conf.rxmode.offloads = config.rx_offloads;
+    conf.txmode.offloads = config.tx_offloads;
+    let mut key = symmetric_key();
+    if let Some(rss) = config.rss {
         conf.rxmode.mq_mode = sys::POSTERN_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_key = key.as_mut_ptr();
-        conf.rx_adv_conf.rss_conf.rss_key_len = key_len;
-        conf.rx_adv_conf.rss_conf.rss_hf = flows;
+        conf.rx_adv_conf.rss_conf.rss_key_len = rss.key;
+        conf.rx_adv_conf.rss_conf.rss_hf = rss.flows;
     }
     // SAFETY: the port is stopped and ours; the key lives until the call ends, and DPDK copies it.
-    step("configure", unsafe { sys::rte_eth_dev_configure(id, config.queues, config.queues, &conf) })?;
+    step("configure", unsafe { sys::rte_eth_dev_configure(id, config.rx_queues, config.tx_queues, &conf) })?;
 
     let (mut rx_desc, mut tx_desc) = (config.rx_desc, config.tx_desc);
     // SAFETY: the port exists; DPDK changes two numbers.
@@ -467,11 +605,13 @@ fn set_up(id: u16, name: &str, config: &PortConfig) -> Result<SetUp, PortError> 
     // SAFETY: takes any number. A port without a node says -1, any.
     let socket = unsafe { sys::rte_eth_dev_socket_id(id) } as c_uint;
     let pool = config.pool.raw();
-    for queue in 0..config.queues {
+    for queue in 0..config.rx_queues {
         // SAFETY: the queue is within what was configured; null means the driver's defaults; the port keeps the pool.
         step("set up a receive queue of", unsafe {
             sys::rte_eth_rx_queue_setup(id, queue, rx_desc, socket, ptr::null(), pool)
         })?;
+    }
+    for queue in 0..config.tx_queues {
         // SAFETY: as above.
         step("set up a transmit queue of", unsafe {
             sys::rte_eth_tx_queue_setup(id, queue, tx_desc, socket, ptr::null())
@@ -482,20 +622,27 @@ fn set_up(id: u16, name: &str, config: &PortConfig) -> Result<SetUp, PortError> 
         // A kernel interface's flags are its owner's business; receiving goes on as they stand.
         tracing::warn!("the port {name} keeps its promiscuous mode: {}", os_error(code));
     }
+    // SAFETY: the port exists.
+    let code = unsafe { sys::postern_eth_watch_removal(id) };
+    if code != 0 {
+        tracing::debug!("the removal of the port {name} will not be noticed: {}", os_error(code));
+    }
     let mut mac = sys::rte_ether_addr { addr_bytes: [0; 6] };
     // SAFETY: the port exists; DPDK writes an address.
     step("read the address of", unsafe { sys::rte_eth_macaddr_get(id, &mut mac) })?;
     // SAFETY: a C string of the driver, or null; DPDK is up.
     let is_ring =
         !limits.driver_name.is_null() && unsafe { CStr::from_ptr(limits.driver_name) } == c"net_ring";
-    Ok(SetUp { mac: mac.addr_bytes, symmetric_rss, is_ring })
+    Ok(SetUp { mac: mac.addr_bytes, is_ring })
 }
 
 /// Compares what is wanted with what the device and the pool can do.
 fn check(name: &str, config: &PortConfig, limits: &sys::rte_eth_dev_info) -> Result<(), PortError> {
-    let most = limits.max_rx_queues.min(limits.max_tx_queues);
-    if config.queues == 0 || config.queues > most {
-        return Err(PortError::Queues { port: name.into(), wanted: config.queues, most });
+    for (wanted, most) in [(config.rx_queues, limits.max_rx_queues), (config.tx_queues, limits.max_tx_queues)]
+    {
+        if wanted == 0 || wanted > most {
+            return Err(PortError::Queues { port: name.into(), wanted, most });
+        }
     }
     // DPDK counts header and checksum to the longest frame, and asks for it with jumbo frames alone.
     let longest = u16::try_from(limits.max_rx_pktlen.saturating_sub(14 + 4)).unwrap_or(u16::MAX);
@@ -507,6 +654,15 @@ fn check(name: &str, config: &PortConfig, limits: &sys::rte_eth_dev_info) -> Res
         return Err(PortError::Mtu { port: name.into(), wanted: config.mtu, least, most });
     }
     Ok(())
+}
+
+/// The symmetric key, as long as any device may want it.
+pub(super) fn symmetric_key() -> [u8; u8::MAX as usize] {
+    let mut key = [0; u8::MAX as usize];
+    for (byte, of) in key.iter_mut().zip(SYMMETRIC_KEY.iter().cycle()) {
+        *byte = *of;
+    }
+    key
 }
 
 /// The number of the port `name`.

@@ -35,7 +35,14 @@ pub fn port(eal: &Eal, name: &str, pool: &Mempool, queues: u16) -> EthPort {
 
 /// The same with this MTU.
 pub fn port_of(eal: &Eal, name: &str, pool: &Mempool, queues: u16, mtu: u16) -> EthPort {
-    let config = PortConfig { queues, rx_desc: 64, tx_desc: 64, mtu, ..PortConfig::new(pool.clone()) };
+    let config = PortConfig {
+        rx_queues: queues,
+        tx_queues: queues,
+        rx_desc: 64,
+        tx_desc: 64,
+        mtu,
+        ..PortConfig::new(pool.clone())
+    };
     let port = EthPort::configure(eal, name, &config).unwrap();
     port.start().unwrap();
     port

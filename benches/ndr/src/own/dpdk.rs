@@ -72,7 +72,7 @@ pub fn generator(
         ..EalConfig::default()
     })
     .map_err(failed)?;
-    let mbufs = needed_mbufs(2, 1, u32::from(DESCRIPTORS), u32::from(DESCRIPTORS), 1);
+    let mbufs = needed_mbufs(4 * u32::from(DESCRIPTORS), 2, 1);
     let pool = Mempool::create(&eal, "ndr", mbufs, 256, None).map_err(failed)?;
     let mut ports = Vec::new();
     for name in eal.device_names() {

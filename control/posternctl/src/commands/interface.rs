@@ -1,10 +1,11 @@
-//! `interface list`.
+//! `interface list`, `interface show`.
 
 use crate::client::Client;
 use crate::table::{Align, Table};
 use crate::{Error, Outcome, json, text};
 use control_api::v1;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::Write;
 
 /// An interface in JSON.
@@ -20,6 +21,38 @@ pub(super) struct Interface {
     link_mbps: u32,
     mtu: u32,
     counters: Option<Counters>,
+    lacks: Vec<String>,
+}
+
+/// An interface with all that is known of its device, in JSON.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    interface: Interface,
+    driver: String,
+    link_ups: u64,
+    link_downs: u64,
+    removed: bool,
+    settings: Vec<Setting>,
+    workers: Vec<Worker>,
+    xstats: BTreeMap<String, u64>,
+}
+
+/// A choice about a device.
+#[derive(Serialize)]
+struct Setting {
+    what: String,
+    chosen: String,
+    lacks: String,
+}
+
+/// What a worker counted.
+#[derive(Serialize)]
+struct Worker {
+    worker: u32,
+    rx_packets: u64,
+    handed_off: u64,
+    tx_packets: u64,
 }
 
 /// What was counted.
@@ -33,6 +66,7 @@ struct Counters {
     tx_packets: u64,
     tx_bytes: u64,
     tx_errors: u64,
+    handed_off: u64,
 }
 
 pub(crate) async fn list(client: &mut Client, as_json: bool, out: &mut dyn Write) -> Result<Outcome, Error> {
@@ -51,6 +85,7 @@ pub(crate) async fn list(client: &mut Client, as_json: bool, out: &mut dyn Write
         ("RX PACKETS", Align::Right),
         ("RX", Align::Right),
         ("RX LOST", Align::Right),
+        ("HANDED OFF", Align::Right),
         ("TX PACKETS", Align::Right),
         ("TX", Align::Right),
         ("TX LOST", Align::Right),
@@ -67,6 +102,7 @@ pub(crate) async fn list(client: &mut Client, as_json: bool, out: &mut dyn Write
             number(|c| text::count(c.rx_packets)),
             number(|c| text::bytes(c.rx_bytes)),
             number(|c| text::count(c.rx_missed.saturating_add(c.rx_errors).saturating_add(c.rx_no_buffer))),
+            number(|c| text::share(c.handed_off, c.rx_packets)),
             number(|c| text::count(c.tx_packets)),
             number(|c| text::bytes(c.tx_bytes)),
             number(|c| text::count(c.tx_errors)),
@@ -76,7 +112,78 @@ pub(crate) async fn list(client: &mut Client, as_json: bool, out: &mut dyn Write
     Ok(Outcome::Done)
 }
 
+pub(crate) async fn show(
+    client: &mut Client,
+    name: &str,
+    xstats: bool,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<Outcome, Error> {
+    let answer = client.show_interface(v1::ShowInterfaceRequest { name: name.to_owned() }).await?;
+    let shown = Shown::from(answer);
+    if as_json {
+        json::document(out, &shown)?
+    } else {
+        shown.print(xstats, out)?
+    }
+    Ok(Outcome::Done)
+}
+
+impl Shown {
+    fn print(&self, xstats: bool, out: &mut dyn Write) -> std::io::Result<()> {
+        let gone = if self.removed { ", pulled out" } else { "" };
+        writeln!(out, "interface  {}", self.interface.name)?;
+        writeln!(out, "device     {}{gone}", self.interface.device)?;
+        writeln!(out, "driver     {}", self.driver)?;
+        let (ups, downs) = (text::count(self.link_ups), text::count(self.link_downs));
+        writeln!(out, "link       {}; came up {ups} times, went down {downs}", self.interface.link())?;
+        writeln!(out)?;
+        let columns = ["SETTING", "CHOSEN", "LACKS"];
+        let mut table = Table::new(&mut *out, columns.map(|name| (name, Align::Left)));
+        for Setting { what, chosen, lacks } in &self.settings {
+            let lacks = if lacks.is_empty() { "-" } else { lacks };
+            table.row([what.clone(), chosen.clone(), lacks.to_owned()])?;
+        }
+        table.end()?;
+        writeln!(out)?;
+        let columns = ["WORKER", "RX PACKETS", "HANDED OFF", "SHARE", "TX PACKETS"];
+        let mut table = Table::new(&mut *out, columns.map(|name| (name, Align::Right)));
+        for w in &self.workers {
+            table.row([
+                w.worker.to_string(),
+                text::count(w.rx_packets),
+                text::count(w.handed_off),
+                text::share(w.handed_off, w.rx_packets),
+                text::count(w.tx_packets),
+            ])?;
+        }
+        table.end()?;
+        if xstats {
+            writeln!(out)?;
+            let mut table = Table::new(out, [("DEVICE COUNTS", Align::Left), ("COUNT", Align::Right)]);
+            for (name, value) in self.xstats.iter().filter(|(_, value)| **value != 0) {
+                table.row([name.clone(), text::count(*value)])?;
+            }
+            table.end()?;
+        }
+        Ok(())
+    }
+}
+
 impl Interface {
+    /// What could not be had of the devices, a line each.
+    pub(super) fn print_lacks(interfaces: &[Self], out: &mut dyn Write) -> std::io::Result<()> {
+        if interfaces.iter().any(|i| !i.lacks.is_empty()) {
+            writeln!(out)?;
+        }
+        for i in interfaces {
+            for lack in &i.lacks {
+                writeln!(out, "{}: {lack}", i.name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The link in words.
     fn link(&self) -> String {
         match (self.link_up, self.link_mbps) {
@@ -116,6 +223,7 @@ impl From<v1::Interface> for Interface {
             tx_packets: c.tx_packets,
             tx_bytes: c.tx_bytes,
             tx_errors: c.tx_errors,
+            handed_off: c.handed_off,
         };
         Self {
             name: i.name,
@@ -128,6 +236,29 @@ impl From<v1::Interface> for Interface {
             link_mbps: i.link_mbps,
             mtu: i.mtu,
             counters: i.counters.map(counters),
+            lacks: i.lacks,
+        }
+    }
+}
+
+impl From<v1::ShowInterfaceResponse> for Shown {
+    fn from(answer: v1::ShowInterfaceResponse) -> Self {
+        let setting = |v1::Setting { what, chosen, lacks }| Setting { what, chosen, lacks };
+        let worker = |w: v1::InterfaceWorker| Worker {
+            worker: w.worker,
+            rx_packets: w.rx_packets,
+            handed_off: w.handed_off,
+            tx_packets: w.tx_packets,
+        };
+        Self {
+            interface: answer.interface.unwrap_or_default().into(),
+            driver: answer.driver,
+            link_ups: answer.link_ups,
+            link_downs: answer.link_downs,
+            removed: answer.removed,
+            settings: answer.settings.into_iter().map(setting).collect(),
+            workers: answer.workers.into_iter().map(worker).collect(),
+            xstats: answer.xstats.into_iter().map(|c| (c.name, c.value)).collect(),
         }
     }
 }

@@ -76,7 +76,8 @@ impl Status {
         table.end()?;
 
         writeln!(out)?;
-        Interface::print(&self.interfaces, out)
+        Interface::print(&self.interfaces, out)?;
+        Interface::print_lacks(&self.interfaces, out)
     }
 }
 

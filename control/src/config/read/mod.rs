@@ -4,6 +4,7 @@ mod alg_rules;
 mod algs;
 mod nat;
 mod network;
+mod nic;
 mod objects;
 mod rules;
 mod settings;

@@ -1,7 +1,8 @@
 //! `[[interface]]`, `[[route]]` and `[[neighbor]]`.
 
+use super::nic;
 use crate::config::error::Problem;
-use crate::config::model::{Interface, Neighbor, Route};
+use crate::config::model::{Interface, Neighbor, NicSettings, Route};
 use crate::config::reader::{Names, Reader, Schema, Span, Table, Text};
 use crate::config::source::Place;
 use crate::config::values;
@@ -47,7 +48,19 @@ pub(super) fn read<'t>(
 
 static INTERFACE: Schema = Schema {
     table: "[[interface]]",
-    keys: &["name", "device", "zone", "addresses", "vlan", "mtu", "mac"],
+    keys: &[
+        "name",
+        "device",
+        "zone",
+        "addresses",
+        "vlan",
+        "mtu",
+        "mac",
+        "spread",
+        "offloads",
+        "rx_descriptors",
+        "tx_descriptors",
+    ],
     later: &[],
 };
 
@@ -59,6 +72,7 @@ pub(super) fn tables<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Vec<Table<
 fn interfaces<'t>(reader: &mut Reader<'t>, tables: &[Table<'t>], zones: &[&'t str]) -> Vec<Interface> {
     let mut names = Names::new("interface");
     let mut devices = Vec::new();
+    let mut said: Vec<nic::Said> = Vec::new();
     let mut interfaces: Vec<Interface> = Vec::new();
     for table in tables {
         if interfaces.len() == MAX_INTERFACES {
@@ -86,11 +100,20 @@ fn interfaces<'t>(reader: &mut Reader<'t>, tables: &[Table<'t>], zones: &[&'t st
             addresses: Vec::new(),
             mtu: mtu.unwrap_or(DEFAULT_MTU),
             mac,
+            nic: NicSettings::default(),
             place: reader.place(&table.span),
         };
+        let new = nic::read(reader, table);
+        if said.len() <= usize::from(port) {
+            said.resize(usize::from(port) + 1, nic::Said::default());
+        }
+        if let Some(device) = said.get_mut(usize::from(port)) {
+            nic::agree(reader, table, device, new);
+        }
         addresses(reader, table, &mut interface, &interfaces);
         interfaces.push(interface);
     }
+    nic::settle(&mut interfaces, &said);
     interfaces
 }
 

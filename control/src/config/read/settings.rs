@@ -67,8 +67,8 @@ pub(super) fn dataplane<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Datapla
         }
         eal_args.push(text.text.to_owned());
     });
-    let idle = reader.string(&table, "idle", "one of auto, busy, sleep");
-    let words = [("auto", Idle::Auto), ("busy", Idle::Busy), ("sleep", Idle::Sleep)];
+    let idle = reader.string(&table, "idle", "one of auto, busy, pause, sleep");
+    let words = [("auto", Idle::Auto), ("busy", Idle::Busy), ("pause", Idle::Pause), ("sleep", Idle::Sleep)];
     Dataplane {
         workers: workers(reader, &table),
         sessions,

@@ -1,0 +1,130 @@
+//! Link state and devices that are pulled out: looked at by the control core, since not every driver tells.
+
+use super::live::Live;
+use crate::audit::{DeviceEvent, Records};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often the devices are looked at.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// A device as it was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// The link carries packets.
+    pub up: bool,
+    /// Its speed in Mbit/s; 0 if unknown.
+    pub mbps: u32,
+    /// The device is gone.
+    pub removed: bool,
+}
+
+/// What differs between two looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The link came up.
+    Up,
+    /// The link went down.
+    Down,
+    /// The device was pulled out. Nothing more is said of it.
+    Removed,
+}
+
+/// Compares two looks.
+pub fn change(before: Seen, now: Seen) -> Option<Change> {
+    match (before, now) {
+        (Seen { removed: true, .. }, _) => None,
+        (_, Seen { removed: true, .. }) => Some(Change::Removed),
+        (Seen { up: false, .. }, Seen { up: true, .. }) => Some(Change::Up),
+        (Seen { up: true, .. }, Seen { up: false, .. }) => Some(Change::Down),
+        _ => None,
+    }
+}
+
+/// Looks at all devices.
+pub struct Links {
+    live: Arc<Live>,
+    seen: Vec<Seen>,
+    looked: Instant,
+}
+
+impl Links {
+    /// As they are now: nothing is told of that.
+    pub fn new(live: Arc<Live>) -> Self {
+        let seen = (0..live.ports.len()).map(|port| live.look(port)).collect();
+        Self { live, seen, looked: Instant::now() }
+    }
+
+    /// What could not be had of a device when it was set up is an event each.
+    pub fn tell_lacks(&self, records: &mut impl Records) {
+        for (port, (_, choices)) in self.live.devices.iter().enumerate() {
+            for choice in choices.iter().filter(|choice| !choice.lacks.is_empty()) {
+                let lack = Some((choice.what, choice.lacks.as_str()));
+                records.device(&DeviceEvent { lack, ..self.event("device-lacks", port, 0) });
+            }
+        }
+    }
+
+    /// Looks, if it is time to, and tells what has changed.
+    pub fn look(&mut self, records: &mut impl Records) {
+        if self.looked.elapsed() < EVERY {
+            return;
+        }
+        self.looked = Instant::now();
+        for port in 0..self.seen.len() {
+            let now = self.live.look(port);
+            let Some(before) = self.seen.get_mut(port) else { continue };
+            let change = change(*before, now);
+            *before = Seen { removed: before.removed || now.removed, ..now };
+            if let Some(change) = change {
+                self.tell(port, change, now, records);
+            }
+        }
+    }
+
+    fn tell(&self, port: usize, change: Change, now: Seen, records: &mut impl Records) {
+        self.live.count(port, change);
+        let (kind, mbps) = match change {
+            Change::Up => ("link-up", now.mbps),
+            Change::Down => ("link-down", 0),
+            Change::Removed => ("device-removed", 0),
+        };
+        let event = self.event(kind, port, mbps);
+        match change {
+            Change::Up => tracing::info!("{kind}: {}", event.device),
+            Change::Down | Change::Removed => tracing::warn!("{kind}: {}", event.device),
+        }
+        records.device(&event);
+    }
+
+    fn event(&self, kind: &'static str, port: usize, mbps: u32) -> DeviceEvent<'_> {
+        let on = self.live.interfaces.iter().filter(|(_, at)| usize::from(*at) == port);
+        let device = on.clone().next().map_or("", |(view, _)| view.device.as_str());
+        let interfaces = on.map(|(view, _)| view.name.as_str()).collect();
+        DeviceEvent { kind, device, interfaces, mbps, lack: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_told_once_and_nothing_of_what_is_gone() {
+        let up = Seen { up: true, mbps: 1_000, removed: false };
+        let down = Seen::default();
+        let gone = Seen { removed: true, ..down };
+        for (before, now, expected) in [
+            (up, up, None),
+            (down, up, Some(Change::Up)),
+            (up, down, Some(Change::Down)),
+            (up, Seen { mbps: 100, ..up }, None),
+            (up, gone, Some(Change::Removed)),
+            (down, gone, Some(Change::Removed)),
+            (gone, gone, None),
+            (gone, up, None),
+        ] {
+            assert_eq!(change(before, now), expected, "{before:?} {now:?}");
+        }
+    }
+}
