@@ -326,11 +326,12 @@ fn a_refused_answer_ends_no_other_dialog() {
     let mut s = sip();
     s.send(IN, invite("c")).unwrap();
     s.send(OUT, answer("183 Session Progress", "c", "b")).unwrap();
+    s.send(OUT, answer("183 Session Progress", "c", "y")).unwrap();
     let low = with_body(&response("200 OK", "INVITE", "c", "z"), "203.0.113.9", 80);
     assert_eq!(s.send(OUT, low), Err(Denial::PrivilegedPort));
     s.send(OUT, answer("200 OK", "c", "z")).unwrap();
     let closed = s.orders.iter().filter(|o| matches!(o, Order::Close { .. })).count();
-    assert_eq!(closed, 2, "what the first has opened closes now: {:?}", s.orders);
+    assert_eq!(closed, 4, "what the others have opened closes now: {:?}", s.orders);
 }
 
 /// Two phones have answered, and one of them was hung up on. It had not heard the ACK, and answers again.

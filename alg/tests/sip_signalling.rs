@@ -558,6 +558,9 @@ fn a_contact_is_not_opened_by_who_wants_it() {
     s.send(IN, own("200 OK", "c")).unwrap();
     assert_eq!(ways_in(&s), [(CONTACT, false)]);
     assert_eq!(s.orders, []);
+    // Nor by a word of its own side's that names none.
+    s.send(IN, response("180 Ringing", "INVITE", "c", "")).unwrap();
+    assert_eq!(s.orders, []);
     s.send(OUT, response("180 Ringing", "INVITE", "c", "")).unwrap();
     assert!(s.orders.contains(&Order::Activate { tag: CONTACT }));
 }
