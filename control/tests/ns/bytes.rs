@@ -22,11 +22,16 @@ fn relay(world: &World, host: &str, port: u16) -> Daemon {
 
 /// The same at an address of another place.
 fn relay_at(world: &World, (place, at): (Place, &str), host: &str, port: u16) -> Daemon {
-    let listen = format!("TCP4-LISTEN:{RELAY},bind={at},reuseaddr,fork,nodelay");
+    carry(world, (place, at, RELAY), (host, port), "1")
+}
+
+/// The same at another port, in pieces of so many bytes.
+fn carry(world: &World, (place, at, from): (Place, &str, u16), to: (&str, u16), piece: &str) -> Daemon {
+    let listen = format!("TCP4-LISTEN:{from},bind={at},reuseaddr,fork,nodelay");
     let mut command = world.command(place, "socat");
-    command.args(["-b", "1", &listen, &format!("TCP4:{host}:{port},nodelay")]);
-    let daemon = Daemon::spawn(&mut command, &world.files.path().join("relay.output"));
-    wait_until("the relay listens", Duration::from_secs(10), || listens_at(world, place, RELAY));
+    command.args(["-b", piece, &listen, &format!("TCP4:{}:{},nodelay", to.0, to.1)]);
+    let daemon = Daemon::spawn(&mut command, &world.files.path().join(format!("relay-{from}.output")));
+    wait_until("the relay listens", Duration::from_secs(10), || listens_at(world, place, from));
     daemon
 }
 
@@ -45,7 +50,7 @@ fn ftp() {
         let gateway = nat.start(&world, "ftp", "");
         let server = FtpServer::start(&world);
         let _relay = relay(&world, nat.called(), 21);
-        // EPSV names no host: its client would call the relay.
+        // EPSV names no host: its client calls the relay. See `epsv`.
         for mode in [Mode::Pasv, Mode::Port, Mode::Eprt] {
             let target = world.files.path().join("fetched");
             let mut curl = world.limited(Place::Client, 40, "curl");
@@ -61,6 +66,27 @@ fn ftp() {
         gateway.audited("session-open", carried);
         assert!(server.content.len() == FILE_SIZE);
     }
+}
+
+/// EPSV names a port and no host: whoever relays the commands relays the data too, from the one port that the server has.
+/// Behind destination NAT the client would read another port, which is not known before.
+#[test]
+fn epsv() {
+    const DATA: u16 = 40_000;
+    let Some(world) = World::new() else { return };
+    let gateway = Nat::Source.start(&world, "ftp", "");
+    let server = FtpServer::start_with(&world, &format!("pasv_min_port={DATA}\npasv_max_port={DATA}\n"));
+    let _relay = relay(&world, SERVER, 21);
+    let _data = carry(&world, (Place::Client, CLIENT, DATA), (SERVER, DATA), "8192");
+    let target = world.files.path().join("fetched");
+    let mut curl = world.limited(Place::Client, 40, "curl");
+    curl.args(["-sS", "--max-time", "35"]).args(Mode::Epsv.curl());
+    run(curl.arg("-o").arg(&target).arg(format!("ftp://{CLIENT}:{RELAY}/file")))
+        .expect_ok("EPSV byte by byte");
+    same_content(&target, &server.content);
+    server.saw("\"EPSV");
+    assert_eq!((gateway.counter("expectations-hit"), gateway.counter("alg-denied")), (1, 0));
+    was_cut(&gateway, "ftp", 20);
 }
 
 #[test]
@@ -130,13 +156,15 @@ fn sip_to_a_phone_inside() {
 
 #[test]
 fn rtsp() {
-    let Some(world) = World::new() else { return };
-    let gateway = Gateway::start(&world, &Config { misroute: true, ..Config::allowing(&["rtsp"]) });
-    let _server = rtsp::server(&world);
-    let _relay = relay(&world, SERVER, 554);
-    let mut client = rtsp::Client::new(&world, &format!("{CLIENT}:{RELAY}"), "udp", 60);
-    let _player = client.play(&world);
-    wait_until("both tracks play", Duration::from_secs(20), || client.plays());
-    was_cut(&gateway, "rtsp", 100);
-    assert_eq!((gateway.counter("alg-denied"), gateway.counter("stream-conflicts")), (0, 0));
+    for nat in [Nat::Source, Nat::Destination] {
+        let Some(world) = World::new() else { return };
+        let gateway = nat.start(&world, "rtsp", "");
+        let _server = rtsp::server(&world);
+        let _relay = relay(&world, nat.called(), 554);
+        let mut client = rtsp::Client::new(&world, &format!("{CLIENT}:{RELAY}"), "udp", 60);
+        let _player = client.play(&world);
+        wait_until(&format!("both tracks play, {nat:?}"), Duration::from_secs(20), || client.plays());
+        was_cut(&gateway, "rtsp", 100);
+        assert_eq!((gateway.counter("alg-denied"), gateway.counter("stream-conflicts")), (0, 0), "{nat:?}");
+    }
 }

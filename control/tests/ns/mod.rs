@@ -32,6 +32,7 @@ mod limits;
 mod links;
 mod load;
 mod million;
+mod modes;
 mod ndr;
 mod path;
 mod ping;
