@@ -101,9 +101,9 @@ fn carries_traffic(world: &World, machine: &mut Machine, gateway: &Gateway, pair
         new.iter().zip(old).map(|(new, old)| new - old).collect()
     };
     let received = grown("rx-packets");
-    step(began, &format!("{name}: packets by queue {received:?}, handed over {:?}", grown("handed-off")));
+    step(began, &format!("{name}: packets by worker {received:?}, handed over {:?}", grown("handed-off")));
     let busy = received.iter().filter(|count| **count > 0).count();
-    assert_eq!(busy, pair.family.queues, "queues that packets came on: {received:?}");
+    assert_eq!(busy, pair.family.receivers, "workers that packets came in at: {received:?}");
     told(machine, gateway, pair);
     step(began, &format!("{name}: posternctl tells the same"));
     // It takes no file of a name that it has: each family has a server of its own.

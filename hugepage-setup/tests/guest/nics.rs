@@ -21,8 +21,8 @@ pub struct Family {
     pub eal_args: &'static [&'static str],
     /// Workers of the gateway, which want a queue each.
     pub workers: usize,
-    /// Queues that packets come on.
-    pub queues: usize,
+    /// Workers that packets come in at.
+    pub receivers: usize,
 }
 
 /// The families, the one first that has most.
@@ -36,7 +36,7 @@ pub const FAMILIES: [Family; 4] = [
         pmd: "net_e1000_igb",
         eal_args: &[],
         workers: 2,
-        queues: 2,
+        receivers: 2,
     },
     Family {
         device: "virtio-net-pci",
@@ -48,9 +48,9 @@ pub const FAMILIES: [Family; 4] = [
         pmd: "net_virtio",
         eal_args: &[],
         workers: 2,
-        queues: 2,
+        receivers: 2,
     },
-    // It takes two queues, and delivers on the first.
+    // Granted two queues it delivers on the first alone: the gateway takes one of each NIC, whose worker hands over.
     Family {
         device: "vmxnet3",
         properties: "",
@@ -60,7 +60,7 @@ pub const FAMILIES: [Family; 4] = [
         pmd: "net_vmxnet3",
         eal_args: &[],
         workers: 2,
-        queues: 1,
+        receivers: 2,
     },
     Family {
         device: "e1000e",
@@ -72,7 +72,7 @@ pub const FAMILIES: [Family; 4] = [
         // By MSI-X the emulated device interrupts without end.
         eal_args: &["--vfio-intr=legacy"],
         workers: 1,
-        queues: 1,
+        receivers: 1,
     },
 ];
 
