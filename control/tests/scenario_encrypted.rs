@@ -87,6 +87,23 @@ fn a_range_is_open_to_the_client_as_long_as_its_session_lives() {
     });
 }
 
+/// The attack: a reset that neither end believes. Nobody would open the range again.
+#[test]
+fn a_forged_reset_ends_no_range() {
+    way::each_way(&ways(21), &text(RANGE_KEYS), |gw, way| {
+        let mut ftp = protected(gw, way, 40_000);
+        let mut forged = ftp.clone();
+        forged.initiator.seq = forged.initiator.seq.wrapping_add(3_000);
+        gw.pass(way.client.interface, &forged.frame(Side::Initiator, RST, b""), way.server.interface);
+        for sport in [41_000, 41_001] {
+            let mut child = data(way, sport, RANGE[1]);
+            child.handshake(gw);
+            child.close(gw, Side::Initiator);
+            ftp.say(gw, Side::Initiator, "\x17\x03\x03");
+        }
+    });
+}
+
 /// A client has several control sessions with one server. The range is open until the last of them has ended.
 #[test]
 fn sessions_of_one_client_share_the_range() {

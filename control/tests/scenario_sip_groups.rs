@@ -56,7 +56,12 @@ impl Pair {
 
     /// The phone says it.
     fn out(&self, gw: &mut Gateway, text: &str) -> String {
-        let frame = build::udp(&self.phone.host.to(self.peer.host.addr), FROM, SIP, text.as_bytes());
+        self.out_from(gw, FROM, text)
+    }
+
+    /// From that port.
+    fn out_from(&self, gw: &mut Gateway, port: u16, text: &str) -> String {
+        let frame = build::udp(&self.phone.host.to(self.peer.host.addr), port, SIP, text.as_bytes());
         let seen = gw.pass(self.phone.host.interface, &frame, self.peer.host.interface);
         assert_eq!(seen.source.0, self.phone_seen);
         seen.text()
@@ -171,6 +176,39 @@ fn a_call_ends_on_any_of_its_sessions() {
                 gw.assert_balance(0);
                 gw.drain_all();
             }
+        }
+    });
+}
+
+/// A phone sends each request from another port, and is answered where it listens. One that has started anew is registered
+/// by another session while the old one still waits for calls.
+#[test]
+fn sessions_of_one_phone_wait_at_the_same_place() {
+    each_mode(|mode| {
+        for mut pair in Pair::each() {
+            let mut gw = Gateway::new(mode, &text());
+            let mut at = None;
+            for port in [FROM, FROM + 1, FROM + 2] {
+                let options = pair.phone.request("OPTIONS", "sip:example.net", "o", &[], "");
+                let asked = pair.out_from(&mut gw, port, &options);
+                let ok = pair.peer.answer(&asked, "200 OK", &[], "");
+                pair.back(&mut gw, SIP, via(&asked), &ok);
+                let expires = ["Expires: 100".to_owned()];
+                let request = pair.phone.request("REGISTER", "sip:example.net", "reg", &expires, "");
+                let asked = pair.out_from(&mut gw, port, &request);
+                let binding = contact(&asked);
+                let ok = pair.peer.answer(&asked, "200 OK", &[], "");
+                let own = format!("Contact: {}", header(&ok, "Contact"));
+                let ok = ok.replace(&own, &format!("Contact: <{binding}>;expires=100"));
+                pair.back(&mut gw, SIP, via(&asked), &ok);
+                let place = place(&binding, "alice@");
+                assert_eq!(*at.get_or_insert(place), place, "one port for one place");
+                let options = pair.peer.request("OPTIONS", &binding, "p", &[], "");
+                pair.back(&mut gw, 5070, place, &options);
+            }
+            gw.advance(300_000);
+            gw.assert_balance(0);
+            gw.drain_all();
         }
     });
 }

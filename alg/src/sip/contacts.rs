@@ -15,8 +15,8 @@ use core::ops::Range;
 const CONTACT: u32 = 1 << 31;
 /// Marks the responder's.
 const RESPONDER: u32 = 1 << 16;
-/// Marks one that is reached by another transport than that of the session.
-const OTHER_TRANSPORT: u32 = 1 << 17;
+/// Marks one that is reached over TCP. A group of sessions may have both transports.
+const OVER_TCP: u32 = 1 << 17;
 /// Most contacts of one message that pinholes are asked for.
 pub(super) const MAX_CONTACTS: usize = 4;
 /// Most that one message needs: those, and what its call holds already.
@@ -85,16 +85,18 @@ impl<G: Gateway> Reading<'_, '_, G> {
     }
 
     /// Whether it does as long as a dialog lives. A session that a contact's pinhole has opened need not: media belong to the
-    /// first of its group, and keep that one alone.
+    /// first of its group, and keep that one alone. That counts for the end that the pinhole leads to; the other one is called
+    /// as the first session calls it.
     fn carries(&self, endpoint: Endpoint, transport: Transport) -> bool {
-        self.is_own(endpoint, transport) && self.cx.flow.id == self.cx.flow.group
+        let is_first = self.cx.flow.id == self.cx.flow.group;
+        self.is_own(endpoint, transport) && (is_first || self.from == Side::Initiator)
     }
 
     /// The tag of the pinhole to an endpoint of an end's.
     pub(super) fn contact_tag(&self, side: Side, port: u16, transport: Transport) -> u32 {
         let flow = self.cx.flow;
         let side = if side.turned(flow.turned) == Side::Responder { RESPONDER } else { 0 };
-        let transport = if transport == flow.transport { 0 } else { OTHER_TRANSPORT };
+        let transport = if transport == Transport::Tcp { OVER_TCP } else { 0 };
         CONTACT | transport | side | u32::from(port)
     }
 
@@ -111,7 +113,9 @@ impl<G: Gateway> Reading<'_, '_, G> {
         if registers {
             self.register(facts)?;
         } else if let Some(dialog) = dialog {
-            let names = facts.method.makes_dialogs() && (facts.code.is_none() || positive);
+            // The last message of a subscription must name a contact, which is needed no more (RFC 6665 §4.2.2).
+            let names =
+                facts.method.makes_dialogs() && (facts.code.is_none() || positive) && !facts.terminated;
             for &(endpoint, transport, _) in facts.contacts.iter().filter(|_| names) {
                 if !self.carries(endpoint, transport) {
                     self.hold(facts, dialog, endpoint, transport)?;

@@ -396,6 +396,8 @@ impl StreamAlg for SipStream {
         denial: Denial,
         answer: &mut Answer,
     ) -> bool {
+        // The calls outlive this session where another one is the first of its group.
+        tables.calls.undo();
         // Its message is the last that was read, and has a fact.
         let begins = answer.facts.last().map(|fact| fact.offset.wrapping_sub(offset));
         let start = begins.and_then(|begins| usize::try_from(begins).ok()).unwrap_or(usize::MAX);
@@ -405,7 +407,6 @@ impl StreamAlg for SipStream {
         if *self.skip(from) != 0 || !self.takes_reply(from, answer) {
             return false;
         }
-        tables.calls.undo();
         take_out(answer, (start, message.len()), denial);
         true
     }

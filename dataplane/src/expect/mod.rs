@@ -256,15 +256,20 @@ impl Expectations {
         let mut placed = Ok(());
         for direction in [Direction::Forward, Direction::Reverse] {
             let Some(key) = init.key_of(direction) else { continue };
+            // Several sessions may have the same range open, or wait for whoever comes to the same place: whichever of them is
+            // found admits the child. What one child alone may use has its key alone.
+            let ranges = init.class == ExpectationClass::PortRange;
+            let shares = |r: &Expectation| {
+                init.many
+                    && (ranges || r.many() && r.class() == init.class && r.init().listener == init.listener)
+            };
             let same = |e: Entry| {
-                // Several sessions may have the same range open: whichever of them is found admits the child.
-                let shared = init.class == ExpectationClass::PortRange && init.many;
-                !shared
-                    && e.direction == direction
+                e.direction == direction
                     && self.records.get(e.index as usize).is_some_and(|r| {
                         r.version.load(Ordering::Acquire) & 1 == 1
                             && r.matches(direction, &key)
-                            && (init.class != ExpectationClass::PortRange || r.overlaps(init))
+                            && !shares(r)
+                            && (!ranges || r.overlaps(init))
                     })
             };
             if let Err(unique) = self.table.insert_unique(self.hash(&key), Self::entry(id, direction), same) {

@@ -136,6 +136,23 @@ fn a_range_admits_its_ports_and_sessions_may_share_them() {
 }
 
 #[test]
+fn sessions_may_wait_for_whoever_comes_to_the_same_place() {
+    let contact = Init { class: ExpectationClass::AnyPort, many: true, ..init(20_001) };
+    let contact = Init { key: FlowKey { sport: 0, ..contact.key }, ..contact };
+    let e = expectations();
+    let first = e.open(8, &contact).unwrap();
+    let second = e.open(9, &contact).unwrap();
+    let met_now = met(&e, &child(20_001));
+    assert!([Some(first), Some(second)].contains(&met_now));
+    assert!(e.expire(first));
+    assert_eq!(met(&e, &child(20_001)), Some(second), "what one has left the other still has");
+    // Neither what one child alone may use, nor what leads elsewhere.
+    assert_eq!(e.open(10, &Init { many: false, ..contact }), Err(Unique::Taken));
+    let elsewhere = Endpoint::new(contact.listener.addr, contact.listener.port + 1);
+    assert_eq!(e.open(10, &Init { listener: elsewhere, ..contact }), Err(Unique::Taken));
+}
+
+#[test]
 fn either_end_opens_a_pair_and_only_one_of_them() {
     let seen = Endpoint::new(IpAddr::V4(OPENER), 30_000);
     let pair = Init { reverse: Some(Reverse { seen, real: seen }), ..init(20_001) };

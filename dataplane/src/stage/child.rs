@@ -18,7 +18,7 @@ use crate::stage::admit::{Admission, Reserve, opens};
 use crate::stage::pinhole::parent_is_over;
 use crate::stage::{Context, Fate, Item};
 use crate::table::Direction;
-use crate::view::{BoundBy, ExpectationClass, ExpectationState};
+use crate::view::{BoundBy, ExpectationClass, ExpectationState, State};
 use crate::worker::{Local, binding_ref};
 use alg::{Application, Parity};
 use core::net::IpAddr;
@@ -64,7 +64,12 @@ const MOST_OVER: usize = 8;
 /// Whether what was met is the range of a control session whose connection is over. Its children would keep it for ever.
 fn is_over(cx: &Context<'_>, met: &Met<'_>) -> bool {
     let expected = met.record.init();
-    expected.class == ExpectationClass::PortRange && parent_is_over(cx, expected.parent)
+    if expected.class != ExpectationClass::PortRange || !parent_is_over(cx, expected.parent) {
+        return false;
+    }
+    // A reset that may be forged ends no range: nobody would open it again.
+    let parent = cx.shared.arena.resolve_open(expected.parent);
+    parent.is_none_or(|parent| parent.state() != State::TcpReset || parent.doubt().is_none())
 }
 
 /// What a packet's key meets. Ranges of sessions that are over end here: another session may have the same one open.

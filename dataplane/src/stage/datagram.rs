@@ -166,6 +166,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 || !self.may_leave(mtu, item)
             {
                 release(&cx.shared.registry, &mut self.bindings, &mut reserved);
+                // Its reader has noted what now has not happened. Nobody is answered: nothing is named.
+                if let Some(alg) = self.datagrams.algs.get_mut(slot as usize).and_then(Option::as_mut) {
+                    let (tables, answer) = (&mut self.scratch.tables, &mut self.scratch.answer);
+                    alg.refuse(&endpoints(cx, hit), tables, &[], Denial::NoResources, answer);
+                }
                 self.deny_event(cx, hit, Denial::NoResources);
                 return Err(DropReason::AlgNoRoom);
             }

@@ -7,7 +7,6 @@ use crate::key::{Protocol, ZoneId};
 use crate::nat::{Binding, BindingId, BindingKey, Bindings, Registry};
 use crate::policy::{Destination, NatAddress, NatTarget, PoolAddr};
 use crate::rng::Rng;
-use crate::stage::pinhole::parent_is_over;
 use crate::stage::{Context, Hit};
 use crate::table::Direction;
 use crate::worker::binding_id;
@@ -42,9 +41,10 @@ pub(crate) fn group(cx: &Context<'_>, hit: &Hit<'_>) -> Ref {
     let parent = hit.session.parent().filter(|_| hit.session.application() == Application::Sip);
     let is_first = |parent: &Ref| {
         let first = cx.shared.arena.resolve_open(*parent);
+        // One whose connection is over stays as long as it has children, and its calls with it.
         first.is_some_and(|first| {
             first.application() == Application::Sip && first.owner() == hit.session.owner()
-        }) && !parent_is_over(cx, *parent)
+        })
     };
     parent.filter(is_first).unwrap_or(hit.id)
 }
