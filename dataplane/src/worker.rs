@@ -188,6 +188,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
         for number in 0..self.local.ports.len() {
             let Some(port) = self.local.ports.get_mut(number) else { break };
             let received = port.rx_burst(&mut self.burst);
+            let wrong = port.wrong_checksums();
+            if wrong > 0 {
+                work += wrong;
+                if let Some(lane) = shared.lane(self.local.id) {
+                    lane.counters.drop(DropReason::NicChecksum, wrong as u64);
+                }
+            }
             if received == 0 {
                 continue;
             }
@@ -572,11 +579,12 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
 
     fn hand_off(&mut self, cx: &Context<'_>, grid: &Ends<P::Buf>, to: WorkerId, mut parcel: Parcel<P::Buf>) {
         parcel.hops += 1;
+        let (ingress, hops) = (parcel.ingress, parcel.hops);
         let pushed = match grid.to(to) {
-            Some(ring) if parcel.hops <= MAX_HOPS => ring.push(parcel).is_ok(),
+            Some(ring) if hops <= MAX_HOPS => ring.push(parcel).is_ok(),
             _ => false,
         };
-        self.handed_off(cx, pushed);
+        self.handed_off(cx, pushed, ingress, hops);
     }
 
     fn hand_off_large(
@@ -587,16 +595,23 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         mut parcel: LargeParcel,
     ) {
         parcel.hops += 1;
+        let (ingress, hops) = (parcel.ingress, parcel.hops);
         let pushed = match grid.large(to) {
-            Some(ring) if parcel.hops <= MAX_HOPS => ring.push(parcel).is_ok(),
+            Some(ring) if hops <= MAX_HOPS => ring.push(parcel).is_ok(),
             _ => false,
         };
-        self.handed_off(cx, pushed);
+        self.handed_off(cx, pushed, ingress, hops);
     }
 
-    fn handed_off(&self, cx: &Context<'_>, pushed: bool) {
+    /// Counts a packet that another worker shall have. What comes on from a third is no matter of its interface.
+    fn handed_off(&self, cx: &Context<'_>, pushed: bool, ingress: InterfaceId, hops: u8) {
         if pushed {
             self.count(cx, Counter::HandedOff, 1);
+            if hops == 1
+                && let Some(counters) = self.counters_of(cx, ingress)
+            {
+                counters.handed_off_one();
+            }
         } else {
             self.drop(cx, DropReason::HandoffFull, 1);
         }

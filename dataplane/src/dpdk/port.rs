@@ -248,8 +248,7 @@ impl EthPort {
                     mtu: config.mtu,
                     rss: config.rss,
                     reta: config.reta.clone(),
-                    // Workers do not count them yet.
-                    looks: false,
+                    looks: config.rx_offloads != 0,
                     rx_queues: config.rx_queues,
                     is_ring: port.is_ring,
                     started: AtomicBool::new(false),
