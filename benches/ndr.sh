@@ -20,6 +20,7 @@ bin=${POSTERN_BIN_DIR:-$target/release}
 
 folder=$(mktemp -d "${TMPDIR:-/tmp}/postern-ndr.XXXXXX")
 daemon=
+# shellcheck disable=SC2317 # a trap calls it
 finish() {
     [ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
     [ -z "$daemon" ] || wait "$daemon" 2>/dev/null || true
