@@ -192,6 +192,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             if wrong > 0 {
                 work += wrong;
                 if let Some(lane) = shared.lane(self.local.id) {
+                    lane.counters.add(Counter::RxPackets, wrong as u64);
                     lane.counters.drop(DropReason::NicChecksum, wrong as u64);
                 }
             }
@@ -584,7 +585,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             Some(ring) if hops <= MAX_HOPS => ring.push(parcel).is_ok(),
             _ => false,
         };
-        self.handed_off(cx, pushed, ingress, hops);
+        // What comes on from a third is no matter of its interface.
+        self.handed_off(cx, pushed, (hops == 1).then_some(ingress));
     }
 
     fn hand_off_large(
@@ -595,21 +597,19 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         mut parcel: LargeParcel,
     ) {
         parcel.hops += 1;
-        let (ingress, hops) = (parcel.ingress, parcel.hops);
         let pushed = match grid.large(to) {
-            Some(ring) if hops <= MAX_HOPS => ring.push(parcel).is_ok(),
+            Some(ring) if parcel.hops <= MAX_HOPS => ring.push(parcel).is_ok(),
             _ => false,
         };
-        self.handed_off(cx, pushed, ingress, hops);
+        // Its fragments were counted where they came in.
+        self.handed_off(cx, pushed, None);
     }
 
-    /// Counts a packet that another worker shall have. What comes on from a third is no matter of its interface.
-    fn handed_off(&self, cx: &Context<'_>, pushed: bool, ingress: InterfaceId, hops: u8) {
+    /// Counts a packet that another worker shall have, and at the interface where it came in, if it is that one's matter.
+    fn handed_off(&self, cx: &Context<'_>, pushed: bool, ingress: Option<InterfaceId>) {
         if pushed {
             self.count(cx, Counter::HandedOff, 1);
-            if hops == 1
-                && let Some(counters) = self.counters_of(cx, ingress)
-            {
+            if let Some(counters) = ingress.and_then(|ingress| self.counters_of(cx, ingress)) {
                 counters.handed_off_one();
             }
         } else {

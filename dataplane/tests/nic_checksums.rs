@@ -1,5 +1,6 @@
 //! What a port says it has found broken is counted as dropped, and nothing else is made of it.
 
+use dataplane::counters::Counter;
 use dataplane::drop_reason::DropReason;
 use dataplane::handoff::Grid;
 use dataplane::heap::{HeapBuf, HeapPool, HeapPort};
@@ -37,4 +38,5 @@ fn broken_packets_are_counted() {
     assert_eq!([worker.poll(Tick(1)), worker.poll(Tick(1))], [7, 0], "it was work, once");
     let counters = &shared.lane(WorkerId(0)).unwrap().counters;
     assert_eq!((counters.dropped(DropReason::NicChecksum), counters.dropped_total()), (7, 7));
+    assert_eq!(counters.get(Counter::RxPackets), 7, "what is dropped was received");
 }

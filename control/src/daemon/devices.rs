@@ -143,8 +143,9 @@ pub fn configure(
         };
         let first = EthPort::configure(eal, name, &wanted(&planned.plan));
         let port = match first {
-            Err(error @ PortError::Failed { .. }) if planned.plan.rss.is_some() => {
+            Err(error @ PortError::Failed { step: "configure", .. }) if planned.plan.rss.is_some() => {
                 // Perhaps the hash is what it does not take.
+                tracing::warn!(interface = needs.interface, "{error}; trying without a hash");
                 let nic = Nic { flows: 0, ..planned.nic.clone() };
                 let failed = |source| Failure::Device { interface: needs.interface.to_owned(), source };
                 planned.plan = plan::plan(&nic, &planned.wish, home).map_err(failed)?;

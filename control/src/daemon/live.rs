@@ -22,9 +22,14 @@ use dataplane::view::{ExpectationState, ExpectationView, SessionView};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// How often the link of a device has changed, and whether it is still there.
+/// Marks a link that is up, above its speed.
+const UP: u64 = 1 << 32;
+
+/// The link of a device as the control core saw it last, how often it has changed, and whether the device is still there.
 #[derive(Debug, Default)]
 pub struct LinkCounts {
+    /// Megabits per second, and [`UP`].
+    state: AtomicU64,
     ups: AtomicU64,
     downs: AtomicU64,
     removed: AtomicBool,
@@ -82,11 +87,25 @@ impl Live {
             .collect()
     }
 
-    /// A device now.
-    pub fn look(&self, port: usize) -> Seen {
-        let Some(port) = self.ports.get(port) else { return Seen::default() };
+    /// A device now. The control core's alone: a driver that is asked by two threads at once may say that a link is down that
+    /// is not (e1000 reads its PHY in steps). Others are told what this saw.
+    pub fn look(&self, number: usize) -> Seen {
+        let Some(port) = self.ports.get(number) else { return Seen::default() };
         let (link, removed) = (port.link(), port.removed());
-        Seen { up: link.up && !removed, mbps: link.speed.unwrap_or(0), removed }
+        let seen = Seen { up: link.up && !removed, mbps: link.speed.unwrap_or(0), removed };
+        if let Some(counts) = self.links.get(number) {
+            let up = if seen.up { UP } else { 0 };
+            counts.state.store(up | u64::from(seen.mbps), Ordering::Relaxed);
+        }
+        seen
+    }
+
+    /// Whether the link of a port was up when it was last looked at, and its megabits per second.
+    fn link(&self, port: u16) -> (bool, u32) {
+        let state =
+            self.links.get(usize::from(port)).map_or(0, |counts| counts.state.load(Ordering::Relaxed));
+        // The low half.
+        (state & UP != 0, state as u32)
     }
 
     /// Counts a change of a device.
@@ -134,7 +153,7 @@ impl Gateway for Live {
         let interfaces = self.interfaces.iter().zip(ids).filter_map(|((view, port), id)| {
             let view_port = *port;
             let port = self.ports.get(usize::from(view_port))?;
-            let link = port.link();
+            let (link_up, link_mbps) = self.link(view_port);
             let s = port.stats();
             // What workers saw is of this interface alone; what the device lost is of all that share it.
             let [rx_packets, rx_bytes, tx_packets, tx_bytes] = self.shared.interface_total(id);
@@ -151,8 +170,8 @@ impl Gateway for Live {
             };
             Some(InterfaceView {
                 lacks: self.lacks(view_port),
-                link_up: link.up,
-                link_mbps: link.speed.unwrap_or(0),
+                link_up,
+                link_mbps,
                 counters: Some(counters),
                 ..view.clone()
             })

@@ -104,8 +104,9 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
         followers,
     };
     let live = Arc::new(live);
-    let server = Server::start(&config.control.socket, Arc::<Live>::clone(&live))?;
+    // Who asks about links is told what these have seen: they look before anybody can ask.
     let mut links = Links::new(Arc::clone(&live));
+    let server = Server::start(&config.control.socket, Arc::<Live>::clone(&live))?;
     links.tell_lacks(core.records());
 
     say(&format_args!(
