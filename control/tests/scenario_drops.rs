@@ -545,6 +545,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("stream-unplaced", "scenario_stream::nothing_is_read_before_its_senders_syn"),
     // Heap buffers are linear; DPDK rings chain mbufs.
     ("not-linear", "dataplane/tests/dpdk_scenario_ring::no_mbuf_is_lost"),
+    // Only a NIC looks at checksums.
+    ("nic-checksum", "dataplane/tests/nic_checksums::broken_packets_are_counted"),
 ];
 
 /// The source of the tests of a crate, by its file.

@@ -138,36 +138,3 @@ fn a_forged_reset_leaves_the_state_that_was() {
         ends(&mut gw, 10_000, CloseReason::Fin, State::TcpTimeWait);
     });
 }
-
-/// The attack in two segments: a reset puts the connection in doubt, and a SYN would begin another one in its place.
-#[test]
-fn a_forged_reset_and_a_forged_syn_end_no_connection() {
-    each_mode(|mode| {
-        for forged in SIDES {
-            let mut gw = Gateway::new(mode, &standard());
-            let mut tcp = connect(&mut gw);
-            let id = gw.session().id;
-            off(&mut gw, &tcp, forged, RST, 3_000);
-            off(&mut gw, &tcp, Side::Initiator, SYN, 1 << 20);
-            for side in SIDES {
-                assert_eq!(tcp.say(&mut gw, side, "go on"), "go on");
-            }
-            assert_eq!((gw.session().id, gw.session().state), (id, State::TcpEstablished));
-        }
-    });
-}
-
-/// The same two segments where they were meant: the client has reset, and connects again from its old port.
-#[test]
-fn a_client_that_has_reset_may_connect_again() {
-    each_mode(|mode| {
-        let mut gw = Gateway::new(mode, &standard());
-        let mut tcp = connect(&mut gw);
-        tcp.reset(&mut gw, Side::Initiator);
-        let mut again = connect(&mut gw);
-        for side in SIDES {
-            assert_eq!(again.say(&mut gw, side, "hello again"), "hello again");
-        }
-        assert_eq!(gw.session().state, State::TcpEstablished);
-    });
-}

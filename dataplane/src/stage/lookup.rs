@@ -61,11 +61,5 @@ pub(crate) fn owner<'a, B>(cx: &Context<'a>, me: WorkerId, item: &mut Item<B>) -
 pub(crate) fn reopens<B>(hit: &Hit<'_>, item: &Item<B>) -> bool {
     hit.direction == Direction::Forward
         && item.parsed.tcp_flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN
-        && match hit.session.state() {
-            State::TcpTimeWait => true,
-            // A reset in doubt, and a SYN that the connection takes as it is: whoever can forge one can forge both. In the
-            // old session it comes through too, whatever it is.
-            State::TcpReset => hit.session.doubt().is_none_or(|doubt| doubt.before != State::TcpEstablished),
-            _ => false,
-        }
+        && matches!(hit.session.state(), State::TcpTimeWait | State::TcpReset)
 }
