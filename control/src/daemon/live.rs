@@ -13,12 +13,16 @@ use crate::server::{
     Names, PolicyView, Problem, Setting, StatusView, WorkerView, problems,
 };
 use arc_swap::ArcSwap;
+use dataplane::device::{Device, kernel_interface};
 use dataplane::dpdk::EthPort;
 use dataplane::dpdk::plan::Choice;
 use dataplane::key::{InterfaceId, Tick, WorkerId};
 use dataplane::policy::AlgProfile;
 use dataplane::shared::{Lane, Shared};
 use dataplane::view::{ExpectationState, ExpectationView, SessionView};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -33,6 +37,27 @@ pub struct LinkCounts {
     ups: AtomicU64,
     downs: AtomicU64,
     removed: AtomicBool,
+    /// Where the kernel says whether the interface has a carrier that the device stands on.
+    carrier: Option<PathBuf>,
+}
+
+impl LinkCounts {
+    /// Of a device that nobody has looked at yet.
+    pub fn of(device: &Device) -> Self {
+        let interface = kernel_interface(device);
+        let carrier = interface.map(|name| Path::new("/sys/class/net").join(name).join("carrier"));
+        Self { carrier, ..Self::default() }
+    }
+
+    /// Whether the kernel says that there is no carrier. DPDK's drivers on kernel interfaces (`af_packet`) call their link up
+    /// whatever the cable does. The file cannot be read while the interface is down; where there is none, nobody knows.
+    fn lacks_carrier(&self) -> bool {
+        let Some(path) = &self.carrier else { return false };
+        match fs::read_to_string(path) {
+            Ok(text) => text.trim() == "0",
+            Err(error) => error.kind() != ErrorKind::NotFound,
+        }
+    }
 }
 
 /// The running gateway.
@@ -92,8 +117,10 @@ impl Live {
     pub fn look(&self, number: usize) -> Seen {
         let Some(port) = self.ports.get(number) else { return Seen::default() };
         let (link, removed) = (port.link(), port.removed());
-        let seen = Seen { up: link.up && !removed, mbps: link.speed.unwrap_or(0), removed };
-        if let Some(counts) = self.links.get(number) {
+        let counts = self.links.get(number);
+        let up = link.up && !removed && !counts.is_some_and(LinkCounts::lacks_carrier);
+        let seen = Seen { up, mbps: link.speed.unwrap_or(0), removed };
+        if let Some(counts) = counts {
             let up = if seen.up { UP } else { 0 };
             counts.state.store(up | u64::from(seen.mbps), Ordering::Relaxed);
         }
