@@ -95,7 +95,7 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
         clock,
         file: file.display().to_string(),
         interfaces: Live::interfaces(&config, used),
-        links: config.ports().iter().map(|needs| LinkCounts::of(&needs.device)).collect(),
+        links: config.ports().iter().map(|needs| LinkCounts::of(needs.device)).collect(),
         devices: planned.into_iter().map(|p| (p.nic.driver, p.plan.choices)).collect(),
         ports,
         cores,
