@@ -13,7 +13,7 @@ release=$(cat "$kernel/release")
 
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
-mkdir -p "$tree"/{bin,dev,proc,sys,modules,host,share,over,root}
+mkdir -p "$tree"/{bin,dev,proc,sys,modules,host,share,over,new}
 cp /bin/busybox "$tree/bin/busybox"
 install -m 0755 "$here/init.sh" "$tree/init"
 
