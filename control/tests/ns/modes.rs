@@ -34,76 +34,91 @@ fn says_so(gateway: &Gateway, mode: &str, opens: bool) {
     }
 }
 
-#[test]
-fn ftp() {
+/// One mode behind one kind of NAT.
+struct Case {
+    nat: Nat,
+    mode: &'static str,
+    opens: bool,
+    rewrites: bool,
+}
+
+impl Case {
+    /// Whether something works that the server must be told another address for, where the client has another.
+    fn carries(&self, tells_the_server: bool) -> bool {
+        self.opens && (self.rewrites || !(tells_the_server && self.nat.translates_the_client()))
+    }
+}
+
+impl std::fmt::Display for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "mode {}, {:?}", self.mode, self.nat)
+    }
+}
+
+/// Plays every mode through every kind of NAT, each through a gateway of its own. `play` says whether anything opens.
+fn each(protocol: &'static str, play: impl Fn(&World, &Case) -> bool) {
     for nat in NATS {
         for (mode, opens, rewrites) in MODES {
             let Some(world) = World::new() else { return };
-            let gateway = nat.start(&world, "ftp", &profile("ftp", mode));
-            let server = FtpServer::start(&world);
-            for (data, needs_rewriting) in [(Mode::Port, nat.translates_the_client()), (Mode::Epsv, false)] {
-                let what = format!("{} in mode {mode}, {nat:?}", data.command());
-                let works = opens && (rewrites || !needs_rewriting);
-                let (output, target) =
-                    server.fetch_within(&world, data, nat.called(), if works { 30 } else { 5 });
-                if works {
-                    output.expect_ok(&what);
-                    same_content(&target, &server.content);
-                } else {
-                    output.expect_failure(&what);
-                }
-            }
+            let gateway = nat.start(&world, protocol, &profile(protocol, mode));
+            let opens = play(&world, &Case { nat, mode, opens, rewrites });
             says_so(&gateway, mode, opens);
         }
     }
 }
 
 #[test]
-fn tftp() {
-    for nat in NATS {
-        for (mode, opens, _) in MODES {
-            let Some(world) = World::new() else { return };
-            let gateway = nat.start(&world, "tftp", &profile("tftp", mode));
-            let server = Server::start(&world);
-            let target = world.files.path().join("fetched");
-            let what = format!("mode {mode}, {nat:?}");
-            let seconds = if opens { 30 } else { 2 };
-            let output = Client::Curl.get_file(&world, nat.called(), "file", &target, seconds);
-            if opens {
+fn ftp() {
+    each("ftp", |world, case| {
+        let server = FtpServer::start(world);
+        for (data, tells_the_server) in [(Mode::Port, true), (Mode::Epsv, false)] {
+            let what = format!("{} in {case}", data.command());
+            let works = case.carries(tells_the_server);
+            let seconds = if works { 30 } else { 5 };
+            let (output, target) = server.fetch_within(world, data, case.nat.called(), seconds);
+            if works {
                 output.expect_ok(&what);
                 same_content(&target, &server.content);
             } else {
                 output.expect_failure(&what);
             }
-            says_so(&gateway, mode, opens);
         }
-    }
+        case.opens
+    });
+}
+
+#[test]
+fn tftp() {
+    each("tftp", |world, case| {
+        let server = Server::start(world);
+        let target = world.files.path().join("fetched");
+        let seconds = if case.opens { 30 } else { 2 };
+        let output = Client::Curl.get_file(world, case.nat.called(), "file", &target, seconds);
+        if case.opens {
+            output.expect_ok(&case.to_string());
+            same_content(&target, &server.content);
+        } else {
+            output.expect_failure(&case.to_string());
+        }
+        case.opens
+    });
 }
 
 #[test]
 fn rtsp() {
-    for nat in NATS {
-        for (mode, opens, rewrites) in MODES {
-            let Some(world) = World::new() else { return };
-            let gateway = nat.start(&world, "rtsp", &profile("rtsp", mode));
-            let _server = rtsp::server(&world);
-            let mut client = rtsp::Client::new(&world, nat.called(), "udp", 40);
-            let player = client.play(&world);
-            // Where the server would have to be told another address, `inspect` opens nothing.
-            let works = opens && (rewrites || !nat.translates_the_client());
-            if works {
-                command::wait_until(
-                    &format!("both tracks play in mode {mode}, {nat:?}"),
-                    Duration::from_secs(30),
-                    || client.plays(),
-                );
-            } else {
-                // Until it gives up.
-                let mut player = player;
-                assert!(player.wait(Duration::from_secs(45)).is_some(), "mode {mode}, {nat:?}");
-                assert!(!client.plays(), "mode {mode}, {nat:?}");
-            }
-            says_so(&gateway, mode, works);
+    each("rtsp", |world, case| {
+        let _server = rtsp::server(world);
+        let mut client = rtsp::Client::new(world, case.nat.called(), "udp", 40);
+        let mut player = client.play(world);
+        let works = case.carries(true);
+        if works {
+            let what = format!("both tracks play in {case}");
+            command::wait_until(&what, Duration::from_secs(30), || client.plays());
+        } else {
+            // Until it gives up.
+            assert!(player.wait(Duration::from_secs(45)).is_some(), "{case}");
+            assert!(!client.plays(), "{case}");
         }
-    }
+        works
+    });
 }
