@@ -106,8 +106,9 @@ impl Machine {
             .unwrap();
 
         let mut qemu = world.command(world::Place::Gateway, "qemu-system-x86_64");
+        // One thread for all cores: with one each, QEMU 10 loses a timer or aborts in one boot of five.
         let words = "-nodefaults -no-user-config -display none -no-reboot \
-             -machine q35,accel=tcg,kernel-irqchip=split -cpu max,la57=off -smp 4 -m 2048 \
+             -machine q35,kernel-irqchip=split -accel tcg,thread=single -cpu max,la57=off -smp 4 -m 2048 \
              -object memory-backend-ram,id=m0,size=768M -numa node,nodeid=0,memdev=m0,cpus=0-1 \
              -object memory-backend-ram,id=m1,size=1280M -numa node,nodeid=1,memdev=m1,cpus=2-3 \
              -device intel-iommu,intremap=on \
