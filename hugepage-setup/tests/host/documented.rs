@@ -29,6 +29,16 @@ fn every_message_is_explained() {
 }
 
 #[test]
+fn an_explanation_says_what_is_meant_and_what_to_do() {
+    let guide = guide();
+    let section = guide.lines().skip_while(|line| *line != "## Messages");
+    for row in section.filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        assert!(cells.len() == 3 && cells.iter().all(|cell| !cell.is_empty()), "{row}");
+    }
+}
+
+#[test]
 fn every_option_is_explained() {
     let mut own = BTreeSet::new();
     for command in Arguments::command().get_subcommands() {
