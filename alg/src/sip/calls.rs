@@ -6,8 +6,9 @@
 //! A message that does not go on changes nothing here: [`Calls::undo`].
 
 use crate::contract::Side;
+use crate::sip::accounts::Registrations;
 use crate::sip::call::{Call, MAX_FORKS, MAX_GONE, MAX_HELD, left, other_id};
-use crate::sip::held::{Contact, Registrations};
+use crate::sip::held::Contact;
 use crate::sip::sdp::MAX_MEDIA;
 use crate::sip::sets::{Entry, Full, Sets};
 

@@ -5,7 +5,7 @@ use crate::contract::{
 };
 use crate::sip::call::Held;
 use crate::sip::dialog::Dialog;
-use crate::sip::held::Pinhole;
+use crate::sip::held::{Holder, Pinhole};
 use crate::sip::hosts::{Hosts, SIP_PORT};
 use crate::sip::message::{Name, number, slice};
 use crate::sip::read::{Facts, Method, Reading, Stop};
@@ -24,14 +24,14 @@ pub(super) const MAX_NEEDS: usize = 2 * MAX_CONTACTS;
 /// What a registration lives beyond its time, for the one that renews it (RFC 3261 §17.1.2.2, timer F).
 pub(super) const GRACE_MS: u32 = 32_000;
 
-/// A contact that a dialog needs from this message on.
+/// A contact that a dialog or a registration needs from this message on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Need {
     pub(super) tag: u32,
     /// How long its pinhole lives from now on.
     pub(super) ms: u32,
-    /// The call whose dialog did not hold it before.
-    pub(super) call: Option<u64>,
+    /// Who did not hold it before.
+    pub(super) by: Option<Holder>,
 }
 
 impl<G: Gateway> Reading<'_, '_, G> {
@@ -141,8 +141,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let of = if self.from == dialog.first.caller { 0 } else { dialog.tag };
         let (new, instead) = dialog.first.hold(Held { tag, dialog: of }, RESPONDER).ok_or(Denial::Limit)?;
         let ms = self.cx.tables.calls.opens_for(flow.group, tag, dialog.ms(flow.now_ms), flow.now_ms);
-        let call = new.then_some(dialog.first.id);
-        self.needs.try_push(Need { tag, ms, call }).map_err(|_| Denial::TooMany)?;
+        let by = new.then_some(Holder::Call(dialog.first.id));
+        self.needs.try_push(Need { tag, ms, by }).map_err(|_| Denial::TooMany)?;
         if let Some(was) = instead {
             self.let_go(was.tag, dialog.first.id);
         }
@@ -166,16 +166,16 @@ impl<G: Gateway> Reading<'_, '_, G> {
             let ms = self.cx.tables.calls.opens_for(flow.group, held.tag, ms, flow.now_ms);
             self.order(Order::Activate { tag: held.tag });
             self.order(Order::Lifetime { tag: held.tag, ms });
-            self.needs.try_push(Need { tag: held.tag, ms, call: None }).ok();
+            self.needs.try_push(Need { tag: held.tag, ms, by: None }).ok();
         }
     }
 
     /// The message goes on: its contacts are needed from now on.
     pub(super) fn need(&mut self) -> Result<(), Stop> {
         let (flow, gateway) = (*self.cx.flow, &*self.cx.gateway);
-        for &Need { tag, ms, call } in &self.needs {
+        for &Need { tag, ms, by } in &self.needs {
             let calls = &mut self.cx.tables.calls;
-            if !calls.hold((flow.group, tag), (call, ms), flow.now_ms, |flow| gateway.lives(flow)) {
+            if !calls.hold((flow.group, tag), (by, ms), flow.now_ms, |flow| gateway.lives(flow)) {
                 return Err(Denial::Limit.into());
             }
         }

@@ -4,7 +4,7 @@ use crate::contract::{Denial, Endpoint, Gateway, Parity, Transport};
 use crate::sip::call::{call_id, number_of};
 use crate::sip::contacts::parameter;
 use crate::sip::hosts::{self, Host, Hosts, SIP_PORT};
-use crate::sip::judge::{uri_of, user_of};
+use crate::sip::judge::{domain_of, uri_of, user_of};
 use crate::sip::message::{MAX_HEADERS, Name, Next, first_line, header, number, slice};
 use crate::sip::read::{Facts, Method, Reading, Stop, decimal};
 use crate::sip::{Rewrite, media};
@@ -67,7 +67,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 Name::To => {
                     facts.to_tag = tag_of(value);
                     if facts.method == Method::Register || facts.code.is_some() {
-                        facts.aor = number_of(user_of(uri_of(value)));
+                        facts.aor = address_of_record(uri_of(value));
                     }
                 }
                 Name::Expires => facts.expires = number(value),
@@ -237,6 +237,14 @@ impl<G: Gateway> Reading<'_, '_, G> {
 /// Whether a header only names somebody, or a call: `rewrite = full` changes it.
 const fn is_identity(name: Name) -> bool {
     matches!(name, Name::From | Name::To | Name::CallId | Name::OtherCall | Name::Identity | Name::Warning)
+}
+
+/// An address of record as a number: its user, and its domain where that has a name. An address may be translated on the way.
+fn address_of_record(uri: &[u8]) -> u64 {
+    let domain = domain_of(uri);
+    let is_name = domain.iter().any(u8::is_ascii_alphabetic) && !domain.starts_with(b"[");
+    let of_domain = if is_name { number_of(domain).rotate_left(32) } else { 0 };
+    (number_of(user_of(uri)) ^ of_domain).max(1)
 }
 
 /// The tag of a From or a To as a number; 0 for none.

@@ -1,13 +1,12 @@
 //! Contacts with a pinhole of their own: which calls hold them open, which registrations do, and for how long.
 
+use crate::sip::accounts::{Accounts, MAX_REGISTERED, Registrations};
 use crate::sip::call::left;
 use crate::sip::calls::Calls;
 use crate::sip::sets::Entry;
 
 /// How many calls that hold a contact are known by name. Of more there is only a number.
 const NAMED: usize = 4;
-/// Most contacts of one address of record that one session has registered.
-pub(super) const MAX_REGISTERED: usize = 8;
 
 /// A contact with a pinhole of its own: who needs it, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +17,8 @@ pub(super) struct Contact {
     holders: [u64; NAMED],
     /// How many others do.
     more: u32,
-    /// Until when it is registered, if it is.
-    registered: Option<u32>,
+    /// The accounts that are registered there, or ask to be.
+    accounts: Accounts,
     /// Until when its pinhole is open.
     until_ms: u32,
 }
@@ -55,24 +54,13 @@ impl Contact {
     }
 }
 
-/// What one session has registered at an address of record.
+/// Who needs a contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Registrations {
-    flow: u64,
-    aor: u64,
-    /// The tags of the contacts; 0 for none.
-    tags: [u32; MAX_REGISTERED],
-    until_ms: u32,
-}
-
-impl Entry for Registrations {
-    fn key(&self) -> (u64, u64) {
-        (self.flow, self.aor)
-    }
-
-    fn is_live(&self, now_ms: u32) -> bool {
-        left(self.until_ms, now_ms) > 0
-    }
+pub(super) enum Holder {
+    /// A call, which did not before.
+    Call(u64),
+    /// An account asks to be registered there: until the registrar has answered, which takes so long.
+    Account(u64, u32),
 }
 
 /// What becomes of a contact's pinhole.
@@ -88,7 +76,14 @@ impl Calls {
     /// The contact of a session at a tag, as it is known.
     fn contact(&self, flow: u64, tag: u32, now_ms: u32) -> Contact {
         let known = self.contacts.get((flow, u64::from(tag)), now_ms);
-        let none = Contact { flow, tag, holders: [0; NAMED], more: 0, registered: None, until_ms: now_ms };
+        let none = Contact {
+            flow,
+            tag,
+            holders: [0; NAMED],
+            more: 0,
+            accounts: Accounts::default(),
+            until_ms: now_ms,
+        };
         known.unwrap_or(none)
     }
 
@@ -100,28 +95,28 @@ impl Calls {
         self.contact(flow, tag, now_ms)
     }
 
-    /// Whether a call holds this contact.
-    pub(super) fn is_held(&mut self, flow: u64, tag: u32, now_ms: u32) -> bool {
-        self.needed(flow, tag, now_ms).is_held()
-    }
-
     /// How long the pinhole of a contact lives from now on if somebody needs it for `ms`: never shorter than before.
     pub(super) fn opens_for(&self, flow: u64, tag: u32, ms: u32, now_ms: u32) -> u32 {
         left(self.contact(flow, tag, now_ms).until_ms, now_ms).max(ms)
     }
 
-    /// A contact is needed for `ms`, by a call more if one is named. False: there is no room.
+    /// A contact is needed for `ms`, by one more if one is named. False: there is no room.
     #[must_use]
     pub(super) fn hold(
         &mut self,
         (flow, tag): (u64, u32),
-        (call, ms): (Option<u64>, u32),
+        (by, ms): (Option<Holder>, u32),
         now_ms: u32,
         lives: impl Fn(u64) -> bool,
     ) -> bool {
         let mut contact = self.contact(flow, tag, now_ms);
-        if let Some(call) = call {
-            contact.hold(call);
+        match by {
+            Some(Holder::Call(call)) => contact.hold(call),
+            Some(Holder::Account(aor, asks_ms)) => {
+                let ms = contact.accounts.ms_of(aor, now_ms).max(asks_ms);
+                contact.accounts.set(aor, ms, now_ms);
+            }
+            None => {}
         }
         contact.until_ms = now_ms.wrapping_add(left(contact.until_ms, now_ms).max(ms));
         self.keep_contact(contact, now_ms, lives)
@@ -135,7 +130,12 @@ impl Calls {
             self.keep_contact(contact, now_ms, |_| true);
             return Pinhole::Stays;
         }
-        let ms = contact.registered.map_or(0, |until| left(until, now_ms));
+        self.left_to_accounts(contact, now_ms)
+    }
+
+    /// No call holds a contact: it lives as long as the accounts there need it.
+    fn left_to_accounts(&mut self, mut contact: Contact, now_ms: u32) -> Pinhole {
+        let ms = contact.accounts.ms(now_ms);
         if ms == 0 {
             self.contacts.remove(contact.key());
             return Pinhole::Closes;
@@ -145,7 +145,8 @@ impl Calls {
         Pinhole::Lives(ms)
     }
 
-    /// A contact is registered at an address of record for so long from now. None: there is no room.
+    /// A contact is registered at an address of record for so long from now. Answers how long it lives: as long as any who needs
+    /// it. None: there is no room.
     pub(super) fn register(
         &mut self,
         (flow, aor, tag): (u64, u64, u32),
@@ -158,9 +159,9 @@ impl Calls {
             return None;
         }
         let mut contact = self.needed(flow, tag, now_ms);
-        contact.registered = Some(now_ms.wrapping_add(ms));
+        contact.accounts.set(aor, ms, now_ms);
         let held = if contact.is_held() { left(contact.until_ms, now_ms) } else { 0 };
-        let ms = held.max(ms);
+        let ms = contact.accounts.ms(now_ms).max(held);
         contact.until_ms = now_ms.wrapping_add(ms);
         self.keep_contact(contact, now_ms, lives).then_some(ms)
     }
@@ -173,54 +174,49 @@ impl Calls {
         lives: impl Fn(u64) -> bool,
     ) -> bool {
         let known = self.registrations.get((flow, aor), now_ms);
-        let mut all =
-            known.unwrap_or(Registrations { flow, aor, tags: [0; MAX_REGISTERED], until_ms: now_ms });
-        if !all.tags.contains(&tag) {
-            // One that is registered no more gives its place.
-            let is_free = |t: &u32| {
-                let contact = self.contact(flow, *t, now_ms);
-                *t == 0 || contact.registered.is_none_or(|until| left(until, now_ms) == 0)
-            };
-            let Some(place) = all.tags.iter().position(is_free) else { return false };
-            if let Some(place) = all.tags.get_mut(place) {
-                *place = tag;
-            }
-        }
-        all.until_ms = now_ms.wrapping_add(left(all.until_ms, now_ms).max(ms));
-        self.registrations.put(all, now_ms, lives).is_ok()
+        let mut all = known.unwrap_or(Registrations::new(flow, aor, now_ms));
+        all.add(tag, ms, now_ms) && self.registrations.put(all, now_ms, lives).is_ok()
     }
 
     /// The contacts that a session has registered at an address of record, by their tags; 0 for none.
     pub(super) fn registered(&self, flow: u64, aor: u64, now_ms: u32) -> [u32; MAX_REGISTERED] {
-        self.registrations.get((flow, aor), now_ms).map_or([0; MAX_REGISTERED], |all| all.tags)
+        self.registrations.get((flow, aor), now_ms).map_or([0; MAX_REGISTERED], |all| all.tags())
     }
 
-    /// A contact is asked to be registered no longer: what the registrar says of it comes within `ms`.
-    pub(super) fn leave(&mut self, flow: u64, tag: u32, ms: u32, now_ms: u32) {
-        let Some(mut contact) = self.contacts.get((flow, u64::from(tag)), now_ms) else { return };
-        let sooner = |until: u32| now_ms.wrapping_add(left(until, now_ms).min(ms));
-        contact.registered = contact.registered.map(sooner);
-        if !contact.is_held() {
-            contact.until_ms = sooner(contact.until_ms);
+    /// An account asks to be registered at a contact no longer: what the registrar says of it comes within `ms`.
+    pub(super) fn leave(&mut self, (flow, aor, tag): (u64, u64, u32), ms: u32, now_ms: u32) -> Pinhole {
+        let mut contact = self.needed(flow, tag, now_ms);
+        if !contact.is_live(now_ms) {
+            // Nobody knows it, or nobody needs it but for the registrar's answer.
+            return Pinhole::Lives(ms);
         }
+        let sooner = contact.accounts.ms_of(aor, now_ms).min(ms);
+        contact.accounts.set(aor, sooner, now_ms);
+        if contact.is_held() {
+            self.keep_contact(contact, now_ms, |_| true);
+            return Pinhole::Stays;
+        }
+        let ms = contact.accounts.ms(now_ms).max(ms).min(left(contact.until_ms, now_ms));
+        contact.until_ms = now_ms.wrapping_add(ms);
         // It has a place.
         self.keep_contact(contact, now_ms, |_| true);
+        Pinhole::Lives(ms)
     }
 
-    /// A contact is not registered any more.
+    /// An account is not registered at a contact any more.
     pub(super) fn unregister(&mut self, (flow, aor, tag): (u64, u64, u32), now_ms: u32) -> Pinhole {
         if let Some(mut all) = self.registrations.get((flow, aor), now_ms) {
-            all.tags.iter_mut().filter(|t| **t == tag).for_each(|t| *t = 0);
+            all.remove(tag);
             // It has a place.
             let _ = self.registrations.put(all, now_ms, |_| true);
         }
-        let contact = self.needed(flow, tag, now_ms);
+        let mut contact = self.needed(flow, tag, now_ms);
+        contact.accounts.set(aor, 0, now_ms);
         if contact.is_held() {
-            self.keep_contact(Contact { registered: None, ..contact }, now_ms, |_| true);
+            self.keep_contact(contact, now_ms, |_| true);
             return Pinhole::Stays;
         }
-        self.contacts.remove(contact.key());
-        Pinhole::Closes
+        self.left_to_accounts(contact, now_ms)
     }
 
     fn keep_contact(&mut self, contact: Contact, now_ms: u32, lives: impl Fn(u64) -> bool) -> bool {
@@ -241,24 +237,28 @@ mod tests {
 
     const AOR: u64 = 77;
 
+    const fn call(id: u64) -> Option<Holder> {
+        Some(Holder::Call(id))
+    }
+
     #[test]
     fn a_contact_is_open_as_long_as_anybody_needs_it() {
         let mut calls = Calls::new(8);
         let (at, of) = ((1, 5060), (1, AOR, 5060));
         assert_eq!(calls.opens_for(1, 5060, 1_000, 0), 1_000);
-        assert!(calls.hold(at, (Some(8), 1_000), 0, |_| true));
+        assert!(calls.hold(at, (call(8), 1_000), 0, |_| true));
         assert_eq!(calls.opens_for(1, 5060, 500, 0), 1_000, "never shorter");
-        assert!(calls.hold(at, (Some(9), 500), 0, |_| true));
+        assert!(calls.hold(at, (call(9), 500), 0, |_| true));
         assert_eq!(calls.let_go(1, 5060, 8, 0), Pinhole::Stays);
         assert_eq!(calls.register(of, 3_000, 0, |_| true), Some(3_000));
         assert_eq!(calls.let_go(1, 5060, 9, 1_000), Pinhole::Lives(2_000), "it is registered");
         assert_eq!(calls.register(of, 10, 1_000, |_| true), Some(10), "nobody else needs it longer");
-        assert!(calls.hold(at, (Some(8), 500), 1_000, |_| true));
+        assert!(calls.hold(at, (call(8), 500), 1_000, |_| true));
         assert_eq!(calls.register(of, 10, 1_000, |_| true), Some(500));
         assert_eq!(calls.unregister(of, 1_000), Pinhole::Stays);
-        assert!(calls.is_held(1, 5060, 1_000));
+        assert!(calls.needed(1, 5060, 1_000).is_held());
         assert_eq!(calls.let_go(1, 5060, 8, 1_000), Pinhole::Closes);
-        assert!(!calls.is_held(1, 5060, 1_000));
+        assert!(!calls.needed(1, 5060, 1_000).is_held());
         assert_eq!(calls.unregister(of, 1_000), Pinhole::Closes);
     }
 
@@ -266,7 +266,7 @@ mod tests {
     fn more_calls_than_are_known_by_name_hold_a_contact() {
         let mut calls = Calls::new(8);
         for call in 1..=9 {
-            assert!(calls.hold((1, 5060), (Some(call), 1_000), 0, |_| true));
+            assert!(calls.hold((1, 5060), (Some(Holder::Call(call)), 1_000), 0, |_| true));
         }
         for call in (2..=9).rev() {
             assert_eq!(calls.let_go(1, 5060, call, 0), Pinhole::Stays, "{call}");
@@ -278,16 +278,16 @@ mod tests {
     fn a_contact_that_leaves_is_registered_a_little_longer() {
         let mut calls = Calls::new(8);
         let (at, of) = ((1, 5060), (1, AOR, 5060));
-        calls.leave(1, 5060, 32_000, 0);
+        calls.leave(of, 32_000, 0);
         assert_eq!(calls.contacts.get((1, 5060), 0), None, "nobody knew it");
         assert_eq!(calls.register(of, 3_600_000, 0, |_| true), Some(3_600_000));
-        assert!(calls.hold(at, (Some(8), 500_000), 0, |_| true));
-        calls.leave(1, 5060, 32_000, 1_000);
+        assert!(calls.hold(at, (call(8), 500_000), 0, |_| true));
+        calls.leave(of, 32_000, 1_000);
         assert_eq!(calls.let_go(1, 5060, 8, 2_000), Pinhole::Lives(31_000), "not for the rest of the hour");
         assert_eq!(calls.register(of, 3_600_000, 2_000, |_| true), Some(3_600_000));
-        calls.leave(1, 5060, 32_000, 2_000);
+        calls.leave(of, 32_000, 2_000);
         assert_eq!(calls.opens_for(1, 5060, 0, 2_000), 32_000, "nobody holds it");
-        calls.leave(1, 5060, 32_000, 12_000);
+        calls.leave(of, 32_000, 12_000);
         assert_eq!(calls.opens_for(1, 5060, 0, 12_000), 22_000, "never longer");
     }
 
@@ -298,13 +298,13 @@ mod tests {
             let mut call = calls.begin(1, id, 0, (Side::Initiator, 7));
             call.hold(Held { tag: 5060, dialog: 0 }, 1 << 16).unwrap();
             assert!(calls.put(call, 0, |_| true));
-            assert!(calls.hold((1, 5060), (Some(id), 2 * EARLY_MS), 0, |_| true));
+            assert!(calls.hold((1, 5060), (Some(Holder::Call(id)), 2 * EARLY_MS), 0, |_| true));
         };
         let mut calls = Calls::new(8);
         contact(&mut calls, 8);
         contact(&mut calls, 9);
-        assert!(calls.is_held(1, 5060, EARLY_MS - 1));
-        assert!(!calls.is_held(1, 5060, EARLY_MS), "they are looked after when it counts");
+        assert!(calls.needed(1, 5060, EARLY_MS - 1).is_held());
+        assert!(!calls.needed(1, 5060, EARLY_MS).is_held(), "they are looked after when it counts");
         assert!(calls.calls.peek((1, 8)).is_none());
 
         // Others take their places.

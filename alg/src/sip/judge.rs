@@ -87,7 +87,7 @@ pub(super) fn user_of(uri: &[u8]) -> &[u8] {
 }
 
 /// The host of a URI.
-fn domain_of(uri: &[u8]) -> &[u8] {
+pub(super) fn domain_of(uri: &[u8]) -> &[u8] {
     let after = uri.iter().position(|&b| b == b'@').or_else(|| uri.iter().position(|&b| b == b':'));
     let host = after.map_or(uri, |a| slice(uri, a.saturating_add(1)..uri.len()));
     let end = host.iter().position(|b| b";:?>".contains(b)).unwrap_or(host.len());

@@ -9,7 +9,8 @@
 //! - `message`: start line, headers, length. `hosts`: addresses in a value. `sdp`: media in a description.
 //! - `call`: what each side has named. `calls` and `held`: all of them, and their contacts, in bounded tables (`sets`). `dialog`:
 //!   which call a message is of.
-//! - `media`: a description applied, and its `pinholes`. `contacts`: where an end wants its requests. `register`: registrations.
+//! - `media`: a description applied, and its `pinholes`. `contacts`: where an end wants its requests. `register`: registrations,
+//!   which several `accounts` may have at one contact.
 //! - `read`: one message, with its `headers`. `judge`: the command policy. `refusal`: our own replies.
 //!
 //! What is opened:
@@ -30,6 +31,7 @@
 //!
 //! A flow whose first bytes are not SIP is never read (NAT slipstreaming), nor one that begins with TLS.
 
+mod accounts;
 mod call;
 mod calls;
 mod contacts;

@@ -1,9 +1,9 @@
 //! The pinholes of a call's media: how they are named, and what becomes of all of them.
 
 use crate::contract::{Answer, Application, MAX_EXPECTATIONS, MAX_ORDERS, Order};
+use crate::sip::accounts::MAX_REGISTERED;
 use crate::sip::call::{Call, MAX_FORKS, MAX_HELD, Medium};
 use crate::sip::contacts::{MAX_CONTACTS, MAX_NEEDS};
-use crate::sip::held::MAX_REGISTERED;
 use crate::sip::sdp::MAX_MEDIA;
 
 /// The RTCP pinhole's part of a tag; the RTP ones are even.

@@ -34,7 +34,7 @@ pub(super) struct Facts {
     /// The tags of From and To; 0 for none.
     pub(super) from_tag: u64,
     pub(super) to_tag: u64,
-    /// The user of To: of a registration the address of record.
+    /// Of a registration the address of record, which is in To.
     pub(super) aor: u64,
     /// A subscription is over (RFC 6665 §4.1.3).
     pub(super) terminated: bool,

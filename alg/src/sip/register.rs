@@ -1,8 +1,9 @@
 //! Registrations: contacts that a registrar may call for as long as it says.
 
 use crate::contract::{Denial, Endpoint, Gateway, Order, Side, Transport};
+use crate::sip::accounts::MAX_REGISTERED;
 use crate::sip::contacts::{GRACE_MS, Need};
-use crate::sip::held::MAX_REGISTERED;
+use crate::sip::held::Holder;
 use crate::sip::read::{Facts, Reading, Stop};
 use arrayvec::ArrayVec;
 
@@ -27,14 +28,14 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 // Of all contacts (RFC 3261 §10.2.2). With another time than 0 it is none of SIP's.
                 if facts.expires == Some(0) {
                     for tag in self.all_registered(self.from, facts.aor) {
-                        self.leave(tag);
+                        self.leave(tag, facts.aor);
                     }
                 }
             }
             None => {
                 for &(endpoint, transport, expires) in &facts.contacts {
                     let expires = expires.or(facts.expires).unwrap_or(DEFAULT_REGISTRATION_S);
-                    self.ask(endpoint, transport, expires)?;
+                    self.ask((endpoint, transport), facts.aor, expires)?;
                 }
             }
         }
@@ -43,16 +44,22 @@ impl<G: Gateway> Reading<'_, '_, G> {
 
     /// A registration of a contact is asked for. The session itself carries what comes to its own endpoint, but for a
     /// registrar's other ports.
-    fn ask(&mut self, endpoint: Endpoint, transport: Transport, expires: u32) -> Result<(), Stop> {
+    fn ask(
+        &mut self,
+        (endpoint, transport): (Endpoint, Transport),
+        aor: u64,
+        expires: u32,
+    ) -> Result<(), Stop> {
         let flow = *self.cx.flow;
         let tag = self.contact_tag(self.from, endpoint.port, transport);
         if expires == 0 {
-            self.leave(tag);
+            self.leave(tag, aor);
             return Ok(());
         }
         // How long a registration lives is the registrar's word.
         let ms = self.cx.tables.calls.opens_for(flow.group, tag, GRACE_MS, flow.now_ms);
-        self.needs.try_push(Need { tag, ms, call: None }).map_err(|_| Denial::TooMany)?;
+        let by = Some(Holder::Account(aor_of(self.from.turned(flow.turned), aor), GRACE_MS));
+        self.needs.try_push(Need { tag, ms, by }).map_err(|_| Denial::TooMany)?;
         self.lead_to(endpoint, transport, tag, self.via == Some(endpoint), GRACE_MS)
     }
 
@@ -102,13 +109,12 @@ impl<G: Gateway> Reading<'_, '_, G> {
     }
 
     /// A contact is to be registered no longer. The registrar will agree, and need not name it when it does: it closes in the
-    /// time that takes.
-    fn leave(&mut self, tag: u32) {
+    /// time that takes, unless another account is registered there.
+    fn leave(&mut self, tag: u32, aor: u64) {
         let flow = *self.cx.flow;
-        if !self.cx.tables.calls.is_held(flow.group, tag, flow.now_ms) {
-            self.order(Order::Lifetime { tag, ms: GRACE_MS });
-        }
-        self.cx.tables.calls.leave(flow.group, tag, GRACE_MS, flow.now_ms);
+        let aor = aor_of(self.from.turned(flow.turned), aor);
+        let pinhole = self.cx.tables.calls.leave((flow.group, aor, tag), GRACE_MS, flow.now_ms);
+        self.becomes(tag, pinhole);
     }
 
     fn unregistered(&mut self, tag: u32, aor: u64) {
