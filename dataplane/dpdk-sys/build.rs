@@ -20,6 +20,8 @@ const LIBS: [&str; 7] =
 /// Functions that the wrappers call. Inline ones are in the shim, under `postern_`.
 const FUNCTIONS: &[&str] = &[
     "postern_.*",
+    // What vfio calls when the kernel asks for a device: for tests.
+    "rte_dev_event_callback_process",
     "rte_dev_probe",
     "rte_eal_cleanup",
     "rte_eal_get_runtime_dir",

@@ -116,7 +116,7 @@ drop_reasons! {
     StreamUnplaced = "stream-unplaced", "Inspected stream: before its sender's SYN, or behind a reset.";
     ExpectationGone = "expectation-gone", "The expectation was taken or expired while the packet was on its way.";
     TxFull = "tx-full", "The port did not take the packet.";
-    TxNoPort = "tx-no-port", "The egress interface has no port on this worker.";
+    TxNoPort = "tx-no-port", "The egress interface has no port on this worker, or its device was pulled out.";
     PoolEmpty = "pool-empty", "No buffer for a packet of our own.";
     Shutdown = "shutdown", "In flight when the gateway stopped.";
 }

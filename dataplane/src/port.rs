@@ -35,6 +35,10 @@ pub trait Port {
     fn wrong_checksums(&mut self) -> usize {
         0
     }
+    /// True once the device was pulled out: it receives and sends nothing any more.
+    fn is_gone(&self) -> bool {
+        false
+    }
     /// What it received last has been planned: headers read, sessions found. For ports that measure; others do nothing.
     fn planned(&mut self) {}
 }

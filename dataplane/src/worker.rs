@@ -752,15 +752,19 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             bytes += *length;
         }
         let sent = port.tx_burst(burst);
+        let mut refused = DropReason::TxFull;
         if sent < packets {
             bytes = lengths.iter().take(sent).sum();
+            if port.is_gone() {
+                refused = DropReason::TxNoPort;
+            }
         }
         self.count(cx, Counter::TxPackets, sent as u64);
         self.count(cx, Counter::TxBytes, bytes);
         if let Some(counters) = self.counters_of(cx, id) {
             counters.sent(sent as u64, bytes - tags * sent as u64);
         }
-        self.drop(cx, DropReason::TxFull, packets.saturating_sub(sent));
+        self.drop(cx, refused, packets.saturating_sub(sent));
     }
 
     /// Sends an event to control, or counts that its ring is full.

@@ -34,6 +34,7 @@ mod nics;
 #[path = "guest/traffic.rs"]
 mod traffic;
 
+use command::run;
 use gateway::{Gateway, of_workers};
 use machine::Machine;
 use nics::{FAMILIES, Pair};
@@ -75,6 +76,8 @@ fn nics_of_a_guest() {
         let gateway = Gateway::start(&mut machine, &place, &config);
         step(began, &format!("{name}: the daemon runs"));
         carries_traffic(&world, &mut machine, &gateway, pair, began);
+        lets_go(&world, &mut machine, &gateway, &before.addresses[0]);
+        step(began, &format!("{name}: a device that the kernel asks for is given back"));
         gateway.stop(&mut machine);
         step(began, &format!("{name}: the daemon has ended"));
         host_setup::take_back(&mut machine, &place, pair, &before);
@@ -118,6 +121,27 @@ fn carries_traffic(world: &World, machine: &mut Machine, gateway: &Gateway, pair
     for line in said.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")) {
         step(began, &format!("{name}: the daemon says: {line}"));
     }
+}
+
+/// The kernel wants the inside NIC back while the gateway runs on it: it gets it, and the gateway goes on with the other.
+fn lets_go(world: &World, machine: &mut Machine, gateway: &Gateway, address: &str) {
+    // The kernel waits in this until nobody has the device.
+    machine.ok(20, &format!("echo {address} >/sys/bus/pci/drivers/vfio-pci/unbind"));
+    let told: Vec<String> = gateway
+        .audited(machine, "device-released")
+        .iter()
+        .filter(|record| record["device"] == *address && record["interfaces"][0] == "inside")
+        .map(|record| record["kind"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(told.ends_with(&["device-removed".into(), "device-released".into()]), "{told:?}");
+    let [inside, outside] =
+        ["inside", "outside"].map(|name| gateway.control(machine, &format!("interface show {name}")));
+    assert_eq!((&inside["removed"], &inside["link_up"]), (&true.into(), &false.into()), "{inside:#}");
+    assert_eq!((&outside["removed"], &outside["link_up"]), (&false.into(), &true.into()), "{outside:#}");
+    let ping = ["-c", "2", "-i", "0.2", "-W", "5", OUTSIDE];
+    run(world.command(Place::Server, "ping").args(ping)).expect_ok("ping the gateway from outside");
+    // As it was: what undo takes back is what apply has made.
+    machine.ok(20, &format!("echo {address} >/sys/bus/pci/drivers/vfio-pci/bind"));
 }
 
 /// What an operator is told: links up, the NICs' own addresses, nothing lost, and the sessions with their translation.

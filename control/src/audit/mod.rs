@@ -52,7 +52,7 @@ pub trait Records {
 /// Something became of a device: its link, itself, or what could not be had of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceEvent<'a> {
-    /// `link-up`, `link-down`, `device-removed`, `device-lacks`.
+    /// `link-up`, `link-down`, `device-removed`, `device-released`, `device-lacks`.
     pub kind: &'static str,
     /// The device, as configured.
     pub device: &'a str,

@@ -49,8 +49,10 @@ pub enum Record<'a> {
     LinkUp(LinkUp<'a>),
     /// The link of a device went down.
     LinkDown(Device<'a>),
-    /// A device was pulled out.
+    /// A device was pulled out, or the kernel asks for it.
     DeviceRemoved(Device<'a>),
+    /// The gateway has let go of such a device.
+    DeviceReleased(Device<'a>),
     /// Something of a device could not be had.
     DeviceLacks(DeviceLacks<'a>),
 }
@@ -418,6 +420,7 @@ impl<'a> Record<'a> {
             }
             ("link-down", _) => Self::LinkDown(device),
             ("device-removed", _) => Self::DeviceRemoved(device),
+            ("device-released", _) => Self::DeviceReleased(device),
             (_, Some((what, lacks))) => Self::DeviceLacks(DeviceLacks { device, what, lacks }),
             _ => return None,
         })

@@ -1,7 +1,11 @@
 //! Link state and devices that are pulled out: looked at by the control core, since not every driver tells.
+//!
+//! A device on vfio-pci is not pulled out under the gateway: the kernel asks for it, and waits. Workers leave it at their next
+//! poll, then the gateway lets go of it.
 
 use super::live::Live;
 use crate::audit::{DeviceEvent, Records};
+use dataplane::dpdk::EthPort;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +49,8 @@ pub fn change(before: Seen, now: Seen) -> Option<Change> {
 pub struct Links {
     live: Arc<Live>,
     seen: Vec<Seen>,
+    /// Devices that were pulled out, and that the kernel or DPDK waits for.
+    leaving: Vec<usize>,
     looked: Instant,
 }
 
@@ -52,7 +58,7 @@ impl Links {
     /// As they are now: nothing is told of that.
     pub fn new(live: Arc<Live>) -> Self {
         let seen = (0..live.ports.len()).map(|port| live.look(port)).collect();
-        Self { live, seen, looked: Instant::now() }
+        Self { live, seen, leaving: Vec::new(), looked: Instant::now() }
     }
 
     /// What could not be had of a device when it was set up is an event each.
@@ -78,8 +84,25 @@ impl Links {
             *before = Seen { removed: before.removed || now.removed, ..now };
             if let Some(change) = change {
                 self.tell(port, change, now, records);
+                if change == Change::Removed {
+                    self.leaving.push(port);
+                }
             }
         }
+        let mut leaving = std::mem::take(&mut self.leaving);
+        leaving.retain(|port| !self.let_go(*port, records));
+        self.leaving = leaving;
+    }
+
+    /// Gives a device that was pulled out back. False as long as a worker has not left it.
+    fn let_go(&self, port: usize, records: &mut impl Records) -> bool {
+        if !self.live.ports.get(port).is_none_or(EthPort::let_go) {
+            return false;
+        }
+        let event = self.event("device-released", port, 0);
+        tracing::info!("{}: {}", event.kind, event.device);
+        records.device(&event);
+        true
     }
 
     fn tell(&self, port: usize, change: Change, now: Seen, records: &mut impl Records) {

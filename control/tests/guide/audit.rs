@@ -146,7 +146,7 @@ fn written() -> BTreeMap<String, Fields> {
     for event in events {
         audit.event(WorkerId(1), &Stamped { at: Tick(1_500), event });
     }
-    for kind in ["link-up", "link-down", "device-removed", "device-lacks"] {
+    for kind in ["link-up", "link-down", "device-removed", "device-released", "device-lacks"] {
         let lack = (kind == "device-lacks").then_some(("queues", "the device has no more"));
         audit.device(&DeviceEvent { kind, device: "3b:00.0", interfaces: vec!["inside"], mbps: 1_000, lack });
     }

@@ -1,6 +1,10 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* fopencookie */
 #endif
+/* Events of devices have been experimental for years. */
+#ifndef ALLOW_EXPERIMENTAL_API
+#define ALLOW_EXPERIMENTAL_API
+#endif
 #include <errno.h>
 #include <stdio.h>
 #include <sys/types.h>
@@ -61,7 +65,7 @@ int postern_eth_link(uint16_t port, uint32_t *speed, uint8_t *up)
 	return ret;
 }
 
-/* Written by DPDK's interrupt thread. */
+/* Ports whose device was pulled out, or is asked for by the kernel. Written by DPDK's interrupt thread. */
 static uint8_t removed[RTE_MAX_ETHPORTS];
 
 static int on_removal(uint16_t port, enum rte_eth_event_type event, void *arg, void *ret)
@@ -72,12 +76,57 @@ static int on_removal(uint16_t port, enum rte_eth_event_type event, void *arg, v
 	return 0;
 }
 
+/* vfio tells it of the device: the kernel waits until we let go of it. */
+static void on_device(const char *name, enum rte_dev_event_type event, void *arg)
+{
+	(void)name;
+	if (event == RTE_DEV_EVENT_REMOVE)
+		on_removal((uint16_t)(uintptr_t)arg, RTE_ETH_EVENT_INTR_RMV, NULL, NULL);
+}
+
 int postern_eth_watch_removal(uint16_t port)
 {
+	struct rte_eth_dev_info info;
+	int ret;
+
 	if (port >= RTE_DIM(removed))
 		return -EINVAL;
 	__atomic_store_n(&removed[port], 0, __ATOMIC_RELEASE);
-	return rte_eth_dev_callback_register(port, RTE_ETH_EVENT_INTR_RMV, on_removal, NULL);
+	ret = rte_eth_dev_callback_register(port, RTE_ETH_EVENT_INTR_RMV, on_removal, NULL);
+	if (ret == 0)
+		ret = rte_eth_dev_info_get(port, &info);
+	if (ret == 0)
+		ret = rte_dev_event_callback_register(rte_dev_name(info.device), on_device, (void *)(uintptr_t)port);
+	return ret;
+}
+
+/* Whether another port is on the device too. */
+static int is_shared(uint16_t port, const struct rte_device *device)
+{
+	struct rte_eth_dev_info info;
+	uint16_t other;
+
+	RTE_ETH_FOREACH_DEV(other)
+		if (other != port && rte_eth_dev_info_get(other, &info) == 0 && info.device == device)
+			return 1;
+	return 0;
+}
+
+int postern_eth_let_go(uint16_t port)
+{
+	struct rte_eth_dev_info info;
+	int shared, ret, later;
+
+	ret = rte_eth_dev_info_get(port, &info);
+	if (ret != 0)
+		return ret;
+	(void)rte_dev_event_callback_unregister(rte_dev_name(info.device), on_device, (void *)(uintptr_t)port);
+	shared = is_shared(port, info.device);
+	ret = rte_eth_dev_stop(port);
+	later = rte_eth_dev_close(port);
+	if (later == 0 && !shared)
+		later = rte_dev_remove(info.device);
+	return ret != 0 ? ret : later;
 }
 
 int postern_eth_removed(uint16_t port)

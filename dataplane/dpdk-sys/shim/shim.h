@@ -65,8 +65,13 @@ uint16_t postern_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **m
 int postern_eth_link(uint16_t port, uint32_t *speed, uint8_t *up);
 /* From now on the port's removal is noticed. 0 or a negative errno. */
 int postern_eth_watch_removal(uint16_t port);
-/* 1 if the device was pulled out since, or says now that it is gone. */
+/* 1 if the device was pulled out since, or is asked for, or says now that it is gone. */
 int postern_eth_removed(uint16_t port);
+/*
+ * Stops and closes a port that nobody uses any more and, if no other port is on its device, gives the device back to
+ * the kernel. 0, or the first negative errno; it goes on behind an error.
+ */
+int postern_eth_let_go(uint16_t port);
 /* Stops pause frames both ways. 0 if there are none, or a negative errno. */
 int postern_eth_no_pause(uint16_t port);
 /*

@@ -16,7 +16,7 @@ use std::{
     marker::PhantomData,
     mem, ptr,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -183,6 +183,10 @@ struct Inner {
     /// Nobody else empties the rings of a `net_ring` port.
     is_ring: bool,
     started: AtomicBool,
+    /// The device was pulled out: whoever has a queue gives it back at the next poll.
+    gone: AtomicBool,
+    /// DPDK has the port back. Read by whoever asks something of the port, so that it does not vanish meanwhile.
+    closed: RwLock<bool>,
     /// One for each transmit queue: somebody has it.
     taken: Box<[AtomicBool]>,
     /// One for each receive queue.
@@ -252,6 +256,8 @@ impl EthPort {
                     rx_queues: config.rx_queues,
                     is_ring: port.is_ring,
                     started: AtomicBool::new(false),
+                    gone: AtomicBool::new(false),
+                    closed: RwLock::new(false),
                     taken: free(config.tx_queues),
                     polled: free(config.rx_queues),
                     _pool: config.pool.clone(),
@@ -291,8 +297,8 @@ impl EthPort {
         Ok(choices)
     }
 
-    /// Queue `index`, in and out, for one worker. None if somebody has it, if there is no such queue, or before
-    /// [`Self::start`].
+    /// Queue `index`, in and out, for one worker. None if somebody has it, if there is no such queue, before
+    /// [`Self::start`], or after [`Self::let_go`].
     pub fn queue(&self, index: u16) -> Option<EthQueue> {
         self.queues(index, Some(index))
     }
@@ -301,7 +307,8 @@ impl EthPort {
     /// [`Self::queue`].
     pub fn queues(&self, tx: u16, rx: Option<u16>) -> Option<EthQueue> {
         let port = &self.0;
-        if !port.started.load(Ordering::Acquire) {
+        let _open = self.open()?;
+        if !port.started.load(Ordering::Acquire) || port.gone.load(Ordering::Acquire) {
             return None;
         }
         let sends = Taken::take(port, tx, |port| &port.taken)?;
@@ -310,13 +317,14 @@ impl EthPort {
             None => None,
         };
         Some(EthQueue {
+            port: Arc::clone(port),
             port_id: port.id,
             queue: tx,
             rx: rx.unwrap_or(NONE),
             looks: port.looks,
             wrong: 0,
-            _receives: receives,
-            _sends: sends,
+            receives,
+            sends: Some(sends),
             _one_thread: PhantomData,
         })
     }
@@ -327,6 +335,36 @@ impl EthPort {
     /// Somebody still has a queue; the port comes back and runs on.
     pub fn close(self) -> Result<(), Self> {
         Arc::try_unwrap(self.0).map(drop).map_err(Self)
+    }
+
+    /// Gives a device that was pulled out back to the kernel, which waits for that. At the first call workers are told to leave
+    /// it; call again until it answers true. From then on the port knows nothing any more, and counts as removed.
+    pub fn let_go(&self) -> bool {
+        let port = &*self.0;
+        // Who is about to take a queue has the lock too.
+        let mut closed = port.closed.write().unwrap_or_else(PoisonError::into_inner);
+        port.gone.store(true, Ordering::Release);
+        if *closed {
+            return true;
+        }
+        let mut queues = port.taken.iter().chain(&port.polled);
+        if queues.any(|taken| taken.load(Ordering::Acquire)) {
+            return false;
+        }
+        *closed = true;
+        // SAFETY: nobody has a queue, or gets one any more, and nobody asks the port anything while we have the lock.
+        let code = unsafe { sys::postern_eth_let_go(port.id) };
+        if code != 0 {
+            tracing::warn!("the port {} was not given back whole: {}", port.name, os_error(code));
+            // A device that still writes to its packets must find them.
+            port.eal.keep_memory();
+        }
+        true
+    }
+
+    /// Keeps the port as it is while something is asked of it. None if DPDK has it back.
+    fn open(&self) -> Option<RwLockReadGuard<'_, bool>> {
+        Some(self.0.closed.read().unwrap_or_else(PoisonError::into_inner)).filter(|closed| !**closed)
     }
 
     /// DPDK's name for it.
@@ -346,6 +384,7 @@ impl EthPort {
 
     /// State of the link now. A device that cannot say counts as down.
     pub fn link(&self) -> LinkStatus {
+        let Some(_open) = self.open() else { return LinkStatus { up: false, speed: None } };
         let (mut speed, mut up) = (0, 0);
         // SAFETY: the port exists; DPDK writes two numbers.
         let code = unsafe { sys::postern_eth_link(self.0.id, &mut speed, &mut up) };
@@ -353,14 +392,16 @@ impl EthPort {
         LinkStatus { up: code == 0 && up != 0, speed: known.then_some(speed) }
     }
 
-    /// True once the device was pulled out.
+    /// True once the device was pulled out, or the kernel has asked for it.
     pub fn removed(&self) -> bool {
+        let Some(_open) = self.open() else { return true };
         // SAFETY: takes any number.
         unsafe { sys::postern_eth_removed(self.0.id) == 1 }
     }
 
     /// All that the device counts, by the names that its driver gives. Empty for a device that counts nothing more.
     pub fn xstats(&self) -> Vec<(String, u64)> {
+        let Some(_open) = self.open() else { return Vec::new() };
         let id = self.0.id;
         // SAFETY: with no room DPDK writes nothing and says how many there are.
         let count = unsafe { sys::rte_eth_xstats_get_names(id, ptr::null_mut(), 0) };
@@ -384,6 +425,7 @@ impl EthPort {
 
     /// What the device counted. Zeroes for a device that does not count.
     pub fn stats(&self) -> PortStats {
+        let Some(_open) = self.open() else { return PortStats::default() };
         // SAFETY: plain numbers, for which zero is a value.
         let mut s: sys::rte_eth_stats = unsafe { mem::zeroed() };
         // SAFETY: the port exists; DPDK fills the struct.
@@ -411,6 +453,10 @@ impl fmt::Debug for EthPort {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if *self.closed.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            self.eal.release_port(self.id);
+            return;
+        }
         if *self.started.get_mut() {
             if self.is_ring {
                 drain(self.id, self.rx_queues);
@@ -456,6 +502,7 @@ impl Drop for Taken {
 
 /// A queue of a port to send, and perhaps one to receive. Its owner may move to another thread, and has it alone.
 pub struct EthQueue {
+    port: Arc<Inner>,
     port_id: u16,
     queue: u16,
     /// The receive queue, or [`NONE`].
@@ -464,8 +511,9 @@ pub struct EthQueue {
     looks: bool,
     /// Packets with wrong checksums that nobody has asked for yet.
     wrong: usize,
-    _receives: Option<Taken>,
-    _sends: Taken,
+    receives: Option<Taken>,
+    /// None once the device was pulled out.
+    sends: Option<Taken>,
     /// DPDK's queues have no locks: one thread at a time.
     _one_thread: PhantomData<Cell<()>>,
 }
@@ -480,6 +528,14 @@ impl EthQueue {
     /// is software says anything.
     pub fn believe(&mut self, on: bool) {
         self.looks = on;
+    }
+
+    /// Gives the queues back: the device was pulled out.
+    #[cold]
+    fn leave(&mut self) {
+        self.rx = NONE;
+        self.receives = None;
+        self.sends = None;
     }
 
     /// Takes out of a burst what came behind `len` and has a wrong checksum.
@@ -502,6 +558,9 @@ impl Port for EthQueue {
 
     #[inline]
     fn rx_burst(&mut self, burst: &mut Burst<Mbuf>) -> usize {
+        if self.port.gone.load(Ordering::Relaxed) {
+            self.leave();
+        }
         if self.rx == NONE {
             return 0;
         }
@@ -521,6 +580,11 @@ impl Port for EthQueue {
     }
 
     #[inline]
+    fn is_gone(&self) -> bool {
+        self.sends.is_none()
+    }
+
+    #[inline]
     fn wrong_checksums(&mut self) -> usize {
         mem::take(&mut self.wrong)
     }
@@ -528,7 +592,10 @@ impl Port for EthQueue {
     #[inline]
     fn tx_burst(&mut self, burst: &mut Burst<Mbuf>) -> usize {
         let len = burst.len();
-        if len == 0 {
+        if self.is_gone() {
+            burst.clear();
+        }
+        if burst.is_empty() {
             return 0;
         }
         // SAFETY: the burst holds `len` pointers, an Mbuf is one, and from here on they are no longer the burst's.

@@ -50,6 +50,17 @@ impl Gateway {
         machine.ok(10, &format!("cat {STATE}/log"))
     }
 
+    /// The records of its audit log, once it has one of this kind.
+    #[track_caller]
+    pub fn audited(&self, machine: &mut Machine, kind: &str) -> Vec<Value> {
+        let log = format!("{STATE}/audit.jsonl");
+        let text = machine
+            .ok(10, &format!("until grep -q '\"kind\":\"{kind}\"' {log}; do sleep 0.1; done; cat {log}"));
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .collect()
+    }
+
     /// Ends it as an operator would.
     #[track_caller]
     pub fn stop(self, machine: &mut Machine) {
