@@ -35,6 +35,11 @@ fn without_sizes(mut needs: Value) -> Value {
             size(memory, key);
         }
     }
+    for node in needs["nodes"].as_array_mut().unwrap() {
+        for key in ["packets_mb", "packets_pages_2m", "pages_2m"] {
+            size(node, key);
+        }
+    }
     for key in ["mbufs", "packets_mb", "pages_2m"] {
         size(&mut needs, key);
     }

@@ -13,15 +13,24 @@ use std::process::Command;
 struct Told {
     cores: Vec<u32>,
     devices: Vec<Device>,
-    packets_mb: u64,
     pages_2m: u64,
     memory: Vec<Memory>,
+    nodes: Vec<Node>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Device {
     interface: String,
     address: String,
+}
+
+/// What lies on a NUMA node; on any, where no device names its own.
+#[derive(Debug, Deserialize)]
+struct Node {
+    node: Option<u32>,
+    packets_mb: u64,
+    packets_pages_2m: u64,
+    pages_2m: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,20 +65,23 @@ pub fn resolve(need: &Need) -> Result<Need, Error> {
         need.cores = told.cores.clone();
     }
     if need.pages_2m.is_empty() {
-        need.pages_2m.push(Pages { node: None, count: pages(&told, &need) });
+        need.pages_2m = match told.nodes.as_slice() {
+            // Where the NICs are, whatever the daemon calls it: their node may have no memory.
+            [node] => vec![Pages { node: None, ..pages(node, &need) }],
+            nodes => nodes.iter().map(|node| pages(node, &need)).collect(),
+        };
     }
     need.told = Some(summary(file, &told));
     Ok(need)
 }
 
-/// Pages of 2 MiB. Packets may lie on pages of 1 GiB, if enough of those are asked for.
-fn pages(told: &Told, need: &Need) -> u64 {
-    let gigantic = need.pages_1g.iter().map(|pages| pages.count).max().unwrap_or(0);
-    if gigantic.saturating_mul(1 << 10) < told.packets_mb {
-        return told.pages_2m;
-    }
-    let packets = told.memory.iter().filter(|memory| memory.what == "packets").map(|memory| memory.pages_2m);
-    told.pages_2m.saturating_sub(packets.sum())
+/// Pages of 2 MiB on a node. Packets may lie on pages of 1 GiB, if enough of those are asked for there.
+fn pages(told: &Node, need: &Need) -> Pages {
+    let here = |pages: &&Pages| told.node.is_none() || pages.node.is_none() || pages.node == told.node;
+    let gigantic = need.pages_1g.iter().filter(here).map(|pages| pages.count).max().unwrap_or(0);
+    let enough = gigantic.saturating_mul(1 << 10) >= told.packets_mb;
+    let packets = if enough { told.packets_pages_2m } else { 0 };
+    Pages { node: told.node, count: told.pages_2m.saturating_sub(packets) }
 }
 
 fn summary(file: &Path, told: &Told) -> String {
@@ -82,8 +94,11 @@ fn summary(file: &Path, told: &Told) -> String {
     let devices: Vec<String> =
         told.devices.iter().map(|device| format!("{} ({})", device.address, device.interface)).collect();
     let devices = if devices.is_empty() { "none on PCI".to_owned() } else { devices.join(", ") };
+    let on = |node: &Node| Some(format!("{} on node {}", node.pages_2m, node.node?));
+    let nodes: Vec<String> = told.nodes.iter().filter_map(on).collect();
+    let nodes = if nodes.is_empty() { String::new() } else { format!("; {}", nodes.join(", ")) };
     format!(
-        "{} asks for {} pages of 2 MiB ({}), NICs {devices}, cores {}",
+        "{} asks for {} pages of 2 MiB ({}{nodes}), NICs {devices}, cores {}",
         file.display(),
         told.pages_2m,
         memory.join(", "),

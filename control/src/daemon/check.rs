@@ -20,6 +20,6 @@ pub fn compile(config: &Config) -> Result<(), Report> {
         u16::try_from(number).ok().filter(|_| number < MAX_ADDRESSES).map(PoolAddr)
     };
     #[cfg(feature = "dpdk")]
-    super::sizes::check(config)?;
+    super::sizes::check(config, super::devices::node)?;
     compile_policy(config, 1, &mut register).map(drop)
 }

@@ -1,13 +1,12 @@
 //! The ports of the configuration: planned, set up, started.
 
 use super::failure::Failure;
+use super::sizes::{PoolSize, Rings};
 use super::{numa, sizes};
 use crate::config::{Config, PortNeeds};
 use dataplane::device::Device;
 use dataplane::dpdk::plan::{self, Choice, Nic, Plan, Wish};
-use dataplane::dpdk::{
-    Eal, EthPort, EthQueue, Mempool, MempoolError, PortConfig, PortError, mempool, needed_mbufs,
-};
+use dataplane::dpdk::{Eal, EthPort, EthQueue, Mempool, MempoolError, PortConfig, PortError, mempool};
 use dataplane::home::Home;
 use std::path::Path;
 
@@ -31,7 +30,7 @@ pub fn plan(eal: &Eal, config: &Config, cores: &[u16], home: &Home) -> Result<Ve
     for (needs, name) in needs.iter().zip(eal.device_names()) {
         nics.push(EthPort::nic(eal, name).map_err(|source| port_failure(needs, source))?);
     }
-    let one_pool = pool_nodes(nics.iter().map(|nic| nic.node)).len() == 1;
+    let one_pool = sizes::nodes(nics.iter().map(|nic| nic.node)).len() == 1;
     let planned = |((needs, nic), number): ((&PortNeeds<'_>, Nic), u16)| {
         let wish = Wish {
             number,
@@ -54,20 +53,19 @@ pub fn plan(eal: &Eal, config: &Config, cores: &[u16], home: &Home) -> Result<Ve
 pub struct Pools(Vec<(Option<u16>, Mempool)>);
 
 impl Pools {
-    /// One for each node that has a device. Whatever comes in on one may wait to be sent on any other.
+    /// One for each node that has a device.
     ///
     /// # Errors
     /// Too little memory.
     pub fn create(eal: &Eal, config: &Config, planned: &[Planned]) -> Result<Self, MempoolError> {
         let room = sizes::data_room(config);
-        let ports = u32::try_from(planned.len()).unwrap_or(u32::MAX);
         let workers = planned.first().map_or(1, |p| u32::from(p.plan.tx_queues));
-        let sent = planned.iter().fold(0_u32, |sum, p| sum.saturating_add(p.plan.descriptors().1));
+        let rings = planned.iter().map(|p| {
+            let (received, sent) = p.plan.descriptors();
+            Rings { node: p.nic.node, received, sent }
+        });
         let mut pools = Vec::new();
-        for node in pool_nodes(planned.iter().map(|p| p.nic.node)) {
-            let own = planned.iter().filter(|p| p.nic.node.or(node) == node);
-            let received = own.fold(0_u32, |sum, p| sum.saturating_add(p.plan.descriptors().0));
-            let count = needed_mbufs(sent.saturating_add(received), ports, workers);
+        for PoolSize { node, mbufs: count } in sizes::pools(&rings.collect::<Vec<_>>(), workers) {
             let name = node.map_or_else(|| "packets".to_owned(), |node| format!("packets-{node}"));
             let on = |node| Mempool::with_data_room(eal, &name, count, mempool::CACHE, node, room);
             let pool = match on(node) {
@@ -102,22 +100,12 @@ impl Pools {
     }
 }
 
-/// The nodes that need a pool: of the devices that have one; otherwise any.
-fn pool_nodes(nodes: impl Iterator<Item = Option<u16>>) -> Vec<Option<u16>> {
-    let mut known: Vec<_> = nodes.flatten().map(Some).collect();
-    known.sort_unstable();
-    known.dedup();
-    if known.is_empty() { vec![None] } else { known }
-}
-
-/// The node of all NICs of a configuration, if it is one: where the gateway's tables belong.
-pub fn node(config: &Config) -> Option<u16> {
-    let ports = config.ports();
-    let node = |port: &PortNeeds<'_>| match port.device {
+/// The node of a device, if it has one.
+pub fn node(device: &Device) -> Option<u16> {
+    match device {
         Device::Pci { address, .. } => numa::of_device(Path::new(numa::SYS), address),
         Device::Vdev { .. } => None,
-    };
-    numa::only(ports.iter().map(node))
+    }
 }
 
 /// The port of every device, by number. None receives before [`start`].
@@ -201,16 +189,4 @@ fn say(interface: &str, planned: &Planned) {
 
 fn port_failure(needs: &PortNeeds<'_>, source: PortError) -> Failure {
     Failure::Port { interface: needs.interface.to_owned(), source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_node_with_a_device_has_a_pool() {
-        assert_eq!(pool_nodes([None, None].into_iter()), [None]);
-        assert_eq!(pool_nodes([Some(1), None, Some(1)].into_iter()), [Some(1)]);
-        assert_eq!(pool_nodes([Some(1), Some(0)].into_iter()), [Some(0), Some(1)]);
-    }
 }

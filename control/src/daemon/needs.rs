@@ -2,7 +2,7 @@
 //!
 //! The sizes come from the functions that [`super::start`] and the dataplane use themselves.
 
-use super::sizes;
+use super::{devices, sizes};
 use crate::compile::compile_setup;
 use crate::config::Config;
 use dataplane::device::Device;
@@ -11,22 +11,39 @@ use dataplane::shared::Shared;
 use serde_json::{Value, json};
 
 /// One JSON object: `cores` of the workers, `devices` on PCI, `memory` by what takes it, and `pages_2m` for all of it.
-/// `packets_mb` of it is DPDK's, and may lie on pages of any size.
+/// `packets_mb` of it is DPDK's, and may lie on pages of any size. `nodes` tells how much of both is on which NUMA node: each that
+/// has devices has packets of its own, and the first all else. A gateway whose devices name no node has one entry without any.
 pub fn of(config: &Config, cores: &[u16]) -> Value {
-    let setup = compile_setup(config, cores.len(), [0; 4]);
-    let mbufs = sizes::mbufs(config, cores.len());
-    let workers = u16::try_from(cores.len()).unwrap_or(u16::MAX);
-    let packets_mb = sizes::eal(config, workers, mbufs, 0).memory_mb;
-    let packets = u64::from(packets_mb) << 20;
-    let packets_pages = packets.div_ceil(HUGE as u64);
+    on(config, cores, devices::node)
+}
 
-    let mut pages = packets_pages;
+/// The same, where `node` tells the node of a device.
+fn on(config: &Config, cores: &[u16], node: impl Fn(&Device) -> Option<u16>) -> Value {
+    let setup = compile_setup(config, cores.len(), [0; 4]);
+    let pools = sizes::wanted(config, cores.len(), node);
+    let megabytes = sizes::memory_mb(config, &pools);
+
+    let mut pages = 0_u64;
     let mut memory = Vec::new();
     for region in Shared::planned(&setup) {
         pages = pages.saturating_add(region.hugepages() as u64);
         memory.push(json!({"what": region.what, "bytes": region.bytes, "pages_2m": region.hugepages()}));
     }
-    memory.push(json!({"what": "packets", "bytes": packets, "pages_2m": packets_pages}));
+    let mut nodes = Vec::new();
+    let mut tables = pages;
+    let mut packets_pages = 0_u64;
+    for (pool, megabytes) in pools.iter().zip(&megabytes) {
+        let packets = (megabytes << 20).div_ceil(HUGE as u64);
+        packets_pages = packets_pages.saturating_add(packets);
+        let own = packets.saturating_add(std::mem::take(&mut tables));
+        nodes.push(json!({
+            "node": pool.node, "packets_mb": megabytes, "packets_pages_2m": packets, "pages_2m": own,
+        }));
+    }
+    let packets_mb: u64 = megabytes.iter().sum();
+    let mbufs: u64 = pools.iter().map(|pool| u64::from(pool.mbufs)).sum();
+    pages = pages.saturating_add(packets_pages);
+    memory.push(json!({"what": "packets", "bytes": packets_mb << 20, "pages_2m": packets_pages}));
     let devices: Vec<Value> = config
         .ports()
         .iter()
@@ -41,6 +58,7 @@ pub fn of(config: &Config, cores: &[u16]) -> Value {
         "mbufs": mbufs,
         "packets_mb": packets_mb,
         "memory": memory,
+        "nodes": nodes,
         "pages_2m": pages,
     })
 }
@@ -50,13 +68,42 @@ mod tests {
     use super::*;
 
     fn needs(dataplane: &str, devices: [&str; 2]) -> Value {
+        of(&config(dataplane, devices), &[2, 3])
+    }
+
+    fn config(dataplane: &str, devices: [&str; 2]) -> Config {
         let [a, b] = devices;
         let text = format!(
             "[dataplane]\n{dataplane}\n\
              [[interface]]\nname = \"a\"\ndevice = \"{a}\"\nzone = \"x\"\naddresses = [\"10.0.0.1/24\"]\n\
              [[interface]]\nname = \"b\"\ndevice = \"{b}\"\nzone = \"y\"\naddresses = [\"10.0.1.1/24\"]\n"
         );
-        of(&Config::parse("test", &text).unwrap(), &[2, 3])
+        Config::parse("test", &text).unwrap()
+    }
+
+    #[test]
+    fn each_node_has_packets_of_its_own_and_the_first_the_tables() {
+        let pages = |value: &Value, key: &str| value[key].as_u64().unwrap();
+        let far = config("", ["3b:00.0", "af:00.0"]);
+        let node = |device: &Device| Some(u16::from(device.to_string().contains("af:")));
+        let two = on(&far, &[2, 3], node);
+        let [left, right] = two["nodes"].as_array().unwrap().as_slice() else { panic!("{two:#}") };
+        assert_eq!((&left["node"], &right["node"]), (&json!(0), &json!(1)));
+        assert_eq!(pages(right, "pages_2m"), pages(right, "packets_pages_2m"));
+        let tables = pages(left, "pages_2m") - pages(left, "packets_pages_2m");
+        let memory = two["memory"].as_array().unwrap();
+        let others = memory.iter().filter(|of| of["what"] != "packets");
+        assert_eq!(tables, others.map(|of| pages(of, "pages_2m")).sum::<u64>());
+        assert_eq!(pages(&two, "pages_2m"), pages(left, "pages_2m") + pages(right, "pages_2m"));
+        assert_eq!(pages(&two, "packets_mb"), pages(left, "packets_mb") + pages(right, "packets_mb"));
+
+        let one = on(&far, &[2, 3], |_| Some(1));
+        assert_eq!((one["nodes"].as_array().unwrap().len(), &one["nodes"][0]["node"]), (1, &json!(1)));
+        assert_eq!(one["nodes"][0]["pages_2m"], one["pages_2m"]);
+        assert!(pages(&two, "packets_mb") > pages(&one, "packets_mb"), "{two:#} {one:#}");
+        let nowhere = on(&far, &[2, 3], |_| None);
+        assert_eq!(nowhere["nodes"][0]["node"], Value::Null);
+        assert_eq!(nowhere["pages_2m"], one["pages_2m"]);
     }
 
     #[test]

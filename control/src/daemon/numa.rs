@@ -18,13 +18,6 @@ pub fn of_device(sys: &Path, address: &str) -> Option<u16> {
     text.trim().parse().ok()
 }
 
-/// The only node among these, if there is one: those that have none may be anywhere.
-pub fn only(nodes: impl IntoIterator<Item = Option<u16>>) -> Option<u16> {
-    let mut nodes = nodes.into_iter().flatten();
-    let first = nodes.next()?;
-    nodes.all(|node| node == first).then_some(first)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,12 +37,5 @@ mod tests {
         let node = |address| of_device(&root, address);
         assert_eq!([node("0000:3b:00.0"), node("0000:3b:00.1"), node("none")], [Some(1), None, None]);
         fs::remove_dir_all(&root).unwrap();
-    }
-
-    #[test]
-    fn one_node_is_the_only_one() {
-        assert_eq!(only([]), None);
-        assert_eq!(only([None, Some(1), Some(1)]), Some(1));
-        assert_eq!(only([Some(0), Some(1)]), None);
     }
 }

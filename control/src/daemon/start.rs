@@ -51,9 +51,11 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
     // What can be known before DPDK takes the devices. Nothing of another daemon is touched.
     nobody_listens(&config.control.socket)?;
     let clock = Clock::start();
-    sizes::check(&config)?;
+    sizes::check(&config, devices::node)?;
+    let pools = sizes::wanted(&config, cores.len(), devices::node);
     let shared = {
-        let _near = memory::prefer_node(devices::node(&config));
+        // Where the first pool is: `hugepage-setup` counts on it.
+        let _near = memory::prefer_node(pools.first().and_then(|pool| pool.node));
         Shared::new(compile_setup(&config, cores.len(), seed()?))?
     };
     let registry = Arc::clone(&shared.registry);
@@ -64,8 +66,7 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
     let journal = Journal::open(&config.log.audit, wall, Arc::clone(&names), followers.clone())?;
 
     // Dropped in the opposite order at every return: threads, packets in rings, ports, buffers, DPDK.
-    let mbufs = sizes::mbufs(&config, cores.len());
-    let eal = Eal::init(&sizes::eal(&config, workers, mbufs, std::process::id()))?;
+    let eal = Eal::init(&sizes::eal(&config, workers, &pools, std::process::id()))?;
     let mut planned = devices::plan(&eal, &config, &cores, &shared.home)?;
     let pools = devices::Pools::create(&eal, &config, &planned)?;
     let ports = devices::configure(&eal, &config, &mut planned, &pools, &shared.home)?;

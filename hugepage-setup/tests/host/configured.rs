@@ -39,6 +39,44 @@ fn the_configuration_names_nics_cores_and_memory() {
     assert!(plan.steps.iter().any(|step| step.action.path() == fixture.path(&Fixture::pool(1))));
 }
 
+/// A configuration with NICs on both nodes: each has packets of its own, and the first the tables.
+#[test]
+fn each_node_gets_the_pages_that_lie_on_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(file("../docs/examples/nic.needs.json")).unwrap();
+    let mut needs: serde_json::Value = serde_json::from_str(&text).unwrap();
+    needs["nodes"] = serde_json::json!([
+        {"node": 0, "packets_mb": 130, "packets_pages_2m": 65, "pages_2m": 178},
+        {"node": 1, "packets_mb": 120, "packets_pages_2m": 60, "pages_2m": 60},
+    ]);
+    std::fs::write(folder.path().join("two.needs.json"), needs.to_string()).unwrap();
+    needs["nodes"] = serde_json::json!([needs["nodes"][1]]);
+    std::fs::write(folder.path().join("one.needs.json"), needs.to_string()).unwrap();
+    let name = |name: &str| folder.path().join(name).display().to_string();
+    let (two, one) = (name("two.toml"), name("one.toml"));
+    let count = told(&one, &[]).unwrap().pages_2m;
+    assert_eq!(count.iter().map(ToString::to_string).collect::<Vec<_>>(), ["60"], "where the NICs are");
+    let pages = |more: &[&str]| {
+        let need = told(&two, more).unwrap();
+        need.pages_2m.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(pages(&[]), ["0:178", "1:60"]);
+    assert_eq!(pages(&["--pages-2m=7"]), ["7"]);
+    // Packets go to pages of 1 GiB where there are such.
+    assert_eq!(pages(&["--pages-1g=1"]), ["0:113", "1:0"]);
+    assert_eq!(pages(&["--pages-1g=1:1"]), ["0:178", "1:0"]);
+
+    let fixture = Fixture::new();
+    let facts = hugepage_setup::facts::Facts::read(&fixture.host, None).unwrap();
+    let plan = Plan::make(&fixture.host, &facts, &told(&two, &[]).unwrap(), Path::new("x")).unwrap();
+    let text = only(&plan.findings, Topic::Config, Level::Ok);
+    assert!(text.contains("; 178 on node 0, 60 on node 1), NICs"), "{text}");
+    for node in [0, 1] {
+        let pool = fixture.path(&Fixture::pool(node));
+        assert!(plan.steps.iter().any(|step| step.action.path() == pool), "{node}: {:#?}", plan.steps);
+    }
+}
+
 #[test]
 fn options_go_before_the_configuration() {
     let plain = told("nic.toml", &[]).unwrap();
