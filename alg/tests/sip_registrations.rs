@@ -1,9 +1,10 @@
-//! SIP registrations of several accounts at one contact: each lives as long as its own registrar's word.
+//! SIP registrations: several accounts at one contact, of which each lives as long as its own registrar's word; and what a registrar
+//! says that nobody has asked for.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod common;
 
-use alg::{Application, Order, Side};
+use alg::{Application, Denial, Order, Side};
 use common::datagrams::Datagrams;
 
 const IN: Side = Side::Initiator;
@@ -160,4 +161,102 @@ fn an_exchange_with_many_accounts_is_reached_until_the_last_has_left() {
         assert!(!closed(&orders), "{account}: {orders:?}");
     }
     assert_eq!(p.lifetimes(), [632_000]);
+}
+
+/// Whoever sends from the registrar's address has a day of everything, if he is believed.
+#[test]
+fn what_nobody_has_asked_for_opens_and_keeps_nothing() {
+    let day = at(ALICE, 86_400);
+    let mut p = Phone::new();
+    assert_eq!(p.agrees(ALICE, "1", &day), [], "nothing was asked");
+    // A call's contact, which closes with it.
+    let invite = request(ALICE, "c", &at(ALICE, 600)).replace("REGISTER", "INVITE");
+    p.s.send(IN, invite).unwrap();
+    p.published = p.s.expectations[0].published.to_string();
+    assert_eq!(p.agrees(ALICE, "c", &day), []);
+    p.s.send(OUT, response(ALICE, "c", "").replace("REGISTER", "INVITE")).unwrap();
+    assert_eq!(p.agrees(ALICE, "c", &day), []);
+    let asked = at(ALICE, 600);
+    p.asks(ALICE, "1", &asked);
+    // Another request's number, or another request's Call-ID.
+    let other = response(ALICE, "1", &day).replace("10.1.0.2:5060", &p.published);
+    p.s.send(OUT, other.replace("CSeq: 1 ", "CSeq: 2 ")).unwrap();
+    assert_eq!(p.s.orders, []);
+    assert_eq!(p.agrees(ALICE, "2", &day), []);
+    // Nor does it end what is registered.
+    assert!(p.agrees(ALICE, "1", &asked).contains(&Order::KeepSession { ms: 632_000 }));
+    for contact in ["", &at(ALICE, 0)] {
+        assert_eq!(p.agrees(ALICE, "2", contact), []);
+    }
+    // The phone has given its request up.
+    p.asks(ALICE, "3", &asked);
+    p.s.now_ms = 32_000;
+    assert_eq!(p.agrees(ALICE, "3", &day), []);
+    // Its own side does not agree with itself.
+    p.asks(ALICE, "4", &asked);
+    p.s.send(IN, response(ALICE, "4", &day)).unwrap();
+    assert_eq!(p.s.orders, []);
+    p.s.send(OUT, response(ALICE, "c", "").replace("REGISTER", "BYE")).unwrap();
+    assert_eq!(p.lifetimes(), [600_000], "its registration is left: {:?}", p.s.orders);
+}
+
+/// An answer to a question of one's own is none about a contact that was not asked for.
+#[test]
+fn an_agreement_opens_no_contact_but_its_own() {
+    let mut p = Phone::new();
+    let invite = request(ALICE, "c", &at(ALICE, 600)).replace("REGISTER", "INVITE");
+    p.s.send(IN, invite).unwrap();
+    p.published = p.s.expectations[0].published.to_string();
+    p.asks(ALICE, "1", "");
+    assert_eq!(p.agrees(ALICE, "1", &at(ALICE, 86_400)), []);
+    // What was registered before may be repeated by the answer to any.
+    p.registers(ALICE, "2", 600);
+    p.s.now_ms = 100_000;
+    p.asks(ALICE, "3", "");
+    p.agrees(ALICE, "3", &at(ALICE, 900));
+    assert_eq!(p.lifetimes(), [932_000]);
+}
+
+/// Where the registration finds no room the session is not kept for it.
+#[test]
+fn a_registration_that_finds_no_room_keeps_no_session() {
+    let mut p = Phone::new();
+    for port in 0..8 {
+        let contact = at(ALICE, 600).replace("5060", &format!("{}", 6000 + port));
+        p.asks(ALICE, &format!("{port}"), &contact);
+        let published = p.published.clone();
+        let known = contact.replace(&format!("10.1.0.2:{}", 6000 + port), &published);
+        p.s.send(OUT, response(ALICE, &format!("{port}"), &known)).unwrap();
+        assert!(p.s.orders.contains(&Order::KeepSession { ms: 632_000 }), "{port}: {:?}", p.s.orders);
+    }
+    p.asks(ALICE, "ninth", &at(ALICE, 86_400));
+    assert_eq!(p.agrees(ALICE, "ninth", &at(ALICE, 86_400)), []);
+    assert_eq!(p.s.tables.take_refused_calls(), 1);
+}
+
+/// More requests than are remembered: they are refused, so that no answer is lost.
+#[test]
+fn a_request_that_cannot_be_remembered_is_refused() {
+    let mut p = Phone::new();
+    p.s.tables = alg::Tables::with_calls(8);
+    for n in 0..8 {
+        p.asks(ALICE, &format!("{n}"), "");
+    }
+    assert_eq!(p.s.send(IN, request(ALICE, "ninth", "")), Err(Denial::Limit));
+    assert!(p.s.reply.starts_with(b"SIP/2.0 503 "), "{:?}", String::from_utf8_lossy(&p.s.reply));
+    assert_eq!(p.s.tables.take_refused_calls(), 1);
+    p.s.now_ms = 32_000;
+    p.asks(ALICE, "ninth", "");
+}
+
+/// Two accounts, of which one is called at another port.
+#[test]
+fn a_session_lives_as_long_as_any_account_of_it() {
+    let mut p = Phone::new();
+    p.registers(ALICE, "1", 3_600);
+    let contact = at(BOB, 60).replace("5060", "5070");
+    p.asks(BOB, "2", &contact);
+    let known = contact.replace("10.1.0.2:5070", &p.published);
+    p.s.send(OUT, response(BOB, "2", &known)).unwrap();
+    assert!(p.s.orders.contains(&Order::KeepSession { ms: 3_632_000 }), "{:?}", p.s.orders);
 }

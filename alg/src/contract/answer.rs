@@ -135,7 +135,7 @@ pub enum Order {
         /// Milliseconds.
         ms: u32,
     },
-    /// The flow itself is not idle for so long from now (a SIP registration).
+    /// The first flow of the group is not idle for so long from now (a SIP registration).
     KeepSession {
         /// Milliseconds.
         ms: u32,

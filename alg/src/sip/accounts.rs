@@ -112,9 +112,12 @@ impl Registrations {
         self.tags.iter_mut().filter(|t| **t == tag).for_each(|t| *t = 0);
     }
 
-    /// The tags of the contacts; 0 for none.
-    pub(super) const fn tags(&self) -> [u32; MAX_REGISTERED] {
-        self.tags
+    /// The tags of the contacts that are registered now; 0 for none.
+    pub(super) fn tags(&self, now_ms: u32) -> [u32; MAX_REGISTERED] {
+        let mut tags = self.tags;
+        let times = tags.iter_mut().zip(self.tags_until_ms);
+        times.filter(|(_, until)| left(*until, now_ms) == 0).for_each(|(tag, _)| *tag = 0);
+        tags
     }
 }
 

@@ -7,6 +7,7 @@
 
 use crate::contract::Side;
 use crate::sip::accounts::Registrations;
+use crate::sip::asked::Asked;
 use crate::sip::call::{Call, MAX_FORKS, MAX_GONE, MAX_HELD, left, other_id};
 use crate::sip::held::Contact;
 use crate::sip::sdp::MAX_MEDIA;
@@ -44,8 +45,9 @@ pub(crate) struct Calls {
     counts: Sets<Count>,
     pub(super) contacts: Sets<Contact>,
     pub(super) registrations: Sets<Registrations>,
+    pub(super) asked: Sets<Asked>,
     serial: u32,
-    /// How many calls found no room since the last [`Self::take_refused`].
+    /// How many calls, contacts and registrations found no room since the last [`Self::take_refused`].
     pub(super) refused: u64,
 }
 
@@ -53,7 +55,8 @@ impl Calls {
     pub(crate) const BYTES_A_CALL: usize = size_of::<Option<Call>>()
         + size_of::<Option<Count>>()
         + size_of::<Option<Contact>>()
-        + size_of::<Option<Registrations>>();
+        + size_of::<Option<Registrations>>()
+        + size_of::<Option<Asked>>();
 
     /// Room for about so many.
     pub(crate) fn new(calls: usize) -> Self {
@@ -62,6 +65,7 @@ impl Calls {
             counts: Sets::new(calls),
             contacts: Sets::new(calls),
             registrations: Sets::new(calls),
+            asked: Sets::new(calls),
             serial: 0,
             refused: 0,
         }
@@ -78,6 +82,7 @@ impl Calls {
         self.counts.commit();
         self.contacts.commit();
         self.registrations.commit();
+        self.asked.commit();
     }
 
     /// The last message does not go on: nothing of it is remembered.
@@ -86,6 +91,7 @@ impl Calls {
         self.counts.undo();
         self.contacts.undo();
         self.registrations.undo();
+        self.asked.undo();
     }
 
     /// The call of a session, if it lives.

@@ -59,14 +59,17 @@ impl<G: Gateway> Reading<'_, '_, G> {
             let value = slice(self.bytes, h.value.clone());
             match h.name {
                 Name::CallId => facts.call = Some(call_id(value)),
-                Name::CSeq if facts.code.is_some() => {
-                    let method = value.trim_ascii().rsplit(|b| b.is_ascii_whitespace()).next();
-                    facts.method = Method::of(method.unwrap_or_default());
+                Name::CSeq => {
+                    let mut words = value.trim_ascii().split(|b| b.is_ascii_whitespace());
+                    facts.cseq = words.next().and_then(number).unwrap_or_default();
+                    if facts.code.is_some() {
+                        facts.method = Method::of(words.next_back().unwrap_or_default());
+                    }
                 }
                 Name::From => facts.from_tag = tag_of(value),
                 Name::To => {
                     facts.to_tag = tag_of(value);
-                    if facts.method == Method::Register || facts.code.is_some() {
+                    if facts.method == Method::Register && facts.code.is_none() {
                         facts.aor = address_of_record(uri_of(value));
                     }
                 }

@@ -7,6 +7,8 @@ use crate::sip::sets::Entry;
 
 /// How many calls that hold a contact are known by name. Of more there is only a number.
 const NAMED: usize = 4;
+/// What stands for the first session itself: it lives as long as any account is registered through it. Contacts have other tags.
+const SESSION: u32 = 0;
 
 /// A contact with a pinhole of its own: who needs it, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +168,26 @@ impl Calls {
         self.keep_contact(contact, now_ms, lives).then_some(ms)
     }
 
+    /// An account is registered for so long from now, through the first session of a group; 0: no longer. Answers how long that
+    /// session lives for all of them. None: there is no room.
+    pub(super) fn keep_session(
+        &mut self,
+        (flow, aor): (u64, u64),
+        ms: u32,
+        now_ms: u32,
+        lives: impl Fn(u64) -> bool,
+    ) -> Option<u32> {
+        let mut session = self.contact(flow, SESSION, now_ms);
+        session.accounts.set(aor, ms, now_ms);
+        let ms = session.accounts.ms(now_ms);
+        session.until_ms = now_ms.wrapping_add(ms);
+        if ms == 0 {
+            self.contacts.remove(session.key());
+            return Some(0);
+        }
+        self.keep_contact(session, now_ms, lives).then_some(ms)
+    }
+
     fn note_registered(
         &mut self,
         (flow, aor, tag): (u64, u64, u32),
@@ -180,7 +202,8 @@ impl Calls {
 
     /// The contacts that a session has registered at an address of record, by their tags; 0 for none.
     pub(super) fn registered(&self, flow: u64, aor: u64, now_ms: u32) -> [u32; MAX_REGISTERED] {
-        self.registrations.get((flow, aor), now_ms).map_or([0; MAX_REGISTERED], |all| all.tags())
+        let all = self.registrations.get((flow, aor), now_ms);
+        all.map_or([0; MAX_REGISTERED], |all| all.tags(now_ms))
     }
 
     /// An account asks to be registered at a contact no longer: what the registrar says of it comes within `ms`.
@@ -274,6 +297,21 @@ mod tests {
         assert_eq!(calls.let_go(1, 5060, 1, 0), Pinhole::Closes);
     }
 
+    /// The first session lives as long as the account that is registered longest, wherever that is called.
+    #[test]
+    fn a_session_is_kept_for_all_of_its_accounts() {
+        let mut calls = Calls::new(8);
+        assert_eq!(calls.keep_session((1, AOR), 3_000, 0, |_| true), Some(3_000));
+        assert_eq!(calls.keep_session((1, AOR + 1), 100, 0, |_| true), Some(3_000));
+        assert_eq!(calls.keep_session((1, AOR), 0, 50, |_| true), Some(50));
+        assert_eq!(calls.keep_session((1, AOR + 1), 0, 50, |_| true), Some(0));
+        assert_eq!(calls.contacts.peek((1, 0)), None);
+        for flow in 2..10 {
+            assert!(calls.keep_session((flow, AOR), 3_000, 50, |_| true).is_some());
+        }
+        assert_eq!(calls.keep_session((1, AOR), 3_000, 50, |_| true), None, "no room");
+    }
+
     #[test]
     fn a_contact_that_leaves_is_registered_a_little_longer() {
         let mut calls = Calls::new(8);
@@ -340,7 +378,8 @@ mod tests {
         assert!(calls.register((1, AOR, 9), 9_000, 0, |_| true).is_some());
         assert_eq!(calls.registered(1, AOR, 0), [1, 2, 9, 4, 5, 6, 7, 8]);
         assert!(calls.register((1, AOR, 10), 9_000, 1_000, |_| true).is_some(), "the first is over");
-        assert_eq!(calls.registered(1, AOR, 9_999), [10, 2, 9, 4, 5, 6, 7, 8]);
+        assert_eq!(calls.registered(1, AOR, 1_999), [10, 2, 9, 4, 5, 6, 7, 8]);
+        assert_eq!(calls.registered(1, AOR, 9_999), [10, 0, 0, 0, 0, 0, 0, 0], "the others' time is over");
         assert_eq!(calls.registered(1, AOR, 10_000), [0; 8]);
     }
 }

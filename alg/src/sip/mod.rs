@@ -10,7 +10,7 @@
 //! - `call`: what each side has named. `calls` and `held`: all of them, and their contacts, in bounded tables (`sets`). `dialog`:
 //!   which call a message is of.
 //! - `media`: a description applied, and its `pinholes`. `contacts`: where an end wants its requests. `register`: registrations,
-//!   which several `accounts` may have at one contact.
+//!   which several `accounts` may have at one contact, and which the phone has `asked` for.
 //! - `read`: one message, with its `headers`. `judge`: the command policy. `refusal`: our own replies.
 //!
 //! What is opened:
@@ -32,6 +32,7 @@
 //! A flow whose first bytes are not SIP is never read (NAT slipstreaming), nor one that begins with TLS.
 
 mod accounts;
+mod asked;
 mod call;
 mod calls;
 mod contacts;

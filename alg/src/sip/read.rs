@@ -27,6 +27,8 @@ pub(super) struct Facts {
     /// Of a response.
     pub(super) code: Option<u16>,
     pub(super) call: Option<u64>,
+    /// The number in CSeq.
+    pub(super) cseq: u32,
     pub(super) expires: Option<u32>,
     pub(super) content_type: Option<Range<usize>>,
     pub(super) encoded: bool,
@@ -34,7 +36,7 @@ pub(super) struct Facts {
     /// The tags of From and To; 0 for none.
     pub(super) from_tag: u64,
     pub(super) to_tag: u64,
-    /// Of a registration the address of record, which is in To.
+    /// Of a request to register the address of record, which is in To.
     pub(super) aor: u64,
     /// A subscription is over (RFC 6665 §4.1.3).
     pub(super) terminated: bool,

@@ -341,10 +341,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                     }
                 }
                 Order::KeepSession { ms } => {
-                    let until = cx.now.plus(ms);
-                    hit.session.keep_until(until);
+                    // What a pinhole has opened may end: the pinhole stays.
                     if let Some(first) = cx.shared.arena.resolve_open(parent) {
-                        first.keep_until(until);
+                        first.keep_until(cx.now.plus(ms));
                     }
                 }
             }
