@@ -12,6 +12,8 @@ use thiserror::Error;
 const KEY_LEN: u8 = 40;
 /// Received checksums that a device may have looked at.
 const RX_CHECKSUMS: u64 = sys::POSTERN_RX_IPV4_CKSUM | sys::POSTERN_RX_UDP_CKSUM | sys::POSTERN_RX_TCP_CKSUM;
+/// Software that stands for NICs: what it reports is what they can, and what it is told it tells them.
+const NICS_IN_ONE: [&str; 2] = ["net_bonding", "net_failsafe"];
 /// All flow types that are asked for.
 const FLOWS: u64 = sys::POSTERN_RSS_IP | sys::POSTERN_RSS_TCP | sys::POSTERN_RSS_UDP;
 
@@ -20,7 +22,7 @@ const FLOWS: u64 = sys::POSTERN_RSS_IP | sys::POSTERN_RSS_TCP | sys::POSTERN_RSS
 pub struct Nic {
     /// The driver, as DPDK calls it.
     pub driver: String,
-    /// A PCI function. Others are software, and spread packets in ways of their own.
+    /// A PCI function. Others are software, and spread packets in ways of their own, but for those that stand for NICs.
     pub pci: bool,
     /// Most receive queues.
     pub rx_queues: u16,
@@ -185,8 +187,13 @@ pub fn plan(nic: &Nic, wish: &Wish, home: &Home) -> Result<Plan, Refusal> {
     if nic.rx_queues == 0 {
         return Err(Refusal::NoQueue);
     }
-    if nic.tx_queues < workers {
-        return Err(Refusal::TxQueues { most: nic.tx_queues, workers });
+    let tx_queues = match nic.driver.as_str() {
+        // The driver says two of every model, and its older ones have one: what goes to the other never leaves.
+        "net_e1000_em" => nic.tx_queues.min(1),
+        _ => nic.tx_queues,
+    };
+    if tx_queues < workers {
+        return Err(Refusal::TxQueues { most: tx_queues, workers });
     }
     let first = wish.number % workers;
     let mut choices = Vec::new();
@@ -244,16 +251,27 @@ fn receive_queues(nic: &Nic, spread: Spread, workers: u16) -> (u16, Option<Rss>,
     if workers == 1 {
         return (1, None, String::new());
     }
-    if !nic.pci && (spread != Spread::On || flows == 0) {
-        // Whoever is at its other end may use any queue: all are polled.
-        let why = "no device spreads packets by a hash of ours here: what comes in at another worker than its flow's is handed over";
-        return (most, None, why.into());
-    }
+    let software = !nic.pci && !NICS_IN_ONE.contains(&nic.driver.as_str());
     // A host that hears of several queues uses all of them for us, however many we receive with.
     let pairs = nic.driver == "net_virtio";
+    let passed_over = match spread {
+        Spread::Off if software || pairs => {
+            "spread = \"off\" is passed over, since whoever is at the other end fills every queue"
+        }
+        _ => "",
+    };
+    let but = |why: &str| match (why, passed_over) {
+        ("", other) | (other, "") => other.to_owned(),
+        (why, passed_over) => format!("{why}; {passed_over}"),
+    };
+    if software && (spread != Spread::On || flows == 0) {
+        // Whoever is at its other end may use any queue: all are polled.
+        let why = "no device spreads packets by a hash of ours here: what comes in at another worker than its flow's is handed over";
+        return (most, None, but(why));
+    }
     if flows == 0 && pairs {
         let why = "the host spreads packets as it likes (no VIRTIO_NET_F_RSS): what comes in at another worker than its flow's is handed over";
-        return (most, None, why.into());
+        return (most, None, but(why));
     }
     let alone = match (spread, nic.driver.as_str()) {
         _ if flows == 0 => "the device cannot spread flows by a hash",
@@ -265,9 +283,9 @@ fn receive_queues(nic: &Nic, spread: Spread, workers: u16) -> (u16, Option<Rss>,
         _ if most < workers => {
             let why =
                 format!("the device has no more than {most}: what belongs to other workers is handed over");
-            return (most, Some(rss), why);
+            return (most, Some(rss), but(&why));
         }
-        _ => return (most, Some(rss), String::new()),
+        _ => return (most, Some(rss), but("")),
     };
     (1, None, format!("{alone}: its worker hands packets to their flows' workers"))
 }

@@ -115,11 +115,51 @@ fn every_queue_that_somebody_else_fills_is_polled() {
         assert!(lack(&plan, "queues").contains("VIRTIO_NET_F_RSS"));
     }
     let virtio = Nic { driver: "net_virtio".into(), ..igb() };
+    assert_eq!(lack(&of(&virtio, &wish(4)), "queues"), "");
     assert!(of(&virtio, &Wish { spread: Spread::Off, ..wish(4) }).rss.is_some(), "its queues come in pairs");
     // Software that has a hash uses it when told to.
     let null = Nic { driver: "net_null".into(), pci: false, ..igb() };
     assert_eq!(of(&null, &wish(2)).rss, None);
     assert!(of(&null, &Wish { spread: Spread::On, ..wish(2) }).rss.is_some());
+}
+
+#[test]
+fn a_wish_that_cannot_be_had_is_answered() {
+    let off = |nic: &Nic, workers| {
+        let plan = of(nic, &Wish { spread: Spread::Off, ..wish(workers) });
+        lack(&plan, "queues").to_owned()
+    };
+    let virtio = Nic { driver: "net_virtio".into(), ..igb() };
+    let says = "spread = \"off\" is passed over, since whoever is at the other end fills every queue";
+    assert_eq!(off(&virtio, 4), says);
+    assert_eq!(off(&virtio, 1), "", "one queue is what was wished for");
+    for (nic, first) in [
+        (Nic { flows: 0, ..virtio.clone() }, "VIRTIO_NET_F_RSS"),
+        (Nic { rx_queues: 3, ..virtio }, "no more than 3"),
+        (Nic { driver: "net_af_packet".into(), pci: false, flows: 0, ..igb() }, "no device spreads"),
+    ] {
+        let lack = off(&nic, 4);
+        assert!(lack.contains(first) && lack.ends_with(&format!("; {says}")), "{lack}");
+    }
+    assert!(!off(&igb(), 4).contains("passed over"), "a NIC does what it is told");
+}
+
+#[test]
+fn software_that_stands_for_nics_spreads_as_they_do() {
+    for driver in ["net_bonding", "net_failsafe"] {
+        // A bond knows neither key nor table before it is configured.
+        let bond = Nic { driver: driver.into(), pci: false, key: 0, reta: 0, node: None, ..igb() };
+        let plan = of(&bond, &wish(4));
+        assert_eq!((plan.rx_queues, plan.rss), (4, Some(Rss { flows: FLOWS, key: 40 })), "{driver}");
+        assert_eq!((lack(&plan, "queues"), pollers(&plan).as_slice()), ("", [0, 1, 2, 3].as_slice()));
+        let full = Nic { reta: 128, ..bond.clone() };
+        assert_eq!(of(&full, &wish(4)).reta.len(), 128);
+        let off = of(&bond, &Wish { spread: Spread::Off, ..wish(4) });
+        assert_eq!((off.rx_queues, off.rss), (1, None));
+        let blind = of(&Nic { flows: 0, ..bond }, &wish(4));
+        assert_eq!((blind.rx_queues, blind.rss), (1, None));
+        assert!(lack(&blind, "queues").contains("hash"));
+    }
 }
 
 #[test]
@@ -135,9 +175,15 @@ fn fewer_receive_queues_than_workers_still_spread() {
 
 #[test]
 fn fewer_transmit_queues_than_workers_are_refused() {
-    let e1000e = Nic { rx_queues: 1, tx_queues: 1, flows: 0, ..igb() };
-    assert!(plan(&e1000e, &wish(1), &Home::new(1)).is_ok());
-    let refusal = plan(&e1000e, &wish(4), &Home::new(4)).unwrap_err();
+    let single = Nic { rx_queues: 1, tx_queues: 1, flows: 0, ..igb() };
+    // It says two, and means one.
+    let e1000e = Nic { driver: "net_e1000_em".into(), rx_queues: 2, tx_queues: 2, flows: 0, ..igb() };
+    for nic in [&single, &e1000e] {
+        let plan = plan(nic, &wish(1), &Home::new(1)).unwrap();
+        assert_eq!((plan.rx_queues, plan.tx_queues), (1, 1));
+    }
+    assert_eq!(plan(&e1000e, &wish(2), &Home::new(2)), Err(Refusal::TxQueues { most: 1, workers: 2 }));
+    let refusal = plan(&single, &wish(4), &Home::new(4)).unwrap_err();
     assert_eq!(
         refusal.to_string(),
         "the device has 1 transmit queue, and each of 4 workers needs one of its own; expected at most 1 core in workers under \
