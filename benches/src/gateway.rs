@@ -6,7 +6,8 @@ use dataplane::heap::{HeapPool, HeapPort, HeapWire};
 use dataplane::key::{InterfaceId, Protocol, Tick, WorkerId, ZoneId};
 use dataplane::packet::build::{Ends, udp};
 use dataplane::policy::{
-    ALL_PORTS, Action, Log, Mode, NatAddress, NatTarget, Policy, Prefix, Rule, Service, SourceNat, ZoneSet,
+    ALL_PORTS, Action, Log, Mapping, Mode, NatAddress, NatTarget, Policy, Prefix, Rule, Service, SourceNat,
+    ZoneSet,
 };
 use dataplane::port::BURST;
 use dataplane::shared::{Setup, Shared};
@@ -121,6 +122,7 @@ fn policy(shared: &Shared) -> Option<Policy> {
             source: Vec::new().into(),
             destination: Vec::new().into(),
             translate: NatTarget::Interface,
+            mapping: Mapping::EndpointIndependent,
         }],
         interface_nat: vec![
             None,

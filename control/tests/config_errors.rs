@@ -102,7 +102,7 @@ fn unknown_keys_of_every_table() {
         (
             "[[nat]]",
             "type = 'source'\nfrom = 'any'\nto = 'any'\ntranslate = 'interface'",
-            "one of type, from, to, source, destination, service, translate",
+            "one of type, from, to, source, destination, service, translate, mapping",
         ),
         (
             "[limits]",

@@ -16,9 +16,9 @@ const BOTH: [Side; 2] = [Side::Initiator, Side::Responder];
 fn each_way(text: &str, scenario: impl Fn(&mut Gateway, Way, Carrier)) {
     each_mode(|mode| {
         for way in WAYS {
-            for carrier in CARRIERS {
+            for (carrier, text) in way.each(text) {
                 println!("{way:?} {carrier:?}");
-                let mut gw = Gateway::new(mode, text);
+                let mut gw = Gateway::new(mode, &text);
                 scenario(&mut gw, way, carrier);
                 gw.assert_balance(0);
                 gw.drain_all();

@@ -23,7 +23,7 @@ fn each_way_with(options: &str, scenario: impl Fn(&mut Gateway, &mut Line, Way))
     let text = format!("{}[[alg]]\nname = \"sip\"\nprotocol = \"sip\"\n{options}", sip_text());
     each_mode(|mode| {
         for way in WAYS {
-            for carrier in CARRIERS {
+            for (carrier, text) in way.each(&text) {
                 println!("{way:?} {carrier:?}");
                 let mut gw = Gateway::new(mode, &text);
                 let mut line = Line::new(&mut gw, way, carrier);

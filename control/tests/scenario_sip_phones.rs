@@ -7,6 +7,7 @@ mod scenario;
 use alg::{Application, Side};
 use dataplane::counters::Counter;
 use dataplane::drop_reason::DropReason;
+use dataplane::key::Protocol;
 use dataplane::packet::build;
 use dataplane::packet::flag::{ACK, PSH};
 use dataplane::view::{CloseReason, ExpectationState};
@@ -64,8 +65,8 @@ fn media(gw: &Gateway) -> usize {
 #[test]
 fn a_registered_phone_is_called_as_long_as_it_is_registered() {
     each_mode(|mode| {
-        for carrier in CARRIERS {
-            let mut gw = Gateway::new(mode, &text());
+        for (carrier, text) in WAYS[0].each(&text()) {
+            let mut gw = Gateway::new(mode, &text);
             let mut line = phone(&mut gw, "alice", CLIENT, carrier);
             let binding = register(&mut gw, &mut line, 40);
             assert_eq!(place(&binding).0, GW_OUTSIDE);
@@ -94,6 +95,37 @@ fn a_registered_phone_is_called_as_long_as_it_is_registered() {
                 let late = build::udp(&SERVER.to(addr), SIP, port, invite.as_bytes());
                 gw.refuse(OUTSIDE, &late, DropReason::NatNoSession);
             }
+            gw.drain_all();
+        }
+    });
+}
+
+/// The contact that a phone names in a call is the one that it is registered with. While the call lives its port is nobody
+/// else's, also when the registration has ended.
+#[test]
+fn a_call_keeps_the_port_of_its_contact() {
+    each_mode(|mode| {
+        for text in mappings(&text(), true) {
+            let mut gw = Gateway::new(mode, &text);
+            let mut line = phone(&mut gw, "alice", CLIENT, Carrier::Udp);
+            let binding = register(&mut gw, &mut line, 10);
+            let (addr, port) = place(&binding);
+            line.seen = Some((addr, port));
+            // From another port of the registrar's: a session of its own, through the contact's pinhole.
+            line.callee.port = 5_070;
+            line.called.1 = 5_070;
+            let (offer, answer) = (line.callee.sdp(), line.caller.sdp());
+            let call = Call::offer(&mut gw, &mut line, Side::Responder, "in", &offer, &answer);
+            assert_eq!(
+                place(&call.contacts[Side::Responder as usize]),
+                (addr, port),
+                "its contact is the same"
+            );
+            call.talk(&mut gw, &line, Side::Responder);
+            assert_eq!(gw.ports_in_use(), 3, "its signalling, RTP and RTCP, and no more");
+            gw.advance(15_000);
+            let open = gw.expectations().into_iter().filter(|e| e.published.port == port);
+            assert!(open.count() > 0 && gw.port_is_taken(addr, Protocol::Udp, port));
             gw.drain_all();
         }
     });

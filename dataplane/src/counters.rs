@@ -80,6 +80,7 @@ counters! {
     DatagramsFragmented = "datagrams-fragmented", "Datagrams that left in fragments, because their egress takes no packets that long.";
     FragmentsMade = "fragments-made", "Fragments that they left in.";
     Resets = "resets", "TCP resets sent where a rule, or a zone with `closed_ports`, rejects.";
+    NatPortsUnfit = "nat-ports-unfit", "Translated ports of endpoint-dependent NAT whose replies come in at another worker than their session's, because none that fits was free.";
     PortsReleasedEarly = "ports-released-early", "Translated ports given back before their hold-down because the queue was full.";
     StashInserts = "stash-inserts", "Flow table inserts that had to use the stash.";
 }

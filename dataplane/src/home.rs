@@ -85,6 +85,13 @@ const fn fold64(x: u64) -> u16 {
     fold32((x >> 32) as u32 ^ x as u32)
 }
 
+fn fold_addrs(addrs: Addrs) -> u16 {
+    match addrs {
+        Addrs::V4(s, d) => fold32(s ^ d),
+        Addrs::V6(s, d) => fold64(s[0] ^ s[1] ^ d[0] ^ d[1]),
+    }
+}
+
 fn fold_addr(addr: IpAddr) -> u16 {
     match addr {
         IpAddr::V4(a) => fold32(a.to_bits()),
@@ -144,10 +151,7 @@ impl Home {
     /// The home of a 4-tuple; the same for both directions. The scope does not count: a NIC does not know it.
     #[must_use]
     pub fn of_tuple(&self, key: &FlowKey) -> WorkerId {
-        let addrs = match key.addrs {
-            Addrs::V4(s, d) => fold32(s ^ d),
-            Addrs::V6(s, d) => fold64(s[0] ^ s[1] ^ d[0] ^ d[1]),
-        };
+        let addrs = fold_addrs(key.addrs);
         let ports = match key.protocol {
             // The identifier stands in one of the two, whichever way the echo goes.
             Protocol::Icmp => key.sport | key.dport,
@@ -170,8 +174,56 @@ impl Home {
         self.of_hash(hash_folded(fold32(f.src ^ f.dst) ^ f.id ^ f.protocol as u16))
     }
 
+    /// Under which ports a tuple's home is this worker.
+    #[must_use]
+    pub fn landings(&self, worker: WorkerId) -> Landings {
+        let lands = |bucket: usize, port: u16| self.table[(bucket ^ bucket_of(port)) % BUCKETS] == worker;
+        let mask = |bucket| (0..64).filter(|i| lands(bucket, *i)).fold(0, |mask, i| mask | 1 << i);
+        Landings(Box::new(core::array::from_fn(mask)))
+    }
+
     fn of_hash(&self, hash: u16) -> WorkerId {
         self.table[usize::from(hash) % BUCKETS]
+    }
+}
+
+/// The bucket of what folds to `word`. The bucket of an exclusive or is the exclusive or of the buckets.
+fn bucket_of(word: u16) -> usize {
+    usize::from(hash_folded(word)) % BUCKETS
+}
+
+/// Under which ports a tuple's home is one given worker, for every tuple: by the bucket of all else with the first of 64
+/// ports, one bit for each of them. So a search for a port that fits looks at 64 at once.
+#[derive(Clone, Debug)]
+pub struct Landings(Box<[u64; BUCKETS]>);
+
+/// The same for one tuple.
+#[derive(Clone, Copy, Debug)]
+pub struct Landing<'a> {
+    masks: &'a [u64; BUCKETS],
+    rest: u16,
+}
+
+impl Landings {
+    /// Of this tuple. Its destination port (or identifier) is the one that is looked for, and does not count.
+    #[must_use]
+    pub fn of(&self, key: &FlowKey) -> Landing<'_> {
+        Landing { masks: &self.0, rest: fold_addrs(key.addrs) ^ key.sport }
+    }
+}
+
+impl Landing<'_> {
+    /// Of the 64 ports from `first` on, a multiple of 64: those that fit.
+    #[inline]
+    #[must_use]
+    pub fn of_word(&self, first: u16) -> u64 {
+        self.masks[bucket_of(self.rest ^ first) % BUCKETS]
+    }
+
+    /// Whether this port fits.
+    #[must_use]
+    pub fn fits(&self, port: u16) -> bool {
+        self.of_word(port & !63) >> (port & 63) & 1 == 1
     }
 }
 
@@ -304,6 +356,20 @@ mod tests {
             let worker = home.of_tuple(&key);
             prop_assert!(worker.0 < workers);
             prop_assert_eq!(worker, home.of_tuple(&key.reversed(ZoneId(2))));
+        }
+
+        #[test]
+        fn ports_land_where_their_tuples_are_at_home(key in key(), port: u16, workers in 1u8..=128, at: u8) {
+            let (home, worker) = (Home::new(workers), WorkerId(at % workers));
+            // An answer to an echo has its identifier in the place of the destination port.
+            let sport = if key.protocol == Protocol::Icmp { 0 } else { key.sport };
+            let key = FlowKey { sport, dport: port, ..key };
+            let landings = home.landings(worker);
+            let landing = landings.of(&FlowKey { dport: !port, ..key });
+            prop_assert_eq!(landing.fits(port), home.of_tuple(&key) == worker);
+            let word = (0..64).filter(|i| landing.of_word(port & !63) >> i & 1 == 1);
+            let one_by_one = (0..64).filter(|i| landing.fits(port & !63 | i));
+            prop_assert!(word.eq(one_by_one));
         }
 
         #[test]

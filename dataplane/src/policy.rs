@@ -183,6 +183,31 @@ pub struct SourceNat {
     pub destination: Addresses,
     /// Where to.
     pub translate: NatTarget,
+    /// How an interface's address or a pool is used.
+    pub mapping: Mapping,
+}
+
+/// What a translation to an interface or a pool is kept for (RFC 4787 §4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Mapping {
+    /// For an inside endpoint, whoever it talks to.
+    #[default]
+    EndpointIndependent = 0,
+    /// For one session: address and port-dependent. Its port is chosen so that replies come in at the session's owner.
+    EndpointDependent = 1,
+}
+
+impl Mapping {
+    /// From its number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Self {
+        if number == Self::EndpointDependent as u8 {
+            Self::EndpointDependent
+        } else {
+            Self::EndpointIndependent
+        }
+    }
 }
 
 /// What source NAT translates to.
@@ -255,8 +280,20 @@ pub enum Source<'a> {
     AsIs,
     /// It is seen at this address, and at its own port.
     Static(Ipv4Addr),
-    /// It gets a port of the first of these addresses that has one.
-    Bound(&'a [NatAddress]),
+    /// It gets a port of the first of these addresses that has one, with its other sessions or for this one alone.
+    Bound(&'a [NatAddress], Mapping),
+}
+
+impl<'a> Source<'a> {
+    /// The addresses of the binding that it needs, none if it needs none; and whose that is.
+    #[must_use]
+    #[inline]
+    pub const fn bound(&self) -> (&'a [NatAddress], Mapping) {
+        match *self {
+            Self::AsIs | Self::Static(_) => (&[], Mapping::EndpointIndependent),
+            Self::Bound(addresses, mapping) => (addresses, mapping),
+        }
+    }
 }
 
 /// Index of a translated address in the gateway's registry of port spaces. Never reused while the gateway runs.

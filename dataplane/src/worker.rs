@@ -7,6 +7,7 @@ use crate::event::{Event, Ref, Stamped};
 use crate::expect::Ledger;
 use crate::fib::{Fib, MAX_INTERFACES, PortMap};
 use crate::handoff::{Arrivals, Ends, Grid, LargeParcel, Parcel};
+use crate::home::Landings;
 use crate::key::{InterfaceId, Protocol, Tick, WorkerId};
 use crate::nat::{BindingId, Bindings, HoldDown};
 use crate::packet::limit::TokenBucket;
@@ -75,6 +76,8 @@ pub struct Local<P: Port, A: BufPool<Buf = P::Buf>> {
     pub(crate) marks: Marks,
     pub(crate) memo: Memo,
     pub(crate) bindings: Bindings,
+    /// Ports whose replies come in here.
+    pub(crate) landings: Landings,
     pub(crate) hold_down: HoldDown,
     pub(crate) algs: Algs,
     pub(crate) datagrams: Datagrams,
@@ -109,6 +112,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             marks: Marks::default(),
             memo: Memo::default(),
             bindings: Bindings::new(id, setup.bindings, rng.draw()),
+            landings: shared.home.landings(id),
             hold_down: HoldDown::new(Arc::clone(&shared.registry), id, setup.bindings as usize),
             ledger: Ledger::new(shared.expectations.share_of(id), rng.draw()),
             algs: Algs::new(setup.alg_sessions, setup.stream_chunks),

@@ -14,7 +14,9 @@ use dataplane::handoff::Grid;
 use dataplane::key::{InterfaceId, Tick, WorkerId, ZoneId};
 use dataplane::packet::build::{self, Ends};
 use dataplane::packet::{Parse, Parsed, checksum, flag, parse};
-use dataplane::policy::{Action, Log, Mode, NatAddress, NatTarget, Policy, Prefix, Rule, SourceNat, ZoneSet};
+use dataplane::policy::{
+    Action, Log, Mapping, Mode, NatAddress, NatTarget, Policy, Prefix, Rule, SourceNat, ZoneSet,
+};
 use dataplane::port::{Burst, Port};
 use dataplane::shared::{Setup, Shared};
 use dataplane::view::State;
@@ -83,6 +85,7 @@ fn policy(shared: &Shared) -> Policy {
             source: Vec::new().into(),
             destination: Vec::new().into(),
             translate: NatTarget::Interface,
+            mapping: Mapping::EndpointIndependent,
         }],
         interface_nat: vec![None, Some(NatAddress { addr: GATEWAY[1], pool })],
         ..Policy::default()

@@ -17,7 +17,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use dataplane::event::Ref;
 use dataplane::expect::{Expectations, Init, Met, Reverse};
 use dataplane::key::{FlowKey, Protocol, Tick, WorkerId, ZoneId};
-use dataplane::policy::{Log, RuleId};
+use dataplane::policy::{Log, Mapping, RuleId};
 use dataplane::table::{Direction, Entry, FlowTable, HashKey, Unique};
 use dataplane::view::{ExpectationClass, ExpectationState};
 use loom::thread;
@@ -47,6 +47,7 @@ fn init(port: u16, owner: WorkerId, parent: u32) -> Init {
         listener: Endpoint::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 2)), port),
         listener_scope: ZoneId(1),
         opener_nat: None,
+        opener_mapping: Mapping::EndpointIndependent,
         keeps_port: false,
         parent: Ref { index: parent, version: 1 },
         rule: RuleId(parent),

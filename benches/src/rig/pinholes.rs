@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use dataplane::event::Ref;
 use dataplane::expect::{Init, Reverse};
 use dataplane::key::{FlowKey, Protocol, Tick, WorkerId, ZoneId};
-use dataplane::policy::{Log, RuleId};
+use dataplane::policy::{Log, Mapping, RuleId};
 use dataplane::shared::Shared;
 use dataplane::view::ExpectationClass;
 
@@ -54,6 +54,7 @@ fn pinhole(n: u32, parent: Ref) -> Init {
         listener_scope: ZoneId(1),
         reverse,
         opener_nat: None,
+        opener_mapping: Mapping::EndpointIndependent,
         keeps_port: false,
         many: false,
         armed: true,

@@ -66,6 +66,7 @@ pub fn compile_policy(
             source: nat.source.clone(),
             destination: nat.destination.clone(),
             translate,
+            mapping: nat.mapping,
         });
     }
     let mut destination_nat = Vec::new();

@@ -11,8 +11,8 @@ use dataplane::device::Device;
 use dataplane::expect::ExpectationLimits;
 use dataplane::key::{InterfaceId, ZoneId};
 use dataplane::policy::{
-    Action, Addresses, AlgMode, AlgProtocol, Log as RuleLog, Mode, OnChange, OnCommit, Prefix, RuleProfiles,
-    Service, Timeouts, ZoneSettings,
+    Action, Addresses, AlgMode, AlgProtocol, Log as RuleLog, Mapping, Mode, OnChange, OnCommit, Prefix,
+    RuleProfiles, Service, Timeouts, ZoneSettings,
 };
 use dataplane::port::Spread;
 use dataplane::stream::segment::Overflow;
@@ -399,6 +399,8 @@ pub struct Nat {
     pub destination: Addresses,
     /// What they are translated to.
     pub translate: Translate,
+    /// What a port of an interface or a pool is kept for.
+    pub mapping: Mapping,
     /// Where it stands.
     pub place: Place,
 }

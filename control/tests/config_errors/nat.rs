@@ -9,7 +9,15 @@ fn source_nat() {
         "unknown nat type \"statik\"; expected one of source, destination, static (did you mean \"static\"?)",
     );
     let nat = "[[nat]]\ntype = 'source'\nfrom = 'trust'\nto = 'untrust'\n";
-    for good in ["['203.0.113.0/24']", "'198.51.100.7'", "['203.0.113.0/27', '203.0.113.64']", "'none'"] {
+    for good in [
+        "['203.0.113.0/24']",
+        "'198.51.100.7'",
+        "['203.0.113.0/27', '203.0.113.64']",
+        "'none'",
+        "'interface'\nmapping = 'endpoint-dependent'",
+        "['203.0.113.0/24']\nmapping = 'endpoint-dependent'",
+        "'interface'\nmapping = 'endpoint-independent'",
+    ] {
         assert_eq!(errors(&format!("{nat}translate = {good}\n{INTERFACES}")), Vec::<String>::new());
     }
     for (text, message) in [
@@ -25,6 +33,19 @@ fn source_nat() {
         ("[»'203.0.112.0/23']", "bad pool \"203.0.112.0/23\"; expected at most 256 addresses"),
         ("»['203.0.113.0/24', '203.0.112.0/24']", "the pool has 512 addresses; expected at most 256"),
         ("[»'198.51.100.255']", "bad pool \"198.51.100.255\"; expected addresses that hosts can have"),
+        (
+            "'interface'\nmapping = »'endpoint-dependant'",
+            "unknown mapping \"endpoint-dependant\"; expected one of endpoint-independent, endpoint-dependent \
+             (did you mean \"endpoint-dependent\"?)",
+        ),
+        (
+            "['203.0.113.0/27']\nmapping = »true",
+            "\"mapping\" is a boolean; expected a string, \"endpoint-independent\" or \"endpoint-dependent\"",
+        ),
+        (
+            "'none'\nmapping = »'endpoint-dependent'",
+            "\"mapping\" in [[nat]] that translates to \"none\"; expected no \"mapping\"",
+        ),
         ("[»'224.0.0.0/24']", "bad pool \"224.0.0.0/24\"; expected addresses that hosts can have"),
     ] {
         expect(&format!("{nat}translate = {text}"), message);
@@ -72,6 +93,10 @@ fn destination_nat() {
         (
             nat("destination = [»'198.51.100.0/24']\ntranslate = '10.1.0.2'"),
             "bad destination \"198.51.100.0/24\"; expected the IPv4 address of a host, such as 198.51.100.2".into(),
+        ),
+        (
+            nat(&format!("mapping = »'endpoint-dependent'\n{called}translate = '10.1.0.2'")),
+            "\"mapping\" in [[nat]] of type \"destination\"; expected no \"mapping\"".into(),
         ),
         (nat(&format!("{called}translate = »'10.1.0.2:0'")), format!("bad translation \"10.1.0.2:0\"; {host}")),
         (nat(&format!("{called}translate = »'10.1.0.2:21-22'")), format!("bad translation \"10.1.0.2:21-22\"; {host}")),
@@ -146,6 +171,10 @@ fn static_nat() {
         (
             nat("to = »'trust'\ndestination = '203.0.113.9'\ntranslate = '10.1.0.2'"),
             "\"to\" in [[nat]] of type \"static\"; expected no \"to\"",
+        ),
+        (
+            nat("mapping = »'endpoint-independent'\ndestination = '203.0.113.9'\ntranslate = '10.1.0.2'"),
+            "\"mapping\" in [[nat]] of type \"static\"; expected no \"mapping\"",
         ),
         (
             nat("service = »'ftp'\ndestination = '203.0.113.9'\ntranslate = '10.1.0.2'"),

@@ -36,7 +36,7 @@ fn needs(section: &str) -> &'static [(&'static str, &'static str)] {
         "[[alg.rule]]" => &[("action", "\"deny\"")],
         "[[rule]]" => &[("from", "\"any\""), ("to", "\"any\""), ("action", "\"allow\"")],
         "[[nat]]" => {
-            &[("type", "\"source\""), ("from", "\"any\""), ("to", "\"any\""), ("translate", "\"none\"")]
+            &[("type", "\"source\""), ("from", "\"any\""), ("to", "\"any\""), ("translate", "\"interface\"")]
         }
         _ => &[],
     }
@@ -319,6 +319,8 @@ fn defaults_that_are_no_value_of_their_key() {
         (STATIC, "to", "\"any\""),
         (STATIC, "service", "\"any\""),
         (needs("[[nat]]"), "service", "\"any\""),
+        (DESTINATION, "mapping", "\"endpoint-independent\""),
+        (STATIC, "mapping", "\"endpoint-independent\""),
     ] {
         let told = errors(&file("[[nat]]", &[nat, &[(key, value)]].concat()));
         assert!(told.iter().any(|sentence| sentence.contains(key)), "{nat:?} with {key}: {told:?}");

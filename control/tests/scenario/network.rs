@@ -137,6 +137,17 @@ to = "untrust"
 translate = "interface"
 "#;
 
+/// The same configuration, but that each session that is translated to an interface's address has a port of its own.
+pub fn dependent(text: &str) -> String {
+    text.replace("translate = \"interface\"", "translate = \"interface\"\nmapping = \"endpoint-dependent\"")
+}
+
+/// A configuration as it is, and with the other mapping too where that matters.
+pub fn mappings(text: &str, matters: bool) -> impl Iterator<Item = String> + use<> {
+    let other = matters.then(|| dependent(text)).filter(|other| other != text);
+    [text.to_owned()].into_iter().chain(other)
+}
+
 /// Inside may open anything to anywhere.
 pub const ALLOW: &str = r#"
 [[rule]]

@@ -36,6 +36,16 @@ pub struct Way {
     pub unexpected: DropReason,
 }
 
+impl Way {
+    /// A configuration as it is, and with the other mapping of source NAT too where the caller is translated, by each carrier.
+    pub fn each(&self, text: &str) -> impl Iterator<Item = (Carrier, String)> + use<> {
+        let texts: Vec<_> = mappings(text, self.caller_seen != self.caller.addr).collect();
+        CARRIERS
+            .into_iter()
+            .flat_map(move |carrier| texts.clone().into_iter().map(move |text| (carrier, text)))
+    }
+}
+
 /// An address of the third network that destination NAT listens at.
 pub const DMZ_PUBLIC: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 100);
 
@@ -304,7 +314,7 @@ impl Line {
                 let seen = gw.pass(here.interface, &frame, there.interface);
                 if from == Side::Initiator {
                     self.seen = Some(seen.source);
-                    assert_eq!(seen.destination, (self.callee.host.addr, SIP));
+                    assert_eq!(seen.destination, (self.callee.host.addr, self.callee.port));
                 } else {
                     assert_eq!(seen.source, self.called, "the callee is seen as it was called");
                     assert_eq!(seen.destination, (self.caller.host.addr, self.caller.port));

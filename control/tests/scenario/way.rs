@@ -1,7 +1,7 @@
 //! A client, what it calls, and the server that this leads to: with source NAT, with destination NAT, and with none.
 
 use super::gateway::{Gateway, each_mode};
-use super::network::{CLIENT, DMZ_HOST, GW_OUTSIDE, Host, LINKS, NAT, SERVER, SHORT, SMALL};
+use super::network::{CLIENT, DMZ_HOST, GW_OUTSIDE, Host, LINKS, NAT, SERVER, SHORT, SMALL, mappings};
 use super::tcp::Pair;
 use dataplane::drop_reason::DropReason;
 use std::net::Ipv4Addr;
@@ -55,12 +55,15 @@ log = true
     [SMALL, SHORT, LINKS, NAT, &nat_and_rule].concat()
 }
 
-/// Plays a scenario on each of these ways, in every arrangement of workers. Everything is given back in the end.
+/// Plays a scenario on each of these ways, in every arrangement of workers, and with both mappings where the client is
+/// translated. Everything is given back in the end.
 pub fn each_way(ways: &[Way], text: &str, scenario: impl Fn(&mut Gateway, Way)) {
     each_mode(|mode| {
-        for way in ways {
+        for (way, text) in
+            ways.iter().flat_map(|way| mappings(text, !way.plain()).map(move |text| (way, text)))
+        {
             println!("{way:?}");
-            let mut gw = Gateway::new(mode, text);
+            let mut gw = Gateway::new(mode, &text);
             scenario(&mut gw, *way);
             gw.assert_balance(0);
             gw.drain_all();

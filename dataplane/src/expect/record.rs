@@ -3,7 +3,7 @@
 use crate::event::Ref;
 use crate::key::{Addrs, FlowKey, Protocol, Tick, WorkerId, ZoneId};
 use crate::memory::Zeroed;
-use crate::policy::{Log, NatAddress, PoolAddr, RuleId};
+use crate::policy::{Log, Mapping, NatAddress, PoolAddr, RuleId};
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use crate::table::{Direction, l4_word};
 use crate::view::{ExpectationClass, ExpectationState, ExpectationView};
@@ -61,6 +61,8 @@ pub struct Expectation {
     class: AtomicU8,
     /// Not 0: its children are to end.
     closing: AtomicU8,
+    /// [`Mapping`] of the opener.
+    mapping: AtomicU8,
 }
 
 // SAFETY: atomics and nothing else. All zero is version 0: not in use.
@@ -113,6 +115,8 @@ pub struct Init {
     pub reverse: Option<Reverse>,
     /// What the child's opener is translated to: what its side of the parent is.
     pub opener_nat: Option<NatAddress>,
+    /// How: as its side of the parent is.
+    pub opener_mapping: Mapping,
     /// The opener is the called host, and is translated: it is seen at its own port where no other can have it, as a
     /// server of active FTP that calls from port 20.
     pub keeps_port: bool,
@@ -284,6 +288,14 @@ impl Expectation {
         claim.children == 0 && matches!(claim.state, ExpectationState::Claimed | ExpectationState::Expired)
     }
 
+    /// The binding whose reference it holds.
+    pub fn binding(&self) -> Option<Ref> {
+        (self.flags.load(Ordering::Relaxed) & FLAG_BINDING != 0).then(|| Ref {
+            index: self.binding_index.load(Ordering::Relaxed),
+            version: self.binding_version.load(Ordering::Relaxed),
+        })
+    }
+
     /// Who owns it.
     pub fn owner(&self) -> WorkerId {
         WorkerId(self.owner.load(Ordering::Relaxed))
@@ -362,6 +374,7 @@ impl Expectation {
                 addr: Ipv4Addr::from_bits(self.opener_addr.load(Ordering::Relaxed)),
                 pool: PoolAddr(self.opener_pool.load(Ordering::Relaxed)),
             }),
+            opener_mapping: Mapping::from_number(self.mapping.load(Ordering::Relaxed)),
             keeps_port: flags & FLAG_KEEPS_PORT != 0,
             many: flags & FLAG_MANY != 0,
             armed: self.state() != ExpectationState::Inactive,
@@ -374,10 +387,7 @@ impl Expectation {
             policy_generation: self.policy_generation.load(Ordering::Relaxed),
             log: Log::from_bits(flags & FLAG_LOG),
             application: Application::from_number(self.application.load(Ordering::Relaxed)),
-            binding: (flags & FLAG_BINDING != 0).then(|| Ref {
-                index: self.binding_index.load(Ordering::Relaxed),
-                version: self.binding_version.load(Ordering::Relaxed),
-            }),
+            binding: self.binding(),
             expires: Tick(self.expires.load(Ordering::Relaxed)),
         }
     }
@@ -412,6 +422,7 @@ impl Expectation {
         let opener = init.opener_nat.unwrap_or(NatAddress { addr: Ipv4Addr::UNSPECIFIED, pool: PoolAddr(0) });
         self.opener_addr.store(opener.addr.to_bits(), Ordering::Relaxed);
         self.opener_pool.store(opener.pool.0, Ordering::Relaxed);
+        self.mapping.store(init.opener_mapping as u8, Ordering::Relaxed);
         self.owner.store(init.owner.0, Ordering::Relaxed);
         self.application.store(init.application as u8, Ordering::Relaxed);
         self.class.store(init.class as u8, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::event::Ref;
 use crate::key::{Protocol, ZoneId};
-use crate::policy::{Log, RuleId};
+use crate::policy::{Log, Mapping, RuleId};
 use alg::{Application, Endpoint};
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::HashSet;
@@ -25,6 +25,7 @@ fn init(port: u16) -> Init {
         listener_scope: ZoneId(1),
         reverse: None,
         opener_nat: None,
+        opener_mapping: Mapping::EndpointIndependent,
         keeps_port: false,
         many: false,
         armed: true,

@@ -1,17 +1,20 @@
-//! One worker's endpoint-independent mappings (RFC 4787 REQ-1, RFC 5382 REQ-1, RFC 5508 REQ-1).
+//! One worker's mappings: endpoint-independent ones (RFC 4787 REQ-1, RFC 5382 REQ-1, RFC 5508 REQ-1), and those of single
+//! sessions, where the policy wants endpoint-dependent ones.
 //!
-//! Whatever an inside endpoint sends to, it is seen from outside at one endpoint, per protocol (RFC 7857 §5). A
+//! By the first, whatever an inside endpoint sends to, it is seen from outside at one endpoint, per protocol (RFC 7857 §5). One of the
+//! second is its session's alone: no other finds it, and its port is chosen so that replies come in at this worker. A
 //! binding lives while someone counts on it: sessions, and expectations that were published on it. Its port then rests
 //! in hold-down. Read and written on session misses only, by one worker only.
 //!
 //! Nothing grows after the start: entries are a slab, a cache line each, and the index has room for all of them.
 
+use crate::home::Landing;
 use crate::key::{Addrs, FlowKey, Protocol, Tick, WorkerId, ZoneId};
 use crate::nat::hold_down::HoldDown;
 use crate::nat::index::Index;
 use crate::nat::ports::{FIRST_PORT, PortHint, PortSpace};
 use crate::nat::registry::Registry;
-use crate::policy::{NatAddress, PoolAddr};
+use crate::policy::{Mapping, NatAddress, PoolAddr};
 use crate::table::HashKey;
 use alg::Parity;
 use arrayvec::ArrayVec;
@@ -37,7 +40,7 @@ pub struct BindingKey {
 /// A mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// What it is found by.
+    /// What it is found by, unless it is one session's alone.
     pub inside: BindingKey,
     /// The translated address.
     pub outside_addr: Ipv4Addr,
@@ -47,6 +50,8 @@ pub struct Binding {
     pub outside_port: u16,
     /// How many count on it.
     pub refs: u32,
+    /// Whether it is its inside endpoint's, or one session's alone.
+    pub mapping: Mapping,
 }
 
 /// Names a binding of one worker. A binding that has ended is not taken for its successor in the same place.
@@ -271,7 +276,35 @@ impl Bindings {
             .into_iter()
             .find_map(|(address, ports)| Some((address, ports.alloc(self.worker, protocol, hint, random)?)))
             .ok_or(BindError::PortsExhausted)?;
-        self.insert(key, address, port).ok_or(BindError::TableFull)
+        self.insert(key, address, port, Mapping::EndpointIndependent).ok_or(BindError::TableFull)
+    }
+
+    /// A binding for one session alone, with one reference for the caller, at the first of several addresses that has a port;
+    /// and whether its replies come in at this worker. Of each address there is where the session's replies come in, by
+    /// their destination port. That is `inside`'s own if it fits; see [`PortSpace::alloc_landing`].
+    ///
+    /// # Errors
+    /// No port at any, or no room.
+    pub fn create_alone<'p>(
+        &mut self,
+        protocol: Protocol,
+        inside: (IpAddr, u16),
+        paired: PoolAddr,
+        outside: impl IntoIterator<Item = (NatAddress, &'p PortSpace, Landing<'p>)>,
+        random: u64,
+    ) -> Result<(BindingId, bool), BindError> {
+        if self.free == END {
+            return Err(BindError::TableFull);
+        }
+        let (address, (port, fits)) = outside
+            .into_iter()
+            .find_map(|(address, ports, landing)| {
+                Some((address, ports.alloc_landing(self.worker, protocol, inside.1, &landing, random)?))
+            })
+            .ok_or(BindError::PortsExhausted)?;
+        let key = BindingKey { protocol, addr: inside.0, port: inside.1, pool: paired };
+        let id = self.insert(key, address, port, Mapping::EndpointDependent).ok_or(BindError::TableFull)?;
+        Ok((id, fits))
     }
 
     /// For an ALG: reserves the translation of `count` consecutive inside ports from `inside` on, as consecutive
@@ -337,7 +370,9 @@ impl Bindings {
                     id
                 }
                 // There is room: it was counted above.
-                None => self.insert(key(i), outside, first + i).ok_or(BindError::TableFull)?,
+                None => self
+                    .insert(key(i), outside, first + i, Mapping::EndpointIndependent)
+                    .ok_or(BindError::TableFull)?,
             };
             ids.push(id);
         }
@@ -358,7 +393,7 @@ impl Bindings {
         binding.refs = binding.refs.saturating_sub(1);
         let binding = *binding;
         if binding.refs == 0 {
-            self.remove(id, &binding.inside);
+            self.remove(id, &binding);
             hold_down.push(now, binding.outside_pool, binding.inside.protocol, binding.outside_port);
         }
         true
@@ -372,7 +407,7 @@ impl Bindings {
         binding.refs = binding.refs.saturating_sub(1);
         let binding = *binding;
         if binding.refs == 0 {
-            self.remove(id, &binding.inside);
+            self.remove(id, &binding);
             let (protocol, port) = (binding.inside.protocol, binding.outside_port);
             let freed =
                 registry.get(binding.outside_pool).is_some_and(|p| p.free(self.worker, protocol, port));
@@ -417,7 +452,13 @@ impl Bindings {
         slot.binding.as_mut().filter(|_| slot.version == id.version)
     }
 
-    fn insert(&mut self, inside: BindingKey, outside: NatAddress, outside_port: u16) -> Option<BindingId> {
+    fn insert(
+        &mut self,
+        inside: BindingKey,
+        outside: NatAddress,
+        outside_port: u16,
+        mapping: Mapping,
+    ) -> Option<BindingId> {
         let index = self.free;
         let slot = self.slots.get_mut(index as usize)?;
         self.free = slot.next_free;
@@ -427,15 +468,20 @@ impl Bindings {
             outside_pool: outside.pool,
             outside_port,
             refs: 1,
+            mapping,
         });
         let id = BindingId { index, version: slot.version };
         self.len += 1;
-        self.index.insert(self.hash(&inside).0, index);
+        if mapping == Mapping::EndpointIndependent {
+            self.index.insert(self.hash(&inside).0, index);
+        }
         Some(id)
     }
 
-    fn remove(&mut self, id: BindingId, key: &BindingKey) {
-        self.index.remove(self.hash(key).0, id.index);
+    fn remove(&mut self, id: BindingId, binding: &Binding) {
+        if binding.mapping == Mapping::EndpointIndependent {
+            self.index.remove(self.hash(&binding.inside).0, id.index);
+        }
         if let Some(slot) = self.slots.get_mut(id.index as usize) {
             slot.binding = None;
             slot.version = slot.version.wrapping_add(1);

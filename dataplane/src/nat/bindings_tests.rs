@@ -1,6 +1,7 @@
 //! Tests of the bindings.
 
 use super::*;
+use crate::home::Home;
 use crate::nat::registry::Registry;
 use std::sync::Arc;
 
@@ -228,4 +229,47 @@ fn the_next_address_of_a_pool_and_back() {
     assert!(b.bindings.get(id).is_none());
     assert_eq!(b.hold.expire(Tick(HOLD), HOLD, 10), 1);
     assert_eq!((b.hold.lost(), next_ports.in_use(TCP), first_ports.in_use(TCP)), (0, 0, 1));
+}
+
+/// What a session has alone no other finds, and it lives, rests and is taken back as any other.
+#[test]
+fn a_binding_of_one_session_is_its_alone() {
+    let mut b = bench(1, 4);
+    let home = Home::new(1);
+    let landings = home.landings(ME);
+    let inside = (host(2), 5000);
+    let registry = Arc::clone(&b.registry);
+    let ports = registry.get(b.outside.pool).unwrap();
+    let outside = b.outside;
+    let alone = |b: &mut Bench, remote: u8| {
+        let seen = (outside.addr, 0);
+        let reply = FlowKey::v4(TCP, ZoneId(1), (Ipv4Addr::new(203, 0, 113, remote), 80), seen);
+        let there = [(outside, ports, landings.of(&reply))];
+        b.bindings.create_alone(TCP, inside, outside.pool, there, u64::from(remote))
+    };
+    let ((first, fits), (second, _)) = (alone(&mut b, 1).unwrap(), alone(&mut b, 2).unwrap());
+    assert!(fits);
+    assert_eq!(b.port(first), 5000, "its own, as it is free");
+    assert_ne!(b.port(first), b.port(second));
+    let key = b.bindings.get(first).unwrap().inside;
+    assert_eq!((key.addr, key.port), inside);
+    assert_eq!(b.bindings.find(&key), None);
+    // Neither does an ALG publish what is another session's, nor a session without a mapping of its own share it.
+    let published = b.publish(inside, 1, Parity::Any).unwrap();
+    assert!(![b.port(first), b.port(second)].contains(&published.port));
+    assert_eq!(b.bindings.find(&key), Some(published.ids[0]));
+    assert_eq!(b.open(inside, 3).unwrap(), published.ids[0]);
+    assert!(alone(&mut b, 3).is_ok());
+    assert_eq!(alone(&mut b, 4), Err(BindError::TableFull));
+
+    assert!(b.bindings.retain(first));
+    assert!(b.release(first, Tick(0)) && b.bindings.get(first).is_some(), "a pinhole may count on it too");
+    assert!(b.release(first, Tick(0)) && !b.release(first, Tick(0)));
+    assert!(b.ports().is_taken(TCP, 5000), "its port rests");
+    let port = b.port(second);
+    assert!(b.bindings.cancel(second, &registry) && !b.ports().is_taken(TCP, port));
+    assert_eq!(b.bindings.find(&key), Some(published.ids[0]), "who ended was not in the index");
+    assert_eq!((b.bindings.len(), b.bindings.index.len()), (2, 1));
+    b.hold.expire(Tick(HOLD), HOLD, usize::MAX);
+    assert!(!b.ports().is_taken(TCP, 5000));
 }

@@ -3,7 +3,7 @@
 //! - [`ports`]: the free and taken ports of each translated address, in blocks that belong to one worker each.
 //! - [`hold_down`]: ports that rest between their last session and their next.
 //! - [`registry`]: all translated addresses of the gateway, by number.
-//! - [`bindings`]: one worker's endpoint-independent mappings.
+//! - [`bindings`]: one worker's mappings, of inside endpoints and of single sessions.
 //!
 //! Nothing here reads a clock or draws a random number: both are arguments. Nothing here touches a packet.
 //!

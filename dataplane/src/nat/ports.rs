@@ -6,6 +6,7 @@
 //!
 //! ICMP identifiers are ports here (RFC 5508 §3.1). Ports below 1024 are never given out.
 
+use crate::home::Landing;
 use crate::key::{Protocol, WorkerId};
 use alg::Parity;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -22,6 +23,9 @@ const BLOCKS: usize = 65536 / BLOCK_PORTS;
 const FIRST_BLOCK: usize = FIRST_PORT as usize / BLOCK_PORTS;
 const WORDS: usize = BLOCK_PORTS / 64;
 const PROTOCOLS: usize = 3;
+
+/// Most words of the bitmap that are searched for a port that fits a [`Landing`]: 8192 ports.
+const MOST_WORDS: usize = 128;
 
 /// Bits of a word at even ports.
 const EVEN: u64 = 0x5555_5555_5555_5555;
@@ -174,9 +178,8 @@ impl PortSpace {
         if count > MAX_RUN {
             return None;
         }
-        let used = self.used.get(usize::from(worker.0))?[index(protocol)].load(Relaxed);
-        if used + u32::from(count) > self.capacity(worker) {
-            return None; // without a scan: exhaustion must not be dear
+        if !self.may_have(worker, protocol, count) {
+            return None;
         }
         let wish = hint.preferred;
         let fits = hint.parity == Parity::Any || hint.parity == parity_of(wish);
@@ -184,11 +187,59 @@ impl PortSpace {
             return Some(wish);
         }
         let like = if hint.parity == Parity::Any && wish != 0 { parity_of(wish) } else { hint.parity };
-        let found = self.search(worker, protocol, like, count, random);
+        let all = |parity| {
+            self.search((worker, protocol), count, random, usize::MAX, |_, free| free & starts(parity))
+        };
+        let found = all(like);
         if found.is_none() && like != hint.parity {
-            return self.search(worker, protocol, hint.parity, count, random);
+            return all(hint.parity);
         }
         found
+    }
+
+    /// Takes one port out of `worker`'s blocks, and tells whether it fits `landing`: one that does if a search with a bound
+    /// finds it, else any. Among those that fit `wish` is the first choice, then its parity; 0 is no wish. Only `worker`
+    /// itself may call this.
+    #[must_use]
+    pub fn alloc_landing(
+        &self,
+        worker: WorkerId,
+        protocol: Protocol,
+        wish: u16,
+        landing: &Landing<'_>,
+        random: u64,
+    ) -> Option<(u16, bool)> {
+        if !self.may_have(worker, protocol, 1) {
+            return None;
+        }
+        if landing.fits(wish) && self.alloc_exact(worker, protocol, wish, 1) {
+            return Some((wish, true));
+        }
+        let like = starts(if wish == 0 { Parity::Any } else { parity_of(wish) });
+        let mut any = 0;
+        let mut found = self.search((worker, protocol), 1, random, MOST_WORDS, |first, free| {
+            let fitting = free & landing.of_word(first);
+            any |= fitting;
+            fitting & like
+        });
+        if found.is_none() && any != 0 {
+            let fitting = |first, free| free & landing.of_word(first);
+            found = self.search((worker, protocol), 1, random, MOST_WORDS, fitting);
+        }
+        match found {
+            Some(port) => Some((port, true)),
+            None => {
+                let port = self.alloc(worker, protocol, PortHint::like(wish), random)?;
+                // Beyond the bound one may be found by chance.
+                Some((port, landing.fits(port)))
+            }
+        }
+    }
+
+    /// Whether `worker` has as many ports left, in one piece or not. Without a scan: exhaustion must not be dear.
+    fn may_have(&self, worker: WorkerId, protocol: Protocol, count: u16) -> bool {
+        let used = self.used.get(usize::from(worker.0)).map(|counts| counts[index(protocol)].load(Relaxed));
+        used.is_some_and(|used| used + u32::from(count) <= self.capacity(worker))
     }
 
     /// Takes exactly `count` ports from `first` on, or nothing. Only `worker` itself may call this. False if they are
@@ -220,30 +271,33 @@ impl PortSpace {
         true
     }
 
+    /// Takes `count` ports where so many are free and `fitting` agrees: it is told the first port of a word and at which of
+    /// its ports a free run starts, and says at which it may. Looks at `most` words.
     fn search(
         &self,
-        worker: WorkerId,
-        protocol: Protocol,
-        parity: Parity,
+        (worker, protocol): (WorkerId, Protocol),
         count: u16,
         random: u64,
+        most: usize,
+        mut fitting: impl FnMut(u16, u64) -> u64,
     ) -> Option<u16> {
         let lines = &self.lines[index(protocol)];
         let words = self.own_blocks(worker).count() * WORDS;
         // Independent parts of `random`: the word to start at, and the bit within each word.
         let start = ((random >> 32) as usize * words) >> 32;
         let turn = random as u32 % 64;
-        for step in 0..words {
+        for step in 0..words.min(most) {
             let at = (start + step) % words;
             let block = self.own_blocks(worker).nth(at / WORDS)?;
             let word = at % WORDS;
             let line = lines.get(block)?;
             let taken = line.pair(word) | self.reserved[index(protocol)].get(block)?.pair(word);
-            let free = run_starts(!taken, count) & starts(parity);
+            let first = (block * BLOCK_PORTS + word * 64) as u16;
+            let free = fitting(first, run_starts(!taken, count));
             if free != 0 {
                 let bit = (free.rotate_right(turn).trailing_zeros() + turn) % 64;
                 self.take(worker, protocol, line, word, run(count) << bit);
-                return Some((block * BLOCK_PORTS + word * 64) as u16 + bit as u16);
+                return Some(first + bit as u16);
             }
         }
         None

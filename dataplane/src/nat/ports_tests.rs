@@ -1,6 +1,9 @@
 //! Tests of the port space.
 
 use super::*;
+use crate::home::Home;
+use crate::key::{FlowKey, ZoneId};
+use core::net::Ipv4Addr;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashSet};
 
@@ -283,4 +286,99 @@ fn reserved_ports_are_given_to_nobody() {
     assert!(space.alloc_exact(me, Protocol::Udp, 2_121, 1), "protocols do not share ports");
     space.reserve(core::iter::empty());
     assert!(space.alloc_exact(me, TCP, 2_121, 1));
+}
+
+const SEEN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+/// A reply from a remote endpoint to one port.
+fn reply(protocol: Protocol, remote: u8, port: u16) -> FlowKey {
+    let from = if protocol == Protocol::Icmp { 0 } else { 53 + u16::from(remote) };
+    FlowKey::v4(protocol, ZoneId(1), (Ipv4Addr::new(203, 0, 113, remote), from), (SEEN, port))
+}
+
+/// Every reply's tuple is at home at the owner of its port, as long as a search within the bound finds one that fits; then any
+/// port does, until none is left.
+#[test]
+fn replies_land_at_the_owner_until_ports_run_low() {
+    for (workers, protocols) in [
+        (1, &[TCP][..]),
+        (2, &[Protocol::Udp]),
+        (3, &[TCP]),
+        (4, &[Protocol::Icmp]),
+        (8, &[Protocol::Udp, TCP]),
+    ] {
+        let home = Home::new(workers);
+        for (worker, protocol) in (0..workers).rev().map(WorkerId).zip(protocols.iter().copied()) {
+            let (space, landings) = (PortSpace::new(workers), home.landings(worker));
+            let is_home = |port: u16| home.of_tuple(&reply(protocol, 7, port)) == worker;
+            let own = |port: &u16| space.owner(*port) == worker;
+            let fitting = (FIRST_PORT..=u16::MAX).filter(own).filter(|p| is_home(*p)).count();
+            assert!(fitting > 0);
+            // As far as one search reaches over all of the worker's words, not one that fits is overlooked.
+            let all = space.capacity(worker) as usize / 64 <= MOST_WORDS;
+            let sure = if all { fitting } else { fitting / 4 * 3 };
+            let mut seen = HashSet::new();
+            let mut random = 0x9e37_79b9_7f4a_7c15u64;
+            let mut misfits = 0;
+            loop {
+                random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                let landing = landings.of(&reply(protocol, 7, 0));
+                let Some((port, fits)) = space.alloc_landing(worker, protocol, 0, &landing, random) else {
+                    break;
+                };
+                assert!(port >= FIRST_PORT && own(&port) && seen.insert(port), "{port}");
+                assert_eq!(fits, is_home(port), "it says what it has found");
+                assert!(
+                    fits || seen.len() > sure,
+                    "{workers} workers: {port} after {} of {fitting}",
+                    seen.len()
+                );
+                misfits += usize::from(!fits);
+            }
+            assert_eq!(seen.len(), space.capacity(worker) as usize, "exhaustion is exact");
+            assert_eq!(misfits, seen.len() - fitting);
+        }
+    }
+}
+
+#[test]
+fn a_wish_and_its_parity_are_kept_where_they_fit() {
+    let (home, worker) = (Home::new(4), WorkerId(1));
+    let (space, landings) = (PortSpace::new(4), home.landings(worker));
+    let lands = |remote, port| home.of_tuple(&reply(TCP, remote, port)) == worker;
+    let own: Vec<u16> = (FIRST_PORT..=u16::MAX).filter(|p| space.owner(*p) == worker).collect();
+    for remote in 0..50 {
+        let landing = landings.of(&reply(TCP, remote, 0));
+        let wish = own.iter().copied().find(|p| lands(remote, *p) && !space.is_taken(TCP, *p)).unwrap();
+        assert_eq!(space.alloc_landing(worker, TCP, wish, &landing, 7), Some((wish, true)));
+        // Taken, another worker's, or one that does not fit: the next best has its parity.
+        let misfit = own.iter().copied().find(|p| !lands(remote, *p)).unwrap();
+        for wish in [wish, wish ^ 1, misfit, misfit ^ 1, 512 + u16::from(remote), 7] {
+            let (port, fits) =
+                space.alloc_landing(worker, TCP, wish, &landing, u64::from(remote) << 40).unwrap();
+            assert!(fits && lands(remote, port) && space.owner(port) == worker);
+            assert_eq!(port % 2, wish % 2, "for {wish}");
+        }
+    }
+}
+
+#[test]
+fn the_search_for_a_port_that_fits_has_a_bound() {
+    let (home, worker) = (Home::new(2), WorkerId(0));
+    let landings = home.landings(worker);
+    let landing = landings.of(&reply(TCP, 9, 0));
+    let words: Vec<u16> = {
+        let space = PortSpace::new(2);
+        (FIRST_PORT..=u16::MAX).step_by(64).filter(|first| space.owner(*first) == worker).collect()
+    };
+    for (reaches, first) in [(true, MOST_WORDS - 1), (false, MOST_WORDS)] {
+        let space = PortSpace::new(2);
+        // Fitting ports of all words before this one are somebody else's.
+        let ports = words[..first].iter().flat_map(|w| (0..64).map(move |i| w + i));
+        let taken: Vec<u16> = ports.filter(|p| landing.fits(*p)).collect();
+        space.reserve(taken.iter().map(|p| (TCP, (*p, *p))));
+        let (port, fits) = space.alloc_landing(worker, TCP, 0, &landing, 0).unwrap();
+        assert_eq!(fits, reaches, "{port}");
+        assert!(!taken.contains(&port));
+    }
 }

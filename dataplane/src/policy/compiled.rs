@@ -235,19 +235,20 @@ impl Policy {
         source: IpAddr,
         egress: InterfaceId,
     ) -> Option<Source<'_>> {
-        match nat.map(|nat| nat.translate) {
-            None | Some(NatTarget::Nothing) => Some(Source::AsIs),
-            Some(NatTarget::Static { inside, outside }) => match inside.counterpart(source, &outside)? {
+        let Some(nat) = nat else { return Some(Source::AsIs) };
+        match nat.translate {
+            NatTarget::Nothing => Some(Source::AsIs),
+            NatTarget::Static { inside, outside } => match inside.counterpart(source, &outside)? {
                 IpAddr::V4(addr) => Some(Source::Static(addr)),
                 IpAddr::V6(_) => None,
             },
-            Some(NatTarget::Interface) => {
+            NatTarget::Interface => {
                 let address = self.interface_nat.get(usize::from(egress.0))?.as_ref()?;
-                Some(Source::Bound(core::slice::from_ref(address)))
+                Some(Source::Bound(core::slice::from_ref(address), nat.mapping))
             }
-            Some(NatTarget::Pool(pool)) => {
+            NatTarget::Pool(pool) => {
                 let pool = self.pools.get(usize::from(pool)).filter(|pool| !pool.is_empty())?;
-                Some(Source::Bound(pool))
+                Some(Source::Bound(pool, nat.mapping))
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::super::{AlgProfile, AlgProfiles, AlgProtocol, DestinationNat, DestinationTarget};
 use super::*;
+use crate::policy::Mapping;
 use core::net::Ipv6Addr;
 use proptest::prelude::*;
 
@@ -96,6 +97,7 @@ fn source_nat() -> impl Strategy<Value = SourceNat> {
             source,
             destination,
             translate: NatTarget::Pool(pool),
+            mapping: Mapping::EndpointIndependent,
         },
     )
 }

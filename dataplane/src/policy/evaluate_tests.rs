@@ -5,6 +5,7 @@ use super::super::{
     PoolAddr, RuleId, ZoneSet,
 };
 use super::*;
+use crate::policy::Mapping::{EndpointDependent, EndpointIndependent};
 use crate::view::BoundBy;
 use alg::{Bound, BoundDatagram};
 use core::net::Ipv4Addr;
@@ -194,6 +195,7 @@ fn source_nat_is_by_zone_pair_and_interface() {
         source: vec![Prefix::parse("10.1.0.0/24").unwrap()].into(),
         destination: destination.iter().map(|p| Prefix::parse(p).unwrap()).collect::<Vec<_>>().into(),
         translate,
+        mapping: if to == [2] { EndpointDependent } else { EndpointIndependent },
     };
     let exception = entry(&[1, 2], &["198.51.100.9"], NatTarget::Nothing);
     let nats = vec![exception, entry(&[1], &[], NatTarget::Interface), entry(&[2], &[], NatTarget::Pool(0))];
@@ -208,11 +210,14 @@ fn source_nat_is_by_zone_pair_and_interface() {
     let translation = |from, to, source, destination, egress| {
         policy.source_translation((from, to), source, destination, InterfaceId(egress))
     };
-    let bound = Source::Bound(core::slice::from_ref(&address));
+    let bound = Source::Bound(core::slice::from_ref(&address), EndpointIndependent);
     assert_eq!(translation(TRUST, UNTRUST, inside, peer, 1), Some(bound));
     assert_eq!(translation(TRUST, UNTRUST, inside, peer, 0), None, "no address to translate to");
     assert_eq!(translation(TRUST, UNTRUST, inside, peer, 2), None);
-    assert_eq!(translation(TRUST, ZoneId(2), inside, peer, 0), Some(Source::Bound(&pooled)));
+    assert_eq!(
+        translation(TRUST, ZoneId(2), inside, peer, 0),
+        Some(Source::Bound(&pooled, EndpointDependent))
+    );
     assert_eq!(translation(TRUST, UNTRUST, inside, excepted, 0), Some(Source::AsIs));
     assert_eq!(translation(TRUST, UNTRUST, ip([10, 1, 1, 2]), peer, 1), Some(Source::AsIs), "not its source");
     assert_eq!(translation(TRUST, TRUST, inside, peer, 1), Some(Source::AsIs));
@@ -241,6 +246,7 @@ fn static_nat_and_exceptions_from_it_by_their_order() {
         source: vec![net(source)].into(),
         destination: destination.into(),
         translate,
+        mapping: EndpointIndependent,
     };
     let policy = Policy {
         destination_nat: vec![

@@ -8,10 +8,12 @@ use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
 use crate::fib::Lookup;
-use crate::key::{Addrs, FlowKey, Protocol, ZoneId};
+use crate::key::{Addrs, FlowKey, Protocol, WorkerId, ZoneId};
 use crate::nat::{BindError, BindingId, BindingKey};
 use crate::packet::{Parsed, flag, icmp};
-use crate::policy::{Action, AlgMode, Decision, Destination, Inspection, Mode, NatAddress, Query, Source};
+use crate::policy::{
+    Action, AlgMode, Decision, Destination, Inspection, Mapping, Mode, NatAddress, PoolAddr, Query, Source,
+};
 use crate::port::Port;
 use crate::session::{AlgSlot, Init};
 use crate::shared::Command;
@@ -34,6 +36,8 @@ pub(crate) enum Admission<'a> {
 pub(crate) struct Reserve<'p> {
     /// Addresses that the initiator may be translated to; none if it is not translated.
     pub(crate) nat: &'p [NatAddress],
+    /// Whether the binding that is made for that is the session's alone.
+    pub(crate) mapping: Mapping,
     /// The initiator's binding, as far as it is known.
     pub(crate) binding: Option<BindingId>,
     /// Hash of the initiator's key.
@@ -54,6 +58,17 @@ pub(crate) fn opens(parsed: &Parsed) -> Result<State, DropReason> {
         Protocol::Udp => Ok(State::UdpNew),
         Protocol::Icmp if parsed.icmp_type == icmp::ECHO_REQUEST => Ok(State::IcmpEcho),
         Protocol::Icmp => Err(DropReason::IcmpNoSession),
+    }
+}
+
+/// The worker at which a session begins: the home of its tuple, unless all sessions of its inside endpoint share a binding.
+#[inline]
+pub(crate) fn home_of(cx: &Context<'_>, key: &FlowKey, source: &Source<'_>) -> WorkerId {
+    match source {
+        Source::Bound(_, Mapping::EndpointIndependent) => cx.shared.home.of_endpoint(key.source(), key.sport),
+        Source::Bound(_, Mapping::EndpointDependent) | Source::AsIs | Source::Static(_) => {
+            cx.shared.home.of_tuple(key)
+        }
     }
 }
 
@@ -148,10 +163,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             .source(cx.policy, item.key.source(), hop.interface)
             // A translation that has no address to translate to admits nothing.
             .ok_or(DropReason::NatPortsExhausted)?;
-        let home = match source {
-            Source::AsIs | Source::Static(_) => cx.shared.home.of_tuple(&item.key),
-            Source::Bound(_) => cx.shared.home.of_endpoint(item.key.source(), item.key.sport),
-        };
+        let home = home_of(cx, &item.key, &source);
         if home != self.id {
             return Ok(Admission::Fate(Fate::HandOff(home)));
         }
@@ -175,7 +187,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             reverse.sport = port;
         }
         let decision = self.detect_datagram(cx, item, decision)?;
-        let nat = if let Source::Bound(addresses) = source { addresses } else { &[] };
+        let (nat, mapping) = source.bound();
         let init = Init {
             owner: self.id,
             state,
@@ -193,7 +205,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             log: decision.log,
         };
         let Decision { inspection: inspect, bound_by, .. } = decision;
-        let reserve = Reserve { nat, binding: None, hash: item.hash, inspect, bound_by };
+        let reserve = Reserve { nat, mapping, binding: None, hash: item.hash, inspect, bound_by };
         let hit = self.open(cx, init, &reserve)?;
         if hit.session.bound_by() == BoundBy::Content {
             self.report_bound(cx, &hit);
@@ -279,7 +291,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if !want.nat.is_empty() {
             let id = match want.binding.filter(|id| self.bindings.retain(*id)) {
                 Some(id) => id,
-                None => self.bind(cx, init, want.nat)?,
+                None => self.bind(cx, init, want.nat, want.mapping)?,
             };
             init.binding = Some(crate::worker::binding_ref(id));
             let binding = self.bindings.get(id).ok_or(DropReason::NatBindingsFull)?;
@@ -326,19 +338,49 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     }
 
     /// The binding of the initiator, made if there is none. One reference is the caller's.
-    fn bind(&mut self, cx: &Context<'_>, init: &Init, nat: &[NatAddress]) -> Result<BindingId, DropReason> {
+    fn bind(
+        &mut self,
+        cx: &Context<'_>,
+        init: &Init,
+        nat: &[NatAddress],
+        mapping: Mapping,
+    ) -> Result<BindingId, DropReason> {
         let (protocol, inside) = (init.forward.protocol, (init.forward.source(), init.forward.sport));
         let (before, after) = nat.split_at_checked(paired_with(inside.0, nat.len())).unwrap_or_default();
         let paired = after.first().ok_or(DropReason::NatPortsExhausted)?.pool;
+        let addresses = after.iter().chain(before);
+        if mapping == Mapping::EndpointDependent {
+            return self.bind_alone(cx, init, paired, addresses);
+        }
         let key = BindingKey { protocol, addr: inside.0, port: inside.1, pool: paired };
         if let Some(id) = self.bindings.find(&key) {
             self.bindings.retain(id);
             return Ok(id);
         }
-        let addresses = after.iter().chain(before);
         let spaces = addresses.filter_map(|a| Some((*a, cx.shared.registry.get(a.pool)?)));
         let random = self.rng.draw();
         Ok(self.bindings.get_or_create_of(protocol, inside, paired, spaces, random)?)
+    }
+
+    /// A binding for the session alone, if possible at a port whose replies come in here.
+    fn bind_alone<'n>(
+        &mut self,
+        cx: &Context<'_>,
+        init: &Init,
+        paired: PoolAddr,
+        addresses: impl Iterator<Item = &'n NatAddress>,
+    ) -> Result<BindingId, DropReason> {
+        let (protocol, inside) = (init.forward.protocol, (init.forward.source(), init.forward.sport));
+        let random = self.rng.draw();
+        let landings = &self.landings;
+        let spaces = addresses.filter_map(|address| {
+            let mut reply = init.reverse;
+            reply.set_destination(address.addr, 0);
+            Some((*address, cx.shared.registry.get(address.pool)?, landings.of(&reply)))
+        });
+        let (id, fits) = self.bindings.create_alone(protocol, inside, paired, spaces, random)?;
+        self.count(cx, Counter::NatPortsUnfit, u64::from(!fits));
+        Ok(id)
     }
 
     pub(super) fn publish<'a>(

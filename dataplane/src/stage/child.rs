@@ -11,7 +11,7 @@ use crate::expect::{self, Met, Reverse};
 use crate::key::{Addrs, FlowKey, WorkerId};
 use crate::nat::ports::FIRST_PORT;
 use crate::nat::{BindingKey, Published};
-use crate::policy::NatAddress;
+use crate::policy::{Mapping, NatAddress};
 use crate::port::Port;
 use crate::session::Init;
 use crate::stage::admit::{Admission, Reserve, opens};
@@ -47,14 +47,20 @@ fn owner<B>(
     if !expected.by_home || named_later || signals {
         return expected.owner;
     }
-    let opener = match (met, expected.reverse) {
-        (Direction::Reverse, Some(reverse)) => (reverse.real.addr, reverse.real.port),
-        _ => (item.key.source(), item.key.sport),
-    };
-    if translated {
-        cx.shared.home.of_endpoint(opener.0, opener.1)
-    } else {
-        cx.shared.home.of_tuple(&item.key)
+    if !translated {
+        return cx.shared.home.of_tuple(&item.key);
+    }
+    // The opener's packet, which may be still to come.
+    let mut opens = item.key;
+    if let (Direction::Reverse, Some(Reverse { real, .. })) = (met, expected.reverse)
+        && let (IpAddr::V4(from), IpAddr::V4(to)) = (real.addr, expected.key.destination())
+    {
+        let FlowKey { protocol, scope, dport, .. } = expected.key;
+        opens = FlowKey::v4(protocol, scope, (from, real.port), (to, dport));
+    }
+    match expected.opener_mapping {
+        Mapping::EndpointIndependent => cx.shared.home.of_endpoint(opens.source(), opens.sport),
+        Mapping::EndpointDependent => cx.shared.home.of_tuple(&opens),
     }
 }
 
@@ -131,9 +137,15 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         parent.add_child();
         let of_parent = (parent.profile(), parent.policy_generation());
         let inspect = cx.policy.alg.inspection_of_child(of_parent, init.application, init.forward.protocol);
+        let mapping = expected.opener_mapping;
         let reserve = Reserve {
             nat: nat.as_slice(),
-            binding: None,
+            mapping,
+            // Where an ALG has published the opener's endpoint, that is how the listener knows it.
+            binding: nat.filter(|_| mapping == Mapping::EndpointDependent).and_then(|nat| {
+                let FlowKey { protocol, sport: port, .. } = item.key;
+                self.bindings.find(&BindingKey { protocol, addr: item.key.source(), port, pool: nat.pool })
+            }),
             hash: item.hash,
             inspect,
             bound_by: BoundBy::Parent,

@@ -13,10 +13,10 @@ use crate::fib::{AdjacencyId, Lookup};
 use crate::key::{Addrs, FlowKey, WorkerId, ZoneId};
 use crate::nat::{BindingHash, BindingId, BindingKey};
 use crate::packet::parse::is_host;
-use crate::policy::{Action, Decision, Inspection, Mode, NatAddress, Query, Source};
+use crate::policy::{Action, Decision, Inspection, Mapping, Mode, NatAddress, Query, Source};
 use crate::port::{BURST, Port};
 use crate::session::Init;
-use crate::stage::admit::{Reserve, paired_with};
+use crate::stage::admit::{Reserve, home_of, paired_with};
 use crate::stage::forward::{Carried, Plan, Way, pass};
 use crate::stage::track::Move;
 use crate::stage::{Context, route};
@@ -47,9 +47,12 @@ pub(crate) struct Opening<'a> {
 pub(crate) type Openings<'a> = ArrayVec<Opening<'a>, BURST>;
 
 impl<'a> Opening<'a> {
-    /// Addresses of its binding; none if it needs none.
-    fn nat(&self) -> &'a [NatAddress] {
-        bound(self.source)
+    /// Addresses of the binding that it may have already; none if it needs none, or one of its own.
+    const fn shared(&self) -> &'a [NatAddress] {
+        match self.source {
+            Source::Bound(addresses, Mapping::EndpointIndependent) => addresses,
+            Source::Bound(_, Mapping::EndpointDependent) | Source::AsIs | Source::Static(_) => &[],
+        }
     }
 
     /// The answer's key, but for a binding that is not known yet.
@@ -62,19 +65,12 @@ impl<'a> Opening<'a> {
     }
 }
 
-const fn bound(source: Source<'_>) -> &[NatAddress] {
-    match source {
-        Source::AsIs | Source::Static(_) => &[],
-        Source::Bound(addresses) => addresses,
-    }
-}
-
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// Finds out what it can about the first packets of a burst, and brings near what opening them will touch.
     pub(crate) fn survey<'a>(&mut self, cx: &Context<'a>, plans: &[Plan], openings: &mut Openings<'a>) {
         for (number, plan) in plans.iter().enumerate().filter(|(_, plan)| plan.way == Way::First) {
             if let Some(mut opening) = self.look_into(cx, number, plan) {
-                if let Some(key) = binding_key(&plan.key(), opening.nat()) {
+                if let Some(key) = binding_key(&plan.key(), opening.shared()) {
                     opening.hash = self.bindings.approach(&key);
                 }
                 // There are as many as packets at most.
@@ -82,13 +78,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             }
         }
         cx.shared.arena.prefetch(&self.magazine, openings.len());
-        for opening in openings.iter().filter(|opening| !opening.nat().is_empty()) {
+        for opening in openings.iter().filter(|opening| !opening.shared().is_empty()) {
             self.bindings.approach_slot(opening.hash);
         }
         for opening in openings {
             let Some(key) = plans.get(opening.number).map(Plan::key) else { continue };
             let mut answer = opening.answer(&key);
-            if let Some(key) = binding_key(&key, opening.nat()) {
+            if matches!(opening.source, Source::Bound(_, Mapping::EndpointDependent)) {
+                continue; // its port is not chosen yet
+            }
+            if let Some(key) = binding_key(&key, opening.shared()) {
                 opening.binding = self.bindings.find_hashed(opening.hash, &key);
                 let Some(binding) = opening.binding.and_then(|id| self.bindings.get(id)) else { continue };
                 answer.set_destination(binding.outside_addr, binding.outside_port);
@@ -102,7 +101,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// The same of one packet alone.
     pub(crate) fn survey_one<'a>(&mut self, cx: &Context<'a>, plan: &Plan) -> Option<Opening<'a>> {
         let mut opening = self.look_into(cx, 0, plan)?;
-        opening.binding = binding_key(&plan.key(), opening.nat()).and_then(|key| self.bindings.find(&key));
+        opening.binding = binding_key(&plan.key(), opening.shared()).and_then(|key| self.bindings.find(&key));
         Some(opening)
     }
 
@@ -138,12 +137,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         );
         let decision = verdict.decision;
         let source = verdict.source(cx.policy, inside, interface)?;
-        let nat = bound(source);
-        let home = if nat.is_empty() {
-            cx.shared.home.of_tuple(&key)
-        } else {
-            cx.shared.home.of_endpoint(inside, key.sport)
-        };
+        let home = home_of(cx, &key, &source);
         let sessions = match decision.mode {
             Mode::Packet => false,
             Mode::Stateful => true,
@@ -189,8 +183,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             alg_slot: None,
             log: opening.decision.log,
         };
+        let (nat, mapping) = opening.source.bound();
         let reserve = Reserve {
-            nat: opening.nat(),
+            nat,
+            mapping,
             binding: opening.binding,
             hash: plan.hash(),
             // Nobody reads it, or it would have gone the long way.

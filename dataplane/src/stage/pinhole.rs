@@ -9,10 +9,12 @@ use crate::expect::{
 };
 use crate::key::{FlowKey, ZoneId};
 use crate::nat::{BindingId, BindingKey};
-use crate::policy::AlgMode;
+use crate::policy::{AlgMode, Mapping};
 use crate::port::Port;
 use crate::session::Session;
-use crate::stage::publish::{Reserved, Seen, endpoints, group, leads_to, protocol, release};
+use crate::stage::publish::{
+    Reserved, Seen, alone, endpoints, group, leads_to, protocol, release, stands_for,
+};
 use crate::stage::{Context, Hit, route};
 use crate::table::{Direction, Unique};
 use crate::view::{ExpectationClass, ExpectationState, State};
@@ -187,11 +189,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// One more reference of a port that an earlier message has published for the same listener: the other side has moved
     /// its media, or answers late.
     fn held(&mut self, cx: &Context<'_>, hit: &Hit<'_>, request: &ExpectationRequest) -> Option<BindingId> {
-        let binding = hit.session.binding().and_then(|b| self.bindings.get(binding_id(b)));
-        let seen = Seen::of(request.opener.side().other(), &endpoints(cx, hit), binding);
-        let (protocol, pool) = (protocol(request.transport), seen.address(&cx.shared.registry)?.pool);
-        let Endpoint { addr, port } = request.listener;
-        let id = self.bindings.find(&BindingKey { protocol, addr, port, pool })?;
+        let side = request.opener.side().other();
+        let own = alone(cx, hit, &self.bindings, side)
+            .filter(|id| stands_for(&self.bindings, *id, request.transport, request.listener).is_some());
+        let id = own.or_else(|| {
+            let binding = hit.session.binding().and_then(|b| self.bindings.get(binding_id(b)));
+            let seen = Seen::of(side, &endpoints(cx, hit), binding);
+            let (protocol, pool) = (protocol(request.transport), seen.address(&cx.shared.registry)?.pool);
+            let Endpoint { addr, port } = request.listener;
+            self.bindings.find(&BindingKey { protocol, addr, port, pool })
+        })?;
         let held = self.bindings.get(id)?;
         let published = Endpoint::new(IpAddr::V4(held.outside_addr), held.outside_port);
         (published == request.published && self.bindings.retain(id)).then_some(id)
@@ -245,6 +252,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let binding = hit.session.binding().and_then(|b| self.bindings.get(binding_id(b)));
         let seen_at = Seen::of(side, &flow, binding);
         let opener_nat = seen_at.address(&cx.shared.registry);
+        let opener_mapping = if let Seen::Bound(_, mapping) = seen_at { mapping } else { Mapping::default() };
         let reverse = request.reverse.and_then(|seen| {
             let real = leads_to(cx, listener_scope, protocol, seen);
             // An endpoint of a translated opener that nobody has published leads nowhere.
@@ -265,6 +273,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             listener_scope,
             reverse,
             opener_nat,
+            opener_mapping,
             keeps_port: matches!((seen_at, request.opener), (Seen::Led(_), Opener::Peer(_))),
             many: request.uses == Uses::Many,
             armed: request.armed,

@@ -5,7 +5,7 @@ use crate::event::Ref;
 use crate::expect::{ExpectationLimits, Ledger, LedgerEntry, Reached};
 use crate::key::{Protocol, ZoneId};
 use crate::nat::{Binding, BindingId, BindingKey, Bindings, Registry};
-use crate::policy::{Destination, NatAddress, NatTarget, PoolAddr};
+use crate::policy::{Destination, Mapping, NatAddress, NatTarget, PoolAddr};
 use crate::rng::Rng;
 use crate::stage::{Context, Hit};
 use crate::table::Direction;
@@ -92,6 +92,8 @@ pub(crate) struct Publisher<'a> {
     /// The zone of each.
     scopes: [ZoneId; 2],
     flow: FlowContext,
+    /// What each end's own endpoint is [`alone`] known by.
+    alone: [Option<BindingId>; 2],
     /// Nobody is told of what is published: every end is known by what it is seen as already, and nothing is reserved.
     pub(crate) as_seen: bool,
     pub(crate) reserved: Reserved,
@@ -110,14 +112,15 @@ pub(crate) enum Seen {
     Plain,
     /// At this address, where policy leads back to it as far as it does.
     Led(Ipv4Addr),
-    /// At a port of this address that the session's binding holds.
-    Bound(NatAddress),
+    /// At a port of this address that the session's binding holds, alone or not.
+    Bound(NatAddress, Mapping),
 }
 
 impl Seen {
     pub(crate) fn of(side: Side, flow: &FlowContext, binding: Option<&Binding>) -> Self {
         if let (Side::Initiator, Some(b)) = (side, binding) {
-            return Self::Bound(NatAddress { addr: b.outside_addr, pool: b.outside_pool });
+            let address = NatAddress { addr: b.outside_addr, pool: b.outside_pool };
+            return Self::Bound(address, b.mapping);
         }
         let (own, seen) = match side {
             Side::Initiator => (flow.initiator.addr, flow.initiator_translated.addr),
@@ -134,7 +137,7 @@ impl Seen {
             Self::Plain => None,
             // Static addresses have no port space: nothing but what leads there can be published.
             Self::Led(addr) => Some(NatAddress { addr, pool: registry.find(addr).unwrap_or(PoolAddr::NONE) }),
-            Self::Bound(address) => Some(address),
+            Self::Bound(address, _) => Some(address),
         }
     }
 }
@@ -155,6 +158,7 @@ impl<'a> Publisher<'a> {
             seen: [Side::Initiator, Side::Responder].map(|side| Seen::of(side, &flow, binding)),
             scopes: [Direction::Forward, Direction::Reverse].map(|d| hit.session.key(d).scope),
             flow,
+            alone: [Side::Initiator, Side::Responder].map(|side| alone(cx, hit, bindings, side)),
             as_seen: false,
             reserved: Reserved::new(),
             reached: None,
@@ -185,6 +189,13 @@ impl<'a> Publisher<'a> {
         }
     }
 
+    /// The binding of one session alone that stands for this endpoint of a side, and where.
+    fn alone(&self, side: Side, transport: Transport, inside: Endpoint) -> Option<(BindingId, Endpoint)> {
+        let [initiator, responder] = self.alone;
+        let id = if side == Side::Initiator { initiator } else { responder }?;
+        Some((id, stands_for(self.bindings, id, transport, inside)?))
+    }
+
     /// Whether policy leads packets from the zone `scope` to these endpoints in any case, at the same ports of the
     /// address `called`.
     fn leads(
@@ -202,6 +213,34 @@ impl<'a> Publisher<'a> {
             meant == Destination::Host(own, port)
         })
     }
+}
+
+/// The binding of one session alone that an end of this one is known by, if it is: by its inside endpoint nobody finds it.
+/// An initiator's is the session's own, a responder's that of the pinhole that the session has come through.
+pub(crate) fn alone(cx: &Context<'_>, hit: &Hit<'_>, bindings: &Bindings, side: Side) -> Option<BindingId> {
+    let id = match side {
+        Side::Initiator => hit.session.binding()?,
+        Side::Responder => {
+            let through = cx.shared.expectations.get(hit.session.expectation()?)?;
+            // Another worker's is not in these bindings.
+            through.binding().filter(|_| through.owner() == hit.session.owner())?
+        }
+    };
+    let id = binding_id(id);
+    bindings.get(id).is_some_and(|b| b.mapping == Mapping::EndpointDependent).then_some(id)
+}
+
+/// Where such a binding stands for this endpoint.
+pub(crate) fn stands_for(
+    bindings: &Bindings,
+    id: BindingId,
+    transport: Transport,
+    inside: Endpoint,
+) -> Option<Endpoint> {
+    let binding = bindings.get(id)?;
+    let BindingKey { protocol: of, addr, port, .. } = binding.inside;
+    ((of, Endpoint::new(addr, port)) == (protocol(transport), inside))
+        .then_some(Endpoint::new(IpAddr::V4(binding.outside_addr), binding.outside_port))
 }
 
 /// Where an endpoint that is called from `scope` leads: by destination NAT, or by whatever an ALG has published there.
@@ -244,6 +283,13 @@ impl Gateway for Publisher<'_> {
         if self.reserved.remaining_capacity() < usize::from(count) {
             return Err(PublishError::TableFull);
         }
+        if let (1, Some((id, outside))) = (count, self.alone(side, transport, endpoint))
+            && self.bindings.retain(id)
+        {
+            // There is room: it was checked above.
+            let _ = self.reserved.try_push((outside, id));
+            return Ok(outside);
+        }
         let ports = self.cx.shared.registry.get(address.pool).ok_or(PublishError::PortsExhausted)?;
         let random = self.rng.draw();
         let published = self
@@ -282,7 +328,10 @@ impl Gateway for Publisher<'_> {
         if let Some(NatTarget::Static { inside: net, outside }) = nat {
             return Some(Endpoint::new(net.counterpart(inside.addr, &outside)?, inside.port));
         }
-        let Seen::Bound(NatAddress { pool, .. }) = self.seen[0] else { return None };
+        if let Some((_, outside)) = self.alone(Side::Initiator, transport, inside) {
+            return Some(outside);
+        }
+        let Seen::Bound(NatAddress { pool, .. }, _) = self.seen[0] else { return None };
         let key = BindingKey { protocol: protocol(transport), addr: inside.addr, port: inside.port, pool };
         let binding = self.bindings.get(self.bindings.find(&key)?)?;
         Some(Endpoint::new(IpAddr::V4(binding.outside_addr), binding.outside_port))

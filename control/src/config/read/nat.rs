@@ -6,7 +6,7 @@ use crate::config::reader::{Reader, Schema, Table, Text};
 use crate::config::values;
 use core::net::Ipv4Addr;
 use dataplane::key::Protocol;
-use dataplane::policy::{ALL_PORTS, Addresses, Service};
+use dataplane::policy::{ALL_PORTS, Addresses, Mapping, Service};
 use ipnet::Ipv4Net;
 
 /// All `[[nat]]` tables by what they translate, each in the order of the file. Static ones are in both lists.
@@ -24,13 +24,14 @@ enum Kind {
 
 static NAT: Schema = Schema {
     table: "[[nat]]",
-    keys: &["type", "from", "to", "source", "destination", "service", "translate"],
+    keys: &["type", "from", "to", "source", "destination", "service", "translate", "mapping"],
     later: &[],
 };
 
 /// Most addresses of one pool.
 const MOST_POOLED: u32 = 256;
 const TRANSLATE: &str = "\"interface\", \"none\", or the addresses of a pool such as [\"203.0.113.0/27\"]";
+const MAPPING: &str = "\"endpoint-independent\" or \"endpoint-dependent\"";
 const CALLED: &str = "addresses as they are called, such as \"198.51.100.1\"";
 const HOST: &str = "\"none\", or the address of a host, with a port or without, such as \"10.1.0.2:21\"";
 const OUTSIDE: &str = "an address or a network as it is called, such as \"203.0.113.0/28\"";
@@ -93,6 +94,7 @@ fn source<'t>(
         source: addresses(reader, table, "source", named),
         destination: addresses(reader, table, "destination", named),
         translate: translate(reader, table, interfaces),
+        mapping: mapping(reader, table),
         place: reader.place(&table.span),
     };
     check_egress(reader, table, &nat, named, interfaces);
@@ -143,6 +145,20 @@ fn translate<'t>(reader: &mut Reader<'t>, table: &Table<'t>, interfaces: &[Inter
     Translate::Pool(pool)
 }
 
+/// What a translated port is kept for. Without a translation there is none.
+fn mapping<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> Mapping {
+    if table.peek("translate") == Some("none") && !table.lacks("mapping") {
+        let what = "\"mapping\" in [[nat]] that translates to \"none\"".into();
+        reader.conflict(&table.span_of("mapping"), what, "no \"mapping\"");
+    }
+    let words = [
+        ("endpoint-independent", Mapping::EndpointIndependent),
+        ("endpoint-dependent", Mapping::EndpointDependent),
+    ];
+    let text = reader.string(table, "mapping", MAPPING);
+    text.and_then(|text| reader.word(&text, "mapping", &words, &[])).unwrap_or_default()
+}
+
 /// Every interface of the zones that it translates to must have the address that it translates to. (`any` covers
 /// only those that have one: sessions to others find no address and are dropped.)
 fn check_egress<'t>(
@@ -164,7 +180,7 @@ fn check_egress<'t>(
 }
 
 fn destination<'t>(reader: &mut Reader<'t>, table: &Table<'t>, named: &Named<'_, 't>) -> DestinationNat {
-    has_no(reader, table, "destination", &["to", "source"]);
+    has_no(reader, table, "destination", &["to", "source", "mapping"]);
     if table.lacks("destination") {
         reader.missing(table, "destination", CALLED);
     }
@@ -201,7 +217,7 @@ fn one_to_one<'t>(
     named: &Named<'_, 't>,
     interfaces: &[Interface],
 ) -> Option<(Nat, DestinationNat)> {
-    has_no(reader, table, "static", &["to", "source", "service"]);
+    has_no(reader, table, "static", &["to", "source", "service", "mapping"]);
     let from = zones(reader, table, "from", named);
     let outside = block(reader, table, "destination", OUTSIDE, interfaces);
     let inside = block(reader, table, "translate", SAME_SIZE, interfaces);
@@ -229,6 +245,7 @@ fn one_to_one<'t>(
         source: Addresses::from(vec![values::prefix(inside)]),
         destination: Addresses::default(),
         translate: Translate::Static { inside, outside },
+        mapping: Mapping::default(),
         place,
     };
     let (called, target) = (vec![outside], Target::Network(inside));
