@@ -32,7 +32,11 @@ fn spread(eal: &Eal, pool: &Mempool) {
     assert_eq!((plan.rx_queues, plan.reta.len()), (2, usize::from(nic.reta)), "{nic:?}");
     let port = EthPort::configure(eal, "net_null2", &PortConfig::planned(&plan, pool.clone())).unwrap();
     let choices = port.start().unwrap();
-    for (what, chosen) in [("hash in force", "symmetric"), ("table in force", "128 entries")] {
+    assert_eq!(port.flow_control(), None, "there is no cable");
+    let own = "the device's own: its driver neither tells nor sets it";
+    for (what, chosen) in
+        [("hash in force", "symmetric"), ("table in force", "128 entries"), ("flow control", own)]
+    {
         let choice = choices.iter().find(|c| c.what == what).unwrap();
         assert_eq!((choice.chosen.as_str(), choice.lacks.as_str()), (chosen, ""));
     }

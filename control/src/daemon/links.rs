@@ -6,6 +6,7 @@
 use super::live::Live;
 use crate::audit::{DeviceEvent, Records};
 use dataplane::dpdk::EthPort;
+use dataplane::dpdk::plan::Choice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,18 +58,25 @@ pub struct Links {
 impl Links {
     /// As they are now: nothing is told of that.
     pub fn new(live: Arc<Live>) -> Self {
-        let seen = (0..live.ports.len()).map(|port| live.look(port)).collect();
+        let seen: Vec<Seen> = (0..live.ports.len()).map(|port| live.look(port)).collect();
+        for (port, _) in seen.iter().enumerate().filter(|(_, seen)| seen.up) {
+            live.agree(port);
+        }
         Self { live, seen, leaving: Vec::new(), looked: Instant::now() }
     }
 
     /// What could not be had of a device when it was set up is an event each.
     pub fn tell_lacks(&self, records: &mut impl Records) {
-        for (port, (_, choices)) in self.live.devices.iter().enumerate() {
-            for choice in choices.iter().filter(|choice| !choice.lacks.is_empty()) {
-                let lack = Some((choice.what, choice.lacks.as_str()));
-                records.device(&DeviceEvent { lack, ..self.event("device-lacks", port, 0) });
+        for port in 0..self.live.devices.len() {
+            for choice in self.live.settings(port).iter().filter(|choice| !choice.lacks.is_empty()) {
+                self.tell_lack(port, choice, records);
             }
         }
+    }
+
+    fn tell_lack(&self, port: usize, choice: &Choice, records: &mut impl Records) {
+        let lack = Some((choice.what, choice.lacks.as_str()));
+        records.device(&DeviceEvent { lack, ..self.event("device-lacks", port, 0) });
     }
 
     /// Looks, if it is time to, and tells what has changed.
@@ -84,6 +92,11 @@ impl Links {
             *before = Seen { removed: before.removed || now.removed, ..now };
             if let Some(change) = change {
                 self.tell(port, change, now, records);
+                if change == Change::Up
+                    && let Some(choice) = self.live.agree(port)
+                {
+                    self.tell_lack(port, &choice, records);
+                }
                 if change == Change::Removed {
                     self.leaving.push(port);
                 }

@@ -12,7 +12,7 @@ use crate::server::{
     AlgView, CountersView, Gateway, InterfaceCounters, InterfaceDetail, InterfaceView, InterfaceWorker,
     Names, PolicyView, Problem, Setting, StatusView, WorkerView, problems,
 };
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use dataplane::device::{Device, kernel_interface};
 use dataplane::dpdk::EthPort;
 use dataplane::dpdk::plan::Choice;
@@ -37,6 +37,8 @@ pub struct LinkCounts {
     ups: AtomicU64,
     downs: AtomicU64,
     removed: AtomicBool,
+    /// What both ends agreed on when the link came up last.
+    agreed: ArcSwapOption<Choice>,
     /// Where the kernel says whether the interface has a carrier that the device stands on.
     carrier: Option<PathBuf>,
 }
@@ -47,6 +49,19 @@ impl LinkCounts {
         let interface = kernel_interface(device);
         let carrier = interface.map(|name| Path::new("/sys/class/net").join(name).join("carrier"));
         Self { carrier, ..Self::default() }
+    }
+
+    /// Keeps what the ends of a link that has come up have agreed on. Answers it, if it lacks something.
+    fn agree(&self, on: Option<Choice>) -> Option<Arc<Choice>> {
+        let on = on.map(Arc::new);
+        self.agreed.store(on.clone());
+        on.filter(|choice| !choice.lacks.is_empty())
+    }
+
+    /// How a device is set up, with what was learned when its link came up.
+    fn settings(&self, chosen: &[Choice]) -> Vec<Choice> {
+        let agreed = self.agreed.load_full().map(|choice| (*choice).clone());
+        chosen.iter().cloned().chain(agreed).collect()
     }
 
     /// Whether the kernel says that there is no carrier. DPDK's drivers on kernel interfaces (`af_packet`) call their link up
@@ -127,6 +142,18 @@ impl Live {
         seen
     }
 
+    /// Asks a device whose link has come up what both ends have agreed on, for all who ask later. Answers it, if it lacks
+    /// something. The control core's alone.
+    pub fn agree(&self, number: usize) -> Option<Arc<Choice>> {
+        self.links.get(number)?.agree(self.ports.get(number)?.flow_control())
+    }
+
+    /// How a port is set up.
+    pub fn settings(&self, number: usize) -> Vec<Choice> {
+        let chosen = self.devices.get(number).map_or(&[][..], |(_, choices)| choices);
+        self.links.get(number).map_or_else(|| chosen.to_vec(), |counts| counts.settings(chosen))
+    }
+
     /// Whether the link of a port was up when it was last looked at, and its megabits per second.
     fn link(&self, port: u16) -> (bool, u32) {
         let state =
@@ -147,7 +174,7 @@ impl Live {
 
     /// What could not be had of a port, in words.
     fn lacks(&self, port: u16) -> Vec<String> {
-        let choices = self.devices.get(usize::from(port)).map_or(&[][..], |(_, choices)| choices);
+        let choices = self.settings(usize::from(port));
         let lacking = choices.iter().filter(|choice| !choice.lacks.is_empty());
         lacking.map(|choice| format!("{}: {}; {}", choice.what, choice.chosen, choice.lacks)).collect()
     }
@@ -221,17 +248,13 @@ impl Gateway for Live {
         let ids = (0..=u16::MAX).map(InterfaceId);
         let ((_, port), id) = self.interfaces.iter().zip(ids).find(|((view, _), _)| view.name == name)?;
         let view = self.status().interfaces.into_iter().find(|view| view.name == name)?;
-        let (driver, choices) = self.devices.get(usize::from(*port))?;
+        let (driver, _) = self.devices.get(usize::from(*port))?;
         let counts = self.links.get(usize::from(*port))?;
-        let setting = |c: &Choice| Setting {
-            what: c.what.to_owned(),
-            chosen: c.chosen.clone(),
-            lacks: c.lacks.clone(),
-        };
+        let setting = |c: Choice| Setting { what: c.what.to_owned(), chosen: c.chosen, lacks: c.lacks };
         Some(InterfaceDetail {
             view,
             driver: driver.clone(),
-            settings: choices.iter().map(setting).collect(),
+            settings: self.settings(usize::from(*port)).into_iter().map(setting).collect(),
             workers: self.workers_on(id),
             link_ups: counts.ups.load(Ordering::Relaxed),
             link_downs: counts.downs.load(Ordering::Relaxed),
@@ -302,5 +325,25 @@ impl Gateway for Live {
 
     fn now(&self) -> Tick {
         self.clock.now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_link_agreed_on_is_told_with_the_settings_and_replaced_by_the_next() {
+        let (counts, chosen) = (LinkCounts::default(), [Choice::new("queues", "2")]);
+        assert_eq!(counts.settings(&chosen), chosen);
+        let off = Choice::new("flow control in force", "off");
+        assert_eq!(counts.agree(Some(off.clone())), None, "nothing lacks");
+        assert_eq!(counts.settings(&chosen), [chosen[0].clone(), off]);
+        let on = Choice::new("flow control in force", "on").but("all wait");
+        assert_eq!(counts.agree(Some(on.clone())).as_deref(), Some(&on));
+        assert_eq!(counts.settings(&chosen), [chosen[0].clone(), on]);
+        // A device that does not tell, or no longer.
+        assert_eq!(counts.agree(None), None);
+        assert_eq!(counts.settings(&chosen), chosen);
     }
 }

@@ -140,11 +140,36 @@ int postern_eth_no_pause(uint16_t port)
 {
 	struct rte_eth_fc_conf conf = { 0 };
 	int ret = rte_eth_dev_flow_ctrl_get(port, &conf);
+	int is_off = conf.mode == RTE_ETH_FC_NONE;
 
-	if (ret != 0 || conf.mode == RTE_ETH_FC_NONE)
+	if (ret != 0)
 		return ret;
+	/*
+	 * Also where it is off: as long as the link is down, drivers that negotiate (igb) say so whatever they offer to
+	 * the other end. A driver that tells and cannot set is fine if it is off.
+	 */
 	conf.mode = RTE_ETH_FC_NONE;
-	return rte_eth_dev_flow_ctrl_set(port, &conf);
+	ret = rte_eth_dev_flow_ctrl_set(port, &conf);
+	return is_off ? 0 : ret;
+}
+
+int postern_eth_pause(uint16_t port)
+{
+	struct rte_eth_fc_conf conf = { 0 };
+	int ret = rte_eth_dev_flow_ctrl_get(port, &conf);
+
+	if (ret != 0)
+		return ret < 0 ? ret : -EIO;
+	switch (conf.mode) {
+	case RTE_ETH_FC_NONE:
+		return 0;
+	case RTE_ETH_FC_TX_PAUSE:
+		return 1;
+	case RTE_ETH_FC_RX_PAUSE:
+		return 2;
+	default:
+		return 3;
+	}
 }
 
 int postern_eth_ring_pair(const char *name, uint16_t queues, uint32_t size, int socket, uint16_t ports[2])

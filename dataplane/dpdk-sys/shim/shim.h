@@ -72,8 +72,16 @@ int postern_eth_removed(uint16_t port);
  * the kernel. 0, or the first negative errno; it goes on behind an error.
  */
 int postern_eth_let_go(uint16_t port);
-/* Stops pause frames both ways. 0 if there are none, or a negative errno. */
+/*
+ * Asks for no pause frames, both ways. 0, or a negative errno; -ENOTSUP where the driver neither tells nor sets it. What
+ * comes of it the other end decides too: see the next.
+ */
 int postern_eth_no_pause(uint16_t port);
+/*
+ * Whether pause frames are sent (1), obeyed (2), both (3) or neither (0), or a negative errno. Only true once the link is
+ * up: before, the ends have agreed on nothing.
+ */
+int postern_eth_pause(uint16_t port);
 /*
  * Makes two ports that are joined back to back: what one sends on queue n, the other receives on queue n. Each queue
  * has one sender and one receiver, and holds `size` - 1 packets (a power of two). `socket` may be POSTERN_SOCKET_ANY.

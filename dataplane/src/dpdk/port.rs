@@ -293,7 +293,7 @@ impl EthPort {
             // Drivers write a table of their own when they start.
             choices.extend(steering::settle(port.id, rss, &port.reta));
         }
-        choices.extend(steering::no_pause(port.id));
+        choices.push(steering::no_pause(port.id));
         Ok(choices)
     }
 
@@ -390,6 +390,13 @@ impl EthPort {
         let code = unsafe { sys::postern_eth_link(self.0.id, &mut speed, &mut up) };
         let known = code == 0 && !matches!(speed, 0 | u32::MAX);
         LinkStatus { up: code == 0 && up != 0, speed: known.then_some(speed) }
+    }
+
+    /// Flow control as it is now, to be asked when the link has come up: before, both ends have agreed on nothing. None where
+    /// the driver does not tell.
+    pub fn flow_control(&self) -> Option<Choice> {
+        let _open = self.open()?;
+        steering::pause(self.0.id)
     }
 
     /// True once the device was pulled out, or the kernel has asked for it.

@@ -121,17 +121,42 @@ fn groups(reta: &[u16]) -> Vec<sys::rte_eth_rss_reta_entry64> {
     reta.chunks(GROUP).map(group).collect()
 }
 
-/// Switches flow control off: a worker that lags must lose its own packets, not stop the link for all.
-pub(super) fn no_pause(id: u16) -> Option<Choice> {
+/// Asks for no flow control: a worker that lags must lose its own packets, not stop the link for all.
+pub(super) fn no_pause(id: u16) -> Choice {
     // SAFETY: the port runs.
-    match unsafe { sys::postern_eth_no_pause(id) } {
-        0 => Some(Choice::new("flow control", "off")),
-        code if code == -libc::ENOTSUP => None,
-        code => {
-            let why = format!("it cannot be switched off: {}", os_error(code));
-            Some(Choice::new("flow control", "as the device has it").but(why))
-        }
+    judge_no_pause(unsafe { sys::postern_eth_no_pause(id) })
+}
+
+/// What asking for none says.
+fn judge_no_pause(code: i32) -> Choice {
+    let choice = |chosen: &str| Choice::new("flow control", chosen);
+    match code {
+        0 => choice("off"),
+        code if code == -libc::ENOTSUP => choice("the device's own: its driver neither tells nor sets it"),
+        code => choice("as the device has it").but(format!("it cannot be switched off: {}", os_error(code))),
     }
+}
+
+/// Flow control as it is. To be asked once the link is up: what is in force both ends agree on when it comes up. None where the
+/// driver does not tell.
+pub(super) fn pause(id: u16) -> Option<Choice> {
+    // SAFETY: the port runs.
+    judge_pause(unsafe { sys::postern_eth_pause(id) })
+}
+
+/// What the device says: 1 for frames that it sends, 2 for such as it obeys.
+fn judge_pause(said: i32) -> Option<Choice> {
+    let choice = |chosen: &str| Choice::new("flow control in force", chosen);
+    const OWN: &str = "a worker that lags stops the link for all";
+    const OTHER: &str = "the other end may stop all that leaves";
+    Some(match said {
+        0 => choice("off"),
+        1 => choice("on: pause frames are sent").but(OWN),
+        2 => choice("on: pause frames are obeyed").but(OTHER),
+        3 => choice("on: pause frames are sent and obeyed").but(format!("{OWN}, and {OTHER}")),
+        code if code == -libc::ENOTSUP => return None,
+        code => choice("unknown").but(format!("it cannot be read: {}", os_error(code))),
+    })
 }
 
 #[cfg(test)]
@@ -156,5 +181,21 @@ mod tests {
         assert_eq!(judge_table(0, 0, 128).lacks, "");
         assert!(judge_table(0, 3, 128).lacks.starts_with("3 of them"));
         assert!(judge_table(-libc::ENOTSUP, 0, 128).lacks.contains("handed over"));
+    }
+
+    #[test]
+    fn flow_control_is_what_the_device_says_of_it() {
+        assert_eq!(judge_no_pause(0), Choice::new("flow control", "off"));
+        let own = judge_no_pause(-libc::ENOTSUP);
+        assert!(own.chosen.contains("neither tells nor sets") && own.lacks.is_empty(), "{own:?}");
+        assert!(judge_no_pause(-libc::EIO).lacks.contains("cannot be switched off"));
+
+        assert_eq!(judge_pause(0), Some(Choice::new("flow control in force", "off")));
+        assert_eq!(judge_pause(-libc::ENOTSUP), None);
+        let lacks = |said| judge_pause(said).unwrap().lacks;
+        assert!(lacks(1).contains("stops the link") && !lacks(1).contains("the other end"));
+        assert!(!lacks(2).contains("stops the link") && lacks(2).contains("the other end"));
+        assert!(lacks(3).contains("stops the link") && lacks(3).contains("the other end"));
+        assert!(lacks(-libc::EIO).contains("cannot be read"));
     }
 }
