@@ -35,6 +35,12 @@ fn ask(gw: &mut Gateway, from: Host, sport: u16, to: Host) -> (Ipv4Addr, u16) {
     out.source
 }
 
+/// As an operator clears a session.
+fn clear(gw: &Gateway, session: &SessionView) {
+    let clears = Command::Unlink { session: session.id, reason: CloseReason::Admin, only_if_last_seen: None };
+    assert!(gw.shared.lane(session.owner).unwrap().commands.push(clears).is_ok());
+}
+
 /// What a server sends back arrives.
 fn answer(gw: &mut Gateway, from: Host, seen: (Ipv4Addr, u16), to: Host, dport: u16) {
     let back = gw.pass(OUTSIDE, &build::udp(&from.to(seen.0), 53, seen.1, b"!"), INSIDE);
@@ -168,9 +174,7 @@ fn a_port_lives_with_its_session_and_rests() {
         );
         assert_eq!(gw.ports_held(), (1, 0));
         // An operator's.
-        let (session, owner) = (gw.session().id, gw.session().owner);
-        let clears = Command::Unlink { session, reason: CloseReason::Admin, only_if_last_seen: None };
-        assert!(gw.shared.lane(owner).unwrap().commands.push(clears).is_ok());
+        clear(&gw, &gw.session());
         gw.advance(1_000);
         assert_eq!(gw.core.records().closed.last().unwrap().close_reason, CloseReason::Admin);
         assert_eq!(gw.ports_held(), (0, 1));
@@ -271,5 +275,85 @@ fn passive_ftp_is_handed_to_nobody() {
         }
         gw.assert_balance(0);
         gw.drain();
+    }
+}
+
+/// The server's connection to a published port is the owner's of that port, wherever it comes in.
+#[test]
+fn active_ftp_comes_to_a_published_port() {
+    for mode in scenario::gateway::MODES.into_iter().chain([rss(4)]) {
+        let mut gw = Gateway::new(mode, &dependent(&way_text("ftp")));
+        for n in 0..12 {
+            let mut ftp = Pair::connect(&mut gw, (CLIENT, 40_000 + n), (SERVER, 21));
+            let seen = ftp.responder.peer;
+            ftp.say(&mut gw, Side::Responder, "220 ready\r\n");
+            ftp.say(&mut gw, Side::Initiator, format!("EPRT |1|{}|{}|\r\n", CLIENT.addr, 50_000 + n));
+            ftp.say(&mut gw, Side::Responder, "200 EPRT command successful.\r\n");
+            let outside = published(&gw);
+            assert_ne!(outside, seen.1);
+            let mut data = Pair::new((SERVER, 20), (seen.0, outside), (CLIENT, 50_000 + n));
+            data.handshake(&mut gw);
+            assert_eq!(data.say(&mut gw, Side::Initiator, [3; 1_000]).len(), 1_000);
+            assert_eq!(data.say(&mut gw, Side::Responder, [4; 10]).len(), 10);
+            data.close(&mut gw, Side::Initiator);
+            ftp.close(&mut gw, Side::Initiator);
+        }
+        gw.assert_balance(0);
+        gw.drain();
+    }
+}
+
+/// A transfer goes to the port that its request came from. That is nobody else's as long as the transfer lives, though an
+/// operator has cleared the request's own session.
+#[test]
+fn tftp_keeps_the_port_of_its_request() {
+    for mode in scenario::gateway::MODES.into_iter().chain([rss(4)]) {
+        for text in mappings(&way_text("tftp"), true) {
+            let mut gw = Gateway::new(mode, &text);
+            let request = build::udp(&CLIENT.to(SERVER.addr), 40_000, 69, b"\0\x01boot\0octet\0");
+            let seen = gw.pass(INSIDE, &request, OUTSIDE).source;
+            for n in 0..10 {
+                let block = build::udp(&SERVER.to(seen.0), 6_969, seen.1, b"\0\x03\0\x01hello");
+                let came = gw.pass(OUTSIDE, &block, INSIDE);
+                assert_eq!(came.destination, (CLIENT.addr, 40_000));
+                let ack = build::udp(&CLIENT.to(SERVER.addr), 40_000, 6_969, b"\0\x04\0\x01");
+                assert_eq!(gw.pass(INSIDE, &ack, OUTSIDE).source, seen);
+                if n == 0 {
+                    let request = gw.sessions().into_iter().find(|s| s.application == Application::Tftp);
+                    clear(&gw, &request.unwrap());
+                }
+                gw.advance(4_000);
+            }
+            let live = gw.sessions().into_iter().filter(|s| s.close_reason == CloseReason::None);
+            assert_eq!(live.map(|s| s.application).collect::<Vec<_>>(), [Application::TftpData]);
+            assert!(gw.port_is_taken(seen.0, Protocol::Udp, seen.1));
+            assert_eq!(gw.ports_held(), (1, 0));
+            gw.drain();
+        }
+    }
+}
+
+/// Calls over more workers than the other scenarios have: media come from where their peers send to, whoever speaks first. The
+/// signalling of a translated caller is handed to nobody.
+#[test]
+fn calls_over_many_workers() {
+    for workers in [3, 4, 8] {
+        for way in sip::WAYS {
+            for carrier in sip::CARRIERS {
+                for first in [Side::Initiator, Side::Responder] {
+                    let mut gw = Gateway::new(rss(workers), &dependent(&sip::sip_text()));
+                    let mut line = sip::Line::new(&mut gw, way, carrier);
+                    let call = sip::Call::set_up(&mut gw, &mut line, "c1");
+                    if way.called == SERVER.addr {
+                        assert_eq!(gw.count(Counter::HandedOff), 0, "{workers} workers, {carrier:?}");
+                    }
+                    call.talk(&mut gw, &line, first);
+                    call.hang_up(&mut gw, &mut line, first);
+                    call.is_silent(&mut gw, &line);
+                    gw.assert_balance(0);
+                    gw.drain_all();
+                }
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ use dataplane::handoff::Grid;
 use dataplane::heap::{HeapBuf, HeapPool, HeapPort, HeapWire};
 use dataplane::key::{FlowKey, InterfaceId, Protocol, Tick, WorkerId};
 use dataplane::packet::{Parse, parse};
-use dataplane::policy::Policy;
+use dataplane::policy::{Mapping, Policy};
 use dataplane::shared::{Setup, Shared};
 use dataplane::view::{ExpectationView, SessionView};
 use dataplane::worker::Worker;
@@ -202,6 +202,10 @@ impl<R: Records> Gateway<R> {
             && !expected.by_home
         {
             return expected.owner;
+        }
+        let policy = self.shared.policy.load();
+        if policy.source_nat.iter().any(|nat| nat.mapping == Mapping::EndpointDependent) {
+            return self.shared.home.of_tuple(key);
         }
         self.shared.home.of_endpoint(key.source(), key.sport)
     }
