@@ -120,6 +120,53 @@ fn a_call_without_room_for_its_media_is_answered_503() {
     });
 }
 
+/// A message that asks for more than there is room for, and would move what is open: it is refused as a whole, and the media of its
+/// call go on as they were.
+#[test]
+fn what_is_refused_ends_none_of_the_pinholes_that_it_would_have_moved() {
+    let live = |gw: &Gateway| -> Vec<_> {
+        let open = gw.expectations().into_iter().filter(|e| e.state == ExpectationState::Armed);
+        open.map(|e| (e.listener, e.published, e.tag)).collect()
+    };
+    each_mode(|mode| {
+        for carrier in CARRIERS {
+            // Over TCP its contact has a pinhole too.
+            let most = if carrier == Carrier::Tcp { 3 } else { 2 };
+            let text = format!("{}[limits]\nexpectations_per_flow = {most}\n", sip_text());
+            let mut gw = Gateway::new(mode, &text);
+            let mut line = Line::new(&mut gw, WAYS[0], carrier);
+            let (body, uri) = (line.caller.sdp(), format!("sip:bob@{}", WAYS[0].called));
+            let invite = line.caller.request("INVITE", &uri, "c1", &[], &body);
+            line.say(&mut gw, Side::Initiator, &invite);
+            assert_eq!(live(&gw).len(), 2);
+            // As much as there is may move.
+            let moved = body.replace("m=audio 40000", "m=audio 41000");
+            for described in [moved, body.clone()] {
+                let update = line.caller.request("UPDATE", &uri, "c1", &[], &described);
+                assert!(line.say(&mut gw, Side::Initiator, &update).starts_with("UPDATE "));
+            }
+            let rung = line.say(&mut gw, Side::Initiator, &invite);
+            let before = live(&gw);
+            let more = body.replace("m=audio 40000", "m=audio 42000") + "m=audio 44000 RTP/AVP 0\r\n";
+            let update = line.caller.request("UPDATE", &uri, "c1", &[], &more);
+            let told = line.refused(&mut gw, Side::Initiator, &update);
+            assert!(told.starts_with("SIP/2.0 503 "), "{told}");
+            assert_eq!(gw.count(Counter::ExpectationsOverFlow), 1);
+            assert_eq!(waiting(&gw), [Application::Rtp, Application::Rtcp]);
+            assert_eq!(live(&gw), before);
+            let told = [(line.called.0, 0), media_of(&rung)];
+            let early = Call { id: "c1", told, contacts: Default::default() };
+            for part in [0, 1] {
+                let tone =
+                    gw.pass(OUTSIDE, &early.packet(&line, Side::Responder, part), WAYS[0].caller.interface);
+                assert_eq!(tone.destination, (line.caller.host.addr, line.caller.media + part));
+            }
+            gw.assert_balance(0);
+            gw.drain_all();
+        }
+    });
+}
+
 /// Media of the callee before its description is there, as from a tone generator: RTP, and RTCP behind it or before it.
 #[test]
 fn early_media_end_with_the_call_too() {

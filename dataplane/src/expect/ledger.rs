@@ -91,6 +91,15 @@ pub struct Entry {
     pub lifetime_ms: u32,
 }
 
+/// One that a session wants to open.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Who would have it.
+    pub entry: Entry,
+    /// The index of the one that it takes the place of, and that counts no more then.
+    pub replaces: Option<u32>,
+}
+
 #[derive(Clone, Copy)]
 struct Note {
     entry: Entry,
@@ -223,7 +232,7 @@ impl Ledger {
         now: Tick,
         entry: &Entry,
     ) -> Result<(), Reached> {
-        self.counts(gateway, profile, entry, 1)?;
+        self.counts(gateway, profile, entry, (1, 1))?;
         let share = self.profiles.get_mut(usize::from(entry.profile.0));
         if share.is_some_and(|share| !share.rate.take(now, profile.per_second)) {
             return Err(Reached { limit: Limited::Second, by_profile: true });
@@ -246,7 +255,55 @@ impl Ledger {
         entry: &Entry,
         count: u32,
     ) -> Result<(), Reached> {
-        self.counts(gateway, profile, entry, count)?;
+        self.counts(gateway, profile, entry, (count.into(), count.into()))?;
+        self.rates(gateway, profile, now, entry, count)
+    }
+
+    /// Whether they would let all of one session's be opened, one behind the other, each in the place of what it replaces. Takes
+    /// nothing.
+    ///
+    /// # Errors
+    /// One would be reached on the way.
+    pub fn would_allow_all(
+        &self,
+        gateway: &ExpectationLimits,
+        profile: &ExpectationLimits,
+        now: Tick,
+        wanted: &[Wanted],
+    ) -> Result<(), Reached> {
+        let mut first = 0..0;
+        for Wanted { entry, .. } in wanted {
+            first.end += 1;
+            let before = wanted.get(first.clone()).unwrap_or_default();
+            // What counts no more by then, of the same session.
+            let leaves = |w: &Wanted, at_host: bool| {
+                w.replaces.and_then(|index| self.note(index)).is_some_and(|note| {
+                    let was = &note.entry;
+                    let same = (was.parent, was.alg, was.profile) == (entry.parent, entry.alg, entry.profile);
+                    note.counts && same && (!at_host || was.host == entry.host)
+                })
+            };
+            let more = |at_host: bool| {
+                before.iter().fold(0_i64, |more, w| {
+                    let comes = !at_host || w.entry.host == entry.host;
+                    more + i64::from(comes) - i64::from(leaves(w, at_host))
+                })
+            };
+            self.counts(gateway, profile, entry, (more(false), more(true)))?;
+        }
+        let Some(Wanted { entry, .. }) = wanted.first() else { return Ok(()) };
+        self.rates(gateway, profile, now, entry, wanted.len().try_into().unwrap_or(u32::MAX))
+    }
+
+    /// Whether the second has so many left.
+    fn rates(
+        &self,
+        gateway: &ExpectationLimits,
+        profile: &ExpectationLimits,
+        now: Tick,
+        entry: &Entry,
+        count: u32,
+    ) -> Result<(), Reached> {
         let share = self.profiles.get(usize::from(entry.profile.0));
         if share.is_some_and(|share| !share.rate.has(now, profile.per_second, count)) {
             return Err(Reached { limit: Limited::Second, by_profile: true });
@@ -257,13 +314,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether there may be so many more at once.
+    /// Whether there may be so many more at once: of all, and at this host.
     fn counts(
         &self,
         gateway: &ExpectationLimits,
         profile: &ExpectationLimits,
         entry: &Entry,
-        more: u32,
+        (more, at_host): (i64, i64),
     ) -> Result<(), Reached> {
         let [host, host_of_profile] = self.hosts_of(entry);
         let flow = self.flows.of(&self.hasher, entry.parent);
@@ -273,12 +330,13 @@ impl Ledger {
             [(true, profile, host_of_profile, of_profile), (false, gateway, host, of_alg)]
         {
             let counts = [
-                (Limited::Flow, flow, limits.per_flow),
-                (Limited::Host, self.hosts.of(&self.hasher, host), limits.per_host),
-                (Limited::Alg, alg, limits.per_alg),
+                (Limited::Flow, flow, more, limits.per_flow),
+                (Limited::Host, self.hosts.of(&self.hasher, host), at_host, limits.per_host),
+                (Limited::Alg, alg, more, limits.per_alg),
             ];
-            if let Some((limit, ..)) = counts.into_iter().find(|(_, n, most)| n.saturating_add(more) > *most)
-            {
+            let over = |n: u32, more: i64, most: u32| i64::from(n) + more > i64::from(most);
+            let reached = counts.into_iter().find(|(_, n, more, most)| over(*n, *more, *most));
+            if let Some((limit, ..)) = reached {
                 return Err(Reached { limit, by_profile });
             }
         }
@@ -536,6 +594,41 @@ mod tests {
         let third = Entry { profile: ProfileId(8), ..entry(1, 0) };
         assert_eq!(ask(third, 10), slow(false));
         assert_eq!([510, 510].map(|at| ask(entry(1, 0), at)), [Ok(()), slow(true)], "half a second on");
+    }
+
+    /// A message is refused as a whole before anything of it is done.
+    #[test]
+    fn what_would_be_allowed_together_is() {
+        let all = |ledger: &Ledger, limits: &ExpectationLimits, wanted: &[Wanted]| {
+            ledger.would_allow_all(limits, &ExpectationLimits::NONE, Tick(1), wanted)
+        };
+        let most = |per_flow, per_host, per_second| ExpectationLimits {
+            per_flow,
+            per_host,
+            per_second,
+            ..ExpectationLimits::default()
+        };
+        let mut ledger = Ledger::new(0..8, 7);
+        let old = [1, 2].map(|tag| open(&mut ledger, entry(1, tag)).index);
+        let new = |tag, replaces| Wanted { entry: entry(1, tag), replaces };
+        let reached = |limit| Err(Reached { limit, by_profile: false });
+        let moved = [new(1, Some(old[0])), new(2, Some(old[1]))];
+        assert_eq!(all(&ledger, &most(2, 2, 2), &moved), Ok(()));
+        assert_eq!(all(&ledger, &most(2, 2, 1), &moved), reached(Limited::Second));
+        let more = [moved[0], moved[1], new(3, None)];
+        assert_eq!(all(&ledger, &most(3, 3, 3), &more), Ok(()));
+        assert_eq!(all(&ledger, &most(2, 9, 9), &more), reached(Limited::Flow));
+        assert_eq!(all(&ledger, &most(9, 2, 9), &more), reached(Limited::Host));
+        // One that comes before what makes its room.
+        assert_eq!(all(&ledger, &most(2, 9, 9), &[new(3, None), moved[0], moved[1]]), reached(Limited::Flow));
+        // Each host for itself.
+        let other = Wanted { entry: Entry { host: entry(2, 0).host, ..entry(1, 3) }, replaces: None };
+        assert_eq!(all(&ledger, &most(9, 2, 9), &[moved[0], other]), Ok(()));
+        // One that counts no more makes no room.
+        ledger.replaced(old[0]);
+        assert_eq!(all(&ledger, &most(1, 9, 9), &moved), reached(Limited::Flow));
+        assert_eq!(all(&ledger, &most(2, 9, 9), &moved), Ok(()));
+        assert_eq!(all(&ledger, &most(0, 0, 0), &[]), Ok(()));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 mod ledger;
 mod record;
 
-pub use ledger::{Entry as LedgerEntry, ExpectationLimits, Ledger, Limited, Reached};
+pub use ledger::{Entry as LedgerEntry, ExpectationLimits, Ledger, Limited, Reached, Wanted};
 pub use record::{Expectation, Group, Init, Reverse};
 
 use crate::event::Ref;

@@ -296,6 +296,12 @@ impl Expectation {
         })
     }
 
+    /// Whether it would be over if it ended now: it waits, and has no children.
+    pub fn may_end(&self) -> bool {
+        let claim = self.claim();
+        claim.children == 0 && matches!(claim.state, ExpectationState::Armed | ExpectationState::Inactive)
+    }
+
     /// Who owns it.
     pub fn owner(&self) -> WorkerId {
         WorkerId(self.owner.load(Ordering::Relaxed))

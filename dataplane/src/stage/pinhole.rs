@@ -6,6 +6,7 @@ use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
 use crate::expect::{
     Expectation, ExpectationLimits, Group, Init, LedgerEntry, RANGE_LIFETIME_MS, RANGE_TAG, Reached, Reverse,
+    Wanted,
 };
 use crate::key::{FlowKey, ZoneId};
 use crate::nat::{BindingId, BindingKey};
@@ -78,8 +79,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         hit: &Hit<'_>,
         mut reserved: Reserved,
     ) -> Result<(), DropReason> {
-        let mut opened = Ok(());
-        if !self.scratch.answer.expectations.is_empty() {
+        let mut opened = self.has_room(cx, hit).map_err(|refusal| {
+            self.refuse_pinhole(cx, hit, refusal);
+            refusal.reason
+        });
+        if opened.is_ok() && !self.scratch.answer.expectations.is_empty() {
             let mut fresh = ArrayVec::<Ref, MAX_EXPECTATIONS>::new();
             for number in 0..self.scratch.answer.expectations.len() {
                 let Some(request) = self.scratch.answer.expectations.get(number).copied() else { break };
@@ -105,6 +109,44 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             self.obey_orders(cx, hit);
         }
         opened
+    }
+
+    /// Whether the limits allow all that the last message asks for. Asked before anything of it is done: opening one ends what it
+    /// replaces.
+    fn has_room(&self, cx: &Context<'_>, hit: &Hit<'_>) -> Result<(), Refusal> {
+        let requests = &self.scratch.answer.expectations;
+        let parent = group(cx, hit);
+        let (gateway, profile) = (&cx.policy.expectations, limits(cx, hit));
+        let count = requests.len().try_into().unwrap_or(u32::MAX);
+        // Mostly there is room for as many, whatever they replace.
+        let mut host = None;
+        let roomy = requests.iter().all(|request| {
+            let other = host.replace(request.listener.addr) != Some(request.listener.addr);
+            let allows = || {
+                let entry = entry(hit, parent, request, 0);
+                self.ledger.would_allow(gateway, &profile, cx.now, &entry, count)
+            };
+            !other || allows().is_ok()
+        });
+        if roomy {
+            return Ok(());
+        }
+        let mut wanted = ArrayVec::<Wanted, MAX_EXPECTATIONS>::new();
+        for request in requests {
+            if wanted.iter().any(|wanted| wanted.entry.tag == request.tag) {
+                continue;
+            }
+            let init = self.plan(cx, hit, request)?;
+            let old = self.ledger.find(parent, request.tag).map(|(id, _)| id);
+            if old.is_some_and(|id| keeps(cx, id, &init, request.group.map_or(0, |group| group.peer))) {
+                continue;
+            }
+            let ends = |id: &Ref| cx.shared.expectations.resolve(*id).is_some_and(Expectation::may_end);
+            let replaces = old.filter(ends).map(|id| id.index);
+            // There are as many places.
+            wanted.try_push(Wanted { entry: entry(hit, parent, request, 0), replaces }).ok();
+        }
+        Ok(self.ledger.would_allow_all(gateway, &profile, cx.now, &wanted)?)
     }
 
     /// Now that all pinholes of the message have records, those of a group know each other.
@@ -155,16 +197,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         init: Init,
         reserved: Option<&mut Reserved>,
     ) -> Result<Ref, Refusal> {
-        let entry = LedgerEntry {
-            parent: init.parent,
-            tag: request.tag,
-            host: request.listener.addr,
-            alg: hit.session.application(),
-            profile: hit.session.profile(),
-            lifetime_ms: init.expires.since(cx.now),
-        };
-        let profile = cx.policy.profile_of(hit.session).map_or(ExpectationLimits::NONE, |p| p.limits);
-        self.ledger.allows(&cx.policy.expectations, &profile, cx.now, &entry)?;
+        let entry = entry(hit, init.parent, request, init.expires.since(cx.now));
+        self.ledger.allows(&cx.policy.expectations, &limits(cx, hit), cx.now, &entry)?;
         let binding = reserved.and_then(|reserved| {
             let position = reserved.iter().position(|(outside, _)| *outside == request.published);
             let own = position.and_then(|at| reserved.pop_at(at)).map(|(_, id)| id);
@@ -288,31 +322,25 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         })
     }
 
-    /// The same request again keeps the pinhole that it has: a client that repeats its command, a re-INVITE that moves
-    /// nothing. False if this one is for something else, or the old one is used up.
+    /// The same request again keeps the pinhole that it has, if that is [the same](keeps).
     fn renew(&self, cx: &Context<'_>, id: Ref, wanted: &Init, peer: u16) -> bool {
-        let Some(record) = cx.shared.expectations.resolve(id) else { return false };
-        let has = record.init();
-        let same = (has.key, has.listener, has.reverse, has.many)
-            == (wanted.key, wanted.listener, wanted.reverse, wanted.many);
-        match record.state() {
-            ExpectationState::Armed | ExpectationState::Inactive if same => {
-                // A request does not shorten what an answer has granted.
-                if record.state() == ExpectationState::Inactive || wanted.expires.since(has.expires) > 0 {
-                    cx.shared.expectations.extend(id, wanted.expires);
-                }
-                if wanted.armed {
-                    cx.shared.expectations.activate(id);
-                }
-                true
-            }
-            ExpectationState::Claimed => {
-                let before = record.group().map_or(0, |group| group.peer);
-                let moved = before != 0 && peer != 0 && before != peer;
-                same && !moved && !record.is_over()
-            }
-            _ => false,
+        if !keeps(cx, id, wanted, peer) {
+            return false;
         }
+        let expectations = &cx.shared.expectations;
+        if let Some(record) = expectations.resolve(id)
+            && record.state() != ExpectationState::Claimed
+        {
+            // A request does not shorten what an answer has granted.
+            let inactive = record.state() == ExpectationState::Inactive;
+            if inactive || wanted.expires.since(record.init().expires) > 0 {
+                expectations.extend(id, wanted.expires);
+            }
+            if wanted.armed {
+                expectations.activate(id);
+            }
+        }
+        true
     }
 
     /// Does with older pinholes, and with the session, what the last message says.
@@ -485,6 +513,41 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     pub(crate) fn retain_binding(&mut self, binding: Ref) -> bool {
         self.bindings.retain(binding_id(binding))
     }
+}
+
+/// Whether a pinhole is what is wanted once more: a client repeats its command, a re-INVITE moves nothing. False if it is for
+/// something else, or used up.
+fn keeps(cx: &Context<'_>, id: Ref, wanted: &Init, peer: u16) -> bool {
+    let Some(record) = cx.shared.expectations.resolve(id) else { return false };
+    let has = record.init();
+    let same = (has.key, has.listener, has.reverse, has.many)
+        == (wanted.key, wanted.listener, wanted.reverse, wanted.many);
+    match record.state() {
+        ExpectationState::Armed | ExpectationState::Inactive => same,
+        ExpectationState::Claimed => {
+            let before = record.group().map_or(0, |group| group.peer);
+            let moved = before != 0 && peer != 0 && before != peer;
+            same && !moved && !record.is_over()
+        }
+        _ => false,
+    }
+}
+
+/// What a request is counted by.
+fn entry(hit: &Hit<'_>, parent: Ref, request: &ExpectationRequest, lifetime_ms: u32) -> LedgerEntry {
+    LedgerEntry {
+        parent,
+        tag: request.tag,
+        host: request.listener.addr,
+        alg: hit.session.application(),
+        profile: hit.session.profile(),
+        lifetime_ms,
+    }
+}
+
+/// The limits of a session's profile.
+fn limits(cx: &Context<'_>, hit: &Hit<'_>) -> ExpectationLimits {
+    cx.policy.profile_of(hit.session).map_or(ExpectationLimits::NONE, |p| p.limits)
 }
 
 /// The zone of the interface that an address is reached through.
