@@ -38,6 +38,8 @@ pub(super) struct Held {
     pub(super) tag: u32,
     /// Of which dialog it is; 0: of all.
     pub(super) dialog: u64,
+    /// Its number: one that is known at the same tag later is another.
+    pub(super) contact: u32,
 }
 
 /// One call, or one of its dialogs.
@@ -196,8 +198,9 @@ impl Call {
     /// Notes a contact that is held open. Answers whether it is new, and which older one of the same side (a bit of the tag)
     /// it takes the place of, where there was no room. None: there is no room at all.
     pub(super) fn hold(&mut self, held: Held, side: u32) -> Option<(bool, Option<Held>)> {
-        if self.held.iter().flatten().any(|h| h.tag == held.tag) {
-            return Some((false, None));
+        if let Some(known) = self.held.iter_mut().flatten().find(|h| h.tag == held.tag) {
+            let before = core::mem::replace(&mut known.contact, held.contact);
+            return Some((before != held.contact, None));
         }
         let free = self.held.iter().position(Option::is_none);
         let same = || self.held.iter().position(|h| h.is_some_and(|h| h.tag & side == held.tag & side));

@@ -15,6 +15,8 @@ use crate::sip::sets::{Entry, Full, Sets};
 
 /// How many sets of calls are looked through when a session has as many as it may.
 const SWEPT: usize = 8;
+/// Most changes of contacts that one message makes: all that it names, and those of calls whose time is over that it finds there.
+const CONTACT_CHANGES: usize = 256;
 /// How long a call is remembered that has ended: as long as its messages are repeated (RFC 3261 §17.1.1.2, 64 * T1).
 const ENDED_MS: u32 = 32_000;
 /// How long a call that is not confirmed is remembered without a word: longer than timer C (RFC 3261 §16.6).
@@ -47,6 +49,8 @@ pub(crate) struct Calls {
     pub(super) registrations: Sets<Registrations>,
     pub(super) asked: Sets<Asked>,
     serial: u32,
+    /// The number of the next contact.
+    pub(super) next_contact: u32,
     /// How many calls, contacts and registrations found no room since the last [`Self::take_refused`].
     pub(super) refused: u64,
 }
@@ -63,10 +67,11 @@ impl Calls {
         Self {
             calls: Sets::new(calls),
             counts: Sets::new(calls),
-            contacts: Sets::new(calls),
+            contacts: Sets::with_changes(calls, CONTACT_CHANGES),
             registrations: Sets::new(calls),
             asked: Sets::new(calls),
             serial: 0,
+            next_contact: 0,
             refused: 0,
         }
     }
@@ -92,6 +97,17 @@ impl Calls {
         self.contacts.undo();
         self.registrations.undo();
         self.asked.undo();
+    }
+
+    /// Whether the last message has changed more than could be taken back: part of that was not done, so that it must not go on.
+    /// It is counted.
+    #[must_use]
+    pub(super) fn lacks(&mut self) -> bool {
+        let Self { calls, counts, contacts, registrations, asked, .. } = self;
+        let lacks =
+            calls.lacks() || counts.lacks() || contacts.lacks() || registrations.lacks() || asked.lacks();
+        self.refused = self.refused.saturating_add(u64::from(lacks));
+        lacks
     }
 
     /// The call of a session, if it lives.
@@ -230,8 +246,8 @@ fn release((counts, contacts): (&mut Sets<Count>, &mut Sets<Contact>), was: &Cal
     less(counts, was);
     for held in was.held.iter().flatten() {
         if let Some(mut contact) = contacts.get((was.flow, u64::from(held.tag)), now_ms) {
-            contact.let_go(was.id);
-            // It has a place.
+            contact.let_go(was.id, held.contact);
+            // It has a place, or the message that finds it does not go on.
             let _ = contacts.put(contact, now_ms, |_| true);
         }
     }
@@ -354,11 +370,14 @@ mod tests {
     #[test]
     fn a_call_holds_a_few_contacts_and_the_newest_count() {
         let mut call = Calls::new(8).begin(1, 9, 0, CALLER);
-        let held = |tag, dialog| Held { tag, dialog };
+        let held = |tag, dialog| Held { tag, dialog, contact: 1 };
         for tag in [1, 2, 3, 0x1_0004] {
             assert_eq!(call.hold(held(tag, u64::from(tag)), 0x1_0000), Some((true, None)));
         }
         assert_eq!(call.hold(held(2, 2), 0x1_0000), Some((false, None)));
+        let anew = Held { contact: 2, ..held(2, 2) };
+        assert_eq!(call.hold(anew, 0x1_0000), Some((true, None)), "it was forgotten, and opens anew");
+        assert_eq!(call.hold(anew, 0x1_0000), Some((false, None)));
         assert_eq!(call.hold(held(0x1_0005, 9), 0x1_0000), Some((true, Some(held(0x1_0004, 0x1_0004)))));
         assert_eq!((call.take_held(3), call.take_held(3)), (Some(held(3, 3)), None));
         assert_eq!(core::iter::from_fn(|| call.take_held(0)).count(), 3);

@@ -139,12 +139,18 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let flow = *self.cx.flow;
         let tag = self.contact_tag(self.from, endpoint.port, transport);
         let of = if self.from == dialog.first.caller { 0 } else { dialog.tag };
-        let (new, instead) = dialog.first.hold(Held { tag, dialog: of }, RESPONDER).ok_or(Denial::Limit)?;
+        let contact = self.cx.tables.calls.contact_number(flow.group, tag, flow.now_ms);
+        let held = Held { tag, dialog: of, contact };
+        let (new, instead) = dialog.first.hold(held, RESPONDER).ok_or(Denial::Limit)?;
+        if instead.is_some_and(|was| self.needs.iter().any(|need| need.tag == was.tag)) {
+            // One message names more than a call may hold.
+            return Err(Denial::Limit.into());
+        }
         let ms = self.cx.tables.calls.opens_for(flow.group, tag, dialog.ms(flow.now_ms), flow.now_ms);
-        let by = new.then_some(Holder::Call(dialog.first.id));
+        let by = new.then_some(Holder::Call(dialog.first.id, contact));
         self.needs.try_push(Need { tag, ms, by }).map_err(|_| Denial::TooMany)?;
         if let Some(was) = instead {
-            self.let_go(was.tag, dialog.first.id);
+            self.let_go(was, dialog.first.id);
         }
         // Who answers has been spoken to. What nobody has asked for is no answer.
         let first = &dialog.first;
@@ -183,10 +189,11 @@ impl<G: Gateway> Reading<'_, '_, G> {
     }
 
     /// A call does not need a contact any more.
-    pub(super) fn let_go(&mut self, tag: u32, call: u64) {
+    pub(super) fn let_go(&mut self, held: Held, call: u64) {
         let flow = *self.cx.flow;
-        let pinhole = self.cx.tables.calls.let_go(flow.group, tag, call, flow.now_ms);
-        self.becomes(tag, pinhole);
+        let (at, by) = ((flow.group, held.tag), (call, held.contact));
+        let pinhole = self.cx.tables.calls.let_go(at, by, flow.now_ms);
+        self.becomes(held.tag, pinhole);
     }
 
     pub(super) fn becomes(&mut self, tag: u32, pinhole: Pinhole) {

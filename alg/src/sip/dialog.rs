@@ -200,7 +200,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         while tag != 0
             && let Some(held) = first.take_held(tag)
         {
-            self.let_go(held.tag, first.id);
+            self.let_go(held, first.id);
         }
         first.over(tag)
     }
@@ -232,7 +232,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         }
         self.close_first(first, children);
         while let Some(held) = first.take_held(0) {
-            self.let_go(held.tag, first.id);
+            self.let_go(held, first.id);
         }
         self.cx.tables.calls.end(first, self.cx.flow.now_ms);
     }

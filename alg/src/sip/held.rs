@@ -15,6 +15,8 @@ const SESSION: u32 = 0;
 pub(super) struct Contact {
     flow: u64,
     tag: u32,
+    /// Which of those that were known at the tag it is.
+    number: u32,
     /// Calls that hold it, by their numbers; 0 for none.
     holders: [u64; NAMED],
     /// How many others do.
@@ -47,8 +49,11 @@ impl Contact {
         }
     }
 
-    /// A call does not hold it any more.
-    pub(super) fn let_go(&mut self, call: u64) {
+    /// A call does not hold it any more. One that has held another, at the same tag before, never has.
+    pub(super) fn let_go(&mut self, call: u64, number: u32) {
+        if number != self.number {
+            return;
+        }
         match self.holders.iter_mut().find(|h| **h == call) {
             Some(place) => *place = 0,
             None => self.more = self.more.saturating_sub(1),
@@ -59,8 +64,8 @@ impl Contact {
 /// Who needs a contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
-    /// A call, which did not before.
-    Call(u64),
+    /// A call, which did not before, and the number that it knows the contact by.
+    Call(u64, u32),
     /// An account asks to be registered there: until the registrar has answered, which takes so long.
     Account(u64, u32),
 }
@@ -81,6 +86,7 @@ impl Calls {
         let none = Contact {
             flow,
             tag,
+            number: self.next_contact,
             holders: [0; NAMED],
             more: 0,
             accounts: Accounts::default(),
@@ -95,6 +101,11 @@ impl Calls {
             self.bury(flow, call, now_ms);
         }
         self.contact(flow, tag, now_ms)
+    }
+
+    /// The number of a contact, or that of the next.
+    pub(super) fn contact_number(&self, flow: u64, tag: u32, now_ms: u32) -> u32 {
+        self.contact(flow, tag, now_ms).number
     }
 
     /// How long the pinhole of a contact lives from now on if somebody needs it for `ms`: never shorter than before.
@@ -113,7 +124,11 @@ impl Calls {
     ) -> bool {
         let mut contact = self.contact(flow, tag, now_ms);
         match by {
-            Some(Holder::Call(call)) => contact.hold(call),
+            Some(Holder::Call(call, number)) => {
+                // Several that are new in one message have the same number, and tags of their own.
+                contact.number = number;
+                contact.hold(call);
+            }
             Some(Holder::Account(aor, asks_ms)) => {
                 let ms = contact.accounts.ms_of(aor, now_ms).max(asks_ms);
                 contact.accounts.set(aor, ms, now_ms);
@@ -125,9 +140,14 @@ impl Calls {
     }
 
     /// A call does not hold a contact any more.
-    pub(super) fn let_go(&mut self, flow: u64, tag: u32, call: u64, now_ms: u32) -> Pinhole {
+    pub(super) fn let_go(
+        &mut self,
+        (flow, tag): (u64, u32),
+        (call, number): (u64, u32),
+        now_ms: u32,
+    ) -> Pinhole {
         let mut contact = self.needed(flow, tag, now_ms);
-        contact.let_go(call);
+        contact.let_go(call, number);
         if contact.is_held() {
             self.keep_contact(contact, now_ms, |_| true);
             return Pinhole::Stays;
@@ -243,6 +263,9 @@ impl Calls {
     }
 
     fn keep_contact(&mut self, contact: Contact, now_ms: u32, lives: impl Fn(u64) -> bool) -> bool {
+        if contact.number == self.next_contact {
+            self.next_contact = self.next_contact.wrapping_add(1);
+        }
         let kept = self.contacts.put(contact, now_ms, lives).is_ok();
         if !kept {
             self.refused = self.refused.saturating_add(1);
@@ -260,8 +283,13 @@ mod tests {
 
     const AOR: u64 = 77;
 
+    /// The call holds the first contact that was known at its tag.
     const fn call(id: u64) -> Option<Holder> {
-        Some(Holder::Call(id))
+        Some(Holder::Call(id, 0))
+    }
+
+    fn let_go(calls: &mut Calls, call: u64, now_ms: u32) -> Pinhole {
+        calls.let_go((1, 5060), (call, 0), now_ms)
     }
 
     #[test]
@@ -272,15 +300,15 @@ mod tests {
         assert!(calls.hold(at, (call(8), 1_000), 0, |_| true));
         assert_eq!(calls.opens_for(1, 5060, 500, 0), 1_000, "never shorter");
         assert!(calls.hold(at, (call(9), 500), 0, |_| true));
-        assert_eq!(calls.let_go(1, 5060, 8, 0), Pinhole::Stays);
+        assert_eq!(let_go(&mut calls, 8, 0), Pinhole::Stays);
         assert_eq!(calls.register(of, 3_000, 0, |_| true), Some(3_000));
-        assert_eq!(calls.let_go(1, 5060, 9, 1_000), Pinhole::Lives(2_000), "it is registered");
+        assert_eq!(let_go(&mut calls, 9, 1_000), Pinhole::Lives(2_000), "it is registered");
         assert_eq!(calls.register(of, 10, 1_000, |_| true), Some(10), "nobody else needs it longer");
         assert!(calls.hold(at, (call(8), 500), 1_000, |_| true));
         assert_eq!(calls.register(of, 10, 1_000, |_| true), Some(500));
         assert_eq!(calls.unregister(of, 1_000), Pinhole::Stays);
         assert!(calls.needed(1, 5060, 1_000).is_held());
-        assert_eq!(calls.let_go(1, 5060, 8, 1_000), Pinhole::Closes);
+        assert_eq!(let_go(&mut calls, 8, 1_000), Pinhole::Closes);
         assert!(!calls.needed(1, 5060, 1_000).is_held());
         assert_eq!(calls.unregister(of, 1_000), Pinhole::Closes);
     }
@@ -288,13 +316,13 @@ mod tests {
     #[test]
     fn more_calls_than_are_known_by_name_hold_a_contact() {
         let mut calls = Calls::new(8);
-        for call in 1..=9 {
-            assert!(calls.hold((1, 5060), (Some(Holder::Call(call)), 1_000), 0, |_| true));
+        for id in 1..=9 {
+            assert!(calls.hold((1, 5060), (call(id), 1_000), 0, |_| true));
         }
         for call in (2..=9).rev() {
-            assert_eq!(calls.let_go(1, 5060, call, 0), Pinhole::Stays, "{call}");
+            assert_eq!(let_go(&mut calls, call, 0), Pinhole::Stays, "{call}");
         }
-        assert_eq!(calls.let_go(1, 5060, 1, 0), Pinhole::Closes);
+        assert_eq!(let_go(&mut calls, 1, 0), Pinhole::Closes);
     }
 
     /// The first session lives as long as the account that is registered longest, wherever that is called.
@@ -312,6 +340,28 @@ mod tests {
         assert_eq!(calls.keep_session((1, AOR), 3_000, 50, |_| true), None, "no room");
     }
 
+    /// A call whose contact was forgotten meanwhile takes nothing from the calls that hold the next one there.
+    #[test]
+    fn who_does_not_hold_a_contact_does_not_let_it_go() {
+        let mut calls = Calls::new(8);
+        assert!(calls.hold((1, 5060), (call(99), 1_000), 0, |_| true));
+        let number = calls.contact_number(1, 5060, 1_000);
+        assert_ne!(number, 0, "that one is over");
+        for id in 1..=5 {
+            let by = Some(Holder::Call(id, number));
+            assert!(calls.hold((1, 5060), (by, 1_000), 1_000, |_| true));
+        }
+        assert_eq!(let_go(&mut calls, 99, 1_000), Pinhole::Stays);
+        for id in 1..=4 {
+            assert_eq!(
+                calls.let_go((1, 5060), (id, number), 1_000),
+                Pinhole::Stays,
+                "{id}: the fifth has it"
+            );
+        }
+        assert_eq!(calls.let_go((1, 5060), (5, number), 1_000), Pinhole::Closes);
+    }
+
     #[test]
     fn a_contact_that_leaves_is_registered_a_little_longer() {
         let mut calls = Calls::new(8);
@@ -321,7 +371,7 @@ mod tests {
         assert_eq!(calls.register(of, 3_600_000, 0, |_| true), Some(3_600_000));
         assert!(calls.hold(at, (call(8), 500_000), 0, |_| true));
         calls.leave(of, 32_000, 1_000);
-        assert_eq!(calls.let_go(1, 5060, 8, 2_000), Pinhole::Lives(31_000), "not for the rest of the hour");
+        assert_eq!(let_go(&mut calls, 8, 2_000), Pinhole::Lives(31_000), "not for the rest of the hour");
         assert_eq!(calls.register(of, 3_600_000, 2_000, |_| true), Some(3_600_000));
         calls.leave(of, 32_000, 2_000);
         assert_eq!(calls.opens_for(1, 5060, 0, 2_000), 32_000, "nobody holds it");
@@ -334,9 +384,10 @@ mod tests {
     fn a_call_whose_time_is_over_holds_nothing() {
         let contact = |calls: &mut Calls, id| {
             let mut call = calls.begin(1, id, 0, (Side::Initiator, 7));
-            call.hold(Held { tag: 5060, dialog: 0 }, 1 << 16).unwrap();
+            let contact = calls.contact_number(1, 5060, 0);
+            call.hold(Held { tag: 5060, dialog: 0, contact }, 1 << 16).unwrap();
             assert!(calls.put(call, 0, |_| true));
-            assert!(calls.hold((1, 5060), (Some(Holder::Call(id)), 2 * EARLY_MS), 0, |_| true));
+            assert!(calls.hold((1, 5060), (Some(Holder::Call(id, contact)), 2 * EARLY_MS), 0, |_| true));
         };
         let mut calls = Calls::new(8);
         contact(&mut calls, 8);

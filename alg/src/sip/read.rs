@@ -205,6 +205,10 @@ impl<G: Gateway> Reading<'_, '_, G> {
             // Its bound is above what a message gives: one that reaches it would leave something open.
             return Err(Denial::Limit.into());
         }
+        if self.cx.tables.calls.lacks() {
+            // So is that of the tables' changes: what was not noted could not be closed later.
+            return Err(Denial::Limit.into());
+        }
         self.tell();
         Ok(())
     }
@@ -286,4 +290,97 @@ pub(crate) fn decimal(n: u32) -> ArrayVec<u8, MAX_REPLACEMENT> {
     // Ten digits fit.
     write!(text, "{n}").ok();
     text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "clippy does not see that this is a test module")]
+mod tests {
+    use crate::contract::{
+        Answer, Context, DatagramAlg, Denial, Endpoint, FlowContext, Gateway, Order, Parity, PublishError,
+        Side, Transport, Verdict,
+    };
+    use crate::profile::Profile;
+    use crate::sip::SipDatagrams;
+    use crate::tables::Tables;
+
+    /// A gateway that translates nothing.
+    struct Plain;
+
+    impl Gateway for Plain {
+        fn publish(
+            &mut self,
+            _: Side,
+            _: Transport,
+            endpoint: Endpoint,
+            _: u16,
+            _: Parity,
+        ) -> Result<Endpoint, PublishError> {
+            Ok(endpoint)
+        }
+
+        fn to_inside(&self, _: Transport, published: Endpoint) -> Option<Endpoint> {
+            Some(published)
+        }
+
+        fn to_outside(&self, _: Transport, inside: Endpoint) -> Option<Endpoint> {
+            Some(inside)
+        }
+    }
+
+    fn end(text: &str) -> Endpoint {
+        let at: core::net::SocketAddr = text.parse().unwrap();
+        Endpoint::new(at.ip(), at.port())
+    }
+
+    fn send(tables: &mut Tables, from: Side, text: &str) -> (Verdict, Vec<Order>) {
+        let (phone, registrar) = (end("10.1.0.2:51000"), end("203.0.113.9:5060"));
+        let flow = FlowContext {
+            id: 1,
+            group: 1,
+            turned: false,
+            transport: Transport::Udp,
+            now_ms: 0,
+            initiator: phone,
+            initiator_translated: phone,
+            responder: registrar,
+            responder_translated: registrar,
+        };
+        let (profile, mut answer) = (Profile::default(), Answer::default());
+        let mut cx = Context { flow: &flow, profile: &profile, gateway: &mut Plain, tables };
+        let verdict = SipDatagrams::default().inspect(&mut cx, from, text.as_bytes(), &mut answer);
+        (verdict, answer.orders.to_vec())
+    }
+
+    /// A message that changes more than can be taken back is not half done, and counts.
+    #[test]
+    fn what_cannot_be_noted_whole_does_not_go_on() {
+        let message = |line: &str, contacts: &str| {
+            format!(
+                "{line}\r\nVia: SIP/2.0/UDP 10.1.0.2:51000\r\nFrom: <sip:a@x>;tag=a\r\nTo: <sip:a@x>\r\nCall-ID: r\r\n\
+                 CSeq: 1 REGISTER\r\n{contacts}\r\n"
+            )
+        };
+        let contacts = "Contact: <sip:a@10.1.0.2:5060>, <sip:a@10.1.0.2:5070>\r\n";
+        let (ask, leave) =
+            (message("REGISTER sip:x SIP/2.0", contacts), message("REGISTER sip:x SIP/2.0", ""));
+        let (ok, none) = (message("SIP/2.0 200 OK", contacts), message("SIP/2.0 200 OK", ""));
+        let closes = |orders: &[Order]| orders.iter().filter(|o| matches!(o, Order::Close { .. })).count();
+        let mut tables = Tables::new();
+        for (from, text) in [(Side::Initiator, &ask), (Side::Responder, &ok), (Side::Initiator, &leave)] {
+            assert!(matches!(send(&mut tables, from, text).0, Verdict::Pass));
+        }
+        // Both contacts go, and what keeps the session.
+        tables.calls.contacts.limit_changes(2);
+        let (verdict, orders) = send(&mut tables, Side::Responder, &none);
+        assert!(
+            matches!(verdict, Verdict::Refuse(Denial::Limit)) && orders.is_empty(),
+            "{verdict:?} {orders:?}"
+        );
+        assert_eq!(tables.take_refused_calls(), 1);
+        tables.calls.contacts.limit_changes(64);
+        let (verdict, orders) = send(&mut tables, Side::Responder, &none);
+        assert!(matches!(verdict, Verdict::Pass), "nothing of it was done before: {verdict:?}");
+        assert!(closes(&orders) >= 2, "{orders:?}");
+        assert_eq!(tables.take_refused_calls(), 0);
+    }
 }

@@ -3,10 +3,11 @@
 //! A table of sets, of which each entry has two to choose from: the emptier one takes it, so that sets fill evenly. An entry
 //! whose time is over, or whose session is, makes room; when all of both sets live, a new one is refused.
 //!
-//! What has changed since [`Sets::commit`] can be taken back: a message that does not go on leaves no trace.
+//! What has changed since [`Sets::commit`] can be taken back: a message that does not go on leaves no trace. So many changes can be;
+//! one more is not made, and not forgotten: [`Sets::lacks`] says so, and the message must not go on.
 
 const WAYS: usize = 8;
-/// Most changes that can be taken back: more than a message makes. One more is not made.
+/// Most changes that can be taken back, where a table needs no more: more than a message makes.
 const MOST_CHANGES: usize = 64;
 
 /// What such a table holds.
@@ -37,15 +38,25 @@ pub(super) struct Sets<E> {
     hand: usize,
     /// What has changed since [`Self::commit`]. Its room is there from the start.
     changes: Vec<Change<E>>,
+    most_changes: usize,
+    /// A change was not made.
+    lacks: bool,
 }
 
 impl<E: Entry> Sets<E> {
     /// Room for about so many. Nothing grows later.
     pub(super) fn new(room: usize) -> Self {
+        Self::with_changes(room, MOST_CHANGES)
+    }
+
+    /// The same, where so many changes can be taken back.
+    pub(super) fn with_changes(room: usize, most_changes: usize) -> Self {
         Self {
             sets: vec![[None; WAYS]; room.div_ceil(WAYS).max(1)].into_boxed_slice(),
             hand: 0,
-            changes: Vec::with_capacity(MOST_CHANGES),
+            changes: Vec::with_capacity(most_changes),
+            most_changes,
+            lacks: false,
         }
     }
 
@@ -78,6 +89,12 @@ impl<E: Entry> Sets<E> {
         entries.into_iter().flatten().find(|e| e.key() == key).copied()
     }
 
+    /// No more changes than so many from now on.
+    #[cfg(test)]
+    pub(super) const fn limit_changes(&mut self, most: usize) {
+        self.most_changes = most;
+    }
+
     /// What has changed so far stays.
     pub(super) fn commit(&mut self) {
         self.changes.clear();
@@ -90,11 +107,18 @@ impl<E: Entry> Sets<E> {
                 *slot = was;
             }
         }
+        self.lacks = false;
+    }
+
+    /// Whether a change was not made, since [`Self::undo`], because it could not have been taken back.
+    pub(super) const fn lacks(&self) -> bool {
+        self.lacks
     }
 
     /// Puts something else in a place, and remembers what was there. None: too much has changed.
     fn change(&mut self, (set, way): (usize, usize), to: Option<E>) -> Option<Option<E>> {
-        if self.changes.len() >= MOST_CHANGES {
+        if self.changes.len() >= self.most_changes {
+            self.lacks = true;
             return None;
         }
         let slot = self.sets.get_mut(set)?.get_mut(way)?;
@@ -254,10 +278,13 @@ mod tests {
             sets.put(entry, 0, |_| true).unwrap();
         }
         let room = sets.changes.capacity();
+        assert!(!sets.lacks());
         assert_eq!(sets.put(Until(1, 1, 200), 0, |_| true), Err(Full));
         assert_eq!((sets.remove((1, 1)), sets.get((1, 1), 0)), (None, Some(entry)));
         assert_eq!(sets.changes.capacity(), room, "nothing is allocated");
+        assert!(sets.lacks(), "a removal that was not made is not forgotten");
         sets.undo();
+        assert!(!sets.lacks());
         assert_eq!(sets.peek((1, 1)), None);
     }
 }
