@@ -4,7 +4,7 @@
 
 mod common;
 
-use alg::{Application, Denial, FlowContext, Opener, Order, Side};
+use alg::{Application, Denial, FlowContext, Opener, Order, Side, Transport};
 use common::datagrams::Datagrams;
 use common::end;
 
@@ -183,4 +183,44 @@ fn replies_find_a_phone_that_is_not_translated() {
         p.on_first(IN, options + "\r\n").unwrap();
         assert!(p.s.expectations.is_empty(), "{via}");
     }
+}
+
+/// A phone has two lines, which send from ports of their own. Its peer calls both, and is itself called as it was from the start: that
+/// opens nothing, for one as little as for the other.
+#[test]
+fn who_calls_by_a_pinhole_is_called_back_without_one() {
+    let mut p = Phone::new();
+    let invite = bye_from_outside()
+        .replace("BYE", "INVITE")
+        .replace(";tag=a", "")
+        .replace("CSeq: 7", "Contact: <sip:bob@203.0.113.9:5060>\r\nCSeq: 7");
+    p.on_child(IN, &invite).unwrap();
+    assert_eq!(p.s.expectations, []);
+    // So does his answer, where the phone has called by that session.
+    let mut p = Phone::new();
+    p.on_child(OUT, from_phone("INVITE", "") + "\r\n").unwrap();
+    let ok = to_phone("200 OK", "INVITE") + "Contact: <sip:bob@203.0.113.9:5060>\r\n\r\n";
+    p.on_child(IN, ok).unwrap();
+    assert_eq!(p.s.expectations, []);
+}
+
+/// One port over UDP and over TCP: two contacts, and two pinholes, whichever session names them.
+#[test]
+fn a_contact_over_tcp_is_another_than_that_over_udp() {
+    const OVER_TCP: u32 = 1 << 17;
+    let mut p = Phone::new();
+    let tcp = "<sip:alice@10.1.0.2:5060;transport=tcp>";
+    let both = format!("Contact: <sip:alice@10.1.0.2:5060>, {tcp}\r\n");
+    let register = from_phone("REGISTER", "").replace("Contact: <sip:alice@10.1.0.2:5060>\r\n", &both);
+    p.on_first(IN, register + "\r\n").unwrap();
+    let asked: Vec<_> = p.s.expectations.iter().map(|e| (e.tag, e.transport)).collect();
+    assert_eq!(asked, [(CONTACT, Transport::Udp), (CONTACT | OVER_TCP, Transport::Tcp)]);
+    // The peer has called by TCP.
+    p.child.transport = Transport::Tcp;
+    let invite = bye_from_outside().replace("BYE", "INVITE").replace(";tag=a", "");
+    p.on_child(IN, invite).unwrap();
+    let ok = answer_to_bye().replace("7 BYE\r\n", &format!("7 INVITE\r\nContact: {tcp}\r\n"));
+    p.on_child(OUT, ok).unwrap();
+    let asked: Vec<_> = p.s.expectations.iter().map(|e| (e.tag, e.transport)).collect();
+    assert_eq!(asked, [(CONTACT | OVER_TCP, Transport::Tcp)]);
 }

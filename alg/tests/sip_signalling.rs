@@ -435,6 +435,29 @@ fn a_subscription_holds_its_contact_until_it_ends() {
     assert!(s.orders.is_empty());
 }
 
+/// Every NOTIFY names a contact, the last one too (RFC 6665 §4.2.2): that needs it no more.
+#[test]
+fn the_last_notify_leaves_no_contact_open() {
+    let mut s = phone();
+    let asks = "SUBSCRIBE sip:alice@198.51.100.1:20001 SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.9\r\n\
+        From: <sip:bob@example.net>;tag=b\r\nTo: <sip:alice@example.net>\r\nCall-ID: s\r\nCSeq: 1 SUBSCRIBE\r\n\
+        Contact: <sip:bob@203.0.113.9>\r\nExpires: 600\r\n\r\n";
+    s.send(OUT, asks).unwrap();
+    let says = |state: &str| {
+        request("NOTIFY", "s", &format!("Subscription-State: {state}\r\n"))
+            .replace("To: <sip:bob@example.net>", "To: <sip:bob@example.net>;tag=b")
+    };
+    let agrees = "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 203.0.113.9\r\nFrom: <sip:bob@example.net>;tag=b\r\n\
+        To: <sip:alice@example.net>;tag=a\r\nCall-ID: s\r\nCSeq: 1 SUBSCRIBE\r\nExpires: 600\r\n\
+        Contact: <sip:alice@10.1.0.2:5060>\r\n\r\n";
+    s.send(IN, agrees).unwrap();
+    s.send(IN, says("active;expires=600")).unwrap();
+    assert_eq!(s.expectations.iter().map(|e| e.tag).collect::<Vec<_>>(), [CONTACT]);
+    s.send(IN, says("terminated;reason=timeout")).unwrap();
+    assert_eq!(s.expectations, []);
+    assert_eq!(s.orders, [Order::Close { tag: CONTACT, children: false }]);
+}
+
 #[test]
 fn a_contact_that_another_call_or_the_registrar_needs_stays_open() {
     let mut s = phone();

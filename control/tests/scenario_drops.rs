@@ -413,7 +413,7 @@ fn an_expectation_without_its_parent() {
 
 /// A SIP message that is as long as may be read, and longer when its addresses are the gateway's.
 fn alg_no_room(mode: Mode) -> Drops {
-    let profile = "[[alg]]\nname = \"sip\"\nprotocol = \"sip\"\nlongest_message = 65535\n";
+    let profile = "[[alg]]\nname = \"sip\"\nprotocol = \"sip\"\nlongest_message = 65535\nmax_dialogs = 1\n";
     let mut gw = Gateway::new(mode, &[&sip_text(), profile].concat());
     let mut line = Line::new(&mut gw, WAYS[0], Carrier::Udp);
     let mut invite = |call: &str, length: usize| {
@@ -443,7 +443,8 @@ fn alg_no_room(mode: Mode) -> Drops {
     assert_eq!(gw.expectations(), [], "what it would have opened is not");
     assert_eq!(gw.ports_held(), (1, 0), "nor are ports kept for it: only the session's own");
     let drops = reasons(&gw);
-    // With as much room as addresses and ports may grow, the same message leaves.
+    // With as much room as addresses and ports may grow, the same message leaves: of the call before nothing is remembered, or this
+    // one would be one too many.
     feed(&mut gw, &invite("fits", MAX_DATAGRAM - 100));
     let left: Vec<_> = std::iter::from_fn(|| gw.recv_raw(OUTSIDE)).map(|b| b.bytes().to_vec()).collect();
     let seen = Seen::read(OUTSIDE, &join(&left, 1_500));

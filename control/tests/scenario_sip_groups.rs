@@ -6,7 +6,7 @@ mod scenario;
 
 use alg::Application;
 use dataplane::packet::build;
-use dataplane::view::CloseReason;
+use dataplane::view::{CloseReason, ExpectationState};
 use scenario::sip::*;
 use scenario::*;
 use std::net::Ipv4Addr;
@@ -29,6 +29,16 @@ name = "servers"
 from = "trust"
 to = "dmz"
 service = ["sip"]
+action = "allow"
+"#;
+
+/// And over TCP.
+const TCP: &str = r#"
+[[rule]]
+name = "servers over tcp"
+from = "trust"
+to = "dmz"
+service = ["sip-tcp"]
 action = "allow"
 "#;
 
@@ -97,6 +107,26 @@ fn via(text: &str) -> (Ipv4Addr, u16) {
     place(header(text, "Via"), "UDP ")
 }
 
+/// A registration as it arrives, and the answer that agrees to it.
+fn registration(gw: &mut Gateway, pair: &mut Pair, seconds: u32) -> (String, String) {
+    let expires = [format!("Expires: {seconds}")];
+    let request = pair.phone.request("REGISTER", "sip:example.net", "reg", &expires, "");
+    let asked = pair.out(gw, &request);
+    let ok = pair.peer.answer(&asked, "200 OK", &[], "");
+    let own = format!("Contact: {}", header(&ok, "Contact"));
+    let ok = ok.replace(&own, &format!("Contact: <{}>;expires={seconds}", contact(&asked)));
+    (asked, ok)
+}
+
+/// The ports that the signalling sessions which live have come from.
+fn signalling(gw: &Gateway) -> Vec<u16> {
+    let live = gw.sessions().into_iter().filter(|s| s.close_reason == CloseReason::None);
+    let sip = live.filter(|s| s.application == Application::Sip);
+    let mut ports: Vec<_> = sip.map(|s| s.forward.sport).collect();
+    ports.sort_unstable_by(|one, other| other.cmp(one));
+    ports
+}
+
 fn media(gw: &Gateway) -> usize {
     let live = gw.sessions().into_iter().filter(|s| s.close_reason == CloseReason::None);
     live.filter(|s| matches!(s.application, Application::Rtp | Application::Rtcp)).count()
@@ -130,6 +160,118 @@ fn it_is_registered_as_long_as_its_registrar_has_agreed() {
             gw.assert_balance(0);
             gw.drain_all();
         }
+    });
+}
+
+/// The first session is kept for the registration, so that the registrar is known; those that its pinholes have opened are not.
+#[test]
+fn a_registration_keeps_its_first_session_alone() {
+    each_mode(|mode| {
+        for mut pair in Pair::each() {
+            let mut gw = Gateway::new(mode, &text());
+            let (asked, ok) = registration(&mut gw, &mut pair, 100);
+            pair.back(&mut gw, SIP, via(&asked), &ok);
+            assert_eq!(signalling(&gw), [FROM, SIP], "its answer came to its Via");
+            gw.advance(60_000);
+            assert_eq!(signalling(&gw), [FROM]);
+            gw.advance(300_000);
+            assert!(signalling(&gw).is_empty());
+            gw.assert_balance(0);
+            gw.drain_all();
+        }
+    });
+}
+
+/// Somebody sends from the registrar's address what nobody has asked for: it goes on, and keeps nothing.
+#[test]
+fn a_registration_that_nobody_has_asked_for_keeps_nothing() {
+    each_mode(|mode| {
+        for mut pair in Pair::each() {
+            let mut gw = Gateway::new(mode, &text());
+            let (asked, ok) = registration(&mut gw, &mut pair, 100_000);
+            let forged = ok.replace("Call-ID: reg", "Call-ID: guess");
+            assert_ne!(forged, ok);
+            pair.back(&mut gw, SIP, via(&asked), &forged);
+            gw.advance(60_000);
+            assert!(signalling(&gw).is_empty());
+            assert!(gw.expectations().iter().all(|e| e.state != ExpectationState::Armed));
+            let options = pair.peer.request("OPTIONS", "sip:alice@example.net", "o", &[], "");
+            pair.lost(&mut gw, SIP, via(&asked), &options);
+            gw.assert_balance(0);
+            gw.drain_all();
+        }
+    });
+}
+
+/// Who is called over TCP answers with his contact there: the pinhole of the same port over UDP is another.
+#[test]
+fn contacts_of_one_port_over_udp_and_tcp_are_two() {
+    each_mode(|mode| {
+        let [_, mut pair] = Pair::each();
+        let mut gw = Gateway::new(mode, &text());
+        let both = |text: &str, host: &str| {
+            let own = format!("Contact: {}", header(text, "Contact"));
+            let (udp, tcp) =
+                (format!("<sip:alice@{host}:5060>"), format!("<sip:alice@{host}:5060;transport=tcp>"));
+            text.replace(&own, &format!("Contact: {udp};expires=100, {tcp};expires=100"))
+        };
+        let host = CLIENT.addr.to_string();
+        let request = pair.phone.request("REGISTER", "sip:example.net", "reg", &[], "");
+        let asked = pair.out(&mut gw, &both(&request, &host));
+        let ok = both(&pair.peer.answer(&asked, "200 OK", &[], ""), &host);
+        pair.back(&mut gw, SIP, via(&asked), &ok);
+        let options = pair.peer.request("OPTIONS", "sip:alice@10.1.0.2:5060", "o", &[], "");
+        let at = (CLIENT.addr, SIP);
+        pair.back(&mut gw, 5071, at, &options);
+
+        let mut tcp = tcp::Pair::connect(&mut gw, (DMZ_HOST, 40_000), (CLIENT, SIP));
+        pair.peer.carrier = Carrier::Tcp;
+        let invite = pair.peer.request("INVITE", "sip:alice@10.1.0.2:5060", "c", &[], "");
+        let rung = tcp.say(&mut gw, alg::Side::Initiator, &invite);
+        pair.phone.carrier = Carrier::Tcp;
+        let ok = pair.phone.answer(&rung, "200 OK", &[], "");
+        assert!(header(&ok, "Contact").contains(";transport=tcp"));
+        tcp.say(&mut gw, alg::Side::Responder, &ok);
+
+        pair.back(&mut gw, 5072, at, &options);
+        gw.assert_balance(0);
+        gw.drain_all();
+    });
+}
+
+/// The phone's own connection closes; its peer has called back by another, and the call goes on there.
+#[test]
+fn a_call_outlives_the_connection_that_it_began_on() {
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &[&text(), TCP].concat());
+        let phone = Agent::new("alice", CLIENT, Carrier::Tcp, 40_000);
+        let peer = Agent::new("bob", DMZ_HOST, Carrier::Tcp, 50_000);
+        let mut line = Line::between(&mut gw, phone, DMZ_HOST.addr, peer);
+        let call = Call::set_up(&mut gw, &mut line, "c1");
+        call.talk(&mut gw, &line, alg::Side::Responder);
+        assert_eq!(media(&gw), 2);
+        let mut back = tcp::Pair::connect(&mut gw, (DMZ_HOST, 41_000), (CLIENT, SIP));
+        let info = line.callee.request("INFO", &call.contacts[1], "c1", &[], "");
+        back.say(&mut gw, alg::Side::Initiator, &info);
+        line.pair.as_mut().unwrap().close(&mut gw, alg::Side::Initiator);
+        // Longer than a connection that is over stays without them.
+        for _ in 0..15 {
+            gw.advance(1_000);
+            call.talk(&mut gw, &line, alg::Side::Initiator);
+        }
+        let bye = line.callee.request("BYE", &call.contacts[1], "c1", &[], "");
+        let bye = bye.replace(
+            "tag=ofbob\r\nTo: <sip:other@example.net>",
+            "tag=ofbob\r\nTo: <sip:alice@example.net>;tag=ofalice",
+        );
+        let rung = back.say(&mut gw, alg::Side::Initiator, &bye);
+        let ok = line.caller.answer(&rung, "200 OK", &[], "");
+        back.say(&mut gw, alg::Side::Responder, &ok);
+        gw.advance(1_000);
+        assert_eq!(media(&gw), 0, "the end of a call ends its media");
+        call.is_silent(&mut gw, &line);
+        gw.assert_balance(0);
+        gw.drain_all();
     });
 }
 
