@@ -79,7 +79,7 @@ fn is_with_the_kernel(machine: &mut Machine, place: &Place, pair: &Pair, before:
 /// The gateway's configuration on a pair, where the guest reads it.
 fn configuration(machine: &Machine, pair: &Pair, before: &Before) -> String {
     let cores = &CORES[..pair.family.workers];
-    let eal_args = pair.family.eal_args;
+    let (eal_args, mapping) = (pair.family.eal_args, pair.family.mapping);
     let [inside, outside] = &before.addresses;
     let text = format!(
         "[dataplane]\nworkers = {cores:?}\nsessions = 16384\nidle = \"sleep\"\neal_args = {eal_args:?}\n\n\
@@ -89,7 +89,8 @@ fn configuration(machine: &Machine, pair: &Pair, before: &Before) -> String {
          [[interface]]\nname = \"outside\"\ndevice = \"{outside}\"\nzone = \"untrust\"\n\
          addresses = [\"{OUTSIDE}/24\"]\n\n\
          [[route]]\nto = \"0.0.0.0/0\"\nvia = \"{SERVER}\"\n\n\
-         [[nat]]\ntype = \"source\"\nfrom = \"trust\"\nto = \"untrust\"\ntranslate = \"interface\"\n\n\
+         [[nat]]\ntype = \"source\"\nfrom = \"trust\"\nto = \"untrust\"\ntranslate = \"interface\"\n\
+         mapping = {mapping:?}\n\n\
          [[rule]]\nname = \"under test\"\nfrom = \"trust\"\nto = \"untrust\"\n\
          service = [\"icmp\", \"ftp\", \"tcp/5000-5999\", \"udp/5000-5999\"]\naction = \"allow\"\nlog = true\n"
     );

@@ -3,16 +3,12 @@
 use crate::command::{Daemon, wait_until};
 use crate::world::{self, World};
 use std::fs;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 /// How long it may take to boot. Emulated, on a busy machine.
 const BOOT: Duration = Duration::from_secs(150);
-/// Boots before it is given up. QEMU 10.0 now and then ends itself by an assertion of its own (`iotlb_to_section`) while
-/// the guest's cores come up.
-const BOOTS: u32 = 3;
 /// Lines of the guest's console that are told when a test fails.
 const TOLD: usize = 60;
 /// Where the guest sees the shared folder.
@@ -81,15 +77,6 @@ impl Machine {
     /// node 1.
     #[track_caller]
     pub fn boot(world: &World, place: &Place, devices: &[String]) -> Self {
-        for _ in 1..BOOTS {
-            let mut machine = Self::start(world, place, devices);
-            let up = || machine.has_aborted() || machine.share.join("ready").exists();
-            wait_until("the guest runs", BOOT, up);
-            if !machine.has_aborted() {
-                return machine;
-            }
-            println!("booting again: {}", machine.qemu.printed());
-        }
         let mut machine = Self::start(world, place, devices);
         wait_until("the guest runs", BOOT, || machine.is_up() && machine.share.join("ready").exists());
         machine
@@ -106,7 +93,7 @@ impl Machine {
             .unwrap();
 
         let mut qemu = world.command(world::Place::Gateway, "qemu-system-x86_64");
-        // One thread for all cores: with one each, QEMU 10 loses a timer or aborts in one boot of five.
+        // One thread for all cores: with one each, QEMU 10 loses a timer or aborts (`iotlb_to_section`) in one boot of five.
         let words = "-nodefaults -no-user-config -display none -no-reboot \
              -machine q35,kernel-irqchip=split -accel tcg,thread=single -cpu max,la57=off -smp 4 -m 2048 \
              -object memory-backend-ram,id=m0,size=768M -numa node,nodeid=0,memdev=m0,cpus=0-1 \
@@ -126,12 +113,6 @@ impl Machine {
         qemu.args(devices);
         let qemu = Daemon::spawn(&mut qemu, &world.files.path().join("qemu.output"));
         Self { qemu, share, scripts: 0 }
-    }
-
-    /// True if QEMU has ended by a signal. Panics if it has ended otherwise.
-    #[track_caller]
-    fn has_aborted(&mut self) -> bool {
-        self.qemu.ended().is_some_and(|status| status.signal().is_some()) || !self.is_up()
     }
 
     /// True. Panics if QEMU has ended.

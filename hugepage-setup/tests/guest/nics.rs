@@ -23,6 +23,10 @@ pub struct Family {
     pub workers: usize,
     /// Workers that packets come in at.
     pub receivers: usize,
+    /// How source NAT maps.
+    pub mapping: &'static str,
+    /// Whether the NIC brings every packet to the worker that has its session, so that nothing is handed over.
+    pub brings_home: bool,
 }
 
 /// The families, the one first that has most.
@@ -37,6 +41,9 @@ pub const FAMILIES: [Family; 4] = [
         eal_args: &[],
         workers: 2,
         receivers: 2,
+        // Its hash and table are the gateway's own, and the port is chosen for them.
+        mapping: "endpoint-dependent",
+        brings_home: true,
     },
     Family {
         device: "virtio-net-pci",
@@ -49,6 +56,8 @@ pub const FAMILIES: [Family; 4] = [
         eal_args: &[],
         workers: 2,
         receivers: 2,
+        mapping: "endpoint-independent",
+        brings_home: false,
     },
     // Granted two queues it delivers on the first alone: the gateway takes one of each NIC, whose worker hands over.
     Family {
@@ -61,6 +70,8 @@ pub const FAMILIES: [Family; 4] = [
         eal_args: &[],
         workers: 2,
         receivers: 2,
+        mapping: "endpoint-independent",
+        brings_home: false,
     },
     Family {
         device: "e1000e",
@@ -73,6 +84,8 @@ pub const FAMILIES: [Family; 4] = [
         eal_args: &["--vfio-intr=legacy"],
         workers: 1,
         receivers: 1,
+        mapping: "endpoint-independent",
+        brings_home: false,
     },
 ];
 
