@@ -53,20 +53,24 @@ impl<G: Gateway> Reading<'_, '_, G> {
         if facts.encoded {
             return Err(Denial::Unsupported.into());
         }
-        // Elsewhere a description is only shown (OPTIONS, RFC 3261 §11.2).
-        if !matches!(facts.method, Method::Invite | Method::Ack | Method::Modifies) {
+        // What OPTIONS carries says what its sender can do (RFC 3261 §11.2, RFC 3264 §9): it offers nothing.
+        let shows = facts.method == Method::Options;
+        if !shows && !matches!(facts.method, Method::Invite | Method::Ack | Method::Modifies) {
             return Ok(false);
         }
-        let sdp = sdp::read(self.bytes, range).map_err(|wrong| match wrong {
-            Wrong::Malformed => Denial::Malformed,
-            Wrong::TooMany => Denial::TooMany,
-        })?;
+        let sdp = match sdp::read(self.bytes, range) {
+            Ok(sdp) => sdp,
+            // It opens nothing, and need not be understood.
+            Err(_) if shows => return Ok(false),
+            Err(Wrong::Malformed) => return Err(Denial::Malformed.into()),
+            Err(Wrong::TooMany) => return Err(Denial::TooMany.into()),
+        };
         if sdp.ice {
             return Ok(false);
         }
         match dialog {
-            Some(dialog) => self.apply(&sdp, dialog)?,
-            None => self.show(&sdp)?,
+            Some(dialog) if !shows => self.apply(&sdp, dialog)?,
+            _ => self.show(&sdp, shows)?,
         }
         Ok(true)
     }
@@ -113,10 +117,10 @@ impl<G: Gateway> Reading<'_, '_, G> {
         Ok(found.or(open.map(|from| from..body.end)))
     }
 
-    /// A description that opens nothing, of a call that is over or of a phone that rings after another has answered: what it
-    /// says of the inside is translated all the same.
-    fn show(&mut self, sdp: &Sdp) -> Result<(), Stop> {
-        if self.cx.profile.sip.rewrite == Rewrite::Full
+    /// A description that opens nothing, of a call that is over, of a phone that rings after another has answered, or of what a
+    /// phone can do: what it says of the inside is translated all the same. Of no session, o= is compared with no other.
+    fn show(&mut self, sdp: &Sdp, of_no_session: bool) -> Result<(), Stop> {
+        if (of_no_session || self.cx.profile.sip.rewrite == Rewrite::Full)
             && let Some(origin) = &sdp.origin
         {
             self.address(origin)?;

@@ -56,6 +56,7 @@ pub(super) enum Method {
     Ack,
     Bye,
     Register,
+    Options,
     /// PRACK and UPDATE: they may carry descriptions.
     Modifies,
     /// SUBSCRIBE and REFER: they ask for a subscription.
@@ -72,6 +73,7 @@ impl Method {
             b"ACK" => Self::Ack,
             b"BYE" => Self::Bye,
             b"REGISTER" => Self::Register,
+            b"OPTIONS" => Self::Options,
             b"PRACK" | b"UPDATE" => Self::Modifies,
             b"SUBSCRIBE" | b"REFER" => Self::Subscribes,
             b"NOTIFY" => Self::Notify,
@@ -297,10 +299,10 @@ pub(crate) fn decimal(n: u32) -> ArrayVec<u8, MAX_REPLACEMENT> {
 mod tests {
     use crate::contract::{
         Answer, Context, DatagramAlg, Denial, Endpoint, FlowContext, Gateway, Order, Parity, PublishError,
-        Side, Transport, Verdict,
+        Side, StreamAlg, Transport, Verdict,
     };
     use crate::profile::Profile;
-    use crate::sip::SipDatagrams;
+    use crate::sip::{SipDatagrams, SipStream};
     use crate::tables::Tables;
 
     /// A gateway that translates nothing.
@@ -332,19 +334,23 @@ mod tests {
         Endpoint::new(at.ip(), at.port())
     }
 
-    fn send(tables: &mut Tables, from: Side, text: &str) -> (Verdict, Vec<Order>) {
+    fn flow(transport: Transport) -> FlowContext {
         let (phone, registrar) = (end("10.1.0.2:51000"), end("203.0.113.9:5060"));
-        let flow = FlowContext {
+        FlowContext {
             id: 1,
             group: 1,
             turned: false,
-            transport: Transport::Udp,
+            transport,
             now_ms: 0,
             initiator: phone,
             initiator_translated: phone,
             responder: registrar,
             responder_translated: registrar,
-        };
+        }
+    }
+
+    fn send(tables: &mut Tables, from: Side, text: &str) -> (Verdict, Vec<Order>) {
+        let flow = flow(Transport::Udp);
         let (profile, mut answer) = (Profile::default(), Answer::default());
         let mut cx = Context { flow: &flow, profile: &profile, gateway: &mut Plain, tables };
         let verdict = SipDatagrams::default().inspect(&mut cx, from, text.as_bytes(), &mut answer);
@@ -382,5 +388,38 @@ mod tests {
         assert!(matches!(verdict, Verdict::Pass), "nothing of it was done before: {verdict:?}");
         assert!(closes(&orders) >= 2, "{orders:?}");
         assert_eq!(tables.take_refused_calls(), 0);
+    }
+
+    /// The engine has no room for what a message asks for, and no place to answer it: its connection ends. Its calls may be of another
+    /// session, where nothing of it stays.
+    #[test]
+    fn a_message_in_a_stream_that_cannot_be_answered_is_undone_too() {
+        let invite = |id: &str| {
+            format!(
+                "INVITE sip:b@x SIP/2.0\r\nVia: SIP/2.0/TCP 10.1.0.2:51000\r\nFrom: <sip:a@x>;tag=a\r\nTo: <sip:b@x>\r\n\
+                 Call-ID: {id}\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+            )
+        };
+        let mut profile = Profile::default();
+        profile.sip.max_dialogs = 1;
+        for undone in [false, true] {
+            let (flow, mut tables, mut answer) = (flow(Transport::Tcp), Tables::new(), Answer::default());
+            let mut read = |tables: &mut Tables, text: &str, answer: &mut Answer| {
+                let mut cx = Context { flow: &flow, profile: &profile, gateway: &mut Plain, tables };
+                let verdict =
+                    SipStream::default().inspect(&mut cx, Side::Initiator, 0, text.as_bytes(), answer);
+                (verdict, answer.reply.is_empty())
+            };
+            assert!(read(&mut tables, &invite("one"), &mut answer).1);
+            if undone {
+                let denial = Denial::NoResources;
+                let mut none = Answer::default();
+                let mut alg = SipStream::default();
+                assert!(!alg.refuse(&flow, &mut tables, Side::Initiator, (0, b""), denial, &mut none));
+            }
+            answer.clear();
+            let (verdict, goes) = read(&mut tables, &invite("two"), &mut answer);
+            assert_eq!(goes, undone, "{verdict:?}");
+        }
     }
 }
