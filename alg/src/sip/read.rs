@@ -404,7 +404,7 @@ mod tests {
         profile.sip.max_dialogs = 1;
         for undone in [false, true] {
             let (flow, mut tables, mut answer) = (flow(Transport::Tcp), Tables::new(), Answer::default());
-            let mut read = |tables: &mut Tables, text: &str, answer: &mut Answer| {
+            let read = |tables: &mut Tables, text: &str, answer: &mut Answer| {
                 let mut cx = Context { flow: &flow, profile: &profile, gateway: &mut Plain, tables };
                 let verdict =
                     SipStream::default().inspect(&mut cx, Side::Initiator, 0, text.as_bytes(), answer);
