@@ -5,8 +5,8 @@
 
 use super::live::Live;
 use crate::audit::{DeviceEvent, Records};
-use dataplane::dpdk::EthPort;
 use dataplane::dpdk::plan::Choice;
+use dataplane::dpdk::{EthPort, LetGo};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,12 +56,13 @@ pub struct Links {
 }
 
 impl Links {
-    /// As they are now: nothing is told of that.
+    /// As they are now: nothing is told of that, but that a device is gone already.
     pub fn new(live: Arc<Live>) -> Self {
         let seen: Vec<Seen> = (0..live.ports.len()).map(|port| live.look(port)).collect();
         for (port, _) in seen.iter().enumerate().filter(|(_, seen)| seen.up) {
             live.agree(port);
         }
+        let seen = seen.into_iter().map(|seen| Seen { removed: false, ..seen }).collect();
         Self { live, seen, leaving: Vec::new(), looked: Instant::now() }
     }
 
@@ -109,8 +110,10 @@ impl Links {
 
     /// Gives a device that was pulled out back. False as long as a worker has not left it.
     fn let_go(&self, port: usize, records: &mut impl Records) -> bool {
-        if !self.live.ports.get(port).is_none_or(EthPort::let_go) {
-            return false;
+        match self.live.ports.get(port).map_or(LetGo::Closed, EthPort::let_go) {
+            LetGo::Waiting => return false,
+            LetGo::Closed => return true,
+            LetGo::Released => {}
         }
         let event = self.event("device-released", port, 0);
         tracing::info!("{}: {}", event.kind, event.device);

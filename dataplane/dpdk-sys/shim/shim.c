@@ -67,6 +67,8 @@ int postern_eth_link(uint16_t port, uint32_t *speed, uint8_t *up)
 
 /* Ports whose device was pulled out, or is asked for by the kernel. Written by DPDK's interrupt thread. */
 static uint8_t removed[RTE_MAX_ETHPORTS];
+/* Ports that were set up, and not let go of since. */
+static uint8_t ours[RTE_MAX_ETHPORTS];
 
 static int on_removal(uint16_t port, enum rte_eth_event_type event, void *arg, void *ret)
 {
@@ -92,6 +94,7 @@ int postern_eth_watch_removal(uint16_t port)
 	if (port >= RTE_DIM(removed))
 		return -EINVAL;
 	__atomic_store_n(&removed[port], 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&ours[port], 1, __ATOMIC_RELEASE);
 	ret = rte_eth_dev_callback_register(port, RTE_ETH_EVENT_INTR_RMV, on_removal, NULL);
 	if (ret == 0)
 		ret = rte_eth_dev_info_get(port, &info);
@@ -100,14 +103,14 @@ int postern_eth_watch_removal(uint16_t port)
 	return ret;
 }
 
-/* Whether another port is on the device too. */
+/* Whether another port of ours is on the device too. Those that nobody set up go with the device. */
 static int is_shared(uint16_t port, const struct rte_device *device)
 {
 	struct rte_eth_dev_info info;
 	uint16_t other;
 
 	RTE_ETH_FOREACH_DEV(other)
-		if (other != port && rte_eth_dev_info_get(other, &info) == 0 && info.device == device)
+		if (other != port && __atomic_load_n(&ours[other], __ATOMIC_ACQUIRE) && rte_eth_dev_info_get(other, &info) == 0 && info.device == device)
 			return 1;
 	return 0;
 }
@@ -115,18 +118,24 @@ static int is_shared(uint16_t port, const struct rte_device *device)
 int postern_eth_let_go(uint16_t port)
 {
 	struct rte_eth_dev_info info;
-	int shared, ret, later;
+	int known, stopped, closed;
 
-	ret = rte_eth_dev_info_get(port, &info);
-	if (ret != 0)
-		return ret;
-	(void)rte_dev_event_callback_unregister(rte_dev_name(info.device), on_device, (void *)(uintptr_t)port);
-	shared = is_shared(port, info.device);
-	ret = rte_eth_dev_stop(port);
-	later = rte_eth_dev_close(port);
-	if (later == 0 && !shared)
-		later = rte_dev_remove(info.device);
-	return ret != 0 ? ret : later;
+	if (port >= RTE_DIM(ours))
+		return -EINVAL;
+	__atomic_store_n(&ours[port], 0, __ATOMIC_RELEASE);
+	known = rte_eth_dev_info_get(port, &info);
+	if (known == 0)
+		(void)rte_dev_event_callback_unregister(rte_dev_name(info.device), on_device, (void *)(uintptr_t)port);
+	stopped = rte_eth_dev_stop(port);
+	if (known == 0 && is_shared(port, info.device)) {
+		closed = rte_eth_dev_close(port);
+		return stopped != 0 ? stopped : closed != 0 ? closed : 1;
+	}
+	/* What does not stop is closed by its driver when the device goes. */
+	closed = rte_eth_dev_close(port);
+	if (known == 0)
+		known = rte_dev_remove(info.device);
+	return known != 0 ? known : stopped != 0 ? stopped : closed;
 }
 
 int postern_eth_removed(uint16_t port)

@@ -68,8 +68,9 @@ int postern_eth_watch_removal(uint16_t port);
 /* 1 if the device was pulled out since, or is asked for, or says now that it is gone. */
 int postern_eth_removed(uint16_t port);
 /*
- * Stops and closes a port that nobody uses any more and, if no other port is on its device, gives the device back to
- * the kernel. 0, or the first negative errno; it goes on behind an error.
+ * Stops and closes a port that nobody uses any more and, if no other port that was set up is on its device, gives the
+ * device back to the kernel. 0 if it did, 1 if another port has the device still, or a negative errno: it goes on
+ * behind an error, and nobody knows how far.
  */
 int postern_eth_let_go(uint16_t port);
 /*

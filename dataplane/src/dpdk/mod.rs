@@ -21,7 +21,7 @@ pub use eal::{Eal, EalConfig, EalError, LogLevel, Memory};
 pub use lcore::{Lcore, LcoreError, Tsc};
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolError, needed_mbufs};
-pub use port::{EthPort, EthQueue, LinkStatus, PortConfig, PortError, PortStats, ring_pair};
+pub use port::{EthPort, EthQueue, LetGo, LinkStatus, PortConfig, PortError, PortStats, ring_pair};
 
 use std::{ffi::c_int, io};
 

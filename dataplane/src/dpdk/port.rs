@@ -167,6 +167,17 @@ pub struct PortStats {
     pub rx_no_buffer: u64,
 }
 
+/// How far [`EthPort::let_go`] has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LetGo {
+    /// A worker has not left the port.
+    Waiting,
+    /// The port is closed. Another port has its device still, or DPDK has refused something, which is logged.
+    Closed,
+    /// The kernel has the device.
+    Released,
+}
+
 /// A port. It may be shared among threads: what can be asked of it does not disturb its queues.
 pub struct EthPort(Arc<Inner>);
 
@@ -185,8 +196,9 @@ struct Inner {
     started: AtomicBool,
     /// The device was pulled out: whoever has a queue gives it back at the next poll.
     gone: AtomicBool,
-    /// DPDK has the port back. Read by whoever asks something of the port, so that it does not vanish meanwhile.
-    closed: RwLock<bool>,
+    /// What it had counted, once DPDK has the port back. Read by whoever asks something of the port, so that it does not vanish
+    /// meanwhile.
+    closed: RwLock<Option<PortStats>>,
     /// One for each transmit queue: somebody has it.
     taken: Box<[AtomicBool]>,
     /// One for each receive queue.
@@ -257,7 +269,7 @@ impl EthPort {
                     is_ring: port.is_ring,
                     started: AtomicBool::new(false),
                     gone: AtomicBool::new(false),
-                    closed: RwLock::new(false),
+                    closed: RwLock::new(None),
                     taken: free(config.tx_queues),
                     polled: free(config.rx_queues),
                     _pool: config.pool.clone(),
@@ -338,33 +350,34 @@ impl EthPort {
     }
 
     /// Gives a device that was pulled out back to the kernel, which waits for that. At the first call workers are told to leave
-    /// it; call again until it answers true. From then on the port knows nothing any more, and counts as removed.
-    pub fn let_go(&self) -> bool {
+    /// it; call again while it waits. From then on the port knows nothing any more but what it had counted, and counts as removed.
+    /// A device that no longer answers may take seconds.
+    pub fn let_go(&self) -> LetGo {
         let port = &*self.0;
         // Who is about to take a queue has the lock too.
         let mut closed = port.closed.write().unwrap_or_else(PoisonError::into_inner);
         port.gone.store(true, Ordering::Release);
-        if *closed {
-            return true;
+        if closed.is_some() {
+            return LetGo::Closed;
         }
         let mut queues = port.taken.iter().chain(&port.polled);
         if queues.any(|taken| taken.load(Ordering::Acquire)) {
-            return false;
+            return LetGo::Waiting;
         }
-        *closed = true;
+        *closed = Some(self.counted());
         // SAFETY: nobody has a queue, or gets one any more, and nobody asks the port anything while we have the lock.
         let code = unsafe { sys::postern_eth_let_go(port.id) };
-        if code != 0 {
+        if code < 0 {
             tracing::warn!("the port {} was not given back whole: {}", port.name, os_error(code));
             // A device that still writes to its packets must find them.
             port.eal.keep_memory();
         }
-        true
+        if code == 0 { LetGo::Released } else { LetGo::Closed }
     }
 
     /// Keeps the port as it is while something is asked of it. None if DPDK has it back.
-    fn open(&self) -> Option<RwLockReadGuard<'_, bool>> {
-        Some(self.0.closed.read().unwrap_or_else(PoisonError::into_inner)).filter(|closed| !**closed)
+    fn open(&self) -> Option<RwLockReadGuard<'_, Option<PortStats>>> {
+        Some(self.0.closed.read().unwrap_or_else(PoisonError::into_inner)).filter(|closed| closed.is_none())
     }
 
     /// DPDK's name for it.
@@ -432,7 +445,12 @@ impl EthPort {
 
     /// What the device counted. Zeroes for a device that does not count.
     pub fn stats(&self) -> PortStats {
-        let Some(_open) = self.open() else { return PortStats::default() };
+        let closed = self.0.closed.read().unwrap_or_else(PoisonError::into_inner);
+        closed.unwrap_or_else(|| self.counted())
+    }
+
+    /// The same of a port that DPDK has not got back; whoever calls has the lock.
+    fn counted(&self) -> PortStats {
         // SAFETY: plain numbers, for which zero is a value.
         let mut s: sys::rte_eth_stats = unsafe { mem::zeroed() };
         // SAFETY: the port exists; DPDK fills the struct.
@@ -460,7 +478,7 @@ impl fmt::Debug for EthPort {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if *self.closed.get_mut().unwrap_or_else(PoisonError::into_inner) {
+        if self.closed.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
             self.eal.release_port(self.id);
             return;
         }
