@@ -65,6 +65,7 @@ pub fn resolve(need: &Need) -> Result<Need, Error> {
         need.cores = told.cores.clone();
     }
     if need.pages_2m.is_empty() {
+        need.pages_told = true;
         need.pages_2m = match told.nodes.as_slice() {
             // Where the NICs are, whatever the daemon calls it: their node may have no memory.
             [node] => vec![Pages { node: None, ..pages(node, &need) }],

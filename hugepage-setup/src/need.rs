@@ -178,6 +178,10 @@ pub struct Need {
     #[arg(skip)]
     #[serde(skip)]
     pub asked: Option<Vec<String>>,
+    /// The pages of 2 MiB are what the configuration asks for, and no option.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub pages_told: bool,
     /// What the configuration says, for people.
     #[arg(skip)]
     #[serde(skip)]

@@ -4,6 +4,7 @@ use super::Draft;
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::facts::hugepages::size;
+use crate::facts::system::NodeMemory;
 use crate::host::Host;
 use crate::need::{KIB_1G, KIB_2M, Need};
 use crate::topic::{Finding, Level, Topic};
@@ -60,22 +61,30 @@ fn title(count: u64, size_kib: u64, node: Option<u32>) -> String {
     format!("{count} pages of {}{node}", size(size_kib))
 }
 
-/// Pages by size and node. Without a node: on those of the NICs, or on the first.
+/// Pages by size and node. Without a node: on those of the NICs, or on the first. What the configuration asks for on a node
+/// that has no memory comes on top of what is on the first of these: the daemon takes it wherever there is some.
 pub(super) fn wanted(facts: &Facts, need: &Need) -> Wanted {
     let mut nodes: BTreeSet<Option<u32>> = need
         .bind
         .iter()
         .filter_map(|address| facts.nic(&address.0)?.node)
-        .filter(|node| facts.pools.iter().any(|pool| pool.node == Some(*node)))
+        .filter(|node| has_memory(facts, *node))
         .map(Some)
         .collect();
     if nodes.is_empty() {
-        nodes.extend(facts.pools.iter().map(|pool| pool.node).min());
+        let rich = |node: &Option<u32>| node.is_none_or(|node| has_memory(facts, node));
+        let all = || facts.pools.iter().map(|pool| pool.node);
+        nodes.extend(all().filter(rich).min().or_else(|| all().min()));
     }
+    let mut elsewhere = 0_u64;
     let mut wanted = Wanted::new();
     for (size_kib, all) in [(KIB_2M, &need.pages_2m), (KIB_1G, &need.pages_1g)] {
         for pages in all {
             let on = match pages.node {
+                Some(node) if size_kib == KIB_2M && need.pages_told && !has_memory(facts, node) => {
+                    elsewhere = elsewhere.saturating_add(pages.count);
+                    continue;
+                }
                 Some(node) => BTreeSet::from([Some(node)]),
                 None => nodes.clone(),
             };
@@ -85,7 +94,18 @@ pub(super) fn wanted(facts: &Facts, need: &Need) -> Wanted {
             }
         }
     }
+    if let (Some(first), 1..) = (nodes.first(), elsewhere) {
+        let count = wanted.entry((KIB_2M, *first)).or_default();
+        *count = count.saturating_add(elsewhere);
+    }
     wanted
+}
+
+/// Whether a node can have pages. Kernels list pools of nodes without memory too.
+fn has_memory(facts: &Facts, node: u32) -> bool {
+    let here = |memory: &&NodeMemory| memory.node == Some(node);
+    facts.pools.iter().any(|pool| pool.node == Some(node))
+        && facts.nodes.iter().find(here).is_none_or(|memory| memory.total_kib > 0)
 }
 
 fn no_pool(facts: &Facts, size_kib: u64) -> String {

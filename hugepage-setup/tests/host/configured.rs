@@ -77,6 +77,41 @@ fn each_node_gets_the_pages_that_lie_on_it() {
     }
 }
 
+/// The daemon takes packets of a node without memory wherever there is some: what it asks for there is not refused.
+#[test]
+fn pages_of_a_node_without_memory_come_on_top_of_those_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(file("../docs/examples/nic.needs.json")).unwrap();
+    let mut needs: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let on = |node: u32, pages: u64| serde_json::json!({"node": node, "packets_mb": 120, "packets_pages_2m": 60, "pages_2m": pages});
+    needs["nodes"] = serde_json::json!([on(0, 178), on(1, 60), on(2, 61)]);
+    std::fs::write(folder.path().join("three.needs.json"), needs.to_string()).unwrap();
+    let config = folder.path().join("three.toml").display().to_string();
+    let plan = |fixture: &Fixture, options: &[&str]| {
+        let facts = hugepage_setup::facts::Facts::read(&fixture.host, None).unwrap();
+        Plan::make(&fixture.host, &facts, &told(&config, options).unwrap(), Path::new("x")).unwrap()
+    };
+    let reserves = |plan: &Plan, title: &str| plan.steps.iter().any(|step| step.why == title);
+
+    // There is no node 2. The NICs are on node 1.
+    let fixture = Fixture::new();
+    let two = plan(&fixture, &[]);
+    assert!(!two.is_refused(), "{:#?}", two.findings);
+    for title in ["reserve 178 pages of 2 MiB on node 0", "reserve 121 pages of 2 MiB on node 1"] {
+        assert!(reserves(&two, title), "{title}: {:#?}", two.steps);
+    }
+    // What somebody names is what he gets.
+    assert!(plan(&fixture, &["--pages-2m=2:7"]).is_refused());
+
+    // A kernel may list pools of a node that has nothing.
+    let name = "sys/devices/system/node/node1/meminfo";
+    fixture.file(name, "Node 1 MemTotal: 0 kB\nNode 1 MemFree: 0 kB\n");
+    let one = plan(&fixture, &[]);
+    assert!(!one.is_refused(), "{:#?}", one.findings);
+    assert!(reserves(&one, "reserve 299 pages of 2 MiB on node 0"), "{:#?}", one.steps);
+    assert!(!one.steps.iter().any(|step| step.why.contains("node 1")), "{:#?}", one.steps);
+}
+
 #[test]
 fn options_go_before_the_configuration() {
     let plain = told("nic.toml", &[]).unwrap();
