@@ -33,7 +33,7 @@ fn spread(eal: &Eal, pool: &Mempool) {
     let port = EthPort::configure(eal, "net_null2", &PortConfig::planned(&plan, pool.clone())).unwrap();
     let choices = port.start().unwrap();
     assert_eq!(port.flow_control(), None, "there is no cable");
-    let own = "the device's own: its driver neither tells nor sets it";
+    let own = "the device's own: its driver does not tell of it";
     for (what, chosen) in
         [("hash in force", "symmetric"), ("table in force", "128 entries"), ("flow control", own)]
     {

@@ -7,6 +7,7 @@
 #endif
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/types.h>
 
 #include "shim.h"
@@ -145,31 +146,14 @@ int postern_eth_removed(uint16_t port)
 	return rte_eth_dev_is_removed(port);
 }
 
-int postern_eth_no_pause(uint16_t port)
+/* What the driver says, in the words of shim.h. */
+static int read_pause(uint16_t port, struct rte_eth_fc_conf *conf)
 {
-	struct rte_eth_fc_conf conf = { 0 };
-	int ret = rte_eth_dev_flow_ctrl_get(port, &conf);
-	int is_off = conf.mode == RTE_ETH_FC_NONE;
-
-	if (ret != 0)
-		return ret;
-	/*
-	 * Also where it is off: as long as the link is down, drivers that negotiate (igb) say so whatever they offer to
-	 * the other end. A driver that tells and cannot set is fine if it is off.
-	 */
-	conf.mode = RTE_ETH_FC_NONE;
-	ret = rte_eth_dev_flow_ctrl_set(port, &conf);
-	return is_off ? 0 : ret;
-}
-
-int postern_eth_pause(uint16_t port)
-{
-	struct rte_eth_fc_conf conf = { 0 };
-	int ret = rte_eth_dev_flow_ctrl_get(port, &conf);
+	int ret = rte_eth_dev_flow_ctrl_get(port, conf);
 
 	if (ret != 0)
 		return ret < 0 ? ret : -EIO;
-	switch (conf.mode) {
+	switch (conf->mode) {
 	case RTE_ETH_FC_NONE:
 		return 0;
 	case RTE_ETH_FC_TX_PAUSE:
@@ -179,6 +163,39 @@ int postern_eth_pause(uint16_t port)
 	default:
 		return 3;
 	}
+}
+
+int postern_eth_no_pause(uint16_t port, int *set)
+{
+	struct rte_eth_fc_conf conf = { 0 };
+	int said = read_pause(port, &conf);
+
+	*set = 0;
+	if (said < 0)
+		return said;
+	/*
+	 * Also where it is off: as long as the link is down, drivers that negotiate (igb) say so whatever they offer to
+	 * the other end.
+	 */
+	conf.mode = RTE_ETH_FC_NONE;
+	*set = rte_eth_dev_flow_ctrl_set(port, &conf);
+	return said;
+}
+
+int postern_eth_pause(uint16_t port)
+{
+	struct rte_eth_fc_conf conf = { 0 };
+	struct rte_eth_dev_info info;
+	struct rte_eth_link link;
+
+	/*
+	 * i40e answers what its firmware last told it, and only a query that may wait asks anew. It comes back at once while
+	 * the link is up, and within a second if it has just gone. Other drivers read registers, and may wait for longer.
+	 */
+	if (rte_eth_dev_info_get(port, &info) == 0 && info.driver_name != NULL &&
+	    strcmp(info.driver_name, "net_i40e") == 0)
+		(void)rte_eth_link_get(port, &link);
+	return read_pause(port, &conf);
 }
 
 int postern_eth_ring_pair(const char *name, uint16_t queues, uint32_t size, int socket, uint16_t ports[2])

@@ -74,13 +74,13 @@ int postern_eth_removed(uint16_t port);
  */
 int postern_eth_let_go(uint16_t port);
 /*
- * Asks for no pause frames, both ways. 0, or a negative errno; -ENOTSUP where the driver neither tells nor sets it. What
- * comes of it the other end decides too: see the next.
+ * Asks for no pause frames, both ways. The answer is that of the next before it has asked; where that is an error nothing is
+ * asked for. `set` takes what came of it, 0 or a negative errno. What is agreed on the other end decides too: see the next.
  */
-int postern_eth_no_pause(uint16_t port);
+int postern_eth_no_pause(uint16_t port, int *set);
 /*
- * Whether pause frames are sent (1), obeyed (2), both (3) or neither (0), or a negative errno. Only true once the link is
- * up: before, the ends have agreed on nothing.
+ * Whether pause frames are sent (1), obeyed (2), both (3) or neither (0), or a negative errno: -ENOTSUP where the driver does
+ * not tell. Only true once the link is up: before, the ends have agreed on nothing. It may wait for the link, up to a second.
  */
 int postern_eth_pause(uint16_t port);
 /*

@@ -12,6 +12,9 @@ const GROUP: usize = 64;
 /// Why packets come in at other workers than their flows'.
 const HANDED_OVER: &str = "what comes in at another worker than its flow's is handed over";
 
+/// What a driver answers to what it has no function for.
+const UNSUPPORTED: i32 = -libc::ENOTSUP;
+
 /// Writes the redirection table, and reads back the hash key and the table.
 pub(super) fn settle(id: u16, rss: Rss, reta: &[u16]) -> Vec<Choice> {
     let mut choices = vec![key(id, rss)];
@@ -123,17 +126,33 @@ fn groups(reta: &[u16]) -> Vec<sys::rte_eth_rss_reta_entry64> {
 
 /// Asks for no flow control: a worker that lags must lose its own packets, not stop the link for all.
 pub(super) fn no_pause(id: u16) -> Choice {
-    // SAFETY: the port runs.
-    judge_no_pause(unsafe { sys::postern_eth_no_pause(id) })
+    let mut set = 0;
+    // SAFETY: the port runs; the shim writes a number.
+    let said = unsafe { sys::postern_eth_no_pause(id, &mut set) };
+    judge_no_pause(said, set)
 }
 
-/// What asking for none says.
-fn judge_no_pause(code: i32) -> Choice {
+/// What the device said before, and what came of asking for none. Only a driver that does not tell is left to itself: nobody
+/// knows whether it pauses.
+fn judge_no_pause(said: i32, set: i32) -> Choice {
     let choice = |chosen: &str| Choice::new("flow control", chosen);
-    match code {
-        0 => choice("off"),
-        code if code == -libc::ENOTSUP => choice("the device's own: its driver neither tells nor sets it"),
-        code => choice("as the device has it").but(format!("it cannot be switched off: {}", os_error(code))),
+    match (said, set) {
+        (UNSUPPORTED, _) => choice("the device's own: its driver does not tell of it"),
+        (code, _) if code < 0 => choice("unknown").but(format!("it cannot be read: {}", os_error(code))),
+        // One that tells and cannot set is fine if it is off.
+        (_, 0) | (0, UNSUPPORTED) => choice("off"),
+        (0, code) => choice("off").but(format!(
+            "it could not be asked to stay so, and may be on once the link is up: {}",
+            os_error(code)
+        )),
+        (said, code) => {
+            let (chosen, lacks) = pauses(said);
+            let why = match code {
+                UNSUPPORTED => "its driver does not switch it off".to_owned(),
+                code => format!("it cannot be switched off: {}", os_error(code)),
+            };
+            choice(chosen).but(format!("{why}: {lacks}"))
+        }
     }
 }
 
@@ -144,19 +163,30 @@ pub(super) fn pause(id: u16) -> Option<Choice> {
     judge_pause(unsafe { sys::postern_eth_pause(id) })
 }
 
-/// What the device says: 1 for frames that it sends, 2 for such as it obeys.
+/// What the device says.
 fn judge_pause(said: i32) -> Option<Choice> {
     let choice = |chosen: &str| Choice::new("flow control in force", chosen);
-    const OWN: &str = "a worker that lags stops the link for all";
-    const OTHER: &str = "the other end may stop all that leaves";
-    Some(match said {
-        0 => choice("off"),
-        1 => choice("on: pause frames are sent").but(OWN),
-        2 => choice("on: pause frames are obeyed").but(OTHER),
-        3 => choice("on: pause frames are sent and obeyed").but(format!("{OWN}, and {OTHER}")),
-        code if code == -libc::ENOTSUP => return None,
-        code => choice("unknown").but(format!("it cannot be read: {}", os_error(code))),
-    })
+    match said {
+        UNSUPPORTED => None,
+        code if code < 0 => Some(choice("unknown").but(format!("it cannot be read: {}", os_error(code)))),
+        said => {
+            let (chosen, lacks) = pauses(said);
+            Some(choice(chosen).but(lacks))
+        }
+    }
+}
+
+/// In words: 1 for frames that it sends, 2 for such as it obeys.
+fn pauses(said: i32) -> (&'static str, &'static str) {
+    match said {
+        0 => ("off", ""),
+        1 => ("on: pause frames are sent", "a worker that lags stops the link for all"),
+        2 => ("on: pause frames are obeyed", "the other end may stop all that leaves"),
+        _ => (
+            "on: pause frames are sent and obeyed",
+            "a worker that lags stops the link for all, and the other end may stop all that leaves",
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -185,10 +215,28 @@ mod tests {
 
     #[test]
     fn flow_control_is_what_the_device_says_of_it() {
-        assert_eq!(judge_no_pause(0), Choice::new("flow control", "off"));
-        let own = judge_no_pause(-libc::ENOTSUP);
-        assert!(own.chosen.contains("neither tells nor sets") && own.lacks.is_empty(), "{own:?}");
-        assert!(judge_no_pause(-libc::EIO).lacks.contains("cannot be switched off"));
+        let off = Choice::new("flow control", "off");
+        for said in 0..=3 {
+            assert_eq!(judge_no_pause(said, 0), off, "it was {said} and has been switched off");
+        }
+        assert_eq!(judge_no_pause(0, UNSUPPORTED), off, "it is, and nobody can change it");
+        let own = judge_no_pause(UNSUPPORTED, 0);
+        assert!(own.chosen.contains("does not tell") && own.lacks.is_empty(), "{own:?}");
+        // A virtual function of bnxt tells, and does not set; so does mlx5.
+        for (said, lack) in [(1, "stops the link"), (2, "the other end"), (3, "the other end")] {
+            let on = judge_no_pause(said, UNSUPPORTED);
+            assert!(on.chosen.starts_with("on: ") && on.lacks.starts_with("its driver does not"), "{on:?}");
+            assert!(on.lacks.contains(lack), "{on:?}");
+        }
+        // What goes wrong is not passed over, whatever was said before.
+        for code in [-libc::EIO, -libc::EINVAL] {
+            let unknown = judge_no_pause(code, 0);
+            assert!(unknown.chosen == "unknown" && unknown.lacks.contains("cannot be read"), "{unknown:?}");
+            let off = judge_no_pause(0, code);
+            assert!(off.chosen == "off" && off.lacks.contains("could not be asked"), "{off:?}");
+            let on = judge_no_pause(3, code);
+            assert!(on.chosen.starts_with("on: ") && on.lacks.contains("cannot be switched off"), "{on:?}");
+        }
 
         assert_eq!(judge_pause(0), Some(Choice::new("flow control in force", "off")));
         assert_eq!(judge_pause(-libc::ENOTSUP), None);
