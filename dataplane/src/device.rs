@@ -49,6 +49,10 @@ pub enum DeviceError {
     Twice(String),
 }
 
+/// How an argument begins that puts one more device below a driver: those of `net_bonding`, whose word has changed, and of
+/// `net_failsafe`.
+const MEMBERS: [&str; 5] = ["slave=", "member=", "dev(", "fd(", "exec("];
+
 /// Where a packet port is: a PCI function, or a virtual device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Device {
@@ -148,6 +152,18 @@ impl Device {
     pub fn arg(&self, key: &str) -> Option<&str> {
         let (Self::Pci { args, .. } | Self::Vdev { args, .. }) = self;
         args.split(',').filter_map(|a| a.split_once('=')).find(|(k, _)| *k == key).map(|(_, v)| v)
+    }
+
+    /// Devices whose rings are filled for it: itself or, of software that stands for several (a bond, fail-safe), each of those.
+    /// They get as many queues and descriptors as it, each.
+    pub fn members(&self) -> u32 {
+        let Self::Vdev { driver, args, .. } = self else { return 1 };
+        if !matches!(driver.as_str(), "net_bonding" | "net_failsafe") {
+            return 1;
+        }
+        let members =
+            args.split(',').filter(|arg| MEMBERS.iter().any(|member| arg.starts_with(member))).count();
+        u32::try_from(members).unwrap_or(u32::MAX).max(1)
     }
 
     /// True for a PCI function.
@@ -350,6 +366,25 @@ mod tests {
         assert_eq!(vdev("af_packet:v", 0, 1).1, "iface=v");
         assert_eq!(vdev("tap:t", 0, 2).1, "iface=t");
         assert_eq!(vdev("net_vhost0", 0, 2).1, "queues=2");
+    }
+
+    #[test]
+    fn each_device_below_a_bond_or_fail_safe_is_a_member() {
+        let table = [
+            ("net_bonding0,mode=1,slave=0000:3b:00.0,slave=0000:3b:00.1", 2),
+            ("net_bonding,member=net_null0,mode=4,member=net_null1,member=net_null2,lacp_rate=fast", 3),
+            ("net_failsafe0,mac=00:11:22:33:44:55,dev(84:00.0),dev(net_ring0,nodeaction=r1:0:CREATE)", 2),
+            ("net_failsafe,fd(7),exec(/bin/which)", 2),
+            // Without any it cannot work, and not with less.
+            ("net_bonding0,mode=1", 1),
+            // Words of others.
+            ("net_ring0,slave=a,slave=b", 1),
+            ("af_packet:veth0", 1),
+            ("3b:00.0,slave=a,slave=b", 1),
+        ];
+        for (text, members) in table {
+            assert_eq!(Device::parse(text).unwrap().members(), members, "{text}");
+        }
     }
 
     #[test]

@@ -69,6 +69,7 @@ fn packets_flow_without_a_leak() {
 
     let nic = EthPort::nic(&eal, "net_null0").unwrap();
     assert_eq!(nic.driver, "net_null");
+    assert_eq!(nic.node, None, "software is on the node of whoever made it");
     let config = PortConfig { tx_queues: nic.tx_queues + 1, ..PortConfig::new(pool.clone()) };
     assert!(matches!(EthPort::configure(&eal, "net_null0", &config), Err(PortError::Queues { .. })));
     let config = PortConfig { mtu: 9000, ..PortConfig::new(pool.clone()) };

@@ -60,9 +60,10 @@ impl Pools {
     pub fn create(eal: &Eal, config: &Config, planned: &[Planned]) -> Result<Self, MempoolError> {
         let room = sizes::data_room(config);
         let workers = planned.first().map_or(1, |p| u32::from(p.plan.tx_queues));
-        let rings = planned.iter().map(|p| {
+        let ports = config.ports();
+        let rings = ports.iter().zip(planned).map(|(needs, p)| {
             let (received, sent) = p.plan.descriptors();
-            Rings { node: p.nic.node, received, sent }
+            Rings::of(needs.device, p.nic.node, received, sent)
         });
         let mut pools = Vec::new();
         for PoolSize { node, mbufs: count } in sizes::pools(&rings.collect::<Vec<_>>(), workers) {

@@ -16,11 +16,19 @@ const DPDK_MB: u64 = 96;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rings {
     /// The NUMA node of the device, if it has one.
-    pub node: Option<u16>,
-    /// Descriptors of all its receive queues.
-    pub received: u32,
-    /// Descriptors of all its transmit queues.
-    pub sent: u32,
+    node: Option<u16>,
+    /// Descriptors of all its receive queues, and of all its members'.
+    received: u32,
+    /// Descriptors of all its transmit queues, likewise.
+    sent: u32,
+}
+
+impl Rings {
+    /// Those of a device whose own queues have so many descriptors. Each member of a bond has as many.
+    pub fn of(device: &Device, node: Option<u16>, received: u32, sent: u32) -> Self {
+        let all = |own: u32| own.saturating_mul(device.members());
+        Self { node, received: all(received), sent: all(sent) }
+    }
 }
 
 /// A pool of packet buffers.
@@ -58,16 +66,16 @@ pub fn pools(rings: &[Rings], workers: u32) -> Vec<PoolSize> {
 /// The pools of a configuration, as long as no device wants other queues or descriptors. `node` tells the node of a device.
 pub fn wanted(config: &Config, workers: usize, node: impl Fn(&Device) -> Option<u16>) -> Vec<PoolSize> {
     let workers = u32::try_from(workers).unwrap_or(u32::MAX);
-    let rings = config.ports().into_iter().map(|port| Rings {
-        node: node(port.device),
-        received: u32::from(port.nic.rx_descriptors).saturating_mul(workers),
-        sent: u32::from(port.nic.tx_descriptors).saturating_mul(workers),
+    let rings = config.ports().into_iter().map(|port| {
+        let all = |descriptors: u16| u32::from(descriptors).saturating_mul(workers);
+        let (received, sent) = (all(port.nic.rx_descriptors), all(port.nic.tx_descriptors));
+        Rings::of(port.device, node(port.device), received, sent)
     });
     pools(&rings.collect::<Vec<_>>(), workers)
 }
 
-/// Refuses a `memory_mb` that cannot hold the packet buffers. A gateway whose buffers all wait in receive rings forwards
-/// nothing, and nothing says so.
+/// Refuses a `memory_mb` that is less than the pools need: its share would be too small for one of them. A gateway whose buffers
+/// all wait in receive rings forwards nothing, and nothing says so.
 ///
 /// # Errors
 /// The least that would do.
@@ -75,8 +83,7 @@ pub fn check(config: &Config, node: impl Fn(&Device) -> Option<u16>) -> Result<(
     let Some(given) = config.dataplane.memory_mb else { return Ok(()) };
     let workers = config.dataplane.worker_cores(0).len();
     let pools = wanted(config, workers, node);
-    let room = data_room(config);
-    let least = pools.iter().map(|pool| buffers_bytes(pool.mbufs, room).div_ceil(1 << 20)).sum();
+    let least = needed_mb(config, &pools).iter().sum();
     if u64::from(given) >= least {
         return Ok(());
     }
@@ -120,23 +127,22 @@ pub fn data_room(config: &Config) -> u16 {
     frame.max(u16::try_from(DATA_ROOM).unwrap_or(u16::MAX))
 }
 
-/// Megabytes by pool, on its node: its buffers, a quarter more for fragmentation, and DPDK's own. What the operator gives instead
-/// is shared out as that would be.
+/// Megabytes by pool, on its node: what it needs or, where the operator gives more, as much of that as of all that is needed.
 pub fn memory_mb(config: &Config, pools: &[PoolSize]) -> Vec<u64> {
-    let room = data_room(config);
-    let own = |pool: &PoolSize| {
-        let bytes = buffers_bytes(pool.mbufs, room);
-        (bytes + bytes / 4).div_ceil(1 << 20) + DPDK_MB
-    };
-    let own: Vec<u64> = pools.iter().map(own).collect();
-    let all = own.iter().sum::<u64>().max(1);
-    let Some(given) = config.dataplane.memory_mb else { return own };
-    own.into_iter().map(|megabytes| (u64::from(given) * megabytes).div_ceil(all)).collect()
+    let needed = needed_mb(config, pools);
+    let all = needed.iter().sum::<u64>().max(1);
+    let Some(given) = config.dataplane.memory_mb else { return needed };
+    needed.into_iter().map(|megabytes| (u64::from(given) * megabytes).div_ceil(all)).collect()
 }
 
-/// What the buffers take.
-fn buffers_bytes(mbufs: u32, data_room: u16) -> u64 {
-    u64::from(mbufs) * (u64::from(data_room) + BUFFER_OVERHEAD)
+/// Megabytes that each pool needs: its buffers, a quarter more for fragmentation, and DPDK's own.
+fn needed_mb(config: &Config, pools: &[PoolSize]) -> Vec<u64> {
+    let buffer = u64::from(data_room(config)) + BUFFER_OVERHEAD;
+    let needed = |pool: &PoolSize| {
+        let bytes = u64::from(pool.mbufs) * buffer;
+        (bytes + bytes / 4).div_ceil(1 << 20) + DPDK_MB
+    };
+    pools.iter().map(needed).collect()
 }
 
 /// DPDK is talkative: at our `info` it says only what failed.
@@ -260,6 +266,44 @@ mod tests {
         assert!(check(&given(two - 1), bus).is_err());
         // What is given is shared out.
         assert_eq!(memory(&given(1_000)), [500, 500]);
+    }
+
+    #[test]
+    fn the_least_memory_is_enough_for_each_of_unequal_pools() {
+        let config = |memory: &str| {
+            let mut config = config(&format!("workers = [1, 2, 3, 4]\n{memory}"), ["01:00.0", "02:00.0"]);
+            (config.interfaces[0].nic.rx_descriptors, config.interfaces[1].nic.rx_descriptors) = (16_384, 64);
+            config
+        };
+        let error = check(&config("memory_mb = 64"), bus).unwrap_err().to_string();
+        let least = error.split("at least ").nth(1).unwrap().split(',').next().unwrap();
+        let given = config(&format!("memory_mb = {least}"));
+        assert!(check(&given, bus).is_ok(), "{error}");
+        let pools = wanted(&given, 4, bus);
+        let [large, small] = &pools[..] else { panic!("{pools:?}") };
+        assert!(large.mbufs > 2 * small.mbufs, "{pools:?}");
+        let shares = memory_mb(&given, &pools);
+        // What is given is not more than what is taken where nothing is given, and each pool has room beside DPDK's books.
+        assert_eq!(shares, memory_mb(&config(""), &pools));
+        for (pool, share) in pools.iter().zip(shares) {
+            let buffers = u64::from(pool.mbufs) * (DATA_ROOM as u64 + BUFFER_OVERHEAD);
+            assert!(share << 20 >= buffers + (DPDK_MB << 20), "{share} {pool:?}");
+        }
+    }
+
+    #[test]
+    fn each_member_of_a_bond_has_rings() {
+        let with = |device: &str| config("", [device, "3b:00.0"]);
+        let one = with("net_bonding0,mode=1,slave=3b:00.1");
+        let three = with("net_bonding0,mode=1,slave=3b:00.1,slave=3b:00.2,slave=3b:00.3");
+        // Two members more, of three queues each way.
+        let more = 2 * 3 * (1_024 + 1_024);
+        assert_eq!(mbufs(&three, 3) - mbufs(&one, 3), more);
+        assert_eq!(mbufs(&one, 3), mbufs(&with("3b:00.1"), 3));
+        // The daemon counts what it has planned in the same way.
+        let device = three.ports()[0].device.clone();
+        assert_eq!(Rings::of(&device, Some(1), 10, 7), Rings { node: Some(1), received: 30, sent: 21 });
+        assert!(memory(&three, mbufs(&three, 3)) > memory(&one, mbufs(&one, 3)));
     }
 
     #[test]

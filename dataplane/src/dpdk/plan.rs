@@ -42,7 +42,7 @@ pub struct Nic {
     pub rx_offloads: u64,
     /// Transmit offloads.
     pub tx_offloads: u64,
-    /// The NUMA node, if it has one.
+    /// The NUMA node of a PCI function, if it has one. Software has none: what it reports is where it was made.
     pub node: Option<u16>,
 }
 
@@ -170,7 +170,7 @@ impl Plan {
         }
     }
 
-    /// Packet buffers that its rings hold, received and sent.
+    /// Packet buffers that its rings hold, received and sent. Each member of a device that has some has as many.
     #[must_use]
     pub fn descriptors(&self) -> (u32, u32) {
         let of = |queues: u16, each: u16| u32::from(queues) * u32::from(each);

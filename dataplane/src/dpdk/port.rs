@@ -224,13 +224,14 @@ impl EthPort {
                 false => CStr::from_ptr(info.driver_name).to_string_lossy().into_owned(),
             }
         };
+        let pci = Device::parse(name).is_ok_and(|device| device.is_pci());
         // SAFETY: takes any number.
         let socket = unsafe { sys::rte_eth_dev_socket_id(id) };
         let limits =
             |l: &sys::rte_eth_desc_lim| DescLimits { least: l.nb_min, most: l.nb_max, multiple: l.nb_align };
         Ok(Nic {
             driver,
-            pci: Device::parse(name).is_ok_and(|device| device.is_pci()),
+            pci,
             rx_queues: info.max_rx_queues,
             tx_queues: info.max_tx_queues,
             rx_desc: limits(&info.rx_desc_lim),
@@ -240,7 +241,8 @@ impl EthPort {
             flows: info.flow_type_rss_offloads,
             rx_offloads: info.rx_offload_capa,
             tx_offloads: info.tx_offload_capa,
-            node: u16::try_from(socket).ok(),
+            // Of software it is that of the core which made it. Whoever plans its buffers without DPDK cannot know.
+            node: u16::try_from(socket).ok().filter(|_| pci),
         })
     }
 
