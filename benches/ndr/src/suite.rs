@@ -4,7 +4,7 @@
 //!   of 0 is the non-drop rate (NDR), others partial drop rates (PDR).
 //! - Latency (§26.2) at shares of the non-drop rate, and loss (§26.3) at shares of the highest rate.
 //! - Bursts (§26.4): the longest burst without loss.
-//! - New sessions (RFC 9693 §4.5, RFC 9411 §7.2) and sessions at once (RFC 9693 §4.8, RFC 9411 §7.5).
+//! - New sessions (RFC 9693, RFC 9411 §7.2) and sessions at once (RFC 9693, RFC 9411 §7.5).
 
 use crate::generator::{Generator, GeneratorError};
 use crate::search::{Answer, Search, Verdict};
