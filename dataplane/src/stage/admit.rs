@@ -21,6 +21,7 @@ use crate::stage::{Context, Fate, Hit, Item, child, lookup, route};
 use crate::table::{Direction, Entry, Hash, Placed, Unique};
 use crate::view::{BoundBy, CloseReason, State};
 use crate::worker::Local;
+use alg::Application;
 use alg::{Bound, BoundDatagram};
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -69,6 +70,17 @@ pub(crate) fn home_of(cx: &Context<'_>, key: &FlowKey, source: &Source<'_>) -> W
         Source::Bound(_, Mapping::EndpointDependent) | Source::AsIs | Source::Static(_) => {
             cx.shared.home.of_tuple(key)
         }
+    }
+}
+
+/// How the initiator of a session is seen that an ALG perhaps reads. A phone is called back at the port that one of its servers
+/// knows it by, by whomever its messages reach, and speaks to several servers about one call: SIP keeps one port for all.
+fn seen_of<'a>(source: Source<'a>, decision: &Decision) -> Source<'a> {
+    match (source, decision.inspection, decision.application) {
+        (Source::Bound(addresses, _), Inspection::Profile(_), Application::Sip) => {
+            Source::Bound(addresses, Mapping::EndpointIndependent)
+        }
+        _ => source,
     }
 }
 
@@ -163,6 +175,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             .source(cx.policy, item.key.source(), hop.interface)
             // A translation that has no address to translate to admits nothing.
             .ok_or(DropReason::NatPortsExhausted)?;
+        let source = seen_of(source, &verdict.decision);
         let home = home_of(cx, &item.key, &source);
         if home != self.id {
             return Ok(Admission::Fate(Fate::HandOff(home)));
