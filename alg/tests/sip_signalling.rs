@@ -329,6 +329,25 @@ fn a_contact_over_tcp_is_published() {
     assert_eq!(e.expectations[0].transport, alg::Transport::Tcp);
 }
 
+/// The port over TCP is another than the one that the session itself, over UDP, is seen at.
+#[test]
+fn a_contact_over_another_transport_has_a_port_of_its_own() {
+    let mut e = phone();
+    let contacts =
+        |udp: &str, tcp: &str| format!("Contact: <sip:alice@{udp}>, <sip:alice@{tcp};transport=tcp>");
+    let own = contacts("10.1.0.2:51000", "10.1.0.2:51000");
+    let register = request("REGISTER", "r", "").replace("Contact: <sip:alice@10.1.0.2:5060>", &own);
+    let out = String::from_utf8(e.send(IN, register).unwrap()).unwrap();
+    let told = contacts("198.51.100.1:20001", "198.51.100.1:52024");
+    assert!(out.contains(&told), "{out}");
+    let asked: Vec<_> = e.expectations.iter().map(|e| (e.transport, e.published.port)).collect();
+    assert_eq!(asked, [(alg::Transport::Udp, 20_001), (alg::Transport::Tcp, 52_024)]);
+    // And back.
+    let ok = response("200 OK", "REGISTER", "r", &format!("{told}\r\n"));
+    let back = String::from_utf8(e.send(OUT, ok).unwrap()).unwrap();
+    assert!(back.contains(&own), "{back}");
+}
+
 /// A phone that sends from port 51000 and wants its calls at port 5060.
 fn phone() -> Datagrams {
     Datagrams::source_nat(Application::Sip, 51_000, 5060)

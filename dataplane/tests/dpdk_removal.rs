@@ -1,5 +1,6 @@
 //! A device that is pulled out, or that the kernel asks for, is left by its workers and given back.
 #![cfg(feature = "dpdk")]
+#![allow(clippy::unwrap_used)]
 
 mod dpdk_common;
 

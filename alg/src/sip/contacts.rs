@@ -46,30 +46,33 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 slice(rest, 0..rest.iter().position(|&b| b == b',').unwrap_or(rest.len()))
             };
             let expires = || parameter(parameters(), b";expires=");
+            let flow = self.cx.flow;
             let transport = || {
                 let tcp = parameters().windows(14).any(|w| w.eq_ignore_ascii_case(b";transport=tcp"));
-                if tcp { Transport::Tcp } else { self.cx.flow.transport }
+                if tcp { Transport::Tcp } else { flow.transport }
             };
             let endpoint = Endpoint::new(host.addr, host.port.unwrap_or(SIP_PORT));
             let (from, to) = (self.from, self.from.other());
-            let flow = self.cx.flow;
+            let mut over = flow.transport;
             if host.addr == flow.own(from).addr {
-                facts.contacts.try_push((endpoint, transport(), expires())).map_err(|_| Denial::TooMany)?;
+                over = transport();
+                facts.contacts.try_push((endpoint, over, expires())).map_err(|_| Denial::TooMany)?;
             } else if host.addr == flow.seen(to).addr {
-                let inside = if endpoint == flow.seen(to) {
+                over = transport();
+                let inside = if endpoint == flow.seen(to) && over == flow.transport {
                     Some(flow.own(to))
                 } else {
-                    self.cx.gateway.to_inside(flow.transport, endpoint)
+                    self.cx.gateway.to_inside(over, endpoint)
                 };
                 if let Some(inside) = inside.filter(|i| i.addr == flow.own(to).addr) {
-                    facts.echoed.try_push((inside, transport(), expires())).ok();
+                    facts.echoed.try_push((inside, over, expires())).ok();
                 }
             } else if facts.method == Method::Register && facts.code.is_none() && !self.cx.profile.third_party
             {
                 // Who registers somebody else would have calls brought to him.
                 return Err(Denial::ThirdPartyAddress.into());
             }
-            self.host(value.start, &host, Name::Contact)?;
+            self.host(value.start, &host, Name::Contact, over)?;
         }
         Ok(())
     }

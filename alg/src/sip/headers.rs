@@ -126,7 +126,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 before.len().checked_sub(RECEIVED.len()).map(|from| slice(before, from..before.len()));
             response |= match received.is_some_and(|word| word.eq_ignore_ascii_case(RECEIVED)) {
                 true => self.received(value.start, &host)?,
-                false => self.host(value.start, &host, name)?,
+                false => self.host(value.start, &host, name, self.cx.flow.transport)?,
             };
         }
         if name == Name::Via && response {
@@ -153,8 +153,14 @@ impl<G: Gateway> Reading<'_, '_, G> {
         Ok(inward)
     }
 
-    /// Translates one host. Answers whether it was the other side's.
-    pub(super) fn host(&mut self, base: usize, host: &Host, name: Name) -> Result<bool, Stop> {
+    /// Translates one host, which is reached over `transport`. Answers whether it was the other side's.
+    pub(super) fn host(
+        &mut self,
+        base: usize,
+        host: &Host,
+        name: Name,
+        transport: Transport,
+    ) -> Result<bool, Stop> {
         let (from, to) = (self.from, self.from.other());
         let flow = self.cx.flow;
         let endpoint = Endpoint::new(host.addr, host.port.unwrap_or(SIP_PORT));
@@ -170,7 +176,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let identity = is_identity(name) || connected && full;
         let (translated, inward) = if flow.own(from) != flow.seen(from) && host.addr == flow.own(from).addr {
             let seen = flow.seen(from);
-            let translated = if endpoint == flow.own(from) {
+            let translated = if endpoint == flow.own(from) && transport == flow.transport {
                 seen
             } else if identity {
                 Endpoint::new(seen.addr, endpoint.port)
@@ -185,23 +191,23 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 }
                 self.cx
                     .gateway
-                    .publish(from, flow.transport, endpoint, 1, Parity::Any)
+                    .publish(from, transport, endpoint, 1, Parity::Any)
                     .map_err(|_| Denial::NoResources)?
             } else {
                 self.cx
                     .gateway
-                    .to_outside(flow.transport, endpoint)
+                    .to_outside(transport, endpoint)
                     .unwrap_or(Endpoint::new(seen.addr, endpoint.port))
             };
             (translated, false)
         } else if flow.own(to) != flow.seen(to) && host.addr == flow.seen(to).addr {
             let own = flow.own(to);
-            let translated = if endpoint == flow.seen(to) {
+            let translated = if endpoint == flow.seen(to) && transport == flow.transport {
                 own
             } else if identity {
                 Endpoint::new(own.addr, endpoint.port)
             } else {
-                match self.cx.gateway.to_inside(flow.transport, endpoint) {
+                match self.cx.gateway.to_inside(transport, endpoint) {
                     Some(inside) => inside,
                     None if host.port.is_none() => Endpoint::new(own.addr, SIP_PORT),
                     None => return Ok(false),
