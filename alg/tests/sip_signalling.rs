@@ -146,14 +146,19 @@ fn a_contact_at_another_port_is_published_for_itself() {
 
 #[test]
 fn keep_alives_pass_and_other_protocols_are_never_read() {
-    let stun = b"\0\x01\0\0\x21\x12\xa4\x42abcdefghijkl";
-    for first in [&b"\r\n\r\n"[..], b"\0\0\0\0", stun] {
+    let stun = |kind: [u8; 2]| [&kind[..], b"\0\0\x21\x12\xa4\x42abcdefghijkl"].concat();
+    let bindings = [[0, 0x01], [0, 0x11], [1, 0x01], [1, 0x11]].map(stun);
+    for first in [&b"\r\n\r\n"[..], b"\0\0\0\0"].into_iter().chain(bindings.iter().map(Vec::as_slice)) {
         let mut s = sip();
         assert_eq!(s.send(IN, first).unwrap(), first);
         s.send(IN, register("<sip:alice@10.1.0.2:5060>", "")).unwrap();
         assert_eq!(s.expectations.len(), 1);
     }
-    for first in [&b"POST / HTTP/1.1\r\n\r\n"[..], b"\x80\x01binary", b"HELO x\r\n"] {
+    // TURN's Allocate, Refresh, Send, Data, CreatePermission and ChannelBind; an Allocate's answers; Shared Secret; the magic amiss.
+    let turn = [[0, 3], [0, 4], [0, 0x16], [0, 0x17], [0, 8], [0, 9], [1, 3], [1, 0x13], [0, 2]].map(stun);
+    let amiss = b"\0\x01\0\0\x21\x12\xa4\x43abcdefghijkl";
+    let others = [&b"POST / HTTP/1.1\r\n\r\n"[..], b"\x80\x01binary", b"HELO x\r\n", amiss];
+    for first in others.into_iter().chain(turn.iter().map(Vec::as_slice)) {
         let mut s = sip();
         s.send(IN, first).unwrap();
         assert_eq!(s.alg.blindness(), Some(Blindness::OtherProtocol));

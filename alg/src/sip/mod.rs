@@ -23,7 +23,7 @@
 //! - an accepted registration keeps the session itself as long.
 //!
 //! What is left alone: descriptions with ICE candidates, host names, multicast, hold (0.0.0.0, port 0), bodies that are
-//! no description, keep-alives (CR LF, and STUN, RFC 5626 §3.5).
+//! no description, keep-alives (CR LF, and STUN's Binding, RFC 5626 §3.5).
 //!
 //! What is refused: media or a contact at a third party's address, at a port below 1024 or a forbidden one; what is
 //! not SIP's form; what the command policy says. A refused request is answered by the gateway (400, 403, 413, 415,
@@ -179,11 +179,13 @@ fn may_begin(bytes: &[u8]) -> bool {
     named && method != 0 && target.first().is_none_or(u8::is_ascii_alphabetic)
 }
 
-/// Keep-alives: CR LF, and STUN, whose first two bits are 0 (RFC 5626 §4.4).
+/// Keep-alives: CR LF, and STUN's Binding with its answers (RFC 5626 §3.5). Other STUN is another protocol: TURN carries
+/// what a page chooses.
 fn is_keep_alive(payload: &[u8]) -> bool {
     let empty = payload.iter().all(|b| matches!(b, b'\r' | b'\n' | 0 | b' '));
-    let stun = matches!(payload.first(), Some(0 | 1)) && payload.get(4..8) == Some(&[0x21, 0x12, 0xa4, 0x42]);
-    empty || stun
+    // Request, indication, success, error (RFC 5389 §6).
+    let binding = matches!(payload, [0, 0x01 | 0x11, ..] | [1, 0x01 | 0x11, ..]);
+    empty || binding && payload.get(4..8) == Some(&[0x21, 0x12, 0xa4, 0x42])
 }
 
 impl SipDatagrams {
