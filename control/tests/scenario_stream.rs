@@ -3,9 +3,10 @@
 
 mod scenario;
 
-use alg::Side;
+use alg::{Application, Side};
 use dataplane::counters::Counter;
 use dataplane::drop_reason::DropReason;
+use dataplane::event::{Event, Ref};
 use dataplane::packet::flag::{ACK, CWR, ECE, FIN, PSH, SYN};
 use dataplane::view::State;
 use scenario::*;
@@ -293,4 +294,112 @@ fn nothing_is_read_before_its_senders_syn() {
         gw.refuse(OUTSIDE, &early, DropReason::StreamUnplaced);
         gw.drain_all();
     });
+}
+
+/// What was told of the streams themselves: whether it was a conflict or a lack of room, of which session, and whose segment.
+fn told(gw: &mut Gateway) -> Vec<(&'static str, Ref, Application, Side)> {
+    gw.core.records().find(|event| match *event {
+        Event::AlgStreamConflict { session, application, from } => {
+            Some(("conflict", session, application, from))
+        }
+        Event::AlgStreamNoRoom { session, application, from } => {
+            Some(("no room", session, application, from))
+        }
+        _ => None,
+    })
+}
+
+/// An end that says something else the second time is told of, once; the first copy goes on.
+#[test]
+fn repeating_something_else_is_told_once_a_session() {
+    each_mode(|mode| {
+        let mut talk = talk(mode);
+        let id = talk.gw.session().id;
+        talk.send(Side::Initiator, 0, b"PORT 10,1,0,2,", PSH | ACK);
+        talk.send(Side::Initiator, 0, b"PORT 10,1,0,2,", PSH | ACK);
+        assert_eq!(told(&mut talk.gw), [], "the same again");
+        talk.send(Side::Initiator, 0, b"PORT 10,1,0,9,", PSH | ACK);
+        let conflict = ("conflict", id, Application::Ftp, Side::Initiator);
+        assert_eq!(told(&mut talk.gw), [conflict]);
+        talk.send(Side::Initiator, 8, b"9,9,9,", PSH | ACK);
+        talk.send(Side::Responder, 0, b"227 En", PSH | ACK);
+        talk.send(Side::Responder, 0, b"227 Ex", PSH | ACK);
+        assert_eq!(told(&mut talk.gw), [conflict], "once");
+        assert_eq!(talk.gw.count(Counter::StreamConflicts), 3);
+        talk.send(Side::Initiator, 14, b"195,81\r\n", PSH | ACK);
+        let port = talk.gw.expectations()[0].published.port;
+        assert_eq!(talk.ears[1].text(), format!("PORT {}\r\n", six(GW_OUTSIDE, port)));
+        talk.gw.drain_all();
+    });
+}
+
+/// It is told also when the same segment brings what is refused.
+#[test]
+fn a_conflict_in_a_segment_that_is_refused_is_told_and_counted() {
+    each_mode(|mode| {
+        let mut talk = talk(mode);
+        talk.send(Side::Initiator, 0, b"PORT 10,1,0,2,", PSH | ACK);
+        // A line that has no end.
+        talk.frame(Side::Initiator, 0, &[b'x'; 1_400], PSH | ACK);
+        assert_eq!(talk.gw.count(Counter::AlgDenied), 1);
+        assert_eq!(told(&mut talk.gw).len(), 1);
+        assert_eq!(talk.gw.count(Counter::StreamConflicts), 1);
+        talk.gw.drain_all();
+    });
+}
+
+/// Half of the room stays for what comes in order: bytes ahead of missing ones find none at the bound.
+#[test]
+fn bytes_without_room_are_told_once_a_session() {
+    each_mode(|mode| {
+        let text = [&text(), "[streams]\nflow_bytes = 4096\nmessage_bytes = 4096\n"].concat();
+        let mut gw = Gateway::new(mode, &text);
+        let pair = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
+        let mut talk = Talk::new(gw, pair);
+        let id = talk.gw.session().id;
+        for i in 0..2 {
+            talk.send(Side::Initiator, 6 + i * 1_000, &[b'x'; 1_000], PSH | ACK);
+        }
+        assert_eq!(told(&mut talk.gw), [], "there is room");
+        for _ in 0..3 {
+            talk.send(Side::Initiator, 2_006, &[b'x'; 1_000], PSH | ACK);
+        }
+        assert_eq!(told(&mut talk.gw), [("no room", id, Application::Ftp, Side::Initiator)]);
+        assert_eq!(talk.gw.count(Counter::StreamNoRoom), 3);
+        // The bound is the stream's and not the session's end.
+        talk.send(Side::Initiator, 0, b"NOOP\r\n", PSH | ACK);
+        assert!(talk.ears[1].text().starts_with("NOOP\r\n"));
+        talk.gw.drain_all();
+    });
+}
+
+/// Many sessions may find the slab full at once. Who was not heard says it later.
+#[test]
+fn streams_without_room_are_told_at_a_bounded_rate() {
+    let few = "[streams]\nflow_bytes = 4096\nmessage_bytes = 4096\n[limits]\ndeny_events_per_second = 2\n";
+    let mut gw = Gateway::new(scenario::gateway::MODES[0], &[&text(), few].concat());
+    let pairs: Vec<_> = (0..5).map(|i| Pair::connect(&mut gw, (CLIENT, 40_000 + i), (SERVER, 21))).collect();
+    let frames: Vec<_> = pairs
+        .into_iter()
+        .map(|mut pair| {
+            pair.initiator.seq = pair.initiator.seq.wrapping_add(3_000);
+            pair.frame(Side::Initiator, PSH | ACK, &[b'x'; 1_400])
+        })
+        .collect();
+    let speak = |gw: &mut Gateway| {
+        for frame in &frames {
+            gw.inject(INSIDE, frame);
+            gw.run();
+        }
+    };
+    speak(&mut gw);
+    assert_eq!(told(&mut gw).len(), 2);
+    for _ in 0..2 {
+        gw.advance(1_000);
+        speak(&mut gw);
+    }
+    let sessions: std::collections::BTreeSet<_> = told(&mut gw).iter().map(|told| told.1.index).collect();
+    assert_eq!((told(&mut gw).len(), sessions.len()), (5, 5), "each once");
+    assert_eq!(gw.count(Counter::StreamNoRoom), 15);
+    gw.drain_all();
 }

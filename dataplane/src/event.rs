@@ -5,7 +5,7 @@ use crate::drop_reason::DropReason;
 use crate::key::{FlowKey, InterfaceId, Tick, ZoneId};
 use crate::policy::RuleId;
 use crate::view::ExpectationClass;
-use alg::{Application, Blindness, Denial, Endpoint, Fact};
+use alg::{Application, Blindness, Denial, Endpoint, Fact, Side};
 use arrayvec::ArrayVec;
 use core::net::Ipv4Addr;
 
@@ -61,6 +61,26 @@ pub enum Event {
         application: Application,
         /// Why.
         why: Blindness,
+    },
+    /// A segment repeated bytes of an inspected session and said something else than their first copy, which is what went on.
+    /// Told once a session.
+    AlgStreamConflict {
+        /// The session.
+        session: Ref,
+        /// What it is.
+        application: Application,
+        /// Who sent it.
+        from: Side,
+    },
+    /// Bytes of an inspected session found no room: their sender repeats them. Told once a session, and rate-limited at the
+    /// worker.
+    AlgStreamNoRoom {
+        /// The session.
+        session: Ref,
+        /// What it is.
+        application: Application,
+        /// Who sent them.
+        from: Side,
     },
     /// A pinhole was opened.
     ExpectationOpened {

@@ -47,7 +47,7 @@ pub struct Setup {
     pub events: usize,
     /// ICMP errors per second and worker.
     pub icmp_errors_per_second: u32,
-    /// Deny events per second and worker.
+    /// Deny events, and those of streams without room, per second and worker.
     pub deny_events_per_second: u32,
     /// Test mode: every packet goes to a random worker first.
     pub misroute: bool,

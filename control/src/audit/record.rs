@@ -45,6 +45,10 @@ pub enum Record<'a> {
     AlgBlind(AlgBlind),
     /// An ALG does not read a session: it is another protocol.
     AlgProtocolConfusion(AlgBlind),
+    /// An end of an inspected session repeated bytes and said something else than before.
+    AlgStreamConflict(AlgStream),
+    /// Bytes of an inspected session found no room: their sender has to repeat them.
+    AlgStreamNoRoom(AlgStream),
     /// The link of a device came up.
     LinkUp(LinkUp<'a>),
     /// The link of a device went down.
@@ -345,6 +349,21 @@ pub struct AlgBlind {
     pub worker: u8,
 }
 
+/// Something about the streams of an inspected session, said once a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AlgStream {
+    /// When.
+    pub time: Date,
+    /// The session.
+    pub session: String,
+    /// What it is.
+    pub application: &'static str,
+    /// Whose segment it was: `initiator` or `responder`.
+    pub from: &'static str,
+    /// The worker that owns the session.
+    pub worker: u8,
+}
+
 impl<'a> Flow<'a> {
     fn of(view: &SessionView, names: &'a Names) -> Self {
         let (source, destination) = (source(&view.forward), destination(&view.forward));
@@ -436,10 +455,7 @@ impl<'a> Record<'a> {
                 time,
                 session: id(*session),
                 application: application.name(),
-                from: match fact.from {
-                    Side::Initiator => "initiator",
-                    Side::Responder => "responder",
-                },
+                from: side(fact.from),
                 offset: fact.offset,
                 before: escape(&fact.before),
                 after: escape(&fact.after),
@@ -475,6 +491,20 @@ impl<'a> Record<'a> {
                     _ => Self::AlgBlind(record),
                 }
             }
+            Event::AlgStreamConflict { session, application, from } => Self::AlgStreamConflict(AlgStream {
+                time,
+                session: id(*session),
+                application: application.name(),
+                from: side(*from),
+                worker,
+            }),
+            Event::AlgStreamNoRoom { session, application, from } => Self::AlgStreamNoRoom(AlgStream {
+                time,
+                session: id(*session),
+                application: application.name(),
+                from: side(*from),
+                worker,
+            }),
             Event::ExpectationOpened {
                 expectation,
                 parent,
@@ -533,6 +563,14 @@ impl<'a> Record<'a> {
             }),
             Event::NeighborNeeded { .. } => return None,
         })
+    }
+}
+
+/// An end of a session.
+const fn side(side: Side) -> &'static str {
+    match side {
+        Side::Initiator => "initiator",
+        Side::Responder => "responder",
     }
 }
 

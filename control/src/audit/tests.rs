@@ -280,6 +280,20 @@ fn what_the_alg_read_and_refused() {
 }
 
 #[test]
+fn what_the_streams_met() {
+    let mut log = log();
+    let (session, application) = (PARENT, Application::Sip);
+    let mut expected = json!({
+        "kind": "alg-stream-conflict", "time": "2026-01-31T12:00:01.500Z", "session": "17.3",
+        "application": "sip", "from": "responder", "worker": 1,
+    });
+    let conflict = Event::AlgStreamConflict { session, application, from: Side::Responder };
+    assert_eq!(log.event(conflict), expected);
+    (expected["kind"], expected["from"]) = ("alg-stream-no-room".into(), "initiator".into());
+    assert_eq!(log.event(Event::AlgStreamNoRoom { session, application, from: Side::Initiator }), expected);
+}
+
+#[test]
 fn denials_name_the_rule_or_the_default() {
     let mut log = log();
     let key = FlowKey::v4(Protocol::Udp, UNTRUST, (SERVER, 5_000), (GATEWAY, 53));

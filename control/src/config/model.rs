@@ -459,7 +459,7 @@ pub enum Target {
 pub struct Limits {
     /// ICMP errors that a worker sends in a second.
     pub icmp_errors_per_second: u32,
-    /// Denied packets that a worker reports in a second.
+    /// Denied packets, and streams without room, that a worker reports in a second.
     pub deny_events_per_second: u32,
     /// How many pinholes there may be.
     pub expectations: ExpectationLimits,

@@ -438,7 +438,9 @@ impl Book {
             Event::AlgMessage { session, .. }
             | Event::AlgDenied { session, .. }
             | Event::AlgBound { session, .. }
-            | Event::AlgBlind { session, .. } => (self.session(*session), vec![]),
+            | Event::AlgBlind { session, .. }
+            | Event::AlgStreamConflict { session, .. }
+            | Event::AlgStreamNoRoom { session, .. } => (self.session(*session), vec![]),
             Event::ExpectationOpened { parent, .. } => {
                 self.expectations.opened += 1;
                 let parent = self.session(*parent);

@@ -136,6 +136,16 @@ fn event(text: &mut String, event: &Event, names: &Names) {
         Event::AlgBlind { application, why, .. } => {
             line!(text, "alg {}: reads no further: {}", application.name(), why.name());
         }
+        Event::AlgStreamConflict { application, .. } => {
+            line!(
+                text,
+                "alg {}: repeats bytes and says something else: the first copy counts",
+                application.name()
+            );
+        }
+        Event::AlgStreamNoRoom { application, .. } => {
+            line!(text, "alg {}: no room for its bytes: they have to be repeated", application.name());
+        }
         Event::ExpectationOpened { application, class, opener, published, listener, .. } => {
             let (application, opener) = (application.name(), opener_text(*class, *opener));
             line!(

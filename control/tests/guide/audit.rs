@@ -108,6 +108,8 @@ fn events() -> Vec<Event> {
         Event::ExpectationRefused { parent: ID, reason: DropReason::NatPortsExhausted, by_profile: false },
         Event::Denied { key: session_key(), to: Some(ZoneId(1)), rule: RuleId(0), generation: 1 },
         Event::NeighborNeeded { interface: InterfaceId(0), next_hop: HOST },
+        Event::AlgStreamConflict { session, application, from: Side::Initiator },
+        Event::AlgStreamNoRoom { session, application, from: Side::Initiator },
     ]
 }
 
@@ -129,6 +131,8 @@ fn number(event: &Event) -> usize {
         Event::ExpectationRefused { .. } => 8,
         Event::Denied { .. } => 9,
         Event::NeighborNeeded { .. } => 10,
+        Event::AlgStreamConflict { .. } => 11,
+        Event::AlgStreamNoRoom { .. } => 12,
     }
 }
 
@@ -142,7 +146,7 @@ fn written() -> BTreeMap<String, Fields> {
     audit.session_closed(&session());
     audit.expectation_expired(&expectation());
     let events = events();
-    assert_eq!(events.iter().map(number).collect::<Vec<_>>(), (0..11).collect::<Vec<_>>());
+    assert_eq!(events.iter().map(number).collect::<Vec<_>>(), (0..13).collect::<Vec<_>>());
     for event in events {
         audit.event(WorkerId(1), &Stamped { at: Tick(1_500), event });
     }

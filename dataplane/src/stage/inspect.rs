@@ -14,6 +14,7 @@ use crate::port::Port;
 use crate::session::MAX_ALG_SLOTS;
 use crate::stage::detect::Detecting;
 use crate::stage::publish::{Publisher, endpoints, release, side};
+use crate::stage::tally::Told;
 use crate::stage::{Context, Fate, Hit, Item, MOST_KEPT, NextHop, emit, rewrite, route, track};
 use crate::stream::chunk::Pool;
 use crate::stream::segment::{Arrival, Departures, Limits, MAX_UNREAD, Overflow, Refusal, Tally};
@@ -39,6 +40,7 @@ pub(crate) struct Inspected {
     promised: bool,
     /// Which session, once it has one.
     pub(super) session: Option<Ref>,
+    pub(super) told: Told,
 }
 
 impl Inspected {
@@ -127,7 +129,8 @@ impl Algs {
 
     fn take(&mut self, reads: Reads, promised: bool) -> Option<u32> {
         let slot = self.free.pop()?;
-        let inspected = Inspected { stream: Stream::new(), reads, promised, session: None };
+        let inspected =
+            Inspected { stream: Stream::new(), reads, promised, session: None, told: Told::default() };
         *self.slots.get_mut(slot as usize)? = Some(inspected);
         Some(slot)
     }
@@ -275,9 +278,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             self.count(cx, Counter::AlgUndetected, 1);
             self.let_unknown_go(slot);
         }
+        self.tell_tally(cx, hit, slot, &tally);
         if event.arrival() == Arrival::Taken
             && let Err(denial) = self.read(cx, hit, slot, from, &limits)
         {
+            self.count_tally(cx, &tally);
             return self.refuse(cx, hit, hop, item, denial).map(Some);
         }
         let way = path(cx, hit);
@@ -540,20 +545,6 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             }
             self.count(cx, Counter::StreamMade, 1);
             let _ = self.made.try_push((hop, buf));
-        }
-    }
-
-    fn count_tally(&self, cx: &Context<'_>, tally: &Tally) {
-        for (counter, n) in [
-            (Counter::StreamOutOfOrder, tally.out_of_order),
-            (Counter::StreamNoRoom, tally.no_room),
-            (Counter::StreamRepeated, tally.repeated),
-            (Counter::StreamOwnAcks, tally.own_acks),
-            (Counter::StreamConflicts, tally.conflicts),
-        ] {
-            if n > 0 {
-                self.count(cx, counter, u64::from(n));
-            }
         }
     }
 

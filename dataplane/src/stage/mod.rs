@@ -23,6 +23,7 @@ pub mod receive;
 pub mod relate;
 pub mod rewrite;
 pub mod route;
+pub mod tally;
 pub mod track;
 
 use crate::buf::{Packet, PacketBuf};
