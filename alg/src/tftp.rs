@@ -6,7 +6,7 @@
 
 use crate::contract::{
     Answer, Application, Blindness, Context, DatagramAlg, Denial, ExpectationRequest, Fact, FlowContext,
-    Gateway, Opener, Parity, Probe, Side, Transport, Uses, Verdict,
+    Gateway, MAX_EXCERPT, Opener, Parity, Probe, Side, Transport, Uses, Verdict,
 };
 use crate::rules::{Action, Decision, Subject};
 use crate::tables::Tables;
@@ -18,6 +18,9 @@ use nom::{IResult, Parser};
 
 /// Longest request, in bytes (RFC 2347 §2).
 pub const MAX_REQUEST: usize = 512;
+
+/// How much of a mode is logged whatever the name's length: the modes that there are, and what stands for one.
+const MODE_SEEN: usize = 16;
 
 /// The one pinhole of a flow: a repeated request renews it.
 const TRANSFER: u32 = 1;
@@ -52,6 +55,8 @@ struct Request<'a> {
     mode: &'a [u8],
     /// The size that a writer announces, or asks for.
     size: Option<u32>,
+    /// Names and values of all options, with a NUL between them.
+    options: &'a [u8],
 }
 
 fn text(bytes: &[u8]) -> IResult<&[u8], &[u8], ()> {
@@ -69,7 +74,7 @@ fn request(bytes: &[u8]) -> Option<Request<'_>> {
         _ => return None,
     };
     let (mut rest, (file, mode)) = (text, text).parse(rest).ok()?;
-    let mut size = None;
+    let (mut size, options) = (None, rest.strip_suffix(b"\0").unwrap_or(rest));
     // Each round reads at least four bytes.
     while !rest.is_empty() {
         let (more, (name, value)) = (text, text).parse(rest).ok()?;
@@ -78,7 +83,7 @@ fn request(bytes: &[u8]) -> Option<Request<'_>> {
         }
         rest = more;
     }
-    Some(Request { write, file, mode, size })
+    Some(Request { write, file, mode, size, options })
 }
 
 /// What a first datagram to a server says. It is certain if all of it is a request whose mode is known and whose strings
@@ -91,6 +96,18 @@ pub fn probe(from: Side, bytes: &[u8]) -> Probe {
         Some(r) if from == Side::Initiator && knows(r.mode) && is_text => Probe::Certain,
         _ => Probe::NotMine,
     }
+}
+
+/// What the audit log has of a request: its word, then file, mode and options with the NULs that part them, because no name
+/// can have one. A long name is cut so far that the mode is seen.
+fn excerpt(request: &Request<'_>) -> ArrayVec<u8, MAX_EXCERPT> {
+    let word: &[u8] = if request.write { b"WRQ " } else { b"RRQ " };
+    let mode = request.mode.len().min(MODE_SEEN);
+    let file = request.file.len().min(MAX_EXCERPT.saturating_sub(word.len() + 1 + mode));
+    let file = request.file.get(..file).unwrap_or_default();
+    let nul: &[u8] = if request.options.is_empty() { b"" } else { b"\0" };
+    let parts = [word, file, b"\0", request.mode, nul, request.options];
+    parts.into_iter().flatten().copied().take(MAX_EXCERPT).collect()
 }
 
 fn knows(mode: &[u8]) -> bool {
@@ -173,9 +190,7 @@ impl DatagramAlg for Tftp {
             Action::Allow if !known => Some(Denial::Unsupported),
             Action::Allow => None,
         };
-        let mut before = ArrayVec::new();
-        let word: &[u8] = if request.write { b"WRQ " } else { b"RRQ " };
-        before.extend(word.iter().chain(request.file).copied().take(crate::MAX_EXCERPT));
+        let before = excerpt(&request);
         let after = if denial.is_some() { ArrayVec::new() } else { before.clone() };
         answer
             .facts
@@ -230,6 +245,10 @@ mod tests {
         );
         let write = request(b"\0\x02a\0NetASCII\0blksize\x001428\0TSIZE\x007000\0windowsize\x004\0").unwrap();
         assert_eq!((write.write, write.size), (true, Some(7000)));
+        assert_eq!(
+            (read.options, write.options),
+            (&b""[..], &b"blksize\x001428\0TSIZE\x007000\0windowsize\x004"[..])
+        );
         for bad in [
             &b"\0\x01"[..],
             b"\0\x01a",
@@ -248,6 +267,32 @@ mod tests {
         assert_eq!((long.len(), request(&long).is_some()), (512, true));
         let longer = [b"\0\x01".as_slice(), &[b'a'; 504], b"\0octet\0"].concat();
         assert_eq!(request(&longer), None);
+    }
+
+    #[test]
+    fn excerpts_show_mode_and_options_and_are_bounded() {
+        let of = |bytes: &[u8]| excerpt(&request(bytes).unwrap()).to_vec();
+        assert_eq!(of(b"\0\x01a\0octet\0"), b"RRQ a\0octet");
+        assert_eq!(
+            of(b"\0\x02a b\0netascii\0tsize\x007\0x\x001\0"),
+            b"WRQ a b\0netascii\0tsize\x007\0x\x001"
+        );
+        let table = [
+            (86, "", ""),
+            (87, "", ""),
+            (400, "", ""),
+            (400, "a\0b\0", ""),
+            (80, "a\0b\0", "\0a\0b"),
+            (80, "tsize\x007\0", "\0tsize"),
+        ];
+        for (len, options, left) in table {
+            let name = "n".repeat(len);
+            let seen = of(format!("\0\x01{name}\0octet\0{options}").as_bytes());
+            let expected = format!("RRQ {}\0octet{left}", &name[..len.min(86)]);
+            assert_eq!(seen, expected.as_bytes(), "{len}");
+        }
+        let both = of(&[b"\0\x01".as_slice(), &[b'n'; 200], b"\0", &[b'm'; 200], b"\0"].concat());
+        assert_eq!(both, [b"RRQ ".as_slice(), &[b'n'; 75], b"\0", &[b'm'; 16]].concat());
     }
 
     #[test]

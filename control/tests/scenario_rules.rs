@@ -166,8 +166,11 @@ fn tftp_writes_are_refused_as_the_protocol_does() {
             }
             let opened = gw.count(Counter::ExpectationsOpened);
             assert_eq!(opened, if ruled { 2 } else { 3 });
-            let expected: &[(&str, &str)] =
-                &[("p/logs", "WRQ log/today"), ("p/read-only", "WRQ boot.img"), ("p/read-only", "denied")];
+            let expected: &[(&str, &str)] = &[
+                ("p/logs", "WRQ log/today\0octet"),
+                ("p/read-only", "WRQ boot.img\0octet"),
+                ("p/read-only", "denied"),
+            ];
             assert_eq!(decided(&mut gw), if ruled { told(expected) } else { vec![] });
             gw.drain_all();
         }

@@ -78,7 +78,7 @@ fn get_and_put() {
             Event::AlgMessage { fact, .. } => Some(String::from_utf8_lossy(&fact.before).into_owned()),
             _ => None,
         });
-        assert_eq!(facts, ["RRQ boot/pxelinux.0", "WRQ config.txt"]);
+        assert_eq!(facts, ["RRQ boot/pxelinux.0\0octet\0blksize\x001428", "WRQ config.txt\0netascii"]);
     });
 }
 
