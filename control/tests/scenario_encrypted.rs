@@ -172,21 +172,37 @@ fn a_denied_handshake_resets_both_ends() {
 }
 
 /// The same from a profile of another protocol; and its control case.
+/// At its own port too, whether the service says what it is, or the rule names a profile and its port does. Records and
+/// session say why it is not read.
 #[test]
-fn tls_at_the_port_of_sip() {
+fn tls_at_the_ports_of_sip() {
     const HELLO: &[u8] = b"\x16\x03\x01\0\x05\x01\0\0\x01\0";
+    let by_profile = way_text("tcp/5061").replace("log = true", "log = true\nalg = \"phones\"");
+    let bindings = [(5060, way_text("sip-tcp")), (5061, way_text("sip-tls")), (5061, by_profile)];
     each_mode(|mode| {
-        for deny in [true, false] {
+        for ((port, rules), deny) in bindings.iter().flat_map(|b| [(b, true), (b, false)]) {
             let keys = if deny { "blind = \"deny\"" } else { "" };
             let alg = format!("\n[[alg]]\nname = \"phones\"\nprotocol = \"sip\"\n{keys}\n");
-            let mut gw = Gateway::new(mode, &(way_text("sip-tcp") + &alg));
-            let sip = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 5060));
+            let mut gw = Gateway::new(mode, &(rules.clone() + &alg));
+            let sip = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, *port));
             gw.inject(INSIDE, &sip.frame(Side::Initiator, PSH | ACK, HELLO));
             gw.run();
             let left = gw.recv(OUTSIDE).unwrap();
             assert_eq!((left.tcp().flags & RST != 0, left.payload == HELLO), (deny, !deny));
-            let events = if deny { vec![Denial::Encrypted] } else { vec![] };
-            assert_eq!(denials(&mut gw), events);
+            let events: Vec<_> = gw.core.records().find(|e| match e {
+                Event::AlgDenied { application, denial, .. } => Some((*application, Err(*denial))),
+                Event::AlgBlind { application, why, .. } => Some((*application, Ok(*why))),
+                _ => None,
+            });
+            let why = if deny { Err(Denial::Encrypted) } else { Ok(Blindness::Encrypted) };
+            assert_eq!(events, [(Application::Sip, why)]);
+            if !deny {
+                let session = gw.session();
+                assert_eq!(
+                    (session.application, session.blindness),
+                    (Application::Sip, Some(Blindness::Encrypted))
+                );
+            }
             gw.drain_all();
         }
     });

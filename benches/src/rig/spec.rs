@@ -152,10 +152,10 @@ audit = "off"
         );
         let mode = if self.algs { "full" } else { "off" };
         for protocol in AlgProtocol::ALL {
-            let (name, port) = (protocol.name(), protocol.port());
+            let (name, ports) = (protocol.name(), protocol.ports());
             let _ = write!(
                 text,
-                "[[alg]]\nname = \"{name}\"\nprotocol = \"{name}\"\nmode = \"{mode}\"\nports = [{port}]\n"
+                "[[alg]]\nname = \"{name}\"\nprotocol = \"{name}\"\nmode = \"{mode}\"\nports = {ports:?}\n"
             );
         }
         if self.inspected > 0 {

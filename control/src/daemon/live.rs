@@ -293,7 +293,7 @@ impl Gateway for Live {
             name: profile.name.clone(),
             protocol: profile.protocol.name(),
             mode: profile.mode.name(),
-            ports: profile.ports.clone().unwrap_or_else(|| vec![profile.protocol.port()]),
+            ports: profile.ports().to_vec(),
             default: policy.alg.is_default(profile),
             profile: profile.id,
             since: profile.since,

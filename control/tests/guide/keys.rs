@@ -308,7 +308,11 @@ fn defaults_that_are_no_value_of_their_key() {
     assert_eq!(twice("[[rule]]", rule, rule).rules[1].name, "rule 2");
 
     // The ports of each protocol, and which it is.
-    let ports = AlgProtocol::ALL.map(|protocol| protocol.port().to_string()).join(", ");
+    let ports = AlgProtocol::ALL.map(|protocol| {
+        let texts: Vec<_> = protocol.ports().iter().map(u16::to_string).collect();
+        format!("{}: {}", protocol.name(), texts.join(", "))
+    });
+    let ports = ports.join("; ");
     assert!(docs("operator-guide.md").contains(&format!("are the protocol's own ({ports})")), "{ports}");
 
     // What an entry of another type has not.

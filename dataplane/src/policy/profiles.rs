@@ -71,15 +71,20 @@ impl AlgProtocol {
         }
     }
 
-    /// The port that IANA assigned.
+    /// The ports that IANA assigned. The second one of SIP is for TLS.
     #[must_use]
-    pub const fn port(self) -> u16 {
+    pub const fn ports(self) -> &'static [u16] {
         match self {
-            Self::Ftp => 21,
-            Self::Tftp => 69,
-            Self::Sip => 5060,
-            Self::Rtsp => 554,
+            Self::Ftp => &[21],
+            Self::Tftp => &[69],
+            Self::Sip => &[5060, 5061],
+            Self::Rtsp => &[554],
         }
+    }
+
+    /// Whether a port is the protocol's own over a transport that it runs over. TLS has no datagrams.
+    fn has_port(self, transport: Protocol, port: u16) -> bool {
+        self.ports().contains(&port) && (port != 5061 || transport == Protocol::Tcp)
     }
 }
 
@@ -149,8 +154,8 @@ pub struct AlgProfile {
     pub protocol: AlgProtocol,
     /// How far it goes.
     pub mode: AlgMode,
-    /// Ports that are this protocol where the rule's service names no application. None: the protocol's own port, which
-    /// for other protocols than FTP counts only where a rule names the profile.
+    /// Ports that are this protocol where the rule's service names no application. None: the protocol's own ports, which
+    /// for other protocols than FTP count only where a rule names the profile.
     pub ports: Option<Vec<u16>>,
     /// Sessions that no port and no service binds are looked at for this protocol.
     pub detect: bool,
@@ -219,11 +224,17 @@ impl AlgProfile {
         }
     }
 
+    /// The ports that are this protocol, where ports count.
+    #[must_use]
+    pub fn ports(&self) -> &[u16] {
+        self.ports.as_deref().unwrap_or(self.protocol.ports())
+    }
+
     /// Whether a port is this protocol's, for a session that has the profile by its rule or else by default.
-    fn has_port(&self, port: u16, by_rule: bool) -> bool {
+    fn has_port(&self, transport: Protocol, port: u16, by_rule: bool) -> bool {
         match &self.ports {
             Some(ports) => ports.contains(&port),
-            None => (by_rule || self.protocol == AlgProtocol::Ftp) && port == self.protocol.port(),
+            None => (by_rule || self.protocol == AlgProtocol::Ftp) && self.protocol.has_port(transport, port),
         }
     }
 
@@ -417,8 +428,7 @@ impl AlgProfiles {
 
     /// Ports that must be told from their neighbours.
     pub(super) fn ports(&self) -> Vec<u16> {
-        let of = |p: &AlgProfile| p.ports.clone().unwrap_or_else(|| vec![p.protocol.port()]);
-        self.list.iter().flat_map(of).collect()
+        self.list.iter().flat_map(AlgProfile::ports).copied().collect()
     }
 
     /// The profile of a protocol for sessions of a rule that names these, and whether the rule names it.
@@ -444,7 +454,9 @@ impl AlgProfiles {
         }
         let has_port = |protocol: &AlgProtocol| {
             protocol.runs_over(query.protocol)
-                && self.of(named, *protocol).is_some_and(|(p, by_rule)| p.has_port(query.dport, by_rule))
+                && self
+                    .of(named, *protocol)
+                    .is_some_and(|(p, by_rule)| p.has_port(query.protocol, query.dport, by_rule))
         };
         AlgProtocol::ALL.into_iter().find(has_port).map_or(Application::Unknown, AlgProtocol::application)
     }

@@ -58,8 +58,11 @@ fn ports_count_for_ftp_by_default_and_for_others_where_the_file_or_a_rule_asks()
     let named = [None, None, Some(0), None];
     for transport in [Protocol::Udp, Protocol::Tcp] {
         assert_eq!(taken(&plain, &named, transport, 5060), Application::Sip);
-        assert_eq!(taken(&plain, &named, transport, 5061), Application::Unknown);
+        assert_eq!(taken(&plain, &named, transport, 5062), Application::Unknown);
     }
+    assert_eq!(taken(&plain, &named, Protocol::Tcp, 5061), Application::Sip, "SIP over TLS");
+    assert_eq!(taken(&plain, &named, Protocol::Udp, 5061), Application::Unknown);
+    assert_eq!(taken(&plain, &NONE, Protocol::Tcp, 5061), Application::Unknown);
     let listed = AlgProfile { ports: Some(vec![5080]), ..profile(AlgProtocol::Sip, "a") };
     let listed = AlgProfiles::new(vec![listed], [None, None, Some(0), None]);
     assert_eq!(taken(&listed, &NONE, Protocol::Udp, 5080), Application::Sip);
