@@ -26,7 +26,7 @@ impl Tables {
         Self::with_calls(64)
     }
 
-    /// With room for about so many SIP calls, about 1.5 KiB each ([`Self::BYTES_A_CALL`]). Nothing grows later.
+    /// With room for about so many SIP calls, about 1.8 KiB each ([`Self::BYTES_A_CALL`]). Nothing grows later.
     #[must_use]
     pub fn with_calls(calls: usize) -> Self {
         Self::keyed(calls, 0)

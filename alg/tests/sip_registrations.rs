@@ -11,6 +11,8 @@ const IN: Side = Side::Initiator;
 const OUT: Side = Side::Responder;
 /// The tag of the pinhole to a phone's contact at port 5060.
 const CONTACT: u32 = 1 << 31 | 5060;
+/// The session that a phone begins with.
+const FIRST: u64 = 1_000_000;
 const ALICE: &str = "alice@example.net";
 const BOB: &str = "bob@example.net";
 
@@ -24,7 +26,14 @@ struct Phone {
 impl Phone {
     fn new() -> Self {
         let s = Datagrams::source_nat(Application::Sip, 51_000, 5060);
-        Self { s, published: "198.51.100.1:6084".to_owned() }
+        let mut phone = Self { s, published: "198.51.100.1:6084".to_owned() };
+        phone.is_of(FIRST);
+        phone
+    }
+
+    /// What comes from now on is of another session.
+    fn is_of(&mut self, session: u64) {
+        (self.s.gateway.flow.id, self.s.gateway.flow.group) = (session, session);
     }
 
     /// An account asks; `contact` is a whole header, or none.
@@ -234,19 +243,105 @@ fn a_registration_that_finds_no_room_keeps_no_session() {
     assert_eq!(p.s.tables.take_refused_calls(), 1);
 }
 
-/// More requests than are remembered: they are refused, so that no answer is lost.
+/// More phones than are remembered: they are refused, so that no answer is lost.
 #[test]
 fn a_request_that_cannot_be_remembered_is_refused() {
     let mut p = Phone::new();
     p.s.tables = alg::Tables::with_calls(8);
     for n in 0..8 {
-        p.asks(ALICE, &format!("{n}"), "");
+        p.is_of(n);
+        p.asks(ALICE, "1", "");
     }
-    assert_eq!(p.s.send(IN, request(ALICE, "ninth", "")), Err(Denial::Limit));
+    p.is_of(8);
+    assert_eq!(p.s.send(IN, request(ALICE, "1", "")), Err(Denial::Limit));
     assert!(p.s.reply.starts_with(b"SIP/2.0 503 "), "{:?}", String::from_utf8_lossy(&p.s.reply));
     assert_eq!(p.s.tables.take_refused_calls(), 1);
     p.s.now_ms = 32_000;
-    p.asks(ALICE, "ninth", "");
+    p.asks(ALICE, "1", "");
+}
+
+/// One phone that asks and asks, a guesser of passwords outside, and whoever spoofs the registrar in the phone's own session: each takes
+/// from himself alone.
+#[test]
+fn a_flood_of_requests_keeps_nobody_else_from_being_registered() {
+    let mut p = Phone::new();
+    p.s.tables = alg::Tables::with_calls(64);
+    let contact = at(ALICE, 600);
+    p.asks(ALICE, "mine", &contact);
+    for n in 0..10_000 {
+        p.is_of(1);
+        p.asks(BOB, &format!("{n}"), "");
+        p.is_of(2);
+        p.s.send(OUT, request(BOB, &format!("{n}"), "")).unwrap();
+        p.is_of(FIRST);
+        p.s.send(OUT, request(BOB, &format!("{n}"), "")).unwrap();
+    }
+    assert_eq!(p.s.tables.take_refused_calls(), 3 * (10_000 - 8));
+    p.agrees(ALICE, "mine", &contact);
+    assert!(p.s.orders.contains(&Order::KeepSession { ms: 632_000 }), "{:?}", p.s.orders);
+    // Whoever comes later finds a place, too.
+    for n in 10..40 {
+        p.is_of(n);
+        p.registers(ALICE, "1", 600);
+    }
+    assert_eq!(p.s.tables.take_refused_calls(), 0);
+}
+
+/// All phones come back after a power cut, each asked for its password first, and those that the gateway is sized for all find a place.
+#[test]
+fn as_many_phones_as_there_are_places_register_at_once() {
+    const PHONES: u64 = 3_072;
+    let mut p = Phone::new();
+    p.s.tables = alg::Tables::with_calls(4_096);
+    for n in 0..PHONES {
+        p.is_of(n);
+        p.asks(ALICE, "1", &at(ALICE, 600));
+    }
+    for n in 0..PHONES {
+        p.is_of(n);
+        p.s.send(OUT, response(ALICE, "1", "").replace("200 OK", "401 Unauthorized")).unwrap();
+        p.asks(ALICE, "1", &at(ALICE, 600));
+        p.agrees(ALICE, "1", &at(ALICE, 600));
+        assert!(p.s.orders.contains(&Order::KeepSession { ms: 632_000 }), "{n}: {:?}", p.s.orders);
+    }
+    assert_eq!(p.s.tables.take_refused_calls(), 0);
+}
+
+/// A registrar repeats its answer for as long as the phone repeats its request; the phone may have said something else meanwhile.
+#[test]
+fn an_answer_that_is_repeated_undoes_nothing() {
+    let second = |text: String| text.replace("CSeq: 1 ", "CSeq: 2 ");
+    let mut p = Phone::new();
+    p.registers(ALICE, "0", 3_600);
+    let (leaves, comes) = (at(ALICE, 0), at(ALICE, 3_600));
+    // Its repetition is on the way, before the first answer and behind it.
+    p.asks(ALICE, "1", &leaves);
+    p.asks(ALICE, "1", &leaves);
+    assert!(closed(&p.agrees(ALICE, "1", "")));
+    p.asks(ALICE, "1", &leaves);
+    p.s.send(IN, second(request(ALICE, "1", &comes))).unwrap();
+    assert_eq!(p.agrees(ALICE, "1", ""), [], "it undoes nothing that came later");
+    let known = comes.replace("10.1.0.2:5060", &p.published);
+    p.s.send(OUT, second(response(ALICE, "1", &known))).unwrap();
+    assert_eq!(p.lifetimes(), [3_632_000]);
+    // Nor does it bring back what has left.
+    assert_eq!(p.agrees(ALICE, "1", &comes), []);
+    p.asks(ALICE, "3", &leaves);
+    p.agrees(ALICE, "3", "");
+    p.s.send(OUT, second(response(ALICE, "1", &known))).unwrap();
+    assert_eq!(p.s.orders, []);
+}
+
+/// What is not the last word leaves the request open; a refusal ends it.
+#[test]
+fn a_request_waits_for_a_final_response() {
+    let mut p = Phone::new();
+    let contact = at(ALICE, 600);
+    for (code, counts) in [("100 Trying", true), ("401 Unauthorized", false), ("503 Unavailable", false)] {
+        p.asks(ALICE, code, &contact);
+        p.s.send(OUT, response(ALICE, code, "").replace("200 OK", code)).unwrap();
+        assert_eq!(!p.agrees(ALICE, code, &contact).is_empty(), counts, "{code}");
+    }
 }
 
 /// Two accounts, of which one is called at another port.

@@ -50,6 +50,7 @@ fn a_registration_is_open_to_its_registrar_when_and_as_long_as_that_agrees() {
     s.send(OUT, registered("401 Unauthorized", "", "")).unwrap();
     assert!(s.orders.is_empty());
     // The registrar shortens it.
+    s.send(IN, register("<sip:alice@10.1.0.2:5060>;expires=600", "")).unwrap();
     let read = s
         .text(OUT, registered("200 OK", "<sip:alice@198.51.100.1:20001>;expires=120, <sip:x@192.0.2.1>", ""));
     assert!(read.contains("Contact: <sip:alice@10.1.0.2:5060>;expires=120, <sip:x@192.0.2.1>\r\n"));
@@ -59,6 +60,7 @@ fn a_registration_is_open_to_its_registrar_when_and_as_long_as_that_agrees() {
     assert_eq!(s.orders, expected);
     // Expires as a header, and bounded by the profile.
     s.profile.sip.longest_registration_s = 100;
+    s.send(IN, register("<sip:alice@10.1.0.2:5060>;expires=600", "")).unwrap();
     s.send(OUT, registered("200 OK", "<sip:alice@198.51.100.1:20001>", "Expires: 7200\r\n")).unwrap();
     assert_eq!(s.orders[2], Order::KeepSession { ms: 132_000 });
 }
@@ -98,6 +100,7 @@ fn a_phone_that_sends_from_another_port_is_open_for_the_answer_and_no_longer() {
     assert_eq!((e.listener, e.armed, e.lifetime_ms), (end("10.1.0.2:5060"), true, 32_000));
     s.send(OUT, registered("403 Forbidden", "", "")).unwrap();
     assert_eq!(s.orders, []);
+    s.send(IN, register("<sip:alice@10.1.0.2:5060>;expires=86400", "")).unwrap();
     let contact = format!("<sip:alice@{}>;expires=600", e.published);
     s.send(OUT, registered("200 OK", &contact, "")).unwrap();
     assert!(s.orders.contains(&Order::Lifetime { tag: CONTACT, ms: 632_000 }), "{:?}", s.orders);
@@ -546,12 +549,14 @@ fn a_phone_that_leaves_with_a_star_leaves_with_all_its_contacts() {
     assert_eq!(s.orders, [soon(5070), soon(5080)], "it closes if the registrar says nothing of it");
     s.send(OUT, registered("401 Unauthorized", "", "")).unwrap();
     assert_eq!(s.orders, []);
+    s.send(IN, from_51000(register("*", "Expires: 0\r\n"))).unwrap();
     s.send(OUT, registered("200 OK", "", "")).unwrap();
     let close = |port| Order::Close { tag: tag(port), children: false };
     assert!([5070, 5080].iter().all(|port| s.orders.contains(&close(*port))), "{:?}", s.orders);
     assert!([5060, 5090].iter().all(|port| !s.orders.contains(&close(*port))), "a call's, and another's");
     s.send(OUT, response("200 OK", "BYE", "c", "")).unwrap();
     assert_eq!(s.orders, [close(5060)], "not for the rest of the registration");
+    s.send(IN, from_51000(register("*", "Expires: 0\r\n"))).unwrap();
     s.send(OUT, registered("200 OK", "", "")).unwrap();
     assert!(!s.orders.contains(&close(5070)), "once");
 }

@@ -7,9 +7,10 @@
 
 use crate::contract::Side;
 use crate::sip::accounts::Registrations;
-use crate::sip::asked::Asked;
+use crate::sip::asked::Asker;
 use crate::sip::call::{Call, MAX_FORKS, MAX_GONE, MAX_HELD, left, other_id};
 use crate::sip::held::Contact;
+use crate::sip::kept::Kept;
 use crate::sip::sdp::MAX_MEDIA;
 use crate::sip::sets::{Entry, Full, Sets};
 
@@ -47,7 +48,8 @@ pub(crate) struct Calls {
     counts: Sets<Count>,
     pub(super) contacts: Sets<Contact>,
     pub(super) registrations: Sets<Registrations>,
-    pub(super) asked: Sets<Asked>,
+    pub(super) kept: Sets<Kept>,
+    pub(super) asked: Sets<Asker>,
     serial: u32,
     /// The number of the next contact.
     pub(super) next_contact: u32,
@@ -60,7 +62,8 @@ impl Calls {
         + size_of::<Option<Count>>()
         + size_of::<Option<Contact>>()
         + size_of::<Option<Registrations>>()
-        + size_of::<Option<Asked>>();
+        + size_of::<Option<Kept>>()
+        + size_of::<Option<Asker>>();
 
     /// Room for about so many.
     pub(crate) fn new(calls: usize) -> Self {
@@ -69,6 +72,7 @@ impl Calls {
             counts: Sets::new(calls),
             contacts: Sets::with_changes(calls, CONTACT_CHANGES),
             registrations: Sets::new(calls),
+            kept: Sets::new(calls),
             asked: Sets::new(calls),
             serial: 0,
             next_contact: 0,
@@ -87,6 +91,7 @@ impl Calls {
         self.counts.commit();
         self.contacts.commit();
         self.registrations.commit();
+        self.kept.commit();
         self.asked.commit();
     }
 
@@ -96,6 +101,7 @@ impl Calls {
         self.counts.undo();
         self.contacts.undo();
         self.registrations.undo();
+        self.kept.undo();
         self.asked.undo();
     }
 
@@ -103,9 +109,9 @@ impl Calls {
     /// It is counted.
     #[must_use]
     pub(super) fn lacks(&mut self) -> bool {
-        let Self { calls, counts, contacts, registrations, asked, .. } = self;
-        let lacks =
-            calls.lacks() || counts.lacks() || contacts.lacks() || registrations.lacks() || asked.lacks();
+        let Self { calls, counts, contacts, registrations, kept, asked, .. } = self;
+        let lacks = calls.lacks() || counts.lacks() || contacts.lacks();
+        let lacks = lacks || registrations.lacks() || kept.lacks() || asked.lacks();
         self.refused = self.refused.saturating_add(u64::from(lacks));
         lacks
     }

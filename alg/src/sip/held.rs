@@ -7,8 +7,6 @@ use crate::sip::sets::Entry;
 
 /// How many calls that hold a contact are known by name. Of more there is only a number.
 const NAMED: usize = 4;
-/// What stands for the first session itself: it lives as long as any account is registered through it. Contacts have other tags.
-const SESSION: u32 = 0;
 
 /// A contact with a pinhole of its own: who needs it, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,26 +186,6 @@ impl Calls {
         self.keep_contact(contact, now_ms, lives).then_some(ms)
     }
 
-    /// An account is registered for so long from now, through the first session of a group; 0: no longer. Answers how long that
-    /// session lives for all of them. None: there is no room.
-    pub(super) fn keep_session(
-        &mut self,
-        (flow, aor): (u64, u64),
-        ms: u32,
-        now_ms: u32,
-        lives: impl Fn(u64) -> bool,
-    ) -> Option<u32> {
-        let mut session = self.contact(flow, SESSION, now_ms);
-        session.accounts.set(aor, ms, now_ms);
-        let ms = session.accounts.ms(now_ms);
-        session.until_ms = now_ms.wrapping_add(ms);
-        if ms == 0 {
-            self.contacts.remove(session.key());
-            return Some(0);
-        }
-        self.keep_contact(session, now_ms, lives).then_some(ms)
-    }
-
     fn note_registered(
         &mut self,
         (flow, aor, tag): (u64, u64, u32),
@@ -323,21 +301,6 @@ mod tests {
             assert_eq!(let_go(&mut calls, call, 0), Pinhole::Stays, "{call}");
         }
         assert_eq!(let_go(&mut calls, 1, 0), Pinhole::Closes);
-    }
-
-    /// The first session lives as long as the account that is registered longest, wherever that is called.
-    #[test]
-    fn a_session_is_kept_for_all_of_its_accounts() {
-        let mut calls = Calls::new(8);
-        assert_eq!(calls.keep_session((1, AOR), 3_000, 0, |_| true), Some(3_000));
-        assert_eq!(calls.keep_session((1, AOR + 1), 100, 0, |_| true), Some(3_000));
-        assert_eq!(calls.keep_session((1, AOR), 0, 50, |_| true), Some(50));
-        assert_eq!(calls.keep_session((1, AOR + 1), 0, 50, |_| true), Some(0));
-        assert_eq!(calls.contacts.peek((1, 0)), None);
-        for flow in 2..10 {
-            assert!(calls.keep_session((flow, AOR), 3_000, 50, |_| true).is_some());
-        }
-        assert_eq!(calls.keep_session((1, AOR), 3_000, 50, |_| true), None, "no room");
     }
 
     /// A call whose contact was forgotten meanwhile takes nothing from the calls that hold the next one there.

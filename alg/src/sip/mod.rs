@@ -41,6 +41,7 @@ mod headers;
 mod held;
 pub(crate) mod hosts;
 mod judge;
+mod kept;
 mod media;
 pub(crate) mod message;
 mod pinholes;

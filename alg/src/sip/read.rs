@@ -375,8 +375,8 @@ mod tests {
         for (from, text) in [(Side::Initiator, &ask), (Side::Responder, &ok), (Side::Initiator, &leave)] {
             assert!(matches!(send(&mut tables, from, text).0, Verdict::Pass));
         }
-        // Both contacts go, and what keeps the session.
-        tables.calls.contacts.limit_changes(2);
+        // Both contacts go.
+        tables.calls.contacts.limit_changes(1);
         let (verdict, orders) = send(&mut tables, Side::Responder, &none);
         assert!(
             matches!(verdict, Verdict::Refuse(Denial::Limit)) && orders.is_empty(),

@@ -1,7 +1,7 @@
 //! Registrations: contacts that a registrar may call for as long as it says.
 
 use crate::contract::{Denial, Endpoint, Gateway, Order, Side, Transport};
-use crate::sip::asked::request_id;
+use crate::sip::asked::Asked;
 use crate::sip::contacts::{GRACE_MS, Need};
 use crate::sip::held::Holder;
 use crate::sip::read::{Facts, Reading, Stop};
@@ -18,11 +18,24 @@ const fn of_end(side: Side, number: u64) -> u64 {
     }
 }
 
+/// What a request to register, and what answers it, is known by.
+fn request_id(facts: &Facts) -> (u64, u32) {
+    (facts.call.unwrap_or_default(), facts.cseq)
+}
+
 impl<G: Gateway> Reading<'_, '_, G> {
     /// A registration is asked for, or its registrar has agreed.
     pub(super) fn register(&mut self, facts: &Facts) -> Result<(), Stop> {
         match facts.code {
-            Some(code) if (200..300).contains(&code) => self.registered(facts),
+            Some(code) if code >= 200 => {
+                // It counts once: what is repeated, or comes late, undoes nothing.
+                let flow = *self.cx.flow;
+                let asker = (flow.group, self.from.other().turned(flow.turned));
+                let asked = self.cx.tables.calls.answered(asker, request_id(facts), flow.now_ms);
+                if let Some(asked) = asked.filter(|_| code < 300) {
+                    self.registered(facts, &asked);
+                }
+            }
             Some(_) => {}
             None => self.asks(facts)?,
         }
@@ -55,10 +68,11 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 }
             }
         }
-        let id = self.request_id(self.from, facts);
+        let asker = (flow.group, self.from.turned(flow.turned));
         let gateway = &*self.cx.gateway;
         let calls = &mut self.cx.tables.calls;
-        let asked = calls.ask((flow.group, id, aor), &tags, flow.now_ms, |flow| gateway.lives(flow));
+        let new = Asked::new(request_id(facts), aor, &tags, flow.now_ms);
+        let asked = calls.ask(asker, new, flow.now_ms, |flow| gateway.lives(flow));
         if asked { Ok(()) } else { Err(Denial::Limit.into()) }
     }
 
@@ -86,24 +100,11 @@ impl<G: Gateway> Reading<'_, '_, G> {
         self.becomes(tag, pinhole);
     }
 
-    /// The number of a request of an end's to register, by itself or by what answers it.
-    const fn request_id(&self, asker: Side, facts: &Facts) -> u64 {
-        let call = match facts.call {
-            Some(call) => call,
-            None => 0,
-        };
-        of_end(asker.turned(self.cx.flow.turned), request_id(call, facts.cseq))
-    }
-
     /// A registrar has agreed to what it was asked for: what it repeats lives, for as long as it says.
-    fn registered(&mut self, facts: &Facts) {
+    fn registered(&mut self, facts: &Facts, asked: &Asked) {
         let flow = *self.cx.flow;
         let to = self.from.other();
-        let id = self.request_id(to, facts);
-        let Some((asked, may_be)) = self.cx.tables.calls.answered(flow.group, id, flow.now_ms) else {
-            // Nobody has asked for it.
-            return;
-        };
+        let may_be = self.cx.tables.calls.may_be(flow.group, asked, flow.now_ms);
         let aor = asked.aor;
         let limit = self.cx.profile.sip.longest_registration_s;
         let ms = |s: u32| s.min(limit).saturating_mul(1000).saturating_add(GRACE_MS);
@@ -139,8 +140,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
         }
         let gateway = &*self.cx.gateway;
         let calls = &mut self.cx.tables.calls;
-        let kept = calls.keep_session((flow.group, aor), longest_ms, flow.now_ms, |f| gateway.lives(f));
-        if let Some(ms) = kept.filter(|_| longest_ms != 0) {
+        let ms = calls.keep_session((flow.group, aor), longest_ms, flow.now_ms, |f| gateway.lives(f));
+        if longest_ms != 0 {
             self.order(Order::KeepSession { ms });
         }
     }
