@@ -54,7 +54,12 @@ pub(crate) fn read<R: Reader, G: Gateway>(
             return Verdict::More { understood };
         }
         let at = (understood, offset.wrapping_add(understood as u64));
-        match reader.step(cx, from, at, rest, answer) {
+        let before = answer.expectations.len();
+        let step = reader.step(cx, from, at, rest, answer);
+        for request in answer.expectations.iter_mut().skip(before) {
+            request.offset = at.1;
+        }
+        match step {
             Step::Read(count) => understood = understood.saturating_add(count),
             Step::Unfinished => return Verdict::Hold { understood },
             Step::Refused(denial) => return Verdict::Deny(denial),

@@ -221,6 +221,7 @@ impl DatagramAlg for Tftp {
             lifetime_ms: 0,
             application: Application::TftpData,
             group: None,
+            offset: 0,
         };
         answer.expectations.try_push(request).ok();
         Verdict::Pass

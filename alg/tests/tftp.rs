@@ -36,6 +36,7 @@ fn a_request_lets_the_server_answer_from_any_port_of_its_own() {
                 lifetime_ms: 0,
                 application: Application::TftpData,
                 group: None,
+                offset: 0,
             }]
         );
         assert_eq!(t.gateway.asked.len(), 1, "the port is kept for it");

@@ -57,6 +57,15 @@ fn a_range_is_open_to_the_client_as_long_as_its_session_lives() {
             (views[0].class, views[0].application),
             (ExpectationClass::PortRange, Application::FtpData)
         );
+        let opened = gw.core.records().find(|event| match *event {
+            Event::ExpectationOpened { class, published, listener, last_port, from, offset, .. } => {
+                Some((class, published.port, listener.port, last_port, from, offset))
+            }
+            _ => None,
+        });
+        // Behind the greeting, with 234.
+        let (first, last) = (RANGE[0], RANGE[2]);
+        assert_eq!(opened, [(ExpectationClass::PortRange, first, first, last, Side::Responder, 11)]);
         // Longer than any other pinhole would wait.
         gw.advance(30_000);
         ftp.say(gw, Side::Initiator, "\x17\x03\x03");

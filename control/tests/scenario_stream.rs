@@ -403,3 +403,36 @@ fn streams_without_room_are_told_at_a_bounded_rate() {
     assert_eq!(gw.count(Counter::StreamNoRoom), 15);
     gw.drain_all();
 }
+
+/// The record of a pinhole leads to that of the message that asked for it, also of several in one segment.
+#[test]
+fn a_pinhole_names_the_message_that_asked_for_it() {
+    each_mode(|mode| {
+        let mut talk = talk(mode);
+        let passive = "227 Entering Passive Mode (198,51,100,2,195,89)\r\n";
+        talk.send(Side::Responder, 0, b"220 ready\r\n", PSH | ACK);
+        let asks = "NOOP\r\nPORT 10,1,0,2,195,81\r\nNOOP\r\nPORT 10,1,0,2,195,82\r\nPASV\r\n";
+        talk.send(Side::Initiator, 0, asks.as_bytes(), PSH | ACK);
+        talk.send(Side::Responder, 11, b"200 ok\r\n200 ok\r\n200 ok\r\n200 ok\r\n", PSH | ACK);
+        talk.send(Side::Responder, 43, passive.as_bytes(), PSH | ACK);
+        let id = talk.gw.session().id;
+        let records = talk.gw.core.records();
+        let opened = records.find(|event| match *event {
+            Event::ExpectationOpened { parent, from, offset, listener, .. } => {
+                Some((parent, from, offset, listener.port))
+            }
+            _ => None,
+        });
+        let (client, server) = (Side::Initiator, Side::Responder);
+        assert_eq!(opened, [(id, client, 6, 50_001), (id, client, 34, 50_002), (id, server, 43, 50_009)]);
+        let told = records.find(|event| match event {
+            Event::AlgMessage { session, fact, .. } => Some((*session, fact.from, fact.offset)),
+            _ => None,
+        });
+        for (parent, from, offset, _) in opened {
+            let messages = told.iter().filter(|told| **told == (parent, from, offset));
+            assert_eq!(messages.count(), 1, "{from:?} at {offset}: {told:?}");
+        }
+        talk.gw.drain_all();
+    });
+}

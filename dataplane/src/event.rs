@@ -94,10 +94,16 @@ pub enum Event {
         class: ExpectationClass,
         /// The endpoint that may open it; zeros where the class allows any.
         opener: Endpoint,
-        /// Where the opener sends to.
+        /// Where the opener sends to; of a range its first port.
         published: Endpoint,
         /// Where that leads.
         listener: Endpoint,
+        /// Of a range of ports the last, which begins at that of `listener`; else 0.
+        last_port: u16,
+        /// Who sent the message that asked for it.
+        from: Side,
+        /// Where that message starts in its stream, as in [`Fact::offset`]; 0 for a datagram.
+        offset: u64,
     },
     /// A pinhole would have been opened, had its ALG not only watched.
     ExpectationWatched {

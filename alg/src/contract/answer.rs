@@ -109,6 +109,9 @@ pub struct ExpectationRequest {
     pub application: Application,
     /// With which others it ages.
     pub group: Option<Group>,
+    /// Where the message that asks for it starts in its stream, as in [`Fact::offset`]; 0 for a datagram. What reads a stream
+    /// step by step fills it in.
+    pub offset: u64,
 }
 
 /// What is to become of a pinhole of the flow, or of the flow itself. Unknown tags are ignored: what they named may

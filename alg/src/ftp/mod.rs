@@ -314,6 +314,7 @@ impl Ftp {
             lifetime_ms: 0,
             application: Application::FtpData,
             group: None,
+            offset: 0,
         };
         Ok((request, edit))
     }

@@ -335,6 +335,7 @@ impl Request {
                 lifetime_ms: 0,
                 application,
                 group: None,
+                offset: 0,
             };
             answer.expectations.try_push(request).map_err(|_| Denial::TooMany)?;
         }

@@ -231,6 +231,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
             lifetime_ms,
             application: Application::Sip,
             group: None,
+            offset: 0,
         };
         self.answer.expectations.try_push(request).map_err(|_| Stop::Refuse(Denial::TooMany))
     }

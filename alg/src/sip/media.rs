@@ -432,6 +432,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
                             ends_ms: 0,
                             peer: remote.map_or(0, |(own, _)| own.port),
                         }),
+                        offset: 0,
                     }
                 };
             let remote = there.filter(|t| t.count == here.count).map(|t| both((t.own, t.published)));

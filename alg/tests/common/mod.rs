@@ -239,7 +239,8 @@ impl Engine {
         stream.held.drain(..understood);
         stream.offset += understood as u64;
         self.streams[from.other() as usize].out.extend_from_slice(&answer.reply);
-        self.expectations.extend(answer.expectations);
+        let requests = answer.expectations.iter();
+        self.expectations.extend(requests.map(|request| ExpectationRequest { offset: 0, ..*request }));
         self.edits.extend(answer.edits);
         self.orders.extend(answer.orders);
         self.facts.extend(answer.facts);
@@ -310,5 +311,6 @@ pub fn data(tag: u32, listener: Endpoint, published: Endpoint) -> ExpectationReq
         lifetime_ms: 0,
         application: Application::FtpData,
         group: None,
+        offset: 0,
     }
 }

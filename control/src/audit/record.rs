@@ -174,12 +174,20 @@ pub struct ExpectationOpened {
     pub parent: String,
     /// What the child will be.
     pub application: &'static str,
+    /// Who may open it: the name of a [`dataplane::view::ExpectationClass`].
+    pub class: &'static str,
     /// Address that may open it, from any port.
     pub opener: String,
-    /// Where the opener sends to.
+    /// Where the opener sends to; of a range its first port.
     pub published: String,
     /// Where that leads.
     pub listener: String,
+    /// Of a range its last port.
+    pub last_port: Option<u16>,
+    /// Who sent the message that asked for it: `initiator` or `responder`.
+    pub from: &'static str,
+    /// Where that message starts in its stream: the `offset` of its [`AlgMessage`].
+    pub offset: u64,
     /// The worker that owns the parent.
     pub worker: u8,
 }
@@ -513,14 +521,21 @@ impl<'a> Record<'a> {
                 opener,
                 published,
                 listener,
+                last_port,
+                from,
+                offset,
             } => Self::ExpectationOpened(ExpectationOpened {
                 time,
                 id: id(*expectation),
                 parent: id(*parent),
                 application: Application::name(*application),
+                class: class.name(),
                 opener: opener_text(*class, *opener),
                 published: published.to_string(),
                 listener: listener.to_string(),
+                last_port: Some(*last_port).filter(|port| *port != 0),
+                from: side(*from),
+                offset: *offset,
                 worker,
             }),
             Event::ExpectationWatched { parent, application, class, opener, published, listener } => {

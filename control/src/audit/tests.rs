@@ -175,13 +175,20 @@ fn the_life_of_an_expectation() {
         opener: Endpoint::new(SERVER.into(), 0),
         published,
         listener,
+        last_port: 0,
+        from: Side::Initiator,
+        offset: 42,
     };
     let mut expected = json!({
         "kind": "expectation-opened", "time": "2026-01-31T12:00:01.500Z", "id": "5.9", "parent": "17.3",
-        "application": "ftp-data", "opener": "198.51.100.2", "published": "198.51.100.1:20002",
-        "listener": "10.1.0.2:40001", "worker": 1,
+        "application": "ftp-data", "class": "any-port", "opener": "198.51.100.2",
+        "published": "198.51.100.1:20002", "listener": "10.1.0.2:40001", "last_port": null,
+        "from": "initiator", "offset": 42, "worker": 1,
     });
     assert_eq!(log.event(opened), expected);
+    for field in ["class", "last_port", "from", "offset"] {
+        expected.as_object_mut().unwrap().remove(field);
+    }
 
     let hit = Event::ExpectationHit { expectation, parent: PARENT, child: Ref { index: 18, version: 1 } };
     let hit_record = json!({

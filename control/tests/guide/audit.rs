@@ -95,6 +95,9 @@ fn events() -> Vec<Event> {
             opener: end,
             published: end,
             listener: end,
+            last_port: 0,
+            from: Side::Initiator,
+            offset: 0,
         },
         Event::ExpectationWatched {
             parent: ID,

@@ -194,7 +194,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if let Some(slot) = slot {
             self.datagrams.free(slot);
         }
-        self.go_blind(cx, hit, why);
+        self.go_blind(cx, hit, why, 0);
     }
 
     /// Lets a datagram be fragmented that the gateway itself has made longer than its egress takes. Its sender, whose datagram

@@ -321,7 +321,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let over = inspected.stream.shed(chunks);
         if blind {
             // Whatever else has made it blind has said so.
-            self.go_blind(cx, hit, Blindness::Signed);
+            self.go_blind(cx, hit, Blindness::Signed, 0);
         }
         if over {
             hit.session.unbind();
@@ -361,7 +361,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 // A commit has taken the profile away, or switched it off; or it was blind before.
                 inspected.stream.set_blind();
                 let decided = inspected.stream.decide(chunks, from, bytes, core::iter::empty());
-                self.go_blind(cx, hit, Blindness::Unbound);
+                self.go_blind(cx, hit, Blindness::Unbound, offset);
                 return if decided { Ok(()) } else { Err(Denial::NoResources) };
             };
             answer.clear();
@@ -413,9 +413,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             if !decided {
                 return Err(Denial::NoResources);
             }
+            // Behind the message that was told of last nobody reads on.
+            let told = answer.facts.last().map_or(offset, |fact| fact.offset);
             self.report(cx, hit);
             if let Some(why) = blind {
-                self.go_blind(cx, hit, why);
+                self.go_blind(cx, hit, why, told);
             }
             if !again {
                 let overflow = profile.overflow(limits.overflow);
@@ -449,7 +451,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     fn let_go(&mut self, cx: &Context<'_>, hit: &Hit<'_>, slot: u32, from: Side) -> Result<(), Denial> {
         let Self { algs, scratch, .. } = &mut *self;
         let Some((inspected, chunks)) = algs.get_mut(slot) else { return Ok(()) };
-        let (_, len) = inspected.stream.copy_unread(chunks, from, &mut scratch.unread);
+        let (offset, len) = inspected.stream.copy_unread(chunks, from, &mut scratch.unread);
         let bytes = scratch.unread.get(..len).unwrap_or_default();
         let Reads::Alg(alg) = &mut inspected.reads else {
             self.count(cx, Counter::StreamReleased, 1);
@@ -462,7 +464,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let decided = inspected.stream.decide(chunks, from, bytes, core::iter::empty());
         self.count(cx, Counter::StreamReleased, 1);
         if lost {
-            self.go_blind(cx, hit, Blindness::Lost);
+            self.go_blind(cx, hit, Blindness::Lost, offset);
         }
         if decided { Ok(()) } else { Err(Denial::NoResources) }
     }

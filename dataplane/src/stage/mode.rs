@@ -151,6 +151,7 @@ mod tests {
             lifetime_ms: 0,
             application: Application::FtpData,
             group: None,
+            offset: 0,
         }
     }
 

@@ -14,7 +14,7 @@ use crate::policy::{AlgMode, Mapping};
 use crate::port::Port;
 use crate::session::Session;
 use crate::stage::publish::{
-    Reserved, Seen, alone, endpoints, group, leads_to, protocol, release, stands_for,
+    Reserved, Seen, alone, endpoints, group, leads_to, protocol, release, side, stands_for,
 };
 use crate::stage::{Context, Hit, route};
 use crate::table::{Direction, Unique};
@@ -213,8 +213,14 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             application: request.application,
             class: init.class,
             opener: Endpoint::new(init.key.source(), init.key.sport),
-            published: request.published,
+            published: match init.class {
+                ExpectationClass::PortRange => Endpoint::new(request.published.addr, request.listener.port),
+                _ => request.published,
+            },
             listener: request.listener,
+            last_port: init.last_port,
+            from: side(hit.direction),
+            offset: request.offset,
         };
         self.tell(cx, event);
         Ok(id)
@@ -437,8 +443,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         self.tell(cx, Event::AlgDenied { session: hit.id, application, denial, rule, watched: false });
     }
 
-    /// The ALG reads the session no more: the session says why, and control hears of it once.
-    pub(crate) fn go_blind(&mut self, cx: &Context<'_>, hit: &Hit<'_>, why: Blindness) {
+    /// The ALG reads the session no more: the session says why, and control hears of it once. `offset` is where the message that
+    /// says so starts in its stream, if one does.
+    pub(crate) fn go_blind(&mut self, cx: &Context<'_>, hit: &Hit<'_>, why: Blindness, offset: u64) {
         if hit.session.blindness().is_some() {
             return;
         }
@@ -451,13 +458,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if let (Blindness::Encrypted, Some(WhenEncrypted::Passive(first, last))) =
             (why, profile.map(|profile| profile.settings.encrypted))
         {
-            self.open_range(cx, hit, (first, last));
+            self.open_range(cx, hit, (first, last), offset);
         }
     }
 
     /// Lets the initiator of a session that nobody can read open connections to these ports of the responder, as long as the
     /// session lives.
-    fn open_range(&mut self, cx: &Context<'_>, hit: &Hit<'_>, (first, last): (u16, u16)) {
+    fn open_range(&mut self, cx: &Context<'_>, hit: &Hit<'_>, (first, last): (u16, u16), offset: u64) {
         let flow = endpoints(cx, hit);
         let request = ExpectationRequest {
             tag: RANGE_TAG,
@@ -472,6 +479,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             lifetime_ms: RANGE_LIFETIME_MS,
             application: Application::FtpData,
             group: None,
+            offset,
         };
         let opened = self.plan(cx, hit, &request).map_err(Refusal::from).and_then(|init| {
             let init = Init { class: ExpectationClass::PortRange, last_port: last, ..init };
