@@ -99,7 +99,7 @@ fn policy_on_direction_and_file() {
     ]);
     assert!(t.send(Side::Initiator, READ).is_ok());
     assert_eq!(t.send(Side::Initiator, b"\0\x01/etc/passwd\0octet\0"), Err(Denial::Policy));
-    assert_eq!(&t.facts.last().unwrap().before[..], b"RRQ /etc/passwd");
+    assert_eq!(&t.facts.last().unwrap().before[..], b"RRQ /etc/passwd\0octet");
     // The size that a writer announces.
     assert_eq!(t.send(Side::Initiator, WRITE), Err(Denial::Policy));
     assert!(t.reply.is_empty());
