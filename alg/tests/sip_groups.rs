@@ -204,6 +204,23 @@ fn who_calls_by_a_pinhole_is_called_back_without_one() {
     assert_eq!(p.s.expectations, []);
 }
 
+/// A phone that changes to TCP for a long request is called over UDP as before (RFC 3261 §18.1.1).
+#[test]
+fn a_contact_over_udp_that_a_session_over_tcp_names_is_over_udp() {
+    for (named, tag, transport) in [
+        (";transport=udp", CONTACT, Transport::Udp),
+        (";transport=TCP", CONTACT | 1 << 17, Transport::Tcp),
+        ("", CONTACT | 1 << 17, Transport::Tcp),
+    ] {
+        let mut p = Phone::new();
+        p.first.transport = Transport::Tcp;
+        let invite = from_phone("INVITE", "").replace("5060>", &format!("5060{named}>"));
+        p.on_first(IN, invite + "\r\n").unwrap();
+        let asked: Vec<_> = p.s.expectations.iter().map(|e| (e.tag, e.transport)).collect();
+        assert!(asked.contains(&(tag, transport)), "{named}: {asked:?}");
+    }
+}
+
 /// One port over UDP and over TCP: two contacts, and two pinholes, whichever session names them.
 #[test]
 fn a_contact_over_tcp_is_another_than_that_over_udp() {

@@ -70,6 +70,19 @@ fn what_cannot_be_read_passes_as_it_is() {
     }
 }
 
+/// Nor is one that is encoded, or that nobody can find.
+#[test]
+fn a_body_that_is_not_understood_passes() {
+    for kind in
+        ["application/sdp\r\nContent-Encoding: gzip", "multipart/mixed", "multipart/mixed;boundary=\"\""]
+    {
+        let odd = answer("\x1f\x08 10.1.0.2").replace("application/sdp", kind);
+        let mut s = sip();
+        assert_eq!(s.text(IN, &odd), odd);
+        opens_nothing(&s);
+    }
+}
+
 #[test]
 fn over_tcp_the_messages_behind_it_are_found() {
     let flow = flow("10.1.0.2", "198.51.100.1", "203.0.113.9", "203.0.113.9");

@@ -4,13 +4,15 @@
 
 mod common;
 
-use alg::{Application, Denial, Order, Side};
+use alg::{Application, Denial, Order, Side, Transport};
 use common::datagrams::Datagrams;
 
 const IN: Side = Side::Initiator;
 const OUT: Side = Side::Responder;
 /// The tag of the pinhole to a phone's contact at port 5060.
 const CONTACT: u32 = 1 << 31 | 5060;
+/// Marks the tag of one over TCP.
+const OVER_TCP: u32 = 1 << 17;
 /// The session that a phone begins with.
 const FIRST: u64 = 1_000_000;
 const ALICE: &str = "alice@example.net";
@@ -34,6 +36,14 @@ impl Phone {
     /// What comes from now on is of another session.
     fn is_of(&mut self, session: u64) {
         (self.s.gateway.flow.id, self.s.gateway.flow.group) = (session, session);
+    }
+
+    /// Alice asks to be called at a port, and the registrar lists it behind the others.
+    fn registers_at(&mut self, port: u32, listed: &mut String) {
+        let (id, contact) = (port.to_string(), at(ALICE, 600).replace("5060", &port.to_string()));
+        self.asks(ALICE, &id, &contact);
+        *listed += &contact.replace(&format!("10.1.0.2:{port}"), &self.published);
+        self.s.send(OUT, response(ALICE, &id, listed)).unwrap();
     }
 
     /// An account asks; `contact` is a whole header, or none.
@@ -90,6 +100,10 @@ fn response(account: &str, id: &str, contact: &str) -> String {
          From: <sip:{account}>;tag=a\r\nTo: <sip:{account}>;tag=r\r\nCall-ID: {id}\r\nCSeq: 1 REGISTER\r\n\
          {contact}Content-Length: 0\r\n\r\n"
     )
+}
+
+const fn at_port(port: u32) -> u32 {
+    1 << 31 | port
 }
 
 fn closed(orders: &[Order]) -> bool {
@@ -230,17 +244,101 @@ fn an_agreement_opens_no_contact_but_its_own() {
 #[test]
 fn a_registration_that_finds_no_room_keeps_no_session() {
     let mut p = Phone::new();
-    for port in 0..8 {
-        let contact = at(ALICE, 600).replace("5060", &format!("{}", 6000 + port));
-        p.asks(ALICE, &format!("{port}"), &contact);
-        let published = p.published.clone();
-        let known = contact.replace(&format!("10.1.0.2:{}", 6000 + port), &published);
-        p.s.send(OUT, response(ALICE, &format!("{port}"), &known)).unwrap();
+    let mut listed = String::new();
+    for port in 6_000..6_008 {
+        p.registers_at(port, &mut listed);
         assert!(p.s.orders.contains(&Order::KeepSession { ms: 632_000 }), "{port}: {:?}", p.s.orders);
     }
     p.asks(ALICE, "ninth", &at(ALICE, 86_400));
-    assert_eq!(p.agrees(ALICE, "ninth", &at(ALICE, 86_400)), []);
+    let orders = p.agrees(ALICE, "ninth", &(listed + &at(ALICE, 86_400)));
+    assert!(orders.contains(&Order::KeepSession { ms: 632_000 }), "not a day: {orders:?}");
+    assert!(!orders.contains(&Order::Activate { tag: CONTACT }) && p.lifetimes().is_empty(), "{orders:?}");
     assert_eq!(p.s.tables.take_refused_calls(), 1);
+}
+
+/// A phone that starts anew again and again, each time at another port, with a registrar that lists what it was before.
+#[test]
+fn a_contact_behind_many_old_ones_is_registered() {
+    let mut p = Phone::new();
+    let mut listed = String::new();
+    for port in 6_000..6_008 {
+        p.registers_at(port, &mut listed);
+        assert!(p.s.orders.contains(&Order::Activate { tag: at_port(port) }), "{port}: {:?}", p.s.orders);
+    }
+    assert_eq!(p.s.tables.take_refused_calls(), 0);
+    // More than are read: it is counted.
+    p.asks(ALICE, "many", &at(ALICE, 600));
+    p.s.send(OUT, response(ALICE, "many", &listed.repeat(3))).unwrap();
+    assert_eq!(p.s.tables.take_refused_calls(), 1);
+}
+
+/// The same with a registrar that keeps one contact: what it lists no more makes room, and is closed.
+#[test]
+fn a_contact_that_is_listed_no_more_makes_room() {
+    let mut p = Phone::new();
+    for port in 6_000..6_020 {
+        p.s.now_ms += 1_000;
+        p.registers_at(port, &mut String::new());
+        let orders = &p.s.orders;
+        assert!(orders.contains(&Order::Activate { tag: at_port(port) }), "{port}: {orders:?}");
+        let leaves: Vec<_> = orders.iter().filter(|order| matches!(order, Order::Close { .. })).collect();
+        let oldest = Order::Close { tag: at_port(port - 8), children: false };
+        assert_eq!(leaves, if port < 6_008 { vec![] } else { vec![&oldest] }, "{port}");
+    }
+    assert_eq!(p.s.tables.take_refused_calls(), 0);
+}
+
+/// The clock turns over within 50 days; what is over for 25 of them was never a registration to come.
+#[test]
+fn a_contact_that_has_long_left_is_not_taken_for_a_registered_one() {
+    const HOUR: u32 = 3_600_000;
+    let mut p = Phone::new();
+    p.s.tables = alg::Tables::with_calls(4_096);
+    p.registers_at(5_062, &mut String::new());
+    for hour in 1..=26 * 24 {
+        p.s.now_ms = hour * HOUR;
+        p.registers(BOB, &format!("{hour}"), 7_200);
+    }
+    p.asks(ALICE, "again", &at(ALICE, 600).replace("5060", "5062"));
+    assert_eq!(p.s.expectations[0].lifetime_ms, 32_000);
+}
+
+/// Blanks before a parameter, and a comma within another.
+#[test]
+fn how_long_a_contact_is_asked_for_is_read_as_it_is_written() {
+    let told = |seconds: u32| {
+        format!("Contact: <sip:alice@10.1.0.2:5060>;methods=\"INVITE, ACK\"; expires = {seconds}\r\n")
+    };
+    let mut p = Phone::new();
+    p.asks(ALICE, "1", &told(7_200));
+    p.agrees(ALICE, "1", &told(7_200));
+    assert_eq!(p.lifetimes(), [7_232_000]);
+    p.asks(ALICE, "2", &told(0));
+    assert_eq!(p.lifetimes(), [32_000], "it leaves");
+    assert!(closed(&p.agrees(ALICE, "2", &told(0))));
+}
+
+/// Without translation, at another port than the session's: nobody has published it.
+#[test]
+fn a_contact_that_nobody_translates_is_registered() {
+    let mut p = Phone::new();
+    p.s.gateway.flow.initiator_translated = p.s.gateway.flow.initiator;
+    p.asks(ALICE, "1", &at(ALICE, 600));
+    p.s.gateway.published.clear();
+    let orders = p.agrees(ALICE, "1", &at(ALICE, 600));
+    assert!(orders.contains(&Order::Activate { tag: CONTACT }), "{orders:?}");
+    assert_eq!(p.lifetimes(), [632_000]);
+}
+
+/// The Via's port and the contact's are one number and two listeners.
+#[test]
+fn replies_over_udp_find_a_phone_whose_contact_is_over_tcp() {
+    let mut p = Phone::new();
+    let over_tcp = at(ALICE, 600).replace("5060>", "5060;transport=tcp>");
+    p.s.send(IN, request(ALICE, "1", &over_tcp).replace("10.1.0.2:51000", "10.1.0.2:5060")).unwrap();
+    let asked: Vec<_> = p.s.expectations.iter().map(|e| (e.tag, e.transport, e.armed)).collect();
+    let tcp = (CONTACT | OVER_TCP, Transport::Tcp, false);
+    assert_eq!(asked, [tcp, (CONTACT, Transport::Udp, true)], "the contact waits for the registrar");
 }
 
 /// More phones than are remembered: they are refused, so that no answer is lost.

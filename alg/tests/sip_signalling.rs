@@ -147,6 +147,27 @@ fn a_contact_at_another_port_is_published_for_itself() {
     assert!(s.text(OUT, options).starts_with("OPTIONS sip:alice@10.1.0.2:5070 SIP/2.0\r\n"));
 }
 
+/// What a URI says of its transport decides whose port it is.
+#[test]
+fn a_request_to_a_contact_over_tcp_finds_the_way_back_on_a_session_over_udp() {
+    let mut s = sip();
+    let left = s.text(IN, register("<sip:alice@10.1.0.2:5060;transport=tcp>", ""));
+    assert!(left.contains("<sip:alice@198.51.100.1:6084;transport=tcp>"), "{left}");
+    let ask = |at: &str| {
+        format!(
+            "OPTIONS sip:alice@{at};transport=tcp SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.9\r\n\
+             Route: <sip:{at};lr;transport=tcp>\r\nCall-ID: x\r\n\r\n"
+        )
+    };
+    assert_eq!(s.text(OUT, ask("198.51.100.1:6084")), ask("10.1.0.2:5060"));
+    // The other way, too.
+    assert_eq!(s.text(IN, ask("10.1.0.2:5060")), ask("198.51.100.1:6084"));
+    // Where nothing is led over TCP it is the session's own end.
+    let mut s = sip();
+    assert_eq!(s.text(OUT, ask("198.51.100.1:20001")), ask("10.1.0.2:5060"));
+    assert_eq!(s.text(IN, ask("10.1.0.2:5060")), ask("198.51.100.1:20001"));
+}
+
 #[test]
 fn keep_alives_pass_and_other_protocols_are_never_read() {
     let stun = |kind: [u8; 2]| [&kind[..], b"\0\0\x21\x12\xa4\x42abcdefghijkl"].concat();

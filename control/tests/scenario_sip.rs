@@ -167,6 +167,63 @@ fn what_is_refused_ends_none_of_the_pinholes_that_it_would_have_moved() {
     });
 }
 
+/// The same where nothing but free records is missing: what is replaced has its own for a while yet.
+#[test]
+fn what_finds_no_record_ends_none_of_the_pinholes_that_it_would_have_moved() {
+    let live = |gw: &Gateway| -> Vec<_> {
+        let open = gw.expectations().into_iter().filter(|e| e.state == ExpectationState::Armed);
+        open.map(|e| (e.listener, e.published, e.tag)).collect()
+    };
+    each_mode(|mode| {
+        for carrier in CARRIERS {
+            // One more than the call has. Over TCP its contact has a pinhole too.
+            let share = if carrier == Carrier::Tcp { 4 } else { 3 };
+            let all = format!("expectations = {}", share * mode.workers);
+            let text = sip_text();
+            assert!(text.contains("expectations = 256"));
+            let mut gw = Gateway::new(mode, &text.replace("expectations = 256", &all));
+            let mut line = Line::new(&mut gw, WAYS[0], carrier);
+            let (body, uri) = (line.caller.sdp(), format!("sip:bob@{}", WAYS[0].called));
+            let invite = line.caller.request("INVITE", &uri, "c1", &[], &body);
+            assert!(line.say(&mut gw, Side::Initiator, &invite).starts_with("INVITE "));
+            let before = live(&gw);
+            assert_eq!(before.len(), 2);
+            let moved = body.replace("m=audio 40000", "m=audio 41000");
+            let update = line.caller.request("UPDATE", &uri, "c1", &[], &moved);
+            let told = line.refused(&mut gw, Side::Initiator, &update);
+            assert!(told.starts_with("SIP/2.0 503 "), "{told}");
+            assert_eq!((gw.count(Counter::ExpectationsRefused), live(&gw)), (1, before));
+            gw.assert_balance(0);
+            gw.drain_all();
+        }
+    });
+}
+
+/// Two media that take each other's ports need no more than they have, and each makes way for the other.
+#[test]
+fn media_that_swap_their_ports_find_room_at_a_limit() {
+    each_mode(|mode| {
+        for carrier in CARRIERS {
+            let most = if carrier == Carrier::Tcp { 5 } else { 4 };
+            let text = format!("{}[limits]\nexpectations_per_flow = {most}\n", sip_text());
+            let mut gw = Gateway::new(mode, &text);
+            let mut line = Line::new(&mut gw, WAYS[0], carrier);
+            let uri = format!("sip:bob@{}", WAYS[0].called);
+            let body = line.caller.sdp() + "m=audio 44000 RTP/AVP 0\r\n";
+            let invite = line.caller.request("INVITE", &uri, "c1", &[], &body);
+            assert!(line.say(&mut gw, Side::Initiator, &invite).starts_with("INVITE "));
+            let swap =
+                |text: &str, from: &str, to: &str| text.replace(from, "?").replace(to, from).replace('?', to);
+            let update = line.caller.request("UPDATE", &uri, "c1", &[], &swap(&body, " 40000 ", " 44000 "));
+            assert!(line.say(&mut gw, Side::Initiator, &update).starts_with("UPDATE "));
+            assert_eq!(gw.count(Counter::ExpectationsRefused), 0);
+            assert_eq!(waiting(&gw).len(), 4);
+            gw.assert_balance(0);
+            gw.drain_all();
+        }
+    });
+}
+
 /// Media of the callee before its description is there, as from a tone generator: RTP, and RTCP behind it or before it.
 #[test]
 fn early_media_end_with_the_call_too() {

@@ -58,7 +58,7 @@ counters! {
     AlgRules = "alg-rules", "Messages about which a rule of an ALG's profile decided.";
     AlgDenied = "alg-denied", "Messages that an ALG refused. It answered for the other end, or a datagram was dropped, or a TCP session reset.";
     AlgWatched = "alg-watched", "What ALGs of mode `monitor` would have done: edits, pinholes, replies, refusals.";
-    AlgCallsFull = "alg-calls-full", "Messages of new SIP calls that were refused because the table of calls was full.";
+    AlgCallsFull = "alg-calls-full", "SIP calls, contacts and registrations that found no room in the tables, and messages that change more than can be taken back: their messages were refused (503), or what a registrar agreed to opened nothing.";
     AlgRatesForgotten = "alg-rates-forgotten", "Clients whose rate was forgotten before its time was over, because a worker counts 2,048 at once.";
     AlgBlind = "alg-blind", "Sessions that their ALG cannot read any more.";
     AlgDetected = "alg-detected", "Sessions that were bound to an ALG by what they said, on a port that is no protocol's.";

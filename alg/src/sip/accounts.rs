@@ -107,6 +107,16 @@ impl Registrations {
         true
     }
 
+    /// Which one leaves for one more, if none has a place to give: the one that ends first, of those that are not `listed`.
+    pub(super) fn gives_way(&self, tag: u32, listed: &[u32], now_ms: u32) -> Option<u32> {
+        let tags = self.tags(now_ms);
+        if tags.contains(&0) || tags.contains(&tag) {
+            return None;
+        }
+        let unlisted = tags.into_iter().zip(self.tags_until_ms).filter(|(tag, _)| !listed.contains(tag));
+        unlisted.min_by_key(|(_, until)| left(*until, now_ms)).map(|(tag, _)| tag)
+    }
+
     /// A contact is registered no longer.
     pub(super) fn remove(&mut self, tag: u32) {
         self.tags.iter_mut().filter(|t| **t == tag).for_each(|t| *t = 0);

@@ -16,6 +16,9 @@ use crate::sip::sets::{Entry, Full, Sets};
 
 /// How many sets of calls are looked through when a session has as many as it may.
 const SWEPT: usize = 8;
+/// How many sets of each table of registrations are looked through at a REGISTER: all of them in much less time than the clock takes
+/// to turn over, when what is long over would be taken for something to come.
+const SWEPT_AT_REGISTER: usize = 4;
 /// Most changes of contacts that one message makes: all that it names, and those of calls whose time is over that it finds there.
 const CONTACT_CHANGES: usize = 256;
 /// How long a call is remembered that has ended: as long as its messages are repeated (RFC 3261 §17.1.1.2, 64 * T1).
@@ -114,6 +117,16 @@ impl Calls {
         let lacks = lacks || registrations.lacks() || kept.lacks() || asked.lacks();
         self.refused = self.refused.saturating_add(u64::from(lacks));
         lacks
+    }
+
+    /// Forgets contacts and registrations whose time is over, some at a time, whatever becomes of the message.
+    pub(super) fn sweep_registrations(&mut self, now_ms: u32, lives: impl Fn(u64) -> bool) {
+        for _ in 0..SWEPT_AT_REGISTER {
+            self.contacts.sweep(now_ms, &lives, |_| {});
+            self.registrations.sweep(now_ms, &lives, |_| {});
+            self.kept.sweep(now_ms, &lives, |_| {});
+            self.asked.sweep(now_ms, &lives, |_| {});
+        }
     }
 
     /// The call of a session, if it lives.

@@ -3,11 +3,13 @@
 use crate::contract::{
     Application, Denial, Endpoint, ExpectationRequest, Gateway, Opener, Order, Parity, Side, Transport, Uses,
 };
+use crate::sip::accounts::MAX_REGISTERED;
 use crate::sip::call::Held;
 use crate::sip::dialog::Dialog;
 use crate::sip::held::{Holder, Pinhole};
 use crate::sip::hosts::{Hosts, SIP_PORT};
 use crate::sip::message::{Name, number, slice};
+use crate::sip::parameters::{parameter, transport};
 use crate::sip::read::{Facts, Method, Reading, Stop};
 use core::ops::Range;
 
@@ -19,6 +21,8 @@ const RESPONDER: u32 = 1 << 16;
 const OVER_TCP: u32 = 1 << 17;
 /// Most contacts of one message that pinholes are asked for.
 pub(super) const MAX_CONTACTS: usize = 4;
+/// Most contacts that one answer repeats: more than it may be about.
+pub(super) const MAX_ECHOED: usize = 2 * MAX_REGISTERED;
 /// Most that one message needs: those, and what its call holds already.
 pub(super) const MAX_NEEDS: usize = 2 * MAX_CONTACTS;
 /// What a registration lives beyond its time, for the one that renews it (RFC 3261 §17.1.2.2, timer F).
@@ -41,16 +45,11 @@ impl<G: Gateway> Reading<'_, '_, G> {
         facts.star |= text.trim_ascii() == b"*";
         for host in Hosts::of(text).filter(|host| !host.escaped) {
             // Looked for only where it is wanted: of hosts that are nobody's there may be many.
-            let parameters = || {
-                let rest = slice(text, host.range.end..text.len());
-                slice(rest, 0..rest.iter().position(|&b| b == b',').unwrap_or(rest.len()))
-            };
-            let expires = || parameter(parameters(), b";expires=");
+            let behind = slice(text, host.range.end..text.len());
+            let expires = || parameter(behind, b"expires").and_then(number);
             let flow = self.cx.flow;
-            let transport = || {
-                let tcp = parameters().windows(14).any(|w| w.eq_ignore_ascii_case(b";transport=tcp"));
-                if tcp { Transport::Tcp } else { flow.transport }
-            };
+            // One that says nothing is called as its session is.
+            let transport = || transport(behind).unwrap_or(flow.transport);
             let endpoint = Endpoint::new(host.addr, host.port.unwrap_or(SIP_PORT));
             let (from, to) = (self.from, self.from.other());
             let mut over = flow.transport;
@@ -62,10 +61,16 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 let inside = if endpoint == flow.seen(to) && over == flow.transport {
                     Some(flow.own(to))
                 } else {
-                    self.cx.gateway.to_inside(over, endpoint)
+                    // Where nothing is translated nothing is published.
+                    let plain = flow.own(to) == flow.seen(to);
+                    self.cx.gateway.to_inside(over, endpoint).or(plain.then_some(endpoint))
                 };
                 if let Some(inside) = inside.filter(|i| i.addr == flow.own(to).addr) {
-                    facts.echoed.try_push((inside, over, expires())).ok();
+                    if facts.echoed.is_full() {
+                        facts.echoes_more = true;
+                    } else {
+                        facts.echoed.push((inside, over, expires()));
+                    }
                 }
             } else if facts.method == Method::Register && facts.code.is_none() && !self.cx.profile.third_party
             {
@@ -85,6 +90,11 @@ impl<G: Gateway> Reading<'_, '_, G> {
     /// Whether the session itself carries what comes to this endpoint of the sender's.
     fn is_own(&self, endpoint: Endpoint, transport: Transport) -> bool {
         endpoint == self.cx.flow.own(self.from) && transport == self.cx.flow.transport
+    }
+
+    /// Whether replies come to this endpoint of the sender's, which its Via names.
+    pub(super) fn is_via(&self, endpoint: Endpoint, transport: Transport) -> bool {
+        self.via == Some(endpoint) && transport == self.cx.flow.transport
     }
 
     /// Whether it does as long as a dialog lives. A session that a contact's pinhole has opened need not: media belong to the
@@ -159,7 +169,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let first = &dialog.first;
         let answers = facts.code.is_some() && !first.unasked;
         let armed = answers && (self.from != first.caller || first.settled || first.confirmed)
-            || self.via == Some(endpoint);
+            || self.is_via(endpoint, transport);
         self.lead_to(endpoint, transport, tag, armed, ms)
     }
 
@@ -239,21 +249,14 @@ impl<G: Gateway> Reading<'_, '_, G> {
     /// Replies come to the port that the Via names (RFC 3261 §18.2.2), where that is not the session's.
     fn replies(&mut self) -> Result<(), Stop> {
         let Some(listener) = self.via else { return Ok(()) };
-        if self.answer.expectations.iter().any(|e| e.listener == listener) {
+        let flow = *self.cx.flow;
+        let mut asked = self.answer.expectations.iter();
+        if asked.any(|e| (e.listener, e.transport) == (listener, flow.transport)) {
             return Ok(());
         }
-        let flow = *self.cx.flow;
         let tag = self.contact_tag(self.from, listener.port, flow.transport);
         // A contact at the same port has the same pinhole, and keeps it.
         let ms = self.cx.tables.calls.opens_for(flow.group, tag, GRACE_MS, flow.now_ms);
         self.lead_to(listener, flow.transport, tag, true, ms)
     }
-}
-
-/// The number of a `;name=` parameter.
-pub(super) fn parameter(text: &[u8], name: &[u8]) -> Option<u32> {
-    let at = text.windows(name.len()).position(|w| w.eq_ignore_ascii_case(name))?;
-    let rest = text.get(at.checked_add(name.len())?..)?;
-    let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-    number(slice(rest, 0..digits))
 }

@@ -2,10 +2,10 @@
 
 use crate::contract::{Denial, Endpoint, Gateway, Parity, Transport};
 use crate::sip::call::{call_id, number_of};
-use crate::sip::contacts::parameter;
 use crate::sip::hosts::{self, Host, Hosts, SIP_PORT};
 use crate::sip::judge::{domain_of, uri_of, user_of};
 use crate::sip::message::{MAX_HEADERS, Name, Next, first_line, header, number, slice};
+use crate::sip::parameters::{parameter, transport};
 use crate::sip::read::{Facts, Method, Reading, Stop, decimal};
 use crate::sip::{Rewrite, media};
 use arrayvec::ArrayVec;
@@ -77,7 +77,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 Name::SubscriptionState => {
                     let state = value.trim_ascii_start();
                     facts.terminated = state.get(..10).is_some_and(|s| s.eq_ignore_ascii_case(b"terminated"));
-                    facts.expires = facts.expires.or_else(|| parameter(state, b";expires="));
+                    facts.expires = facts.expires.or_else(|| parameter(state, b"expires").and_then(number));
                 }
                 Name::ContentType => facts.content_type = Some(h.value.clone()),
                 Name::ContentEncoding => {
@@ -126,13 +126,27 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 before.len().checked_sub(RECEIVED.len()).map(|from| slice(before, from..before.len()));
             response |= match received.is_some_and(|word| word.eq_ignore_ascii_case(RECEIVED)) {
                 true => self.received(value.start, &host)?,
-                false => self.host(value.start, &host, name, self.cx.flow.transport)?,
+                false => {
+                    let behind = slice(text, host.range.end..text.len());
+                    self.host(value.start, &host, name, self.over(&host, name, behind))?
+                }
             };
         }
         if name == Name::Via && response {
             self.rport(value)?;
         }
         Ok(())
+    }
+
+    /// How a host is reached: as its URI says, of those that are called by it, else as the session is.
+    fn over(&self, host: &Host, name: Name, behind: &[u8]) -> Transport {
+        let flow = self.cx.flow;
+        let called =
+            [Name::Route, Name::RecordRoute, Name::Path, Name::ServiceRoute, Name::ReferTo].contains(&name);
+        // Looked for only where it is wanted: of hosts that are nobody's there may be many.
+        let ends = [flow.own(self.from).addr, flow.seen(self.from.other()).addr];
+        let named = if called && ends.contains(&host.addr) { transport(behind) } else { None };
+        named.unwrap_or(flow.transport)
     }
 
     /// Translates the address of `received`. Answers whether it was the other side's.
@@ -194,10 +208,9 @@ impl<G: Gateway> Reading<'_, '_, G> {
                     .publish(from, transport, endpoint, 1, Parity::Any)
                     .map_err(|_| Denial::NoResources)?
             } else {
-                self.cx
-                    .gateway
-                    .to_outside(transport, endpoint)
-                    .unwrap_or(Endpoint::new(seen.addr, endpoint.port))
+                // What is led nowhere by itself, but over another transport, is the session's own end.
+                let other = if endpoint == flow.own(from) { seen.port } else { endpoint.port };
+                self.cx.gateway.to_outside(transport, endpoint).unwrap_or(Endpoint::new(seen.addr, other))
             };
             (translated, false)
         } else if flow.own(to) != flow.seen(to) && host.addr == flow.seen(to).addr {
@@ -209,6 +222,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
             } else {
                 match self.cx.gateway.to_inside(transport, endpoint) {
                     Some(inside) => inside,
+                    None if name != Name::Contact && endpoint == flow.seen(to) => own,
                     None if host.port.is_none() => Endpoint::new(own.addr, SIP_PORT),
                     None => return Ok(false),
                 }

@@ -204,6 +204,16 @@ impl Calls {
         all.map_or([0; MAX_REGISTERED], |all| all.tags(now_ms))
     }
 
+    /// Which contact of an account leaves where one more finds no place: the one that ends first, of those that are not `listed`.
+    pub(super) fn gives_way(
+        &self,
+        (flow, aor, tag): (u64, u64, u32),
+        listed: &[u32],
+        now_ms: u32,
+    ) -> Option<u32> {
+        self.registrations.get((flow, aor), now_ms)?.gives_way(tag, listed, now_ms)
+    }
+
     /// An account asks to be registered at a contact no longer: what the registrar says of it comes within `ms`.
     pub(super) fn leave(&mut self, (flow, aor, tag): (u64, u64, u32), ms: u32, now_ms: u32) -> Pinhole {
         let mut contact = self.needed(flow, tag, now_ms);

@@ -42,25 +42,31 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let Some(kind) = facts.content_type.clone() else { return Ok(false) };
         let kind = slice(self.bytes, kind);
         let body = head..self.bytes.len();
+        // What OPTIONS carries says what its sender can do (RFC 3261 §11.2, RFC 3264 §9): it offers nothing, and need not be
+        // understood.
+        let shows = facts.method == Method::Options;
         let range = if is_description(kind) {
             Some(body)
         } else if starts(kind, b"multipart/") {
-            self.part(kind, body)?
+            match self.part(kind, body) {
+                Err(_) if shows => None,
+                part => part?,
+            }
         } else {
             None
         };
         let Some(range) = range.filter(|r| !r.is_empty()) else { return Ok(false) };
         if facts.encoded {
+            if shows {
+                return Ok(false);
+            }
             return Err(Denial::Unsupported.into());
         }
-        // What OPTIONS carries says what its sender can do (RFC 3261 §11.2, RFC 3264 §9): it offers nothing.
-        let shows = facts.method == Method::Options;
         if !shows && !matches!(facts.method, Method::Invite | Method::Ack | Method::Modifies) {
             return Ok(false);
         }
         let sdp = match sdp::read(self.bytes, range) {
             Ok(sdp) => sdp,
-            // It opens nothing, and need not be understood.
             Err(_) if shows => return Ok(false),
             Err(Wrong::Malformed) => return Err(Denial::Malformed.into()),
             Err(Wrong::TooMany) => return Err(Denial::TooMany.into()),

@@ -44,6 +44,7 @@ mod judge;
 mod kept;
 mod media;
 pub(crate) mod message;
+mod parameters;
 mod pinholes;
 pub(crate) mod read;
 mod refusal;

@@ -5,7 +5,7 @@ use crate::contract::{
     Transport,
 };
 use crate::sip::METHODS;
-use crate::sip::contacts::{MAX_CONTACTS, MAX_NEEDS, Need};
+use crate::sip::contacts::{MAX_CONTACTS, MAX_ECHOED, MAX_NEEDS, Need};
 use crate::sip::message::{Name, Start, first_line, slice, start};
 use arrayvec::ArrayVec;
 use core::ops::Range;
@@ -43,7 +43,9 @@ pub(super) struct Facts {
     /// The sender's own contacts, with what each says about its time.
     pub(super) contacts: ArrayVec<(Endpoint, Transport, Option<u32>), MAX_CONTACTS>,
     /// The other side's contacts, as a registrar repeats them.
-    pub(super) echoed: ArrayVec<(Endpoint, Transport, Option<u32>), MAX_CONTACTS>,
+    pub(super) echoed: ArrayVec<(Endpoint, Transport, Option<u32>), MAX_ECHOED>,
+    /// There were more of them.
+    pub(super) echoes_more: bool,
     pub(super) star: bool,
     /// Which of the headers that there must be one of were there, a bit each.
     pub(super) once: u8,

@@ -2,7 +2,7 @@
 
 use crate::contract::{Denial, Endpoint, Gateway, Order, Side, Transport};
 use crate::sip::asked::Asked;
-use crate::sip::contacts::{GRACE_MS, Need};
+use crate::sip::contacts::{GRACE_MS, MAX_ECHOED, Need};
 use crate::sip::held::Holder;
 use crate::sip::read::{Facts, Reading, Stop};
 use arrayvec::ArrayVec;
@@ -44,7 +44,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
 
     /// A registration is asked for, or an end of one: its answer will count.
     fn asks(&mut self, facts: &Facts) -> Result<(), Stop> {
-        let flow = *self.cx.flow;
+        let (flow, gateway) = (*self.cx.flow, &*self.cx.gateway);
+        self.cx.tables.calls.sweep_registrations(flow.now_ms, |flow| gateway.lives(flow));
         let aor = of_end(self.from.turned(flow.turned), facts.aor);
         let mut tags = ArrayVec::new();
         if facts.star {
@@ -89,7 +90,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let ms = self.cx.tables.calls.opens_for(flow.group, tag, GRACE_MS, flow.now_ms);
         let by = Some(Holder::Account(aor, GRACE_MS));
         self.needs.try_push(Need { tag, ms, by }).map_err(|_| Denial::TooMany)?;
-        self.lead_to(endpoint, transport, tag, self.via == Some(endpoint), GRACE_MS)
+        self.lead_to(endpoint, transport, tag, self.is_via(endpoint, transport), GRACE_MS)
     }
 
     /// A contact is to be registered no longer. The registrar will agree, and need not name it when it does: it closes in the
@@ -109,6 +110,12 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let limit = self.cx.profile.sip.longest_registration_s;
         let ms = |s: u32| s.min(limit).saturating_mul(1000).saturating_add(GRACE_MS);
         let mut longest_ms = 0;
+        if facts.echoes_more {
+            // One that is not read is not kept.
+            self.cx.tables.calls.refused = self.cx.tables.calls.refused.saturating_add(1);
+        }
+        let listed: ArrayVec<u32, MAX_ECHOED> =
+            facts.echoed.iter().map(|&(at, over, _)| self.contact_tag(to, at.port, over)).collect();
         for &(endpoint, transport, expires) in &facts.echoed {
             let expires = expires.or(facts.expires).unwrap_or(DEFAULT_REGISTRATION_S);
             let tag = self.contact_tag(to, endpoint.port, transport);
@@ -119,6 +126,12 @@ impl<G: Gateway> Reading<'_, '_, G> {
             if !may_be.contains(&tag) {
                 // Another session's, or a dialog's: its pinhole is none of this account's.
                 continue;
+            }
+            // A registrar lists all that is registered (RFC 3261 §10.3): where there are too many, what it does not list leaves.
+            let calls = &self.cx.tables.calls;
+            let leaves = calls.gives_way((flow.group, aor, tag), &listed, flow.now_ms);
+            if let Some(leaves) = leaves.filter(|_| !facts.echoes_more) {
+                self.unregistered(leaves, aor);
             }
             let gateway = &*self.cx.gateway;
             let calls = &mut self.cx.tables.calls;

@@ -23,6 +23,8 @@ pub struct TestGateway {
     pub asked: Vec<(Side, Endpoint)>,
     /// What is published, by this flow and by others.
     pub published: BTreeMap<(IpAddr, u16), Endpoint>,
+    /// Over which transports this flow has published each; of others: over both.
+    pub transports: BTreeMap<(IpAddr, u16), Vec<Transport>>,
     /// Sessions that are over, by their number.
     pub over: Vec<u64>,
     /// How many pinholes more the limits let be opened.
@@ -37,6 +39,7 @@ impl TestGateway {
             error: None,
             asked: Vec::new(),
             published: BTreeMap::new(),
+            transports: BTreeMap::new(),
             over: Vec::new(),
             room: usize::MAX,
         }
@@ -55,7 +58,7 @@ impl Gateway for TestGateway {
     fn publish(
         &mut self,
         side: Side,
-        _: Transport,
+        transport: Transport,
         endpoint: Endpoint,
         count: u16,
         parity: Parity,
@@ -69,17 +72,22 @@ impl Gateway for TestGateway {
         let published = Endpoint::new(self.flow.seen(side).addr, self.port(side, endpoint.port));
         for i in 0..count {
             let inside = Endpoint::new(endpoint.addr, endpoint.port.wrapping_add(i));
-            self.published.insert((published.addr, published.port.wrapping_add(i)), inside);
+            let at = (published.addr, published.port.wrapping_add(i));
+            self.published.insert(at, inside);
+            self.transports.entry(at).or_default().push(transport);
         }
         Ok(published)
     }
 
-    fn to_inside(&self, _: Transport, published: Endpoint) -> Option<Endpoint> {
-        self.published.get(&(published.addr, published.port)).copied()
+    fn to_inside(&self, transport: Transport, published: Endpoint) -> Option<Endpoint> {
+        let at = (published.addr, published.port);
+        let over = self.transports.get(&at).is_none_or(|over| over.contains(&transport));
+        self.published.get(&at).copied().filter(|_| over)
     }
 
-    fn to_outside(&self, _: Transport, inside: Endpoint) -> Option<Endpoint> {
-        let found = self.published.iter().find(|(_, to)| **to == inside);
+    fn to_outside(&self, transport: Transport, inside: Endpoint) -> Option<Endpoint> {
+        let over = |at| self.transports.get(at).is_none_or(|over| over.contains(&transport));
+        let found = self.published.iter().find(|(at, to)| **to == inside && over(*at));
         found.map(|((addr, port), _)| Endpoint::new(*addr, *port))
     }
 

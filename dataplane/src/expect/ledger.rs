@@ -349,6 +349,12 @@ impl Ledger {
         [0, u16::from(entry.profile.0) + 1].map(|whose| self.hasher.hash_one((entry.host, whose)))
     }
 
+    /// How many records are free. What is replaced has its own for a while yet.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.free.len()
+    }
+
     /// A free index, or none. It goes to [`Self::opened`] or back to [`Self::put_back`].
     pub fn take(&mut self) -> Option<u32> {
         self.free.pop()
@@ -535,6 +541,17 @@ mod tests {
             ledger.freed(last.index);
             assert_eq!(ledger.allows(&gateway, &profile, Tick(1), &entry(1, 2)), Ok(()));
         }
+    }
+
+    #[test]
+    fn what_is_replaced_has_its_record_until_it_is_freed() {
+        let mut ledger = Ledger::new(0..3, 1);
+        let old = open(&mut ledger, entry(1, 1));
+        ledger.replaced(old.index);
+        open(&mut ledger, entry(1, 1));
+        assert_eq!(ledger.room(), 1);
+        ledger.freed(old.index);
+        assert_eq!(ledger.room(), 2);
     }
 
     #[test]

@@ -111,8 +111,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         opened
     }
 
-    /// Whether the limits allow all that the last message asks for. Asked before anything of it is done: opening one ends what it
-    /// replaces.
+    /// Whether the limits allow all that the last message asks for, and there are records. Asked before anything of it is done:
+    /// opening one ends what it replaces.
     fn has_room(&self, cx: &Context<'_>, hit: &Hit<'_>) -> Result<(), Refusal> {
         let requests = &self.scratch.answer.expectations;
         let parent = group(cx, hit);
@@ -120,14 +120,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let count = requests.len().try_into().unwrap_or(u32::MAX);
         // Mostly there is room for as many, whatever they replace.
         let mut host = None;
-        let roomy = requests.iter().all(|request| {
-            let other = host.replace(request.listener.addr) != Some(request.listener.addr);
-            let allows = || {
-                let entry = entry(hit, parent, request, 0);
-                self.ledger.would_allow(gateway, &profile, cx.now, &entry, count)
-            };
-            !other || allows().is_ok()
-        });
+        let roomy = requests.len() <= self.ledger.room();
+        let roomy = roomy
+            && requests.iter().all(|request| {
+                let other = host.replace(request.listener.addr) != Some(request.listener.addr);
+                let allows = || {
+                    let entry = entry(hit, parent, request, 0);
+                    self.ledger.would_allow(gateway, &profile, cx.now, &entry, count)
+                };
+                !other || allows().is_ok()
+            });
         if roomy {
             return Ok(());
         }
@@ -146,7 +148,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             // There are as many places.
             wanted.try_push(Wanted { entry: entry(hit, parent, request, 0), replaces }).ok();
         }
-        Ok(self.ledger.would_allow_all(gateway, &profile, cx.now, &wanted)?)
+        self.ledger.would_allow_all(gateway, &profile, cx.now, &wanted)?;
+        if wanted.len() > self.ledger.room() {
+            return Err(DropReason::from(Unique::Full).into());
+        }
+        Ok(())
     }
 
     /// Now that all pinholes of the message have records, those of a group know each other.
@@ -178,7 +184,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 return Ok(None);
             }
             let expectations = &cx.shared.expectations;
-            if expectations.expire(old) && expectations.resolve(old).is_some_and(Expectation::is_over) {
+            // Another of this message may have ended it already, for its port.
+            expectations.expire(old);
+            if expectations.resolve(old).is_some_and(Expectation::is_over) {
                 self.ledger.replaced(old.index);
             }
         }
