@@ -189,25 +189,12 @@ pub struct SourceNat {
 
 /// What a translation to an interface or a pool is kept for (RFC 4787 §4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[repr(u8)]
 pub enum Mapping {
     /// For an inside endpoint, whoever it talks to.
     #[default]
-    EndpointIndependent = 0,
+    EndpointIndependent,
     /// For one session: address and port-dependent. Its port is chosen so that replies come in at the session's owner.
-    EndpointDependent = 1,
-}
-
-impl Mapping {
-    /// From its number.
-    #[must_use]
-    pub const fn from_number(number: u8) -> Self {
-        if number == Self::EndpointDependent as u8 {
-            Self::EndpointDependent
-        } else {
-            Self::EndpointIndependent
-        }
-    }
+    EndpointDependent,
 }
 
 /// What source NAT translates to.

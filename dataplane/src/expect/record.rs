@@ -18,6 +18,8 @@ const FLAG_TRANSLATE_OPENER: u8 = 16;
 const FLAG_KEEPS_PORT: u8 = 32;
 const FLAG_MANY: u8 = 64;
 const FLAG_REVERSE: u8 = 128;
+/// In the byte of the class: the opener's mapping is endpoint-dependent. (A word of its own is a step more for every model.)
+const CLASS_DEPENDENT: u8 = 128;
 
 /// One expectation.
 #[derive(Debug, Default)]
@@ -58,11 +60,10 @@ pub struct Expectation {
     owner: AtomicU8,
     application: AtomicU8,
     flags: AtomicU8,
+    /// Class, and [`CLASS_DEPENDENT`].
     class: AtomicU8,
     /// Not 0: its children are to end.
     closing: AtomicU8,
-    /// [`Mapping`] of the opener.
-    mapping: AtomicU8,
 }
 
 // SAFETY: atomics and nothing else. All zero is version 0: not in use.
@@ -269,7 +270,7 @@ impl Expectation {
     }
 
     pub(super) fn class(&self) -> ExpectationClass {
-        let number = self.class.load(Ordering::Relaxed);
+        let number = self.class.load(Ordering::Relaxed) & !CLASS_DEPENDENT;
         ExpectationClass::from_number(number).unwrap_or(ExpectationClass::Exact)
     }
 
@@ -380,7 +381,10 @@ impl Expectation {
                 addr: Ipv4Addr::from_bits(self.opener_addr.load(Ordering::Relaxed)),
                 pool: PoolAddr(self.opener_pool.load(Ordering::Relaxed)),
             }),
-            opener_mapping: Mapping::from_number(self.mapping.load(Ordering::Relaxed)),
+            opener_mapping: match self.class.load(Ordering::Relaxed) & CLASS_DEPENDENT {
+                0 => Mapping::EndpointIndependent,
+                _ => Mapping::EndpointDependent,
+            },
             keeps_port: flags & FLAG_KEEPS_PORT != 0,
             many: flags & FLAG_MANY != 0,
             armed: self.state() != ExpectationState::Inactive,
@@ -428,10 +432,10 @@ impl Expectation {
         let opener = init.opener_nat.unwrap_or(NatAddress { addr: Ipv4Addr::UNSPECIFIED, pool: PoolAddr(0) });
         self.opener_addr.store(opener.addr.to_bits(), Ordering::Relaxed);
         self.opener_pool.store(opener.pool.0, Ordering::Relaxed);
-        self.mapping.store(init.opener_mapping as u8, Ordering::Relaxed);
         self.owner.store(init.owner.0, Ordering::Relaxed);
         self.application.store(init.application as u8, Ordering::Relaxed);
-        self.class.store(init.class as u8, Ordering::Relaxed);
+        let dependent = if init.opener_mapping == Mapping::EndpointDependent { CLASS_DEPENDENT } else { 0 };
+        self.class.store(init.class as u8 | dependent, Ordering::Relaxed);
         self.tag.store(init.tag, Ordering::Relaxed);
         self.uses.store(0, Ordering::Relaxed);
         self.child_index.store(none.index, Ordering::Relaxed);

@@ -40,6 +40,18 @@ fn init(port: u16) -> Init {
     }
 }
 
+#[test]
+fn every_class_and_mapping_is_what_it_was_opened_with() {
+    for &class in ExpectationClass::ALL {
+        for opener_mapping in [Mapping::EndpointIndependent, Mapping::EndpointDependent] {
+            let e = expectations();
+            let id = e.open(8, &Init { class, opener_mapping, ..init(6_000) }).unwrap();
+            let kept = e.get(id.index).unwrap().init();
+            assert_eq!((kept.class, kept.opener_mapping), (class, opener_mapping));
+        }
+    }
+}
+
 /// The opener's packet.
 fn child(port: u16) -> FlowKey {
     FlowKey { sport: 20, ..init(port).key }
