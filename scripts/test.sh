@@ -79,7 +79,7 @@ guest() {
     fi
     export POSTERN_GUEST=${CARGO_TARGET_DIR:-$PWD/target}/guest
     # shellcheck disable=SC2086 # more than a word, perhaps
-    timeout -k 10 1200 $cargo test --locked -p hugepage-setup --test guest_nics -- --nocapture
+    timeout -k 10 720 $cargo test --locked -p hugepage-setup --test guest_nics -- --nocapture
 }
 
 case "${1:-}" in

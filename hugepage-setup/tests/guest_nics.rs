@@ -114,6 +114,7 @@ fn carries_traffic(world: &World, machine: &mut Machine, gateway: &Gateway, pair
         assert!(handed.iter().sum::<u64>() <= most, "handed over: {handed:?} of {received:?}");
     }
     told(machine, gateway, pair);
+    broken(world, machine, gateway, pair);
     step(began, &format!("{name}: posternctl tells the same"));
     // It takes no file of a name that it has: each family has a server of its own.
     let _ = std::fs::remove_dir_all(world.files.path().join("ftp"));
@@ -127,6 +128,20 @@ fn carries_traffic(world: &World, machine: &mut Machine, gateway: &Gateway, pair
     for line in said.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")) {
         step(began, &format!("{name}: the daemon says: {line}"));
     }
+}
+
+/// Datagrams with a wrong checksum: a NIC that looks at checksums has them dropped, another lets them through as they are.
+fn broken(world: &World, machine: &mut Machine, gateway: &Gateway, pair: &Pair) {
+    let before = gateway.counters(machine);
+    traffic::send_broken(world, &pair.mac(Place::Client));
+    let after = gateway.counters(machine);
+    let grown = |counter: &str| {
+        let all = |counters: &[Value]| of_workers(counters, counter).iter().sum::<u64>();
+        all(&after) - all(&before)
+    };
+    let wanted = if pair.family.looks { traffic::BROKEN } else { 0 };
+    assert_eq!(grown("nic-checksum"), wanted, "{after:#?}");
+    assert!(grown("rx-packets") >= traffic::BROKEN, "{after:#?}");
 }
 
 /// The kernel wants the inside NIC back while the gateway runs on it: it gets it, and the gateway goes on with the other.
@@ -161,6 +176,13 @@ fn told(machine: &mut Machine, gateway: &Gateway, pair: &Pair) {
             assert_eq!(counters[lost], 0, "{interface:#}");
         }
         assert!(counters["rx_packets"].as_u64() >= Some(traffic::SENT), "{interface:#}");
+        let name = interface["name"].as_str().unwrap();
+        let shown = gateway.control(machine, &format!("interface show {name}"));
+        for (what, chosen) in pair.family.settings {
+            let settings = shown["settings"].as_array().unwrap();
+            let found = settings.iter().find(|setting| setting["what"] == *what);
+            assert!(found.is_some_and(|setting| setting["chosen"] == *chosen), "{what}: {shown:#}");
+        }
     }
     let sessions = gateway.control(machine, "session list --protocol udp");
     let sessions = sessions.as_array().unwrap();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::fs;
 
 /// The isolated cores, which the workers have. They are on the NICs' node.
-const CORES: [u64; 2] = [2, 3];
+const CORES: [u64; 4] = [2, 3, 4, 5];
 /// Where the daemon of the guest keeps what it writes.
 pub const STATE: &str = "/run/postern";
 

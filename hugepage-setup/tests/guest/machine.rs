@@ -73,7 +73,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Boots a guest of two nodes with these devices: cores 0 and 1 are on node 0, the isolated cores 2 and 3 on
+    /// Boots a guest of two nodes with these devices: cores 0 and 1 are on node 0, the isolated cores 2 to 5 on
     /// node 1.
     #[track_caller]
     pub fn boot(world: &World, place: &Place, devices: &[String]) -> Self {
@@ -95,9 +95,9 @@ impl Machine {
         let mut qemu = world.command(world::Place::Gateway, "qemu-system-x86_64");
         // One thread for all cores: with one each, QEMU 10 loses a timer or aborts (`iotlb_to_section`) in one boot of five.
         let words = "-nodefaults -no-user-config -display none -no-reboot \
-             -machine q35,kernel-irqchip=split -accel tcg,thread=single -cpu max,la57=off -smp 4 -m 2048 \
+             -machine q35,kernel-irqchip=split -accel tcg,thread=single -cpu max,la57=off -smp 6 -m 2048 \
              -object memory-backend-ram,id=m0,size=768M -numa node,nodeid=0,memdev=m0,cpus=0-1 \
-             -object memory-backend-ram,id=m1,size=1280M -numa node,nodeid=1,memdev=m1,cpus=2-3 \
+             -object memory-backend-ram,id=m1,size=1280M -numa node,nodeid=1,memdev=m1,cpus=2-5 \
              -device intel-iommu,intremap=on \
              -device virtio-9p-pci,fsdev=root,mount_tag=root -device virtio-9p-pci,fsdev=share,mount_tag=share";
         qemu.args(words.split_whitespace());
@@ -107,7 +107,7 @@ impl Machine {
         qemu.arg("-initrd").arg(place.files());
         // On a busy host the emulated timer is late when the kernel looks whether it works.
         let kernel =
-            "console=ttyS0 panic=-1 no_timer_check intel_iommu=on iommu=pt isolcpus=2-3 mitigations=off";
+            "console=ttyS0 panic=-1 no_timer_check intel_iommu=on iommu=pt isolcpus=2-5 mitigations=off";
         qemu.args(["-append", kernel]);
         qemu.arg("-serial").arg(format!("file:{}", share.join("console").display()));
         qemu.args(devices);

@@ -27,6 +27,10 @@ pub struct Family {
     pub mapping: &'static str,
     /// Whether the NIC brings every packet to the worker that has its session, so that nothing is handed over.
     pub brings_home: bool,
+    /// What `interface show` says of some settings.
+    pub settings: &'static [(&'static str, &'static str)],
+    /// Whether the NIC looks at the checksums of what it receives.
+    pub looks: bool,
 }
 
 /// The families, the one first that has most.
@@ -39,11 +43,14 @@ pub const FAMILIES: [Family; 4] = [
         driver: "igb",
         pmd: "net_e1000_igb",
         eal_args: &[],
-        workers: 2,
-        receivers: 2,
+        // As many as it has queues.
+        workers: 4,
+        receivers: 4,
         // Its hash and table are the gateway's own, and the port is chosen for them.
         mapping: "endpoint-dependent",
         brings_home: true,
+        settings: &[],
+        looks: true,
     },
     Family {
         device: "virtio-net-pci",
@@ -58,6 +65,8 @@ pub const FAMILIES: [Family; 4] = [
         receivers: 2,
         mapping: "endpoint-independent",
         brings_home: false,
+        settings: &[],
+        looks: false,
     },
     // Granted two queues it delivers on the first alone: the gateway takes one of each NIC, whose worker hands over.
     Family {
@@ -72,6 +81,8 @@ pub const FAMILIES: [Family; 4] = [
         receivers: 2,
         mapping: "endpoint-independent",
         brings_home: false,
+        settings: &[],
+        looks: false,
     },
     Family {
         device: "e1000e",
@@ -86,6 +97,8 @@ pub const FAMILIES: [Family; 4] = [
         receivers: 1,
         mapping: "endpoint-independent",
         brings_home: false,
+        settings: &[],
+        looks: true,
     },
 ];
 

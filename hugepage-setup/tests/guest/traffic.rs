@@ -1,8 +1,9 @@
 //! What the client and the server say to each other through the gateway, and that all of it arrives.
 
 use crate::cable::in_place;
+use crate::command::run;
 use crate::peers::noise;
-use crate::world::{CLIENT, OUTSIDE, Place, SERVER};
+use crate::world::{CLIENT, OUTSIDE, Place, SERVER, World};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -139,6 +140,38 @@ fn receive(client: &UdpSocket) -> Vec<(u16, u32)> {
         got.push(number(&room[..length]));
     }
     got
+}
+
+/// Datagrams that [`send_broken`] sends.
+pub const BROKEN: u64 = 8;
+/// Sends datagrams of one flow from the client's interface to the MAC address, each with a wrong UDP checksum.
+const SEND_BROKEN: &str = r#"
+import socket, struct, sys
+mac, source, server, count = sys.argv[1:]
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind(("eth0", 0))
+def total(data):
+    s = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    while s >> 16:
+        s = (s & 0xffff) + (s >> 16)
+    return ~s & 0xffff
+ends = socket.inet_aton(source) + socket.inet_aton(server)
+udp = struct.pack("!HHHH", 5555, 5002, 24, 0) + b"wrong checksum.."
+right = total(ends + struct.pack("!HH", 17, len(udp)) + udp)
+udp = udp[:6] + struct.pack("!H", right ^ 0x0101) + udp[8:]
+ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0) + ends
+ip = ip[:10] + struct.pack("!H", total(ip)) + ip[12:]
+frame = bytes.fromhex(mac.replace(":", "")) + bytes.fromhex("0200000000c1") + b"\x08\x00" + ip + udp
+for _ in range(int(count)):
+    raw.send(frame)
+"#;
+
+/// Datagrams with a wrong checksum from the client to the NIC with this address.
+#[track_caller]
+pub fn send_broken(world: &World, mac: &str) {
+    let words = ["-c", SEND_BROKEN, mac, CLIENT, SERVER, &BROKEN.to_string()];
+    run(world.limited(Place::Client, 20, "python3").args(words)).expect_ok("send wrong checksums");
+    thread::sleep(Duration::from_secs(1));
 }
 
 #[test]
