@@ -1,7 +1,7 @@
 //! `hugepage-setup` on NICs that are there: what it says of them, what it makes of the host, and how that is taken back.
 
 use crate::machine::{Machine, Place, SHARE};
-use crate::nics::Pair;
+use crate::nics::{self, Pair};
 use crate::world::{self, INSIDE, OUTSIDE, SERVER};
 use serde_json::Value;
 use std::fs;
@@ -79,14 +79,14 @@ fn is_with_the_kernel(machine: &mut Machine, place: &Place, pair: &Pair, before:
 /// The gateway's configuration on a pair, where the guest reads it.
 fn configuration(machine: &Machine, pair: &Pair, before: &Before) -> String {
     let cores = &CORES[..pair.family.workers];
-    let (eal_args, mapping) = (pair.family.eal_args, pair.family.mapping);
+    let nics::Family { eal_args, mapping, offloads, .. } = pair.family;
     let [inside, outside] = &before.addresses;
     let text = format!(
         "[dataplane]\nworkers = {cores:?}\nsessions = 16384\nidle = \"sleep\"\neal_args = {eal_args:?}\n\n\
          [log]\naudit = \"{STATE}/audit.jsonl\"\n\n\
          [control]\nsocket = \"{STATE}/control.sock\"\n\n\
-         [[interface]]\nname = \"inside\"\ndevice = \"{inside}\"\nzone = \"trust\"\naddresses = [\"{INSIDE}/24\"]\n\n\
-         [[interface]]\nname = \"outside\"\ndevice = \"{outside}\"\nzone = \"untrust\"\n\
+         [[interface]]\nname = \"inside\"\ndevice = \"{inside}\"\noffloads = {offloads:?}\nzone = \"trust\"\naddresses = [\"{INSIDE}/24\"]\n\n\
+         [[interface]]\nname = \"outside\"\ndevice = \"{outside}\"\noffloads = {offloads:?}\nzone = \"untrust\"\n\
          addresses = [\"{OUTSIDE}/24\"]\n\n\
          [[route]]\nto = \"0.0.0.0/0\"\nvia = \"{SERVER}\"\n\n\
          [[nat]]\ntype = \"source\"\nfrom = \"trust\"\nto = \"untrust\"\ntranslate = \"interface\"\n\

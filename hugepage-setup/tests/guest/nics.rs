@@ -29,7 +29,9 @@ pub struct Family {
     pub brings_home: bool,
     /// What `interface show` says of some settings.
     pub settings: &'static [(&'static str, &'static str)],
-    /// Whether the NIC looks at the checksums of what it receives.
+    /// Whether it shall look at the checksums of what it receives, as far as it can.
+    pub offloads: &'static str,
+    /// Whether it does.
     pub looks: bool,
 }
 
@@ -49,7 +51,13 @@ pub const FAMILIES: [Family; 4] = [
         // Its hash and table are the gateway's own, and the port is chosen for them.
         mapping: "endpoint-dependent",
         brings_home: true,
-        settings: &[],
+        settings: &[
+            ("queues", "4 to receive, 4 to send"),
+            ("checksums", "received ones looked at by the device"),
+            ("hash in force", "symmetric"),
+            ("table in force", "128 entries"),
+        ],
+        offloads: "auto",
         looks: true,
     },
     Family {
@@ -66,6 +74,7 @@ pub const FAMILIES: [Family; 4] = [
         mapping: "endpoint-independent",
         brings_home: false,
         settings: &[],
+        offloads: "auto",
         looks: false,
     },
     // Granted two queues it delivers on the first alone: the gateway takes one of each NIC, whose worker hands over.
@@ -82,6 +91,7 @@ pub const FAMILIES: [Family; 4] = [
         mapping: "endpoint-independent",
         brings_home: false,
         settings: &[],
+        offloads: "auto",
         looks: false,
     },
     Family {
@@ -97,8 +107,9 @@ pub const FAMILIES: [Family; 4] = [
         receivers: 1,
         mapping: "endpoint-independent",
         brings_home: false,
-        settings: &[],
-        looks: true,
+        settings: &[("queues", "1 to receive, 1 to send"), ("checksums", "in software")],
+        offloads: "off",
+        looks: false,
     },
 ];
 
