@@ -299,8 +299,12 @@ fn a_contact_that_has_long_left_is_not_taken_for_a_registered_one() {
         p.s.now_ms = hour * HOUR;
         p.registers(BOB, &format!("{hour}"), 7_200);
     }
-    p.asks(ALICE, "again", &at(ALICE, 600).replace("5060", "5062"));
-    assert_eq!(p.s.expectations[0].lifetime_ms, 32_000);
+    let contact = at(BOB, 600).replace("5060", "5062");
+    p.asks(BOB, "again", &contact);
+    let known = contact.replace("10.1.0.2:5062", &p.published);
+    p.s.send(OUT, response(BOB, "again", &known)).unwrap();
+    let lives = Order::Lifetime { tag: at_port(5_062), ms: 632_000 };
+    assert!(p.s.orders.contains(&lives), "not for what Alice has left: {:?}", p.s.orders);
 }
 
 /// Blanks before a parameter, and a comma within another.
