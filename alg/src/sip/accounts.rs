@@ -42,9 +42,9 @@ impl Accounts {
     /// those goes by.
     pub(super) fn set(&mut self, aor: u64, ms: u32, now_ms: u32) {
         self.others_until_ms = self.others_until_ms.filter(|until| left(*until, now_ms) > 0);
-        let mut places = self.named.iter_mut().zip(&mut self.until_ms);
+        let places = self.named.iter_mut().zip(&self.until_ms);
         // Times that are over are taken out while they are known to be.
-        places.by_ref().filter(|(_, until)| left(**until, now_ms) == 0).for_each(|(named, _)| *named = 0);
+        places.filter(|(_, until)| left(**until, now_ms) == 0).for_each(|(named, _)| *named = 0);
         let until_ms = now_ms.wrapping_add(ms);
         let place = self.named.iter().position(|named| *named == aor);
         let free = || self.named.iter().position(|named| *named == 0);

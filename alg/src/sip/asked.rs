@@ -93,12 +93,11 @@ impl Asker {
     fn add(&mut self, new: Asked, now_ms: u32) -> bool {
         self.until_ms = new.until_ms;
         let id = (new.call, new.cseq);
-        let mut places = self.asked.iter_mut();
         // Times that are over are taken out while they are known to be.
         let over = |asked: &Asked| {
             asked.left(now_ms) == 0 || asked.yields_to(&new) || (asked.call, asked.cseq) == id
         };
-        places.by_ref().filter(|asked| over(asked)).for_each(|asked| *asked = Asked::default());
+        self.asked.iter_mut().filter(|asked| over(asked)).for_each(|asked| *asked = Asked::default());
         let Some(place) = self.asked.iter_mut().min_by_key(|asked| asked.left(now_ms)) else { return false };
         core::mem::replace(place, new).aor != 0
     }
