@@ -30,9 +30,10 @@ fn rings(c: &mut Criterion) {
 
     let grid: std::sync::Arc<Grid<u64>> = Grid::new(2);
     let mut walk = Walk::new(1);
+    // A worker's ends are taken once; the closure runs once to warm up and once to measure.
+    let ((ours, _), (_, mut theirs)) = (grid.take(WorkerId(0)).unwrap(), grid.take(WorkerId(1)).unwrap());
+    let (to, from) = (ours.to(WorkerId(1)).unwrap(), theirs.first_mut().unwrap());
     group.bench_function("parcel-push-and-pop", |b| {
-        let ((ours, _), (_, mut theirs)) = (grid.take(WorkerId(0)).unwrap(), grid.take(WorkerId(1)).unwrap());
-        let (to, from) = (ours.to(WorkerId(1)).unwrap(), theirs.first_mut().unwrap());
         b.iter(|| {
             let buf = u64::from(walk.below(1024));
             let parcel = Parcel { buf, plan: Plan::default(), ingress: InterfaceId(0), hops: 1 };
