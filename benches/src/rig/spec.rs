@@ -162,8 +162,14 @@ audit = "off"
             // Messages come faster than any network has them.
             text.push_str("[limits]\nexpectations_per_second = 1048576\n");
         }
+        if self.inspected > 0 || self.timeout.is_some() {
+            text.push_str("[timeouts]\n");
+        }
+        if self.inspected > 0 {
+            // And one address has no ports for so many calls if each rests for minutes.
+            text.push_str("port_hold_down = 0\n");
+        }
         if let Some(seconds) = self.timeout {
-            let _ = writeln!(text, "[timeouts]");
             // The opening ones too: control has a session armed for the one that it saw it in first.
             for name in ["udp_new", "tcp_syn_sent", "tcp_syn_received", "tcp_established"] {
                 let _ = writeln!(text, "{name} = {seconds}");

@@ -190,7 +190,7 @@ pub fn tables(machine: &Machine, rows: &[Row]) {
         println!(
             "\nMessages that an ALG reads: stage cycles of a message with ALGs on, and of the same messages with ALGs off, in turns; `added`\n\
              is the median of the differences. Pinholes are opened and closed on the way; the control core's turns are apart. Million\n\
-             messages a second are those of one core, ports, generator and check left out."
+             messages a second are those of one core, ports, generator and check left out. Ports have no hold-down."
         );
         println!(
             "{:<40} {:>7} {:>15} {:>7} {:>7} {:>15} {:>7} {:>8} {:>8} {:>6}",

@@ -1,6 +1,7 @@
 //! Queues of a port: what a worker receives from and sends to, and gives back when the port goes.
 
 use super::Inner;
+use crate::buf::PacketBuf;
 use crate::dpdk::Mbuf;
 use crate::port::{Burst, Port};
 use dpdk_sys as sys;
@@ -132,6 +133,10 @@ impl Port for EthQueue {
             let free = burst.as_mut_ptr().add(len).cast();
             let came = usize::from(sys::postern_eth_rx_burst(self.port_id, self.rx, free, room));
             burst.set_len(len + came);
+        }
+        // A NIC has written the headers to the last-level cache at best.
+        for mbuf in burst.iter().skip(len) {
+            mbuf.prefetch_bytes();
         }
         if self.looks {
             self.refuse_wrong(burst, len);
