@@ -7,6 +7,7 @@
 )]
 
 mod ftp;
+mod ideas;
 mod journey;
 mod nat;
 mod packet;
@@ -21,5 +22,6 @@ criterion_main!(
     policy::benches,
     ring::benches,
     ftp::benches,
-    journey::benches
+    journey::benches,
+    ideas::benches
 );
