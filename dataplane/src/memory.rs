@@ -1,6 +1,6 @@
 //! Big arrays that live as long as the gateway: on hugepages when the host has them, zeroed, never moved.
 
-use core::ops::Deref;
+use core::ops::{Deref, DerefMut};
 use std::fmt;
 
 /// Types for which all-zero bytes are a valid value and that need no drop.
@@ -11,6 +11,8 @@ pub unsafe trait Zeroed: Default + Sync + Send {}
 
 // SAFETY: an atomic integer of zero bytes is the value zero; it has no drop glue.
 unsafe impl Zeroed for crate::sync::AtomicU64 {}
+// SAFETY: zero bytes are the value zero; it has no drop glue.
+unsafe impl Zeroed for u64 {}
 
 /// What backs a [`Region`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,21 +31,36 @@ pub const HUGE: usize = 2 << 20;
 pub struct Planned {
     /// What wants it.
     pub what: &'static str,
-    /// Bytes of all items.
+    /// Bytes of all items of one.
     pub bytes: usize,
+    /// How many there are of them: of what each worker has for itself, one a worker.
+    pub copies: usize,
 }
 
 impl Planned {
     /// `len` items.
     #[must_use]
     pub fn of<T: Zeroed>(what: &'static str, len: usize) -> Self {
-        Self { what, bytes: len.saturating_mul(size_of::<T>()) }
+        Self { what, bytes: len.saturating_mul(size_of::<T>()), copies: 1 }
     }
 
-    /// Hugepages that it will lie on. What is smaller than one lies on ordinary pages.
+    /// So many of them.
+    #[must_use]
+    pub fn times(self, copies: usize) -> Self {
+        Self { copies, ..self }
+    }
+
+    /// Bytes of all of them.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.bytes.saturating_mul(self.copies)
+    }
+
+    /// Hugepages that they will lie on. What is smaller than one lies on ordinary pages.
     #[must_use]
     pub fn hugepages(&self) -> usize {
-        if self.bytes < HUGE { 0 } else { self.bytes.div_ceil(HUGE) }
+        let each = if self.bytes < HUGE { 0 } else { self.bytes.div_ceil(HUGE) };
+        each.saturating_mul(self.copies)
     }
 }
 
@@ -158,14 +175,27 @@ impl<T: Zeroed> Deref for Region<T> {
     #[cfg(not(postern_loom))]
     fn deref(&self) -> &[T] {
         // SAFETY: the map is at least len * size_of::<T>() bytes long (new), page-aligned (no T here is aligned beyond a
-        // page), zeroed by the kernel, and zero is a valid T (Zeroed). It is never written but through T's atomics,
-        // since `map` is private and never handed out mutably.
+        // page), zeroed by the kernel, and zero is a valid T (Zeroed). While it is borrowed so, it is never written but
+        // through T's atomics, since `map` is private.
         unsafe { core::slice::from_raw_parts(self.map.as_ptr().cast::<T>(), self.len) }
     }
 
     #[cfg(postern_loom)]
     fn deref(&self) -> &[T] {
         &self.items
+    }
+}
+
+impl<T: Zeroed> DerefMut for Region<T> {
+    #[cfg(not(postern_loom))]
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in deref(), and `self` is borrowed mutably: nobody else sees the items.
+        unsafe { core::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast::<T>(), self.len) }
+    }
+
+    #[cfg(postern_loom)]
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.items
     }
 }
 
@@ -199,6 +229,20 @@ mod tests {
             assert_eq!((planned.bytes, planned.hugepages()), (region.bytes(), pages));
         }
         assert_eq!(Planned::of::<AtomicU64>("test", usize::MAX).bytes, usize::MAX);
+    }
+
+    #[test]
+    fn each_of_several_is_rounded_up_to_hugepages() {
+        let three = Planned::of::<u64>("test", HUGE / 8 + 1).times(3);
+        assert_eq!((three.total(), three.hugepages()), (3 * (HUGE + 8), 6));
+        assert_eq!(Planned::of::<u64>("test", 1).times(3).hugepages(), 0);
+    }
+
+    #[test]
+    fn who_has_a_region_alone_writes_plain_items() {
+        let mut region: Region<u64> = Region::new("test", 3).unwrap();
+        region[2] = 7;
+        assert_eq!(*region, [0, 0, 7]);
     }
 
     #[test]

@@ -11,14 +11,14 @@ use crate::fib::{Fib, MAX_INTERFACES};
 use crate::home::Home;
 use crate::key::{InterfaceId, WorkerId};
 use crate::memory::{NoMemory, Planned};
-use crate::nat::Registry;
+use crate::nat::{Registry, Room};
 use crate::policy::Policy;
 use crate::session::Arena;
 use crate::table::{FlowTable, HashKey};
 use crate::view::CloseReason;
 use arc_swap::ArcSwap;
 use crossbeam::queue::ArrayQueue;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most workers.
 pub const MAX_WORKERS: usize = 64;
@@ -143,6 +143,8 @@ pub struct Shared {
     /// Interfaces, routes, neighbours. Likewise.
     pub fib: Arc<ArcSwap<Fib>>,
     lanes: Box<[Lane]>,
+    /// Memory for each worker's bindings until it takes it.
+    rooms: Box<[Mutex<Room>]>,
 }
 
 /// The gateway cannot be set up.
@@ -183,6 +185,9 @@ impl Shared {
             table: FlowTable::new("flow table", arena.records() as usize * KEYS, HashKey::new(setup.seed))?,
             arena,
             expectations: Expectations::new(setup.expectations, workers, HashKey::new([b, c, d, a]))?,
+            rooms: (0..workers)
+                .map(|_| Room::new(setup.bindings).map(Mutex::new))
+                .collect::<Result<_, NoMemory>>()?,
             registry: Arc::new(Registry::new(lanes_count)),
             home: Home::new(lanes_count),
             epochs: Epochs::new(workers + 1),
@@ -200,7 +205,16 @@ impl Shared {
         let mut regions = arena.to_vec();
         regions.push(FlowTable::planned("flow table", records * KEYS));
         regions.extend(Expectations::planned(setup.expectations, setup.workers));
+        regions.extend(Room::planned(setup.bindings).map(|region| region.times(setup.workers)));
         regions
+    }
+
+    /// The memory for a worker's bindings: all of it the first time, and none ever after.
+    #[must_use]
+    pub fn take_room(&self, worker: WorkerId) -> Room {
+        let room = self.rooms.get(usize::from(worker.0)).map(Mutex::lock);
+        room.map(|room| core::mem::take(&mut *room.unwrap_or_else(PoisonError::into_inner)))
+            .unwrap_or_default()
     }
 
     /// A worker's rings and counters.
@@ -242,11 +256,20 @@ impl Shared {
         self.total(Counter::SessionsOpened).saturating_sub(freed)
     }
 
-    /// Bytes per session, all told: record, allocation state and table slots at the design load; control's ageing
-    /// links come on top.
+    /// Bytes per session that shares its binding with many: record, allocation state and table slots at the design load;
+    /// control's ageing links come on top.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     pub fn bytes_per_session(&self) -> f64 {
         (self.arena.bytes() + self.table.bytes()) as f64 / f64::from(self.arena.capacity())
+    }
+
+    /// Bytes per binding, all told: itself, its share of the index, and its port's place while it rests. A session whose
+    /// binding is its own takes as many more.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    pub fn bytes_per_binding(&self) -> f64 {
+        let bytes: usize = Room::planned(self.setup.bindings).iter().map(Planned::total).sum();
+        bytes as f64 / f64::from(self.setup.bindings.max(1))
     }
 }

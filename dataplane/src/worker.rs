@@ -104,6 +104,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
     pub fn new(shared: Arc<Shared>, grid: Arc<Grid<P::Buf>>, id: WorkerId, ports: Vec<P>, pool: A) -> Self {
         let setup = &shared.setup;
         let stream = u16::from(id.0);
+        let mut room = shared.take_room(id);
         let mut rng = Rng::new(setup.seed, stream);
         let local = Local {
             id,
@@ -113,9 +114,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             magazine: Magazine::default(),
             marks: Marks::default(),
             memo: Memo::default(),
-            bindings: Bindings::new(id, setup.bindings, rng.draw()),
+            bindings: Bindings::new(id, &mut room, rng.draw()),
             landings: shared.home.landings(id),
-            hold_down: HoldDown::new(Arc::clone(&shared.registry), id, setup.bindings as usize),
+            hold_down: HoldDown::new(Arc::clone(&shared.registry), id, &mut room),
             ledger: Ledger::new(shared.expectations.share_of(id), rng.draw()),
             algs: Algs::new(setup.alg_sessions, setup.stream_chunks),
             gathering: Gathering::new(setup.fragment_chunks),

@@ -3,7 +3,7 @@
 use benches::rig::flows::Walk;
 use criterion::{BatchSize, Criterion, criterion_group};
 use dataplane::key::{Protocol, Tick, WorkerId};
-use dataplane::nat::{Bindings, HoldDown, PortHint, PortSpace, Registry};
+use dataplane::nat::{Bindings, HoldDown, PortHint, PortSpace, Registry, Room};
 use dataplane::policy::NatAddress;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -47,7 +47,8 @@ fn bindings(c: &mut Criterion) {
                 let registry = Arc::new(Registry::new(1));
                 let addr = Ipv4Addr::new(198, 51, 100, 1);
                 let address = NatAddress { addr, pool: registry.register(addr).unwrap() };
-                (Bindings::new(ME, u32::from(BATCH), 1), registry, address)
+                let mut room = Room::new(u32::from(BATCH)).unwrap();
+                (Bindings::new(ME, &mut room, 1), registry, address)
             },
             |(mut bindings, registry, address)| {
                 let ports = registry.get(address.pool).unwrap();
@@ -64,8 +65,9 @@ fn bindings(c: &mut Criterion) {
         let registry = Arc::new(Registry::new(1));
         let addr = Ipv4Addr::new(198, 51, 100, 1);
         let address = NatAddress { addr, pool: registry.register(addr).unwrap() };
-        let mut hold_down = HoldDown::new(Arc::clone(&registry), ME, 1024);
-        let mut bindings = Bindings::new(ME, 1024, 1);
+        let mut room = Room::new(1024).unwrap();
+        let mut hold_down = HoldDown::new(Arc::clone(&registry), ME, &mut room);
+        let mut bindings = Bindings::new(ME, &mut room, 1);
         let inside = (IpAddr::from([10, 1, 0, 2]), 20_000);
         let ports = registry.get(address.pool).unwrap();
         bindings.get_or_create(Protocol::Udp, inside, address, ports, 1).unwrap();

@@ -27,7 +27,7 @@ fn on(config: &Config, cores: &[u16], node: impl Fn(&Device) -> Option<u16>) -> 
     let mut memory = Vec::new();
     for region in Shared::planned(&setup) {
         pages = pages.saturating_add(region.hugepages() as u64);
-        memory.push(json!({"what": region.what, "bytes": region.bytes, "pages_2m": region.hugepages()}));
+        memory.push(json!({"what": region.what, "bytes": region.total(), "pages_2m": region.hugepages()}));
     }
     let mut nodes = Vec::new();
     let mut tables = pages;

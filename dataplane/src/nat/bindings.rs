@@ -6,14 +6,16 @@
 //! binding lives while someone counts on it: sessions, and expectations that were published on it. Its port then rests
 //! in hold-down. Read and written on session misses only, by one worker only.
 //!
-//! Nothing grows after the start: entries are a slab, a cache line each, and the index has room for all of them.
+//! Nothing grows after the start: entries are a slab, half a cache line each, and the index has room for all of them.
 
 use crate::home::Landing;
 use crate::key::{Addrs, FlowKey, Protocol, Tick, WorkerId, ZoneId};
+use crate::memory::{Region, Zeroed};
 use crate::nat::hold_down::HoldDown;
 use crate::nat::index::Index;
 use crate::nat::ports::{FIRST_PORT, PortHint, PortSpace};
 use crate::nat::registry::Registry;
+use crate::nat::room::Room;
 use crate::policy::{Mapping, NatAddress, PoolAddr};
 use crate::table::HashKey;
 use alg::Parity;
@@ -104,48 +106,81 @@ pub struct Published {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BindingHash(u64);
 
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Slot {
+/// A [`Binding`] as it is kept, or a free place. Nothing but zeroes is a place that is free and always was.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(32))]
+pub(super) struct Slot {
     /// Counts the bindings that ended here.
     version: u32,
-    /// Next free slot, while free.
-    next_free: u32,
-    /// None while free.
-    binding: Option<Binding>,
+    /// How many count on the binding. While free: [`Bindings::free`] as it was before.
+    refs: u32,
+    inside_addr: u32,
+    outside_addr: u32,
+    inside_port: u16,
+    outside_port: u16,
+    inside_pool: u16,
+    outside_pool: u16,
+    /// Its number; 0 while free.
+    protocol: u8,
+    /// One session's alone.
+    alone: bool,
 }
 
-const _: () = assert!(size_of::<Slot>() == 64);
+const _: () = assert!(size_of::<Slot>() == 32);
+
+// SAFETY: integers, and a bool that zero is a value of; no drop glue.
+unsafe impl Zeroed for Slot {}
+
+impl Slot {
+    /// None while free.
+    #[inline]
+    fn binding(&self) -> Option<Binding> {
+        let inside = BindingKey {
+            protocol: Protocol::from_number(self.protocol)?,
+            addr: IpAddr::V4(Ipv4Addr::from_bits(self.inside_addr)),
+            port: self.inside_port,
+            pool: PoolAddr(self.inside_pool),
+        };
+        Some(Binding {
+            inside,
+            outside_addr: Ipv4Addr::from_bits(self.outside_addr),
+            outside_pool: PoolAddr(self.outside_pool),
+            outside_port: self.outside_port,
+            refs: self.refs,
+            mapping: if self.alone { Mapping::EndpointDependent } else { Mapping::EndpointIndependent },
+        })
+    }
+
+    const fn is_free(&self) -> bool {
+        self.protocol == 0
+    }
+}
 
 /// The bindings of one worker.
 pub struct Bindings {
     worker: WorkerId,
-    slots: Box<[Slot]>,
+    slots: Option<Region<Slot>>,
+    /// One more than the number of a place that a binding has left; 0 if there is none.
     free: u32,
+    /// Places below had a binding at some time.
+    touched: u32,
     len: usize,
     index: Index,
     secret: HashKey,
 }
 
-const END: u32 = u32::MAX;
-
 impl Bindings {
-    /// Room for `capacity` bindings of `worker`. `seed` keys the index: let it be random, so that nobody outside can
-    /// choose collisions.
+    /// The bindings of `worker` in their part of a room; if that has been taken, none fits. `seed` keys the index: let it be
+    /// random, so that nobody outside can choose collisions.
     #[must_use]
-    pub fn new(worker: WorkerId, capacity: u32, seed: u64) -> Self {
-        let capacity = capacity.min(1 << 30);
-        let slots = (1..=capacity).map(|next| Slot {
-            version: 0,
-            next_free: if next == capacity { END } else { next },
-            binding: None,
-        });
+    pub fn new(worker: WorkerId, room: &mut Room, seed: u64) -> Self {
         Self {
             worker,
-            slots: slots.collect(),
-            free: if capacity == 0 { END } else { 0 },
+            slots: room.slots.take(),
+            free: 0,
+            touched: 0,
             len: 0,
-            index: Index::new(capacity as usize),
+            index: Index::new(room),
             // Four words out of one, each depending on all of it (the finisher of splitmix64).
             secret: HashKey::new([1u64, 2, 3, 4].map(|n| {
                 let z = seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -170,15 +205,21 @@ impl Bindings {
 
     /// How many fit.
     #[must_use]
-    pub const fn capacity(&self) -> usize {
-        self.slots.len()
+    pub fn capacity(&self) -> usize {
+        self.slots().len()
+    }
+
+    #[inline]
+    fn slots(&self) -> &[Slot] {
+        self.slots.as_deref().unwrap_or_default()
     }
 
     /// The binding of an id, unless it has ended.
     #[must_use]
-    pub fn get(&self, id: BindingId) -> Option<&Binding> {
-        let slot = self.slots.get(id.index as usize)?;
-        slot.binding.as_ref().filter(|_| slot.version == id.version)
+    #[inline]
+    pub fn get(&self, id: BindingId) -> Option<Binding> {
+        let slot = self.slots().get(id.index as usize)?;
+        if slot.version == id.version { slot.binding() } else { None }
     }
 
     /// The binding of an inside endpoint, if it has one. Takes no reference.
@@ -192,7 +233,7 @@ impl Bindings {
     #[inline]
     pub fn find_hashed(&self, hash: BindingHash, key: &BindingKey) -> Option<BindingId> {
         let index = self.index.find(hash.0, |i| self.holds(i, key))?;
-        Some(BindingId { index, version: self.slots.get(index as usize)?.version })
+        Some(BindingId { index, version: self.slots().get(index as usize)?.version })
     }
 
     /// The hash of a key. Brings near where its search begins.
@@ -207,7 +248,7 @@ impl Bindings {
     /// Brings near the binding that a search of this hash will look at first.
     #[inline]
     pub fn approach_slot(&self, hash: BindingHash) {
-        if let Some(slot) = self.index.find(hash.0, |_| true).and_then(|i| self.slots.get(i as usize)) {
+        if let Some(slot) = self.index.find(hash.0, |_| true).and_then(|i| self.slots().get(i as usize)) {
             crate::prefetch(slot);
         }
     }
@@ -215,7 +256,7 @@ impl Bindings {
     /// Brings near the binding of an id.
     #[inline]
     pub fn approach_id(&self, id: BindingId) {
-        if let Some(slot) = self.slots.get(id.index as usize) {
+        if let Some(slot) = self.slots().get(id.index as usize) {
             crate::prefetch(slot);
         }
     }
@@ -268,9 +309,7 @@ impl Bindings {
             self.retain(id);
             return Ok(id);
         }
-        if self.free == END {
-            return Err(BindError::TableFull);
-        }
+        self.admits(inside.0, 1)?;
         let hint = PortHint::like(inside.1);
         let (address, port) = outside
             .into_iter()
@@ -293,9 +332,7 @@ impl Bindings {
         outside: impl IntoIterator<Item = (NatAddress, &'p PortSpace, Landing<'p>)>,
         random: u64,
     ) -> Result<(BindingId, bool), BindError> {
-        if self.free == END {
-            return Err(BindError::TableFull);
-        }
+        self.admits(inside.0, 1)?;
         let (address, (port, fits)) = outside
             .into_iter()
             .find_map(|(address, ports, landing)| {
@@ -340,12 +377,10 @@ impl Bindings {
             *slot = self.find(&key(i));
         }
         let missing = usize::from(count) - found.iter().flatten().count();
-        if self.capacity() - self.len < missing {
-            return Err(BindError::TableFull);
-        }
+        self.admits(inside.0, missing)?;
 
         let mut outside = outside;
-        let first = match (0..).zip(found).find_map(|(i, id)| Some((i, *self.get(id?)?))) {
+        let first = match (0..).zip(found).find_map(|(i, id)| Some((i, self.get(id?)?))) {
             None => {
                 let hint = PortHint { preferred: inside.1, parity, count };
                 ports.alloc(self.worker, protocol, hint, random).ok_or(BindError::PortsExhausted)?
@@ -381,17 +416,15 @@ impl Bindings {
 
     /// One more reference. False if the binding has ended.
     pub fn retain(&mut self, id: BindingId) -> bool {
-        let Some(binding) = self.get_mut(id) else { return false };
-        binding.refs = binding.refs.saturating_add(1);
+        let Some(slot) = self.get_mut(id) else { return false };
+        slot.refs = slot.refs.saturating_add(1);
         true
     }
 
     /// One reference less. With the last one the binding ends and its port begins to rest. False if the binding had
     /// ended already: a defect of the caller, without effect.
     pub fn release(&mut self, id: BindingId, now: Tick, hold_down: &mut HoldDown) -> bool {
-        let Some(binding) = self.get_mut(id) else { return false };
-        binding.refs = binding.refs.saturating_sub(1);
-        let binding = *binding;
+        let Some(binding) = self.unrefer(id) else { return false };
         if binding.refs == 0 {
             self.remove(id, &binding);
             hold_down.push(now, binding.outside_pool, binding.inside.protocol, binding.outside_port);
@@ -403,9 +436,7 @@ impl Bindings {
     /// to nothing. As [`Self::release`], but that the port of a binding that ends has nothing to rest from: else packets
     /// that a full table refuses would use up the ports.
     pub fn cancel(&mut self, id: BindingId, registry: &Registry) -> bool {
-        let Some(binding) = self.get_mut(id) else { return false };
-        binding.refs = binding.refs.saturating_sub(1);
-        let binding = *binding;
+        let Some(binding) = self.unrefer(id) else { return false };
         if binding.refs == 0 {
             self.remove(id, &binding);
             let (protocol, port) = (binding.inside.protocol, binding.outside_port);
@@ -417,8 +448,16 @@ impl Bindings {
     }
 
     /// Every binding that lives.
-    pub fn iter(&self) -> impl Iterator<Item = &Binding> {
-        self.slots.iter().filter_map(|slot| slot.binding.as_ref())
+    pub fn iter(&self) -> impl Iterator<Item = Binding> {
+        self.slots().iter().filter_map(Slot::binding)
+    }
+
+    /// Whether there is room for so many more, of this inside address. None but IPv4 is translated.
+    fn admits(&self, inside: IpAddr, count: usize) -> Result<(), BindError> {
+        if inside.is_ipv6() {
+            return Err(BindError::PortsExhausted);
+        }
+        if self.capacity() - self.len < count { Err(BindError::TableFull) } else { Ok(()) }
     }
 
     /// Takes the ports of a run that its existing bindings do not have, or nothing.
@@ -443,13 +482,21 @@ impl Bindings {
         if fits { Ok(()) } else { Err(BindError::PortsExhausted) }
     }
 
+    #[inline]
     fn holds(&self, index: u32, key: &BindingKey) -> bool {
-        self.slots.get(index as usize).and_then(|s| s.binding.as_ref()).is_some_and(|b| b.inside == *key)
+        self.slots().get(index as usize).and_then(Slot::binding).is_some_and(|b| b.inside == *key)
     }
 
-    fn get_mut(&mut self, id: BindingId) -> Option<&mut Binding> {
-        let slot = self.slots.get_mut(id.index as usize)?;
-        slot.binding.as_mut().filter(|_| slot.version == id.version)
+    fn get_mut(&mut self, id: BindingId) -> Option<&mut Slot> {
+        let slot = self.slots.as_deref_mut()?.get_mut(id.index as usize)?;
+        (slot.version == id.version && !slot.is_free()).then_some(slot)
+    }
+
+    /// One reference less, and what is left.
+    fn unrefer(&mut self, id: BindingId) -> Option<Binding> {
+        let slot = self.get_mut(id)?;
+        slot.refs = slot.refs.saturating_sub(1);
+        slot.binding()
     }
 
     fn insert(
@@ -459,17 +506,27 @@ impl Bindings {
         outside_port: u16,
         mapping: Mapping,
     ) -> Option<BindingId> {
-        let index = self.free;
-        let slot = self.slots.get_mut(index as usize)?;
-        self.free = slot.next_free;
-        slot.binding = Some(Binding {
-            inside,
-            outside_addr: outside.addr,
-            outside_pool: outside.pool,
-            outside_port,
+        let IpAddr::V4(inside_addr) = inside.addr else { return None };
+        // One that was left, else the next that nobody has had.
+        let index = self.free.checked_sub(1).unwrap_or(self.touched);
+        let slot = self.slots.as_deref_mut()?.get_mut(index as usize)?;
+        if self.free == 0 {
+            self.touched += 1;
+        } else {
+            self.free = slot.refs;
+        }
+        *slot = Slot {
+            version: slot.version,
             refs: 1,
-            mapping,
-        });
+            inside_addr: inside_addr.to_bits(),
+            outside_addr: outside.addr.to_bits(),
+            inside_port: inside.port,
+            outside_port,
+            inside_pool: inside.pool.0,
+            outside_pool: outside.pool.0,
+            protocol: inside.protocol as u8,
+            alone: mapping == Mapping::EndpointDependent,
+        };
         let id = BindingId { index, version: slot.version };
         self.len += 1;
         if mapping == Mapping::EndpointIndependent {
@@ -482,11 +539,10 @@ impl Bindings {
         if binding.mapping == Mapping::EndpointIndependent {
             self.index.remove(self.hash(&binding.inside).0, id.index);
         }
-        if let Some(slot) = self.slots.get_mut(id.index as usize) {
-            slot.binding = None;
-            slot.version = slot.version.wrapping_add(1);
-            slot.next_free = self.free;
-            self.free = id.index;
+        let before = self.free;
+        if let Some(slot) = self.get_mut(id) {
+            *slot = Slot { version: slot.version.wrapping_add(1), refs: before, ..Slot::default() };
+            self.free = id.index + 1;
             self.len -= 1;
         }
     }

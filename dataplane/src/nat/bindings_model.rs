@@ -52,7 +52,7 @@ impl Model {
         let outside: HashSet<u16> = self.live.values().map(|(_, port, _)| *port).collect();
         prop_assert_eq!(outside.len(), self.live.len(), "two endpoints never share a port");
         for (inside, (id, port, refs)) in &self.live {
-            let binding = b.bindings.get(*id).copied().unwrap();
+            let binding = b.bindings.get(*id).unwrap();
             let key = BindingKey { protocol: TCP, addr: inside.0, port: inside.1, pool: b.outside.pool };
             prop_assert_eq!(binding.inside, key);
             prop_assert_eq!((binding.outside_port, binding.refs), (*port, *refs));

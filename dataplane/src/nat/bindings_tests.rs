@@ -22,8 +22,8 @@ fn bench(workers: u8, capacity: u32) -> Bench {
     let outside = NatAddress { addr, pool: registry.register(addr).unwrap() };
     Bench {
         outside,
-        bindings: Bindings::new(ME, capacity, 42),
-        hold: HoldDown::new(Arc::clone(&registry), ME, 4096),
+        bindings: Bindings::new(ME, &mut Room::new(capacity).unwrap(), 42),
+        hold: HoldDown::new(Arc::clone(&registry), ME, &mut Room::new(4096).unwrap()),
         registry,
     }
 }
@@ -183,6 +183,30 @@ fn the_index_keeps_up() {
     assert_eq!((b.hold.lost(), b.hold.len()), (0, 4096));
 }
 
+/// Places are taken in their order, and again as soon as they are left; who had one before is not found there.
+#[test]
+fn a_place_that_was_left_is_the_next() {
+    let mut b = bench(1, 3);
+    let ids = [1, 2, 3].map(|port| b.open((host(2), port), 1).unwrap());
+    assert!(b.release(ids[1], Tick(0)) && b.release(ids[0], Tick(0)));
+    let again = [4, 5].map(|port| b.open((host(2), port), 1).unwrap());
+    assert_eq!(b.open((host(2), 6), 1), Err(BindError::TableFull));
+    assert_eq!(again.map(|id| b.bindings.get(id).unwrap().inside.port), [4, 5]);
+    assert!(ids[..2].iter().all(|id| b.bindings.get(*id).is_none()));
+    assert_eq!(b.bindings.get(ids[2]).unwrap().inside.port, 3);
+}
+
+#[test]
+fn without_room_and_of_ipv6_there_is_no_binding() {
+    let mut b = bench(1, 1);
+    let six = IpAddr::V6(core::net::Ipv6Addr::LOCALHOST);
+    assert_eq!(b.open((six, 1), 1), Err(BindError::PortsExhausted));
+    assert_eq!(b.publish((six, 1), 1, Parity::Any), Err(BindError::PortsExhausted));
+    b.bindings = Bindings::new(ME, &mut Room::default(), 42);
+    assert_eq!((b.bindings.capacity(), b.open((host(2), 1), 1)), (0, Err(BindError::TableFull)));
+    assert_eq!(b.ports().in_use(TCP), 0);
+}
+
 #[path = "bindings_model.rs"]
 mod model;
 
@@ -212,7 +236,7 @@ fn the_next_address_of_a_pool_and_back() {
     };
     first_ports.reserve([(TCP, (0, u16::MAX))].into_iter());
     let id = get(&mut b, 5_000);
-    let binding = *b.bindings.get(id).unwrap();
+    let binding = b.bindings.get(id).unwrap();
     assert_eq!((binding.outside_addr, binding.outside_pool), (addr, next.pool));
     // The first has ports again: who has the next stays there, and is published there.
     first_ports.reserve(core::iter::empty());

@@ -4,11 +4,14 @@
 //! REQ-8 asks for 120 s). Each worker rests its own ports in one queue, in the order in which they were released.
 
 use crate::key::{Protocol, Tick, WorkerId};
-use crate::nat::registry::Registry;
+use crate::memory::Region;
+use crate::nat::registry::{MAX_ADDRESSES, Registry};
+use crate::nat::room::Room;
 use crate::policy::PoolAddr;
 use std::sync::Arc;
 
-#[derive(Clone, Copy)]
+/// A port at rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Resting {
     since: Tick,
     pool: PoolAddr,
@@ -16,11 +19,36 @@ struct Resting {
     protocol: Protocol,
 }
 
+/// Bits of a protocol's number.
+const PROTOCOL: u32 = 6;
+const _: () = assert!(MAX_ADDRESSES <= 1 << (16 - PROTOCOL) && (Protocol::Udp as u32) < 1 << PROTOCOL);
+
+impl Resting {
+    /// As it stands in the queue: time, port, address, protocol.
+    const fn to_bits(self) -> u64 {
+        (self.since.0 as u64) << 32
+            | (self.port as u64) << 16
+            | (self.pool.0 as u64) << PROTOCOL
+            | self.protocol as u64
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the fields of a packed word")]
+    fn from_bits(bits: u64) -> Option<Self> {
+        Some(Self {
+            since: Tick((bits >> 32) as u32),
+            port: (bits >> 16) as u16,
+            pool: PoolAddr(bits as u16 >> PROTOCOL),
+            protocol: Protocol::from_number(bits as u8 & ((1 << PROTOCOL) - 1))?,
+        })
+    }
+}
+
 /// One worker's queue of resting ports. Its size is fixed when it is made.
 pub struct HoldDown {
     registry: Arc<Registry>,
     worker: WorkerId,
-    ring: Box<[Resting]>,
+    /// [`Resting::to_bits`].
+    ring: Option<Region<u64>>,
     head: usize,
     len: usize,
     released_early: u64,
@@ -29,11 +57,10 @@ pub struct HoldDown {
 }
 
 impl HoldDown {
-    /// A queue for `capacity` ports (at least 1) of `worker`.
+    /// A queue for ports of `worker` in its part of a room. If that has been taken, no port rests.
     #[must_use]
-    pub fn new(registry: Arc<Registry>, worker: WorkerId, capacity: usize) -> Self {
-        let nothing = Resting { since: Tick(0), pool: PoolAddr(0), port: 0, protocol: Protocol::Tcp };
-        let ring = vec![nothing; capacity.max(1)].into_boxed_slice();
+    pub fn new(registry: Arc<Registry>, worker: WorkerId, room: &mut Room) -> Self {
+        let ring = room.resting.take();
         Self { registry, worker, ring, head: 0, len: 0, released_early: 0, reported: 0, lost: 0 }
     }
 
@@ -72,15 +99,25 @@ impl HoldDown {
     /// Lets a port rest from `now` on. Its bit stays set. If the queue is full the port that has rested longest is
     /// free at once.
     pub fn push(&mut self, now: Tick, pool: PoolAddr, protocol: Protocol, port: u16) {
-        if self.len == self.ring.len() {
+        let resting = Resting { since: now, pool, port, protocol };
+        let places = self.places();
+        if self.len == places {
             self.released_early += 1;
             self.pop();
         }
-        let tail = (self.head + self.len) % self.ring.len();
-        if let Some(slot) = self.ring.get_mut(tail) {
-            *slot = Resting { since: now, pool, port, protocol };
-            self.len += 1;
+        let tail = (self.head + self.len).checked_rem(places);
+        let ring = self.ring.as_deref_mut().unwrap_or_default();
+        match tail.and_then(|tail| ring.get_mut(tail)) {
+            Some(slot) => {
+                *slot = resting.to_bits();
+                self.len += 1;
+            }
+            None => self.give_back(resting),
         }
+    }
+
+    fn places(&self) -> usize {
+        self.ring.as_deref().map_or(0, <[u64]>::len)
     }
 
     /// Frees ports that have rested for `hold` milliseconds, at most `budget` of them. Returns how many.
@@ -94,13 +131,20 @@ impl HoldDown {
     }
 
     fn oldest(&self) -> Option<Resting> {
-        if self.len == 0 { None } else { self.ring.get(self.head).copied() }
+        if self.len == 0 {
+            return None;
+        }
+        self.ring.as_deref()?.get(self.head).and_then(|bits| Resting::from_bits(*bits))
     }
 
     fn pop(&mut self) {
         let Some(port) = self.oldest() else { return };
-        self.head = (self.head + 1) % self.ring.len();
+        self.head = (self.head + 1).checked_rem(self.places()).unwrap_or(0);
         self.len -= 1;
+        self.give_back(port);
+    }
+
+    fn give_back(&mut self, port: Resting) {
         let freed =
             self.registry.get(port.pool).is_some_and(|s| s.free(self.worker, port.protocol, port.port));
         if !freed {
@@ -115,18 +159,40 @@ mod tests {
     use super::*;
     use crate::nat::ports::{PortHint, PortSpace};
     use core::net::Ipv4Addr;
+    use proptest::prelude::*;
 
     const HOLD: u32 = 120_000;
     const ME: WorkerId = WorkerId(0);
 
-    fn set_up(capacity: usize) -> (Arc<Registry>, PoolAddr, HoldDown) {
+    fn set_up(capacity: u32) -> (Arc<Registry>, PoolAddr, HoldDown) {
         let registry = Arc::new(Registry::new(1));
         let pool = registry.register(Ipv4Addr::new(198, 51, 100, 1)).unwrap();
-        (Arc::clone(&registry), pool, HoldDown::new(registry, ME, capacity))
+        (Arc::clone(&registry), pool, HoldDown::new(registry, ME, &mut Room::new(capacity).unwrap()))
     }
 
     fn take(space: &PortSpace, port: u16) {
         assert_eq!(space.alloc(ME, Protocol::Tcp, PortHint::like(port), 0), Some(port));
+    }
+
+    proptest! {
+        #[test]
+        fn a_resting_port_is_read_as_it_was_written(since: u32, port: u16, pool in 0..MAX_ADDRESSES as u16) {
+            for protocol in [Protocol::Icmp, Protocol::Tcp, Protocol::Udp] {
+                let resting = Resting { since: Tick(since), pool: PoolAddr(pool), port, protocol };
+                prop_assert_eq!(Resting::from_bits(resting.to_bits()), Some(resting));
+            }
+        }
+    }
+
+    #[test]
+    fn without_room_a_port_is_free_at_once_and_counted() {
+        let (registry, pool, _) = set_up(1);
+        let mut hold = HoldDown::new(Arc::clone(&registry), ME, &mut Room::default());
+        let space = registry.get(pool).unwrap();
+        take(space, 2000);
+        hold.push(Tick(0), pool, Protocol::Tcp, 2000);
+        assert!(!space.is_taken(Protocol::Tcp, 2000));
+        assert_eq!((hold.len(), hold.released_early(), hold.lost()), (0, 1, 0));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! - [`ports`]: the free and taken ports of each translated address, in blocks that belong to one worker each.
 //! - [`hold_down`]: ports that rest between their last session and their next.
+//! - [`room`]: the memory that bindings and resting ports of a worker lie in.
 //! - [`registry`]: all translated addresses of the gateway, by number.
 //! - [`bindings`]: one worker's mappings, of inside endpoints and of single sessions.
 //!
@@ -15,8 +16,10 @@ pub mod hold_down;
 mod index;
 pub mod ports;
 pub mod registry;
+pub mod room;
 
 pub use bindings::{BindError, Binding, BindingHash, BindingId, BindingKey, Bindings, Published};
 pub use hold_down::HoldDown;
 pub use ports::{PortHint, PortSpace};
 pub use registry::Registry;
+pub use room::Room;

@@ -117,7 +117,7 @@ pub(crate) enum Seen {
 }
 
 impl Seen {
-    pub(crate) fn of(side: Side, flow: &FlowContext, binding: Option<&Binding>) -> Self {
+    pub(crate) fn of(side: Side, flow: &FlowContext, binding: Option<Binding>) -> Self {
         if let (Side::Initiator, Some(b)) = (side, binding) {
             let address = NatAddress { addr: b.outside_addr, pool: b.outside_pool };
             return Self::Bound(address, b.mapping);
