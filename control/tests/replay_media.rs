@@ -236,6 +236,9 @@ fn a_profile_that_watches_says_what_it_would_do() {
     assert_eq!(listeners.len(), 2, "{report:#}");
     assert_eq!(listeners[0], (&json!(1), &json!("10.1.0.2:40000")));
     assert_eq!(listeners[1].1, &json!("10.1.0.2:50000"));
+    for (event, offset) in would.iter().zip([0, 16]) {
+        assert_eq!((&event["from"], &event["offset"]), (&json!("initiator"), &json!(offset)), "{event}");
+    }
     let messages = events(&report, "alg-message");
     assert!(!messages.is_empty() && messages.iter().all(|m| m["watched"] == true), "{messages:?}");
     let denied = events(&report, "alg-denied");

@@ -113,6 +113,28 @@ fn passive_reply(addr: Ipv4Addr) -> Vec<(Side, String)> {
     vec![(C, "PASV".into()), (S, format!("227 Entering Passive Mode ({}).", six(addr, PASSIVE)))]
 }
 
+/// The record of a pinhole that was only watched leads to that of the message that asks for it.
+#[test]
+fn what_would_be_opened_names_the_message_that_asks_for_it() {
+    way::each_way(&ways(21), &text("ftp", "monitor"), |gw, way| {
+        let mut ftp = ftp(gw, way);
+        as_it_is(gw, &mut ftp, &port_command(way));
+        as_it_is(gw, &mut ftp, &passive_reply(way.server.addr));
+        let id = control(gw).id;
+        let records = gw.core.records();
+        let would = records.find(|e| match e {
+            Event::ExpectationWatched { parent, from, offset, .. } => Some((*parent, *from, *offset)),
+            _ => None,
+        });
+        assert_eq!(would, [(id, C, 8), (id, S, 24)]);
+        let told = records.find(|e| match e {
+            Event::AlgMessage { session, fact, .. } => Some((*session, fact.from, fact.offset)),
+            _ => None,
+        });
+        assert!(would.iter().all(|message| told.contains(message)), "{told:?}");
+    });
+}
+
 #[test]
 fn monitor_tells_of_ftp_and_changes_nothing() {
     way::each_way(&ways(21), &text("ftp", "monitor"), |gw, way| {

@@ -296,14 +296,14 @@ fn nothing_is_read_before_its_senders_syn() {
     });
 }
 
-/// What was told of the streams themselves: whether it was a conflict or a lack of room, of which session, and whose segment.
+/// What was told of the streams themselves: that it was a conflict, or what was full, of which session, and whose segment.
 fn told(gw: &mut Gateway) -> Vec<(&'static str, Ref, Application, Side)> {
     gw.core.records().find(|event| match *event {
         Event::AlgStreamConflict { session, application, from } => {
             Some(("conflict", session, application, from))
         }
-        Event::AlgStreamNoRoom { session, application, from } => {
-            Some(("no room", session, application, from))
+        Event::AlgStreamNoRoom { session, application, from, bound } => {
+            Some((bound.name(), session, application, from))
         }
         _ => None,
     })
@@ -364,11 +364,27 @@ fn bytes_without_room_are_told_once_a_session() {
         for _ in 0..3 {
             talk.send(Side::Initiator, 2_006, &[b'x'; 1_000], PSH | ACK);
         }
-        assert_eq!(told(&mut talk.gw), [("no room", id, Application::Ftp, Side::Initiator)]);
+        assert_eq!(told(&mut talk.gw), [("flow-bytes", id, Application::Ftp, Side::Initiator)]);
         assert_eq!(talk.gw.count(Counter::StreamNoRoom), 3);
         // The bound is the stream's and not the session's end.
         talk.send(Side::Initiator, 0, b"NOOP\r\n", PSH | ACK);
         assert!(talk.ears[1].text().starts_with("NOOP\r\n"));
+        talk.gw.drain_all();
+    });
+}
+
+/// Few bytes find no room either, if each of them waits behind a gap of its own.
+#[test]
+fn stretches_without_room_are_told_as_such() {
+    each_mode(|mode| {
+        let mut talk = talk(mode);
+        let id = talk.gw.session().id;
+        for i in 0..8 {
+            talk.send(Side::Responder, 6 + i * 2, b"x", PSH | ACK);
+        }
+        assert_eq!(told(&mut talk.gw), [], "there is room");
+        talk.send(Side::Responder, 40, b"x", PSH | ACK);
+        assert_eq!(told(&mut talk.gw), [("stretches", id, Application::Ftp, Side::Responder)]);
         talk.gw.drain_all();
     });
 }

@@ -4,6 +4,7 @@
 use crate::drop_reason::DropReason;
 use crate::key::{FlowKey, InterfaceId, Tick, ZoneId};
 use crate::policy::RuleId;
+use crate::stream::segment::Bound;
 use crate::view::ExpectationClass;
 use alg::{Application, Blindness, Denial, Endpoint, Fact, Side};
 use arrayvec::ArrayVec;
@@ -81,6 +82,8 @@ pub enum Event {
         application: Application,
         /// Who sent them.
         from: Side,
+        /// What was full.
+        bound: Bound,
     },
     /// A pinhole was opened.
     ExpectationOpened {
@@ -119,6 +122,10 @@ pub enum Event {
         published: Endpoint,
         /// Where that was to lead.
         listener: Endpoint,
+        /// Who sent the message that asks for it.
+        from: Side,
+        /// Where that message starts in its stream, as in [`Fact::offset`]; 0 for a datagram.
+        offset: u64,
     },
     /// A child came through a pinhole.
     ExpectationHit {

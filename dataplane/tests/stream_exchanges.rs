@@ -5,8 +5,9 @@
 mod streams;
 
 use alg::Side::{self, Initiator, Responder};
+use dataplane::stream::chunk::{CHUNK, Pool};
 use dataplane::stream::segment::flags::{ACK, FIN, PSH, RST, SYN, URG};
-use dataplane::stream::segment::{Arrival, Limits, Options, Refusal, Segment, Timestamp};
+use dataplane::stream::segment::{Arrival, Bound, Limits, Options, Refusal, Segment, Tally, Timestamp};
 use streams::gate::{Gate, Out, segment};
 
 /// The client's first number wraps soon.
@@ -525,6 +526,35 @@ fn the_bound_of_a_flow_makes_its_sender_repeat() {
     assert_eq!(acks(&out, Initiator), [c(0)]);
     w.server_acks(62);
     assert_eq!(bytes(&w.client(62, &[PASS, 9, b'y']), Responder), [(c(62), vec![PASS, 9, b'y'])]);
+}
+
+#[test]
+fn what_has_no_room_says_what_was_full() {
+    let full = |w: &mut Wire, offset: u32, payload: &[u8]| {
+        w.gate.tally = Tally::default();
+        w.client(offset, payload);
+        assert_eq!(w.gate.tally.no_room > 0, w.gate.tally.bound.is_some());
+        w.gate.tally.bound
+    };
+    // Bytes ahead of missing ones may take half of what a direction has; those in order all of it.
+    let mut w = Wire::with(Options::default(), Limits { bytes: 64, ..Limits::default() });
+    assert_eq!(full(&mut w, 4, &[b'x'; 40]), Some(Bound::Flow));
+    assert_eq!(full(&mut w, 4, &[b'x'; 30]), None);
+    assert_eq!(full(&mut w, 0, &[GROW; 80]), Some(Bound::Flow));
+    // Each behind a gap of its own. One that touches another is none more.
+    let mut w = Wire::new();
+    for i in 0..8 {
+        assert_eq!(full(&mut w, 2 + 2 * i, b"x"), None);
+    }
+    assert_eq!(full(&mut w, 40, b"x"), Some(Bound::Stretches));
+    assert_eq!(full(&mut w, 3, b"x"), None);
+    assert_eq!(full(&mut w, 40, b"x"), None);
+    // The memory of all streams.
+    let mut w = Wire::new();
+    w.gate.pool = Pool::new(1);
+    assert_eq!(full(&mut w, 0, &[PASS; CHUNK + 1]), Some(Bound::Memory));
+    assert_eq!(full(&mut w, 10, b"x"), None);
+    assert_eq!(full(&mut w, 20, b"x"), Some(Bound::Memory));
 }
 
 #[test]

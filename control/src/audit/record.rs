@@ -48,7 +48,7 @@ pub enum Record<'a> {
     /// An end of an inspected session repeated bytes and said something else than before.
     AlgStreamConflict(AlgStream),
     /// Bytes of an inspected session found no room: their sender has to repeat them.
-    AlgStreamNoRoom(AlgStream),
+    AlgStreamNoRoom(AlgStreamNoRoom),
     /// The link of a device came up.
     LinkUp(LinkUp<'a>),
     /// The link of a device went down.
@@ -207,6 +207,10 @@ pub struct ExpectationWatched {
     pub published: String,
     /// Where that would have led.
     pub listener: String,
+    /// Who sent the message that asks for it: `initiator` or `responder`.
+    pub from: &'static str,
+    /// Where that message starts in its stream: the `offset` of its [`AlgMessage`].
+    pub offset: u64,
     /// The worker that owns the parent.
     pub worker: u8,
 }
@@ -372,6 +376,23 @@ pub struct AlgStream {
     pub worker: u8,
 }
 
+/// Bytes of an inspected session found no room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AlgStreamNoRoom {
+    /// When.
+    pub time: Date,
+    /// The session.
+    pub session: String,
+    /// What it is.
+    pub application: &'static str,
+    /// Whose bytes they were: `initiator` or `responder`.
+    pub from: &'static str,
+    /// What was full: the name of a [`dataplane::stream::segment::Bound`].
+    pub bound: &'static str,
+    /// The worker that owns the session.
+    pub worker: u8,
+}
+
 impl<'a> Flow<'a> {
     fn of(view: &SessionView, names: &'a Names) -> Self {
         let (source, destination) = (source(&view.forward), destination(&view.forward));
@@ -506,13 +527,16 @@ impl<'a> Record<'a> {
                 from: side(*from),
                 worker,
             }),
-            Event::AlgStreamNoRoom { session, application, from } => Self::AlgStreamNoRoom(AlgStream {
-                time,
-                session: id(*session),
-                application: application.name(),
-                from: side(*from),
-                worker,
-            }),
+            Event::AlgStreamNoRoom { session, application, from, bound } => {
+                Self::AlgStreamNoRoom(AlgStreamNoRoom {
+                    time,
+                    session: id(*session),
+                    application: application.name(),
+                    from: side(*from),
+                    bound: bound.name(),
+                    worker,
+                })
+            }
             Event::ExpectationOpened {
                 expectation,
                 parent,
@@ -538,17 +562,26 @@ impl<'a> Record<'a> {
                 offset: *offset,
                 worker,
             }),
-            Event::ExpectationWatched { parent, application, class, opener, published, listener } => {
-                Self::ExpectationWatched(ExpectationWatched {
-                    time,
-                    parent: id(*parent),
-                    application: Application::name(*application),
-                    opener: opener_text(*class, *opener),
-                    published: published.to_string(),
-                    listener: listener.to_string(),
-                    worker,
-                })
-            }
+            Event::ExpectationWatched {
+                parent,
+                application,
+                class,
+                opener,
+                published,
+                listener,
+                from,
+                offset,
+            } => Self::ExpectationWatched(ExpectationWatched {
+                time,
+                parent: id(*parent),
+                application: Application::name(*application),
+                opener: opener_text(*class, *opener),
+                published: published.to_string(),
+                listener: listener.to_string(),
+                from: side(*from),
+                offset: *offset,
+                worker,
+            }),
             Event::ExpectationHit { expectation, parent, child } => Self::ExpectationHit(ExpectationHit {
                 time,
                 id: id(*expectation),

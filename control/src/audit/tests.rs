@@ -6,6 +6,7 @@ use dataplane::drop_reason::DropReason;
 use dataplane::event::{Event, Ref};
 use dataplane::key::{FlowKey, InterfaceId, Protocol, ZoneId};
 use dataplane::policy::{Log as Recorded, RuleId};
+use dataplane::stream::segment::Bound;
 use dataplane::view::{CloseReason, ExpectationClass, ExpectationState, State};
 use serde_json::{Value, json};
 use std::fs;
@@ -277,11 +278,13 @@ fn what_the_alg_read_and_refused() {
         opener: end(SERVER, 0),
         published: end(GATEWAY, 40_000),
         listener: end(Ipv4Addr::new(10, 1, 0, 2), 40_000),
+        from: Side::Responder,
+        offset: 42,
     };
     let expected = json!({
         "kind": "expectation-watched", "time": "2026-01-31T12:00:01.500Z", "parent": "17.3",
         "application": "ftp-data", "opener": "198.51.100.2", "published": "198.51.100.1:40000",
-        "listener": "10.1.0.2:40000", "worker": 1,
+        "listener": "10.1.0.2:40000", "from": "responder", "offset": 42, "worker": 1,
     });
     assert_eq!(log.event(watched), expected);
 }
@@ -297,7 +300,12 @@ fn what_the_streams_met() {
     let conflict = Event::AlgStreamConflict { session, application, from: Side::Responder };
     assert_eq!(log.event(conflict), expected);
     (expected["kind"], expected["from"]) = ("alg-stream-no-room".into(), "initiator".into());
-    assert_eq!(log.event(Event::AlgStreamNoRoom { session, application, from: Side::Initiator }), expected);
+    let bounds = [(Bound::Flow, "flow-bytes"), (Bound::Stretches, "stretches"), (Bound::Memory, "memory")];
+    for (bound, name) in bounds {
+        expected["bound"] = name.into();
+        let no_room = Event::AlgStreamNoRoom { session, application, from: Side::Initiator, bound };
+        assert_eq!(log.event(no_room), expected);
+    }
 }
 
 #[test]

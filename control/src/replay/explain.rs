@@ -143,8 +143,9 @@ fn event(text: &mut String, event: &Event, names: &Names) {
                 application.name()
             );
         }
-        Event::AlgStreamNoRoom { application, .. } => {
-            line!(text, "alg {}: no room for its bytes: they have to be repeated", application.name());
+        Event::AlgStreamNoRoom { application, bound, .. } => {
+            let (application, bound) = (application.name(), bound.name());
+            line!(text, "alg {application}: no room for its bytes ({bound}): they have to be repeated");
         }
         Event::ExpectationOpened { application, class, opener, published, listener, .. } => {
             let (application, opener) = (application.name(), opener_text(*class, *opener));

@@ -7,6 +7,7 @@ use dataplane::drop_reason::DropReason;
 use dataplane::event::{Event, Ref, Stamped};
 use dataplane::key::{FlowKey, InterfaceId, Protocol, Tick, WorkerId, ZoneId};
 use dataplane::policy::{Log, ProfileId, RuleId};
+use dataplane::stream::segment::Bound;
 use dataplane::view::{CloseReason, ExpectationClass, ExpectationState, ExpectationView, SessionView, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -106,13 +107,15 @@ fn events() -> Vec<Event> {
             opener: end,
             published: end,
             listener: end,
+            from: Side::Initiator,
+            offset: 0,
         },
         Event::ExpectationHit { expectation: ID, parent: ID, child: ID },
         Event::ExpectationRefused { parent: ID, reason: DropReason::NatPortsExhausted, by_profile: false },
         Event::Denied { key: session_key(), to: Some(ZoneId(1)), rule: RuleId(0), generation: 1 },
         Event::NeighborNeeded { interface: InterfaceId(0), next_hop: HOST },
         Event::AlgStreamConflict { session, application, from: Side::Initiator },
-        Event::AlgStreamNoRoom { session, application, from: Side::Initiator },
+        Event::AlgStreamNoRoom { session, application, from: Side::Initiator, bound: Bound::Flow },
     ]
 }
 

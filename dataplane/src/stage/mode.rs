@@ -8,7 +8,7 @@ use crate::event::Event;
 use crate::policy::{AlgMode, AlgProfile};
 use crate::port::Port;
 use crate::stage::pinhole::source;
-use crate::stage::publish::{endpoints, group, protocol};
+use crate::stage::publish::{endpoints, group, protocol, side};
 use crate::stage::{Context, Hit};
 use crate::table::Direction;
 use crate::worker::Local;
@@ -120,6 +120,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 opener: Endpoint::new(addr, port),
                 published: request.published,
                 listener: request.listener,
+                from: side(hit.direction),
+                offset: request.offset,
             };
             self.tell(cx, event);
         }

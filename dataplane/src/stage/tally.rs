@@ -43,15 +43,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         // When the slab is full, many sessions find no room at once: those that are not heard now say it later. Of a session
         // that was let go nobody expects that it is read.
         let reads = !inspected.stream.is_blind();
-        let no_room = tally.no_room > 0 && reads && !told.no_room && self.deny_limit.take(cx.now);
+        let limit = &mut self.deny_limit;
+        let full = tally.bound.filter(|_| reads && !told.no_room && limit.take(cx.now));
         told.conflict |= conflict;
-        told.no_room |= no_room;
+        told.no_room |= full.is_some();
         let (session, application, from) = (hit.id, hit.session.application(), side(hit.direction));
         if conflict {
             self.tell(cx, Event::AlgStreamConflict { session, application, from });
         }
-        if no_room {
-            self.tell(cx, Event::AlgStreamNoRoom { session, application, from });
+        if let Some(bound) = full {
+            self.tell(cx, Event::AlgStreamNoRoom { session, application, from, bound });
         }
     }
 }

@@ -11,7 +11,7 @@
 
 use crate::stream::chunk::{Pool, Queue};
 use crate::stream::edits::{Edits, Round};
-use crate::stream::segment::{Limits, Tally, Timestamp};
+use crate::stream::segment::{Bound, Limits, Tally, Timestamp};
 use arrayvec::ArrayVec;
 
 /// Most stretches of a stream that wait behind missing bytes.
@@ -249,18 +249,18 @@ impl Half {
                 let bytes = payload.get(index(self.next - start)..index(until - start)).unwrap_or_default();
                 let fits = self.used() + until - self.next <= i64::from(limits.bytes);
                 if !fits || !self.input.push(pool, bytes) {
-                    tally.no_room += 1;
+                    tally.turn_away(if fits { Bound::Memory } else { Bound::Flow });
                     break;
                 }
                 self.next = until;
                 self.take_pieces(pool);
             }
         } else if stop > start {
-            apart = self.set_apart(pool, limits, start, stop, payload);
-            if apart {
-                tally.out_of_order += 1;
-            } else {
-                tally.no_room += 1;
+            let kept = self.set_apart(pool, limits, start, stop, payload);
+            apart = kept.is_ok();
+            match kept {
+                Ok(()) => tally.out_of_order += 1,
+                Err(bound) => tally.turn_away(bound),
             }
         }
         // The end of the stream is where it was said first, and nothing lies behind it.
@@ -289,8 +289,15 @@ impl Half {
         }
     }
 
-    /// Keeps bytes that come ahead of missing ones. False if none of them found room.
-    fn set_apart(&mut self, pool: &mut Pool, limits: &Limits, start: i64, stop: i64, payload: &[u8]) -> bool {
+    /// Keeps bytes that come ahead of missing ones. An error if none of them found room.
+    fn set_apart(
+        &mut self,
+        pool: &mut Pool,
+        limits: &Limits,
+        start: i64,
+        stop: i64,
+        payload: &[u8],
+    ) -> Result<(), Bound> {
         let mut cursor = start;
         let mut any = false;
         // Each turn passes a piece that is there, or fills a gap.
@@ -302,39 +309,49 @@ impl Half {
                     let until = self.pieces.iter().map(|p| p.start).find(|s| *s > cursor).unwrap_or(stop);
                     let until = until.min(stop);
                     let bytes = payload.get(index(cursor - start)..index(until - start)).unwrap_or_default();
-                    if !self.insert_piece(pool, limits, cursor, bytes) {
-                        return any;
+                    match self.insert_piece(pool, limits, cursor, bytes) {
+                        Err(bound) if !any => return Err(bound),
+                        Err(_) => return Ok(()),
+                        Ok(()) => until,
                     }
-                    until
                 }
             };
             any = true;
         }
-        any
+        Ok(())
     }
 
     /// Keeps bytes that no piece has yet: as a piece, or as the growth of one.
-    fn insert_piece(&mut self, pool: &mut Pool, limits: &Limits, start: i64, bytes: &[u8]) -> bool {
+    fn insert_piece(
+        &mut self,
+        pool: &mut Pool,
+        limits: &Limits,
+        start: i64,
+        bytes: &[u8],
+    ) -> Result<(), Bound> {
         let most = i64::from(limits.bytes);
         let end = start + i64::try_from(bytes.len()).unwrap_or(0);
         // Half of the room stays for what comes in order.
         if self.used() + end - start > most / 2 || end - self.next > most {
-            return false;
+            return Err(Bound::Flow);
         }
         let at = self.pieces.iter().position(|p| p.start > start).unwrap_or(self.pieces.len());
         let grown = at.checked_sub(1).filter(|i| self.pieces.get(*i).is_some_and(|p| p.end() == start));
         let place = match grown {
             Some(place) => {
-                let Some(piece) = self.pieces.get_mut(place) else { return false };
+                let Some(piece) = self.pieces.get_mut(place) else { return Err(Bound::Stretches) };
                 if !piece.bytes.push(pool, bytes) {
-                    return false;
+                    return Err(Bound::Memory);
                 }
                 place
             }
             None => {
+                if self.pieces.is_full() {
+                    return Err(Bound::Stretches);
+                }
                 let mut piece = Piece { start, bytes: Queue::default() };
-                if self.pieces.is_full() || !piece.bytes.push(pool, bytes) {
-                    return false;
+                if !piece.bytes.push(pool, bytes) {
+                    return Err(Bound::Memory);
                 }
                 self.pieces.insert(at, piece);
                 at
@@ -347,7 +364,7 @@ impl Half {
                 piece.bytes.append(pool, &mut second.bytes);
             }
         }
-        true
+        Ok(())
     }
 
     /// Whether the repeated part of a segment says what its first copy said, as far as that can be told.

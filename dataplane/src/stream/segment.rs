@@ -80,6 +80,29 @@ pub enum Overflow {
     Pass,
 }
 
+/// Which bound bytes of a stream have met, for which there was no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// [`Limits::bytes`] of their direction: half of them, where bytes before them are missing.
+    Flow,
+    /// The stretches of one direction that may wait behind missing bytes.
+    Stretches,
+    /// The memory of all streams of the worker.
+    Memory,
+}
+
+impl Bound {
+    /// Its name in the audit log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flow => "flow-bytes",
+            Self::Stretches => "stretches",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// What the engine may use and do for one flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -206,10 +229,20 @@ pub struct Tally {
     pub out_of_order: u32,
     /// Segments whose new bytes found no room: the sender repeats them.
     pub no_room: u32,
+    /// What the last of those has met.
+    pub bound: Option<Bound>,
     /// Segments emitted again from the kept copy.
     pub repeated: u32,
     /// Acknowledgements that the engine made itself.
     pub own_acks: u32,
     /// Repeated bytes that differ from the first copy.
     pub conflicts: u32,
+}
+
+impl Tally {
+    /// Counts a segment that found no room.
+    pub(super) const fn turn_away(&mut self, bound: Bound) {
+        self.no_room += 1;
+        self.bound = Some(bound);
+    }
 }
