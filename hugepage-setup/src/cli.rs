@@ -81,6 +81,9 @@ pub struct Roots {
     /// Where procfs is mounted.
     #[arg(long, global = true, hide = true, value_name = "FOLDER")]
     pub procfs: Option<PathBuf>,
+    /// Recorded answers of rtnetlink.
+    #[arg(long, global = true, hide = true, value_name = "FOLDER")]
+    pub netlink: Option<PathBuf>,
     /// The system's configuration.
     #[arg(long, global = true, hide = true, value_name = "FOLDER")]
     pub etc: Option<PathBuf>,
@@ -113,6 +116,7 @@ impl Roots {
             state: or(&self.state, usual.state),
             dpdk: if self.dpdk.is_empty() { usual.dpdk } else { self.dpdk.clone() },
             pci_ids: usual.pci_ids,
+            netlink: self.netlink.clone(),
         }
     }
 }

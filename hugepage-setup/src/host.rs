@@ -21,6 +21,8 @@ pub struct Host {
     pub dpdk: Vec<PathBuf>,
     /// Files that name PCI devices; the first that exists counts.
     pub pci_ids: Vec<PathBuf>,
+    /// Recorded answers of rtnetlink, in place of the kernel's.
+    pub netlink: Option<PathBuf>,
     /// Where the journal is kept.
     pub state: PathBuf,
 }
@@ -43,6 +45,7 @@ impl Default for Host {
                 "/usr/local/lib",
             ]),
             pci_ids: folders(&["/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids"]),
+            netlink: None,
             // Its parent is there on every host: undo leaves no folder behind.
             state: "/var/lib/postern-host".into(),
         }

@@ -165,7 +165,7 @@ pub struct Need {
     /// Binds without an IOMMU. The NICs may then write all memory, and the kernel is tainted.
     #[arg(long)]
     pub noiommu: bool,
-    /// Takes a NIC even if the default route or an SSH session is on it.
+    /// Takes a NIC even if a default route or an SSH session is on it, or may be.
     #[arg(long)]
     pub force: bool,
     /// Goes on with fewer pages than were asked for.

@@ -5,6 +5,7 @@ use crate::apply::Applied;
 use crate::facts::Facts;
 use crate::facts::hugepages::{Pool, size};
 use crate::facts::pci::Nic;
+use crate::facts::reach::Carries;
 use crate::host::cpu_text;
 use crate::journal::{Entry, History};
 use crate::plan::{Plan, Step};
@@ -171,6 +172,9 @@ pub fn status_text(facts: &Facts, history: &History) -> String {
     for nic in &facts.nics {
         nic_text(&mut text, nic);
     }
+    for unread in &facts.unread {
+        line(&mut text, format_args!("over which NIC the host is reached is not known for sure: {unread}"));
+    }
     let cpus = &facts.cpus;
     let cores: Vec<u32> = cpus.cores.iter().map(|core| core.number).collect();
     let list = |cores: &[u32]| if cores.is_empty() { "none".to_owned() } else { cpu_text(cores) };
@@ -251,8 +255,9 @@ fn nic_text(text: &mut String, nic: &Nic) {
             format_args!(
                 "    carries {}",
                 match carries {
-                    crate::facts::routes::Carries::DefaultRoute => "the default route",
-                    crate::facts::routes::Carries::Ssh => "an SSH session",
+                    Carries::DefaultRoute => "the default route",
+                    Carries::Ssh => "an SSH session",
+                    Carries::Unknown => "perhaps the default route or an SSH session",
                 }
             ),
         );

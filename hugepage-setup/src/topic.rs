@@ -48,6 +48,7 @@ topics! {
     NicVerbs "nic-verbs" "The DPDK driver reaches the device through the verbs modules";
     NicDefaultRoute "nic-default-route" "The host would be cut off";
     NicSsh "nic-ssh" "You would be cut off";
+    NicUnknown "nic-unknown" "What cannot be read may be the way to this host";
     NicGroup "nic-group" "Devices of one IOMMU group can write each other's memory: the kernel hands out all of them or none";
     NicVfs "nic-vfs" "Virtual functions end when their physical function changes its driver";
     NicLink "nic-link" "A NIC in too small a slot loses packets at line rate";

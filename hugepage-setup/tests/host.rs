@@ -18,5 +18,7 @@ mod interrupted;
 mod nics;
 #[path = "host/program.rs"]
 mod program;
+#[path = "host/reached.rs"]
+mod reached;
 #[path = "host/tuning.rs"]
 mod tuning;

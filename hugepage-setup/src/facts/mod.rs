@@ -3,9 +3,12 @@
 pub mod cpu;
 pub mod hugepages;
 pub mod mounts;
+mod netlink;
 pub mod pci;
 pub mod pmd;
-pub mod routes;
+pub mod reach;
+mod routes;
+mod ssh;
 pub mod system;
 pub mod vfio;
 
@@ -24,6 +27,8 @@ pub struct Facts {
     pub mounts: Vec<mounts::HugeMount>,
     /// Network devices on PCI.
     pub nics: Vec<pci::Nic>,
+    /// What cannot be read of how the host is reached.
+    pub unread: Vec<String>,
     /// Addresses of all other devices on PCI.
     pub others: Vec<String>,
     /// Drivers of the installed DPDK.
@@ -43,11 +48,11 @@ impl Facts {
     /// Something that must be known cannot be read.
     pub fn read(host: &Host, connection: Option<&str>) -> Result<Self, Error> {
         let pmds = pmd::installed(&host.dpdk)?;
-        let routes = routes::Routes::read(host);
+        let reach = reach::Reach::read(host, connection);
         let mut nics = pci::read(host)?;
         for nic in &mut nics {
             nic.pmd = pmd::of(&pmds, nic.id).map(pmd::Driven::from);
-            nic.carries = routes.carried_by(host, nic, connection);
+            nic.carries = reach.carried_by(host, nic);
         }
         let mut others = names(&host.pci_devices())?;
         others.retain(|address| nics.iter().all(|nic| nic.address != *address));
@@ -57,6 +62,7 @@ impl Facts {
             nodes: system::nodes(host)?,
             mounts: mounts::read(host),
             nics,
+            unread: reach.unread().to_vec(),
             pmds,
             vfio: vfio::Vfio::read(host),
             cpus: cpu::Cpus::read(host)?,

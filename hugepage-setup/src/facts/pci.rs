@@ -1,7 +1,7 @@
 //! Network devices on the PCI bus.
 
 use super::pmd::Driven;
-use super::routes::Carries;
+use super::reach::Carries;
 use super::vfio::is_protected;
 use crate::error::Error;
 use crate::host::{Host, link_name, names, soft, soft_number};

@@ -1,204 +1,277 @@
-//! Which network devices the host itself is reached through.
+//! Routes and addresses of the host, of all tables: policy routing and VRFs have tables of their own.
 
-use super::pci::Nic;
-use crate::host::{Host, names, soft};
-use serde::Serialize;
-use std::collections::BTreeSet;
+use super::netlink::{self, INET, INET6, attributes, half, malformed, word};
+use crate::host::{Host, names, soft_number};
+use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Why a device must not be taken from the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Carries {
-    /// The default route leads over it.
-    DefaultRoute,
-    /// An SSH session comes over it.
-    Ssh,
-}
-
-const UP: u32 = 1;
-const REJECT: u32 = 0x200;
-/// TCP state in `/proc/net/tcp`.
-const ESTABLISHED: &str = "01";
-const SSH_PORT: u16 = 22;
+/// The table of who names none.
+const MAIN: u32 = 254;
+/// `RTN_UNICAST`, `RTN_LOCAL`. Others lead nowhere, or to nobody in particular.
+const UNICAST: u8 = 1;
+const LOCAL: u8 = 2;
+/// `RTM_F_CLONED`: no route of its own.
+const CLONED: u32 = 0x200;
+/// `RTA_DST`, `RTA_OIF`, `RTA_PRIORITY`, `RTA_MULTIPATH`, `RTA_TABLE`.
+const TO: u16 = 1;
+const DEVICE: u16 = 4;
+const METRIC: u16 = 6;
+const PATHS: u16 = 9;
+const TABLE: u16 = 15;
 
 struct Route {
     to: IpAddr,
-    length: u32,
+    length: u8,
     metric: u32,
-    interface: String,
+    table: u32,
+    /// It leads to this host: its destination is an address of its device.
+    is_own: bool,
+    /// Interfaces by number, one for each path.
+    devices: Vec<u32>,
 }
 
 impl Route {
     fn covers(&self, address: IpAddr) -> bool {
+        let length = u32::from(self.length);
         match (self.to, address) {
             (IpAddr::V4(to), IpAddr::V4(address)) => {
-                let mask = u32::MAX.checked_shl(32 - self.length.min(32)).unwrap_or(0);
+                let mask = u32::MAX.checked_shl(32 - length.min(32)).unwrap_or(0);
                 u32::from(to) & mask == u32::from(address) & mask
             }
             (IpAddr::V6(to), IpAddr::V6(address)) => {
-                let mask = u128::MAX.checked_shl(128 - self.length.min(128)).unwrap_or(0);
+                let mask = u128::MAX.checked_shl(128 - length.min(128)).unwrap_or(0);
                 u128::from(to) & mask == u128::from(address) & mask
             }
             _ => false,
         }
     }
+
+    /// Of the body of a message. None if nothing is reached by it.
+    fn read(body: &[u8]) -> io::Result<Option<Self>> {
+        let [family, length, _, _, table, _, _, kind] = body.first_chunk().ok_or_else(malformed)?;
+        let flags = word(body, 8).ok_or_else(malformed)?;
+        if !matches!(*kind, UNICAST | LOCAL) || flags & CLONED != 0 {
+            return Ok(None);
+        }
+        let any = match *family {
+            INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            _ => return Ok(None),
+        };
+        let mut route = Self {
+            to: any,
+            length: *length,
+            metric: 0,
+            table: u32::from(*table),
+            is_own: *kind == LOCAL,
+            devices: Vec::new(),
+        };
+        for (kind, value) in attributes(body.get(12..).unwrap_or_default())? {
+            let number = || word(value, 0).ok_or_else(malformed);
+            match kind {
+                TO => route.to = address(value).ok_or_else(malformed)?,
+                DEVICE => route.devices.push(number()?),
+                METRIC => route.metric = number()?,
+                TABLE => route.table = number()?,
+                PATHS => route.devices.extend(paths(value)?),
+                _ => {}
+            }
+        }
+        Ok(Some(route))
+    }
 }
 
-/// The kernel's routes and the SSH sessions of this host.
-pub struct Routes {
+fn address(value: &[u8]) -> Option<IpAddr> {
+    let v4 = || Some(IpAddr::from(<[u8; 4]>::try_from(value).ok()?));
+    v4().or_else(|| Some(IpAddr::from(<[u8; 16]>::try_from(value).ok()?)))
+}
+
+/// The interfaces of several next hops (`struct rtnexthop`), each followed by attributes of its own.
+fn paths(mut rest: &[u8]) -> io::Result<Vec<u32>> {
+    let mut devices = Vec::new();
+    while !rest.is_empty() {
+        let (len, device) = half(rest, 0).zip(word(rest, 4)).ok_or_else(malformed)?;
+        if len < 8 {
+            return Err(malformed());
+        }
+        devices.push(device);
+        rest = rest.get(usize::from(len).next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(devices)
+}
+
+/// The kernel's routes.
+pub(super) struct Routes {
     routes: Vec<Route>,
-    tcp: Vec<(u16, IpAddr)>,
+    /// Interfaces by number.
+    names: BTreeMap<u32, String>,
 }
 
 impl Routes {
-    /// Reads them. What is missing is empty: a host may have no IPv6.
-    #[must_use]
-    pub fn read(host: &Host) -> Self {
-        let file = |name: &str| soft(&host.procfs.join("net").join(name)).unwrap_or_default();
-        let mut routes: Vec<Route> = file("route").lines().skip(1).filter_map(ipv4).collect();
-        routes.extend(file("ipv6_route").lines().filter_map(ipv6));
-        let (v4, v6) = (file("tcp"), file("tcp6"));
-        let tcp = v4.lines().chain(v6.lines()).filter_map(established).collect();
-        Self { routes, tcp }
-    }
-
-    /// Why the host needs this device. `connection` is `SSH_CONNECTION`: sudo drops it, hence the sockets.
-    #[must_use]
-    pub fn carried_by(&self, host: &Host, nic: &Nic, connection: Option<&str>) -> Vec<Carries> {
-        let own: BTreeSet<&str> = nic.interfaces.iter().map(|i| i.name.as_str()).collect();
-        let over = |interface: &str| lower(host, interface, 0).iter().any(|name| own.contains(name.as_str()));
-        let mut carries = Vec::new();
-        if self.routes.iter().any(|route| route.length == 0 && over(&route.interface)) {
-            carries.push(Carries::DefaultRoute);
+    /// Reads them.
+    ///
+    /// # Errors
+    /// A sentence: the kernel does not tell, or a default route leads over who knows what.
+    pub(super) fn read(host: &Host) -> Result<Self, String> {
+        let failed = |error: io::Error| format!("cannot read the routes of the kernel: {error}");
+        let mut routes = Vec::new();
+        for body in netlink::routes(host).map_err(failed)? {
+            routes.extend(Route::read(&body).map_err(failed)?);
         }
-        let (client, port) = connection.map_or((None, None), from_environment);
-        let is_ssh = |local: u16| local == SSH_PORT || Some(local) == port;
-        let clients = self.tcp.iter().filter(|(local, _)| is_ssh(*local)).map(|(_, client)| *client);
-        if clients.chain(client).any(|client| self.egress(client).is_some_and(over)) {
-            carries.push(Carries::Ssh);
+        let class = host.sysfs.join("class/net");
+        let listed = names(&class).map_err(|error| error.to_string())?;
+        let number = |name: String| Some((soft_number(&class.join(&name).join("ifindex"))?, name));
+        let all = Self { routes, names: listed.into_iter().filter_map(number).collect() };
+        let strange = all.routes.iter().filter(|route| route.is_default()).find(|route| {
+            route.devices.is_empty() || route.devices.iter().any(|number| !all.names.contains_key(number))
+        });
+        match strange {
+            None => Ok(all),
+            Some(route) => Err(format!(
+                "the default route of table {} leads over an interface that {} does not list",
+                route.table,
+                class.display()
+            )),
         }
-        carries
     }
 
-    /// The interface of the longest prefix, and of the smallest metric among equals.
-    fn egress(&self, to: IpAddr) -> Option<&str> {
-        let covering = self.routes.iter().filter(|route| route.covers(to));
-        let best = covering.max_by_key(|route| (route.length, u32::MAX - route.metric))?;
-        Some(&best.interface)
+    fn names_of<'a>(&'a self, route: &'a Route) -> impl Iterator<Item = &'a str> {
+        route.devices.iter().filter_map(|number| self.names.get(number)).map(String::as_str)
+    }
+
+    /// Interfaces over which a default route of any table leads.
+    pub(super) fn defaults(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().filter(|route| route.is_default()).flat_map(|route| self.names_of(route))
+    }
+
+    /// Interfaces that have an address by which others than neighbours reach the host.
+    pub(super) fn addressed(&self) -> impl Iterator<Item = &str> {
+        let own = self.routes.iter().filter(|route| route.is_own && !is_link_local(route.to));
+        own.flat_map(|route| self.names_of(route))
+    }
+
+    /// Interfaces that have this address.
+    pub(super) fn having(&self, address: IpAddr) -> impl Iterator<Item = &str> {
+        let own = self.routes.iter().filter(move |route| route.is_own && route.covers(address));
+        own.flat_map(|route| self.names_of(route))
+    }
+
+    /// Interfaces over which the main table reaches an address: those of the longest prefix, and of the smallest metric among
+    /// equals.
+    pub(super) fn egress(&self, to: IpAddr) -> impl Iterator<Item = &str> {
+        let others = self.routes.iter().filter(|route| !route.is_own && route.table == MAIN);
+        let best = others
+            .filter(|route| route.covers(to))
+            .max_by_key(|route| (route.length, u32::MAX - route.metric));
+        best.into_iter().flat_map(|route| self.names_of(route))
     }
 }
 
-/// An interface and all that lie below it: a bond's members, a bridge's ports, the parent of a VLAN.
-fn lower(host: &Host, interface: &str, depth: u32) -> Vec<String> {
-    /// Nobody stacks more; a circle shall end.
-    const DEEPEST: u32 = 8;
-    let mut all = vec![interface.to_owned()];
-    if depth < DEEPEST {
-        let folder = host.sysfs.join("class/net").join(interface);
-        let entries = names(&folder).unwrap_or_default();
-        let mut below: Vec<String> =
-            entries.iter().filter_map(|name| name.strip_prefix("lower_")).map(str::to_owned).collect();
-        // Ports of a bridge have links of their own.
-        below.extend(names(&folder.join("brif")).unwrap_or_default());
-        below.sort_unstable();
-        below.dedup();
-        all.extend(below.iter().flat_map(|name| lower(host, name, depth + 1)));
+impl Route {
+    fn is_default(&self) -> bool {
+        self.length == 0 && !self.is_own
     }
-    all
 }
 
-/// `/proc/net/route`: addresses in hexadecimal, in the byte order of the machine (x86: little-endian).
-fn ipv4(line: &str) -> Option<Route> {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let number = |at: usize| u32::from_str_radix(words.get(at)?, 16).ok();
-    let flags = number(3)?;
-    let mask = number(7)?.swap_bytes();
-    (flags & UP != 0 && flags & REJECT == 0).then_some(Route {
-        to: IpAddr::V4(Ipv4Addr::from(number(1)?.swap_bytes())),
-        length: mask.count_ones(),
-        metric: words.get(6)?.parse().ok()?,
-        interface: (*words.first()?).to_owned(),
-    })
-}
-
-/// `/proc/net/ipv6_route`: the destination and its length first, the metric sixth, flags ninth, the interface last.
-fn ipv6(line: &str) -> Option<Route> {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let number = |at: usize| u32::from_str_radix(words.get(at)?, 16).ok();
-    let flags = number(8)?;
-    let interface = *words.get(9)?;
-    (flags & UP != 0 && flags & REJECT == 0 && interface != "lo").then_some(Route {
-        to: IpAddr::V6(Ipv6Addr::from(u128::from_str_radix(words.first()?, 16).ok()?)),
-        length: number(1)?,
-        metric: number(5)?,
-        interface: interface.to_owned(),
-    })
-}
-
-/// The local port and the peer of an established connection in `/proc/net/tcp` or `tcp6`.
-fn established(line: &str) -> Option<(u16, IpAddr)> {
-    let mut words = line.split_whitespace().skip(1);
-    let (local, remote, state) = (words.next()?, words.next()?, words.next()?);
-    let (_, port) = local.split_once(':')?;
-    let (peer, _) = remote.split_once(':')?;
-    (state == ESTABLISHED).then_some((u16::from_str_radix(port, 16).ok()?, peer_address(peer)?))
-}
-
-/// Words of 32 bits in the byte order of the machine.
-fn peer_address(text: &str) -> Option<IpAddr> {
-    let word = |at: usize| u32::from_str_radix(text.get(at..at + 8)?, 16).ok().map(u32::swap_bytes);
-    if text.len() == 8 {
-        return Some(IpAddr::V4(Ipv4Addr::from(word(0)?)));
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
-    let words = [word(0)?, word(8)?, word(16)?, word(24)?];
-    let bits = words.iter().fold(0u128, |bits, word| bits << 32 | u128::from(*word));
-    // IPv4 over a socket of IPv6 goes the way of IPv4.
-    Some(IpAddr::V6(Ipv6Addr::from(bits)).to_canonical())
-}
-
-/// `SSH_CONNECTION`: the client and its port, the server and its port.
-fn from_environment(text: &str) -> (Option<IpAddr>, Option<u16>) {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    // A link-local client has its interface after a percent sign.
-    let client = words.first().and_then(|client| client.split('%').next()?.parse().ok());
-    (client, words.get(3).and_then(|port| port.parse().ok()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let len = 4 + value.len() as u16;
+        let mut bytes = [len.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn body(family: u8, length: u8, table: u8, kind: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
+        [&[family, length, 0, 0, table, 0, 0, kind, 0, 0, 0, 0][..], &attributes.concat()].concat()
+    }
+
+    fn device(number: u32) -> Vec<u8> {
+        attribute(DEVICE, &number.to_ne_bytes())
+    }
+
+    fn read(bodies: &[Vec<u8>]) -> Routes {
+        let routes = bodies.iter().filter_map(|body| Route::read(body).unwrap()).collect();
+        let names = [(2, "eth0"), (3, "eth1"), (4, "eth2")];
+        Routes { routes, names: names.map(|(number, name)| (number, name.to_owned())).into() }
+    }
+
+    fn all<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+        names.collect()
+    }
+
     #[test]
     fn the_longest_prefix_wins_and_then_the_metric() {
-        let text = "eth0\t00000000\t010200C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n\
-                    eth1\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\t0\t0\t0\n\
-                    eth2\t00000000\t010200C0\t0003\t0\t0\t50\t00000000\t0\t0\t0\n\
-                    down\t00000000\t010200C0\t0000\t0\t0\t0\t00000000\t0\t0\t0\n";
-        let routes = Routes { routes: text.lines().filter_map(ipv4).collect(), tcp: Vec::new() };
-        assert_eq!(routes.routes.len(), 3);
-        assert_eq!(routes.egress("10.9.9.9".parse().unwrap()), Some("eth1"));
-        assert_eq!(routes.egress("11.9.9.9".parse().unwrap()), Some("eth2"));
-        assert_eq!(routes.egress("fd00::1".parse().unwrap()), None);
+        let metric = |metric: u32| attribute(METRIC, &metric.to_ne_bytes());
+        let ten = attribute(TO, &[10, 0, 0, 0]);
+        let routes = read(&[
+            body(INET, 0, 254, UNICAST, &[device(2), metric(100)]),
+            body(INET, 8, 254, UNICAST, &[ten, device(3)]),
+            body(INET, 0, 254, UNICAST, &[device(4), metric(50)]),
+        ]);
+        assert_eq!(all(routes.egress("10.9.9.9".parse().unwrap())), ["eth1"]);
+        assert_eq!(all(routes.egress("11.9.9.9".parse().unwrap())), ["eth2"]);
+        assert_eq!(all(routes.egress("fd00::1".parse().unwrap())), [""; 0]);
     }
 
     #[test]
-    fn routes_of_ipv6_are_read_without_the_unreachable_ones() {
-        let default = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
-                       fd000000000000000000000000000001 00000400 00000002 00000000 00000003     eth0";
-        let route = ipv6(default).unwrap();
-        assert_eq!((route.length, route.interface.as_str()), (0, "eth0"));
-        assert!(ipv6(&default.replace("00000003     eth0", "00200200       lo")).is_none());
+    fn default_routes_of_every_table_count_and_each_of_their_paths() {
+        let paths: Vec<u8> = [2_u32, 4]
+            .iter()
+            .flat_map(|number| {
+                [&[16, 0, 0, 0][..], &number.to_ne_bytes(), &attribute(5, &[10, 0, 0, 1])].concat()
+            })
+            .collect();
+        let table = attribute(TABLE, &1_001_u32.to_ne_bytes());
+        let routes = read(&[
+            body(INET, 0, 0, UNICAST, &[table, attribute(PATHS, &paths)]),
+            body(INET6, 0, 7, UNICAST, &[device(3)]),
+            // Unreachable, to this host itself, and of another family.
+            body(INET6, 0, 254, 7, &[device(2)]),
+            body(INET, 0, 100, LOCAL, &[device(2)]),
+            body(28, 0, 254, UNICAST, &[device(2)]),
+        ]);
+        assert_eq!(all(routes.defaults()), ["eth0", "eth2", "eth1"]);
+        assert_eq!(routes.routes[0].table, 1_001);
+        assert_eq!(all(routes.egress("11.9.9.9".parse().unwrap())), [""; 0], "no table but the main one");
     }
 
     #[test]
-    fn sockets_tell_the_peer() {
-        let line = "   1: 0502000A:0016 0202000A:C3A4 01 00000000:00000000 00:00000000";
-        assert_eq!(established(line), Some((22, "10.0.2.2".parse().unwrap())));
-        assert_eq!(established(&line.replace(" 01 ", " 0A ")), None);
-        let mapped = "0: 0000000000000000FFFF00000502000A:0016 0000000000000000FFFF00000202000A:C3A4 01 x";
-        assert_eq!(established(mapped), Some((22, "10.0.2.2".parse().unwrap())));
-        let (client, port) = from_environment("fe80::1%eth0 50000 fe80::2 2222");
-        assert_eq!((client, port), (Some("fe80::1".parse().unwrap()), Some(2222)));
+    fn addresses_are_those_of_the_routes_to_this_host() {
+        let six: Ipv6Addr = "fe80::1".parse().unwrap();
+        let routes = read(&[
+            body(INET, 32, 255, LOCAL, &[attribute(TO, &[192, 0, 2, 1]), device(2)]),
+            body(INET6, 128, 255, LOCAL, &[attribute(TO, &six.octets()), device(3)]),
+            body(INET, 24, 254, UNICAST, &[attribute(TO, &[192, 0, 2, 0]), device(4)]),
+        ]);
+        assert_eq!(all(routes.having("192.0.2.1".parse().unwrap())), ["eth0"]);
+        assert_eq!(all(routes.having(six.into())), ["eth1"]);
+        assert_eq!(all(routes.having("192.0.2.2".parse().unwrap())), [""; 0]);
+        assert_eq!(all(routes.addressed()), ["eth0"], "everything that is up has a link-local one");
+    }
+
+    #[test]
+    fn what_is_no_route_is_an_error() {
+        let bad = [
+            vec![INET],
+            body(INET, 8, 254, UNICAST, &[attribute(TO, &[10])]),
+            body(INET, 8, 254, UNICAST, &[attribute(DEVICE, &[1])]),
+            body(INET, 8, 254, UNICAST, &[attribute(PATHS, &[4, 0, 0, 0, 2, 0, 0, 0])]),
+            body(INET, 8, 254, UNICAST, &[vec![9]]),
+        ];
+        for bad in bad {
+            assert!(Route::read(&bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::{Draft, pages};
 use crate::action::{Action, Named};
 use crate::facts::Facts;
 use crate::facts::pci::Nic;
-use crate::facts::routes::Carries;
+use crate::facts::reach::Carries;
 use crate::facts::vfio::Presence;
 use crate::host::Host;
 use crate::need::Need;
@@ -16,6 +16,9 @@ use std::collections::BTreeSet;
 
 /// The driver that hands devices to user space.
 pub(super) const VFIO: &str = "vfio-pci";
+
+/// What to do about a NIC that the host is reached over.
+const ELSEWHERE: &str = "reach the host over another NIC, or add --force at the console";
 
 pub(super) fn plan(draft: &mut Draft, host: &Host, facts: &Facts, need: &Need) {
     let mut taken = Vec::new();
@@ -39,7 +42,7 @@ pub(super) fn plan(draft: &mut Draft, host: &Host, facts: &Facts, need: &Need) {
     }
     vfio(draft, host, facts, need, &taken);
     for nic in taken.into_iter().filter(|nic| nic.driver.as_deref() != Some(VFIO)) {
-        check_cut_off(draft, need, nic);
+        check_cut_off(draft, facts, need, nic);
         if nic.vfs > 0 {
             let text = format!("{} has {} virtual functions switched on", nic.title(), nic.vfs);
             let fix = "stop who uses them, and switch them off: echo 0 > sriov_numvfs".to_owned();
@@ -152,18 +155,27 @@ fn check_place(draft: &mut Draft, facts: &Facts, need: &Need, nic: &Nic) {
     }
 }
 
-fn check_cut_off(draft: &mut Draft, need: &Need, nic: &Nic) {
+fn check_cut_off(draft: &mut Draft, facts: &Facts, need: &Need, nic: &Nic) {
     for carries in &nic.carries {
-        let (topic, what) = match carries {
-            Carries::DefaultRoute => (Topic::NicDefaultRoute, "carries the default route of this host"),
-            Carries::Ssh => (Topic::NicSsh, "carries an SSH session to this host"),
+        let (topic, what, fix) = match carries {
+            Carries::DefaultRoute => {
+                (Topic::NicDefaultRoute, "carries the default route of this host".to_owned(), ELSEWHERE)
+            }
+            Carries::Ssh => (Topic::NicSsh, "carries an SSH session to this host".to_owned(), ELSEWHERE),
+            Carries::Unknown => {
+                let what = format!("may be what this host is reached over: {}", facts.unread.join("; "));
+                (
+                    Topic::NicUnknown,
+                    what,
+                    "run it as root, with /proc and /sys of the host; or add --force at the console",
+                )
+            }
         };
         let text = format!("{} {what}", nic.title());
         let finding = match need.force {
             true => Finding::new(Level::Warn, topic, format!("{text}; it is taken all the same (--force)"))
                 .fix("have a console at hand"),
-            false => Finding::new(Level::Refuse, topic, text)
-                .fix("reach the host over another NIC, or add --force at the console"),
+            false => Finding::new(Level::Refuse, topic, text).fix(fix),
         };
         draft.say(finding);
     }

@@ -131,7 +131,7 @@ impl<'f> Fake<'f> {
             for entry in fs::read_dir(&net)? {
                 let name = entry?.file_name().into_string().unwrap();
                 let mac = tidy(&fs::read_to_string(net.join(&name).join("address"))?);
-                fs::remove_dir(self.host().sysfs.join("class/net").join(&name))?;
+                fs::remove_dir_all(self.host().sysfs.join("class/net").join(&name))?;
                 interfaces.push((name, mac));
             }
             fs::remove_dir_all(net)?;

@@ -8,6 +8,7 @@ use hugepage_setup::plan::Plan;
 use hugepage_setup::topic::{Finding, Level, Topic};
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -41,6 +42,7 @@ impl Fixture {
             modules: at("modules"),
             dpdk: vec![at("dpdk")],
             pci_ids: Vec::new(),
+            netlink: Some(at("netlink")),
             state: at("state/postern"),
         };
         let fixture = Self { root, host };
@@ -134,7 +136,9 @@ impl Fixture {
         self.file("proc/sys/kernel/random/boot_id", "boot-1\n");
         self.file("proc/cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/sda1 ro quiet\n");
         self.file("proc/self/limits", "Max locked memory         8388608   8388608   bytes\n");
-        self.file("proc/1/comm", "systemd\n");
+        self.process(1, "systemd", 0, "");
+        self.process(100, "bash", 1, "PATH=/bin\0");
+        self.file("proc/self/stat", "101 (hugepage-setup) R 100 101 100\n");
         self.file("modules/6.1.0-18-amd64/modules.dep", "kernel/drivers/vfio/pci/vfio-pci.ko.xz: vfio.ko\n");
     }
 
@@ -155,8 +159,8 @@ impl Fixture {
         }
         self.file("sys/bus/pci/drivers_probe", "");
         self.folder("sys/module/ib_uverbs");
-        self.file("proc/net/route", "Iface Destination\neno1 00000000 0101A8C0 0003 0 0 0 00000000 0 0 0\n");
-        self.file("proc/net/ipv6_route", "");
+        self.file("sys/class/net/lo/ifindex", "1\n");
+        self.routes(&[default("eno1")]);
         self.file("proc/net/tcp", "  sl  local_address\n");
         let pmd = |name: &str, kmod: &str, ids: &str| {
             format!("PMD_INFO_STRING= {{\"name\": \"{name}\", \"kmod\": \"{kmod}\", \"pci_ids\": [{ids}]}}\0")
@@ -207,7 +211,28 @@ impl Fixture {
         for (file, value) in [("address", mac), ("operstate", "up"), ("carrier", "1"), ("speed", "10000")] {
             self.file(&format!("{folder}/{file}"), &format!("{value}\n"));
         }
-        self.folder(&format!("sys/class/net/{name}"));
+        let number = 10 + mac.rsplit(':').next().and_then(|last| last.parse::<u32>().ok()).unwrap();
+        self.file(&format!("sys/class/net/{name}/ifindex"), &format!("{number}\n"));
+    }
+
+    /// A process, by its parent and its environment.
+    pub fn process(&self, number: u32, name: &str, parent: u32, environment: &str) {
+        self.file(&format!("proc/{number}/comm"), &format!("{name}\n"));
+        self.file(&format!("proc/{number}/stat"), &format!("{number} ({name}) S {parent} 1 1\n"));
+        self.file(&format!("proc/{number}/environ"), environment);
+    }
+
+    /// What the kernel says of its routes.
+    pub fn routes(&self, routes: &[Route]) {
+        let message = |route: &Route| {
+            let number: u32 =
+                self.read(&format!("sys/class/net/{}/ifindex", route.over)).trim().parse().unwrap();
+            route.message(number)
+        };
+        let bytes: Vec<u8> = routes.iter().flat_map(message).collect();
+        let path = self.path("netlink/routes");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
     }
 
     /// A host without an IOMMU.
@@ -244,7 +269,7 @@ impl Fixture {
                     folders.push(path);
                     "folder".to_owned()
                 } else {
-                    fs::read_to_string(&path).unwrap()
+                    String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned()
                 };
                 all.insert(name, content);
             }
@@ -253,6 +278,57 @@ impl Fixture {
         all.remove(Path::new("state"));
         all
     }
+}
+
+/// A route of the kernel's.
+pub struct Route {
+    pub to: IpAddr,
+    pub length: u8,
+    pub over: &'static str,
+    pub table: u32,
+    /// `RTN_UNICAST`, `RTN_LOCAL`, ...
+    pub kind: u8,
+}
+
+impl Route {
+    /// As rtnetlink tells it.
+    fn message(&self, over: u32) -> Vec<u8> {
+        let attribute = |kind: u16, value: &[u8]| {
+            let head = [(4 + value.len() as u16).to_ne_bytes(), kind.to_ne_bytes()].concat();
+            [&head, value].concat()
+        };
+        let (family, to) = match self.to {
+            IpAddr::V4(to) => (2, to.octets().to_vec()),
+            IpAddr::V6(to) => (10, to.octets().to_vec()),
+        };
+        let mut body = vec![family, self.length, 0, 0, 0, 0, 0, self.kind, 0, 0, 0, 0];
+        body.extend(attribute(15, &self.table.to_ne_bytes()));
+        if self.length > 0 {
+            body.extend(attribute(1, &to));
+        }
+        body.extend(attribute(4, &over.to_ne_bytes()));
+        let mut head = (16 + body.len() as u32).to_ne_bytes().to_vec();
+        head.extend([24_u16.to_ne_bytes(), 2_u16.to_ne_bytes()].concat());
+        head.resize(16, 0);
+        [head, body].concat()
+    }
+}
+
+/// A default route of the main table.
+pub fn default(over: &'static str) -> Route {
+    Route { to: IpAddr::from([0, 0, 0, 0]), length: 0, over, table: 254, kind: 1 }
+}
+
+/// A network of the main table.
+pub fn network(to: &str, length: u8, over: &'static str) -> Route {
+    Route { to: to.parse().unwrap(), length, ..default(over) }
+}
+
+/// An address of this host.
+pub fn own(address: &str, over: &'static str) -> Route {
+    let to: IpAddr = address.parse().unwrap();
+    let length = if to.is_ipv4() { 32 } else { 128 };
+    Route { to, length, table: 255, kind: 2, ..default(over) }
 }
 
 /// What the tool is called by.

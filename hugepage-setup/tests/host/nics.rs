@@ -4,7 +4,7 @@ use crate::fake::Fake;
 use crate::fixture::{DISK, Fixture, LEFT, MELLANOX, PROGRAM, RIGHT, UPLINK, about, need, only};
 use hugepage_setup::apply::{Applied, apply};
 use hugepage_setup::facts::Facts;
-use hugepage_setup::facts::routes::Carries;
+use hugepage_setup::facts::reach::Carries;
 use hugepage_setup::host::link_name;
 use hugepage_setup::topic::{Level, Topic};
 use hugepage_setup::undo::undo;
@@ -91,66 +91,6 @@ fn virtio_devices_have_their_interfaces_one_folder_down() {
     let facts = Facts::read(&fixture.host, None).unwrap();
     let names: Vec<&str> = facts.nic(LEFT).unwrap().interfaces.iter().map(|i| i.name.as_str()).collect();
     assert_eq!(names, ["ens1f0", "ens9"]);
-}
-
-#[test]
-fn the_nic_of_the_default_route_is_refused_unless_forced() {
-    let fixture = Fixture::new();
-    let kernel = Fake::new(&fixture);
-    let outcome = applied(&kernel, &[&bind(&[UPLINK]), "--pages-2m=8"]);
-    assert!(outcome.plan.is_refused());
-    let text = only(&outcome.plan.findings, Topic::NicDefaultRoute, Level::Refuse);
-    assert!(text.contains("eno1"), "{text}");
-    assert_eq!(kernel.changes.get(), 0);
-    let outcome = applied(&kernel, &[&bind(&[UPLINK]), "--force"]);
-    assert!(outcome.is_ready(), "{outcome:#?}");
-    only(&outcome.plan.findings, Topic::NicDefaultRoute, Level::Warn);
-}
-
-#[test]
-fn a_default_route_over_a_bond_a_vlan_or_a_bridge_is_found_below() {
-    let route =
-        |over: &str| format!("Iface Destination\n{over} 00000000 0101A8C0 0003 0 0 0 00000000 0 0 0\n");
-    let fixture = Fixture::new();
-    fixture.link("sys/class/net/bond0/lower_ens1f0", "../ens1f0");
-    fixture.link("sys/class/net/bond0.7/lower_bond0", "../bond0");
-    fixture.link("sys/class/net/br0/brif/bond0.7", "../../bond0.7");
-    // A circle ends.
-    fixture.link("sys/class/net/bond0/lower_br0", "../br0");
-    for over in ["ens1f0", "bond0", "bond0.7", "br0"] {
-        fixture.file("proc/net/route", &route(over));
-        only(&fixture.plan(&[&bind(&[LEFT])]).findings, Topic::NicDefaultRoute, Level::Refuse);
-    }
-    fixture.file("proc/net/route", "Iface\n");
-    let six = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
-               fd000000000000000000000000000001 00000400 00000002 00000000 00000003 br0\n";
-    fixture.file("proc/net/ipv6_route", six);
-    only(&fixture.plan(&[&bind(&[LEFT])]).findings, Topic::NicDefaultRoute, Level::Refuse);
-    assert!(!fixture.plan(&[&bind(&[RIGHT])]).is_refused());
-}
-
-#[test]
-fn the_nic_of_an_ssh_session_is_refused_also_under_sudo() {
-    let fixture = Fixture::new();
-    let routes = "Iface Destination\neno1 00000000 0101A8C0 0003 0 0 0 00000000 0 0 0\n\
-                  ens1f0 0000000A 00000000 0001 0 0 0 000000FF 0 0 0\n";
-    fixture.file("proc/net/route", routes);
-    assert!(!fixture.plan(&[&bind(&[LEFT])]).is_refused());
-    // sudo has dropped SSH_CONNECTION: the socket of sshd remains.
-    fixture.file("proc/net/tcp", "  sl\n   0: 0502000A:0016 0202000A:C3A4 01 0:0\n");
-    let text = only(&fixture.plan(&[&bind(&[LEFT])]).findings, Topic::NicSsh, Level::Refuse);
-    assert!(text.contains("ens1f0"), "{text}");
-    assert!(!fixture.plan(&[&bind(&[RIGHT])]).is_refused());
-    only(&fixture.plan(&[&bind(&[LEFT]), "--force"]).findings, Topic::NicSsh, Level::Warn);
-    // A connection that only waits, or one to another port, is no session.
-    fixture.file(
-        "proc/net/tcp",
-        "  sl\n   0: 0502000A:0016 0202000A:C3A4 0A 0:0\n 1: 0502000A:0050 0202000A:C3A4 01 0\n",
-    );
-    assert!(!fixture.plan(&[&bind(&[LEFT])]).is_refused());
-    // sshd on another port: the environment says so.
-    let plan = fixture.plan_over(&[&bind(&[LEFT])], Some("10.0.2.2 50000 10.0.2.5 80"));
-    only(&plan.findings, Topic::NicSsh, Level::Refuse);
 }
 
 #[test]

@@ -17,6 +17,7 @@ fn run(fixture: &Fixture, words: &[&str]) -> Output {
             folder("boot", &host.boot),
             folder("modules", &host.modules),
             folder("state", &host.state),
+            folder("netlink", host.netlink.as_deref().unwrap()),
             folder("dpdk", &host.dpdk[0]),
         ])
         .env_remove("SSH_CONNECTION")
