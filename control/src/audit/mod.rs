@@ -49,10 +49,10 @@ pub trait Records {
     fn device(&mut self, _event: &DeviceEvent<'_>) {}
 }
 
-/// Something became of a device: its link, itself, or what could not be had of it.
+/// Something became of a device: its link, itself, its queues, or what could not be had of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceEvent<'a> {
-    /// `link-up`, `link-down`, `device-removed`, `device-released`, `device-lacks`.
+    /// `link-up`, `link-down`, `device-removed`, `device-released`, `device-lacks`, `queue-silent`, `queue-receives`.
     pub kind: &'static str,
     /// The device, as configured.
     pub device: &'a str,
@@ -62,6 +62,8 @@ pub struct DeviceEvent<'a> {
     pub mbps: u32,
     /// What lacks, and why.
     pub lack: Option<(&'static str, &'a str)>,
+    /// Of a receive queue: its number, and what the others have received.
+    pub queue: Option<(u16, u64)>,
 }
 
 /// The audit log.

@@ -59,6 +59,10 @@ pub enum Record<'a> {
     DeviceReleased(Device<'a>),
     /// Something of a device could not be had.
     DeviceLacks(DeviceLacks<'a>),
+    /// A receive queue of a device has never received anything, and should have.
+    QueueSilent(QueueSilent<'a>),
+    /// Such a queue receives after all.
+    QueueReceives(QueueReceives<'a>),
 }
 
 /// A device, and the interfaces on it.
@@ -92,6 +96,28 @@ pub struct DeviceLacks<'a> {
     pub what: &'a str,
     /// What could not be had, and why.
     pub lacks: &'a str,
+}
+
+/// A receive queue that never receives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QueueSilent<'a> {
+    /// Of which device.
+    #[serde(flatten)]
+    pub device: Device<'a>,
+    /// Which.
+    pub queue: u16,
+    /// What the others have received.
+    pub packets: u64,
+}
+
+/// One that does after all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QueueReceives<'a> {
+    /// Of which device.
+    #[serde(flatten)]
+    pub device: Device<'a>,
+    /// Which.
+    pub queue: u16,
 }
 
 /// Who talks to whom, admitted by what.
@@ -462,6 +488,13 @@ impl<'a> Record<'a> {
     pub fn device(event: &'a DeviceEvent<'a>, clock: &WallClock) -> Option<Self> {
         let device =
             Device { time: clock.at(clock.now()), device: event.device, interfaces: &event.interfaces };
+        if let Some((queue, packets)) = event.queue {
+            return match event.kind {
+                "queue-silent" => Some(Self::QueueSilent(QueueSilent { device, queue, packets })),
+                "queue-receives" => Some(Self::QueueReceives(QueueReceives { device, queue })),
+                _ => None,
+            };
+        }
         Some(match (event.kind, event.lack) {
             ("link-up", _) => {
                 Self::LinkUp(LinkUp { device, mbps: Some(event.mbps).filter(|mbps| *mbps != 0) })

@@ -1,11 +1,13 @@
-//! Link state and devices that are pulled out: looked at by the control core, since not every driver tells.
+//! Link state, devices that are pulled out, and queues that never receive: looked at by the control core, since not every driver
+//! tells.
 //!
 //! A device on vfio-pci is not pulled out under the gateway: the kernel asks for it, and waits. Workers leave it at their next
 //! poll, then the gateway lets go of it.
 
 use super::live::Live;
+use super::queues::{self, Enough, Queues};
 use crate::audit::{DeviceEvent, Records};
-use dataplane::dpdk::plan::Choice;
+use dataplane::dpdk::plan::{Choice, Plan};
 use dataplane::dpdk::{EthPort, LetGo};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,18 +54,21 @@ pub struct Links {
     seen: Vec<Seen>,
     /// Devices that were pulled out, and that the kernel or DPDK waits for.
     leaving: Vec<usize>,
+    /// Receive queues by port.
+    queues: Vec<Queues>,
     looked: Instant,
 }
 
 impl Links {
-    /// As they are now: nothing is told of that, but that a device is gone already.
-    pub fn new(live: Arc<Live>) -> Self {
+    /// As they are now: nothing is told of that, but that a device is gone already. `plans` is how each was set up.
+    pub fn new(live: Arc<Live>, plans: Vec<Plan>) -> Self {
         let seen: Vec<Seen> = (0..live.ports.len()).map(|port| live.look(port)).collect();
         for (port, _) in seen.iter().enumerate().filter(|(_, seen)| seen.up) {
             live.agree(port);
         }
         let seen = seen.into_iter().map(|seen| Seen { removed: false, ..seen }).collect();
-        Self { live, seen, leaving: Vec::new(), looked: Instant::now() }
+        let queues = plans.into_iter().map(|plan| Queues::new(plan, Enough::default())).collect();
+        Self { live, seen, leaving: Vec::new(), queues, looked: Instant::now() }
     }
 
     /// What could not be had of a device when it was set up is an event each.
@@ -103,9 +108,45 @@ impl Links {
                 }
             }
         }
+        self.look_at_queues(records);
         let mut leaving = std::mem::take(&mut self.leaving);
         leaving.retain(|port| !self.let_go(*port, records));
         self.leaving = leaving;
+    }
+
+    /// Looks at the receive queues of all devices, and tells of those that never receive.
+    fn look_at_queues(&mut self, records: &mut impl Records) {
+        let live = Arc::clone(&self.live);
+        let (shared, fib) = (&*live.shared, live.shared.fib.load());
+        let mut told = Vec::new();
+        for ((number, queues), seen) in (0_u16..).zip(&mut self.queues).zip(&self.seen) {
+            if seen.removed {
+                continue;
+            }
+            let received = || queues::received(shared, &fib, number);
+            let arrived = |index| queues::arrived(shared, &fib, number, index);
+            let changes = queues.look(received, shared.arena.records(), arrived);
+            let port = usize::from(number);
+            if !changes.is_empty() {
+                live.tell_unused(port, queues.shown());
+            }
+            told.extend(changes.into_iter().map(|change| (port, change)));
+        }
+        for (port, change) in told {
+            let (kind, queue, packets) = match change {
+                queues::Change::Silent { queue, others } => ("queue-silent", queue, others),
+                queues::Change::Receives { queue } => ("queue-receives", queue, 0),
+            };
+            let event = DeviceEvent { queue: Some((queue, packets)), ..self.event(kind, port, 0) };
+            match change {
+                queues::Change::Silent { .. } => tracing::warn!(
+                    "{kind}: {} queue {queue} never receives, the others have {packets} packets",
+                    event.device
+                ),
+                queues::Change::Receives { .. } => tracing::info!("{kind}: {} queue {queue}", event.device),
+            }
+            records.device(&event);
+        }
     }
 
     /// Gives a device that was pulled out back. False as long as a worker has not left it.
@@ -140,7 +181,7 @@ impl Links {
         let on = self.live.interfaces.iter().filter(|(_, at)| usize::from(*at) == port);
         let device = on.clone().next().map_or("", |(view, _)| view.device.as_str());
         let interfaces = on.map(|(view, _)| view.name.as_str()).collect();
-        DeviceEvent { kind, device, interfaces, mbps, lack: None }
+        DeviceEvent { kind, device, interfaces, mbps, lack: None, queue: None }
     }
 }
 

@@ -39,6 +39,8 @@ pub struct LinkCounts {
     removed: AtomicBool,
     /// What both ends agreed on when the link came up last.
     agreed: ArcSwapOption<Choice>,
+    /// What is to be said of receive queues that never receive.
+    unused: ArcSwapOption<Choice>,
     /// Where the kernel says whether the interface has a carrier that the device stands on.
     carrier: Option<PathBuf>,
 }
@@ -58,10 +60,10 @@ impl LinkCounts {
         on.filter(|choice| !choice.lacks.is_empty())
     }
 
-    /// How a device is set up, with what was learned when its link came up.
+    /// How a device is set up, with what was learned when its link came up, and since.
     fn settings(&self, chosen: &[Choice]) -> Vec<Choice> {
-        let agreed = self.agreed.load_full().map(|choice| (*choice).clone());
-        chosen.iter().cloned().chain(agreed).collect()
+        let learned = [&self.agreed, &self.unused].into_iter().filter_map(|kept| kept.load_full());
+        chosen.iter().cloned().chain(learned.map(|choice| (*choice).clone())).collect()
     }
 
     /// Whether the kernel says that there is no carrier. DPDK's drivers on kernel interfaces (`af_packet`) call their link up
@@ -146,6 +148,13 @@ impl Live {
     /// something. The control core's alone.
     pub fn agree(&self, number: usize) -> Option<Arc<Choice>> {
         self.links.get(number)?.agree(self.ports.get(number)?.flow_control())
+    }
+
+    /// Keeps what is to be said of receive queues that never receive. The control core's alone.
+    pub fn tell_unused(&self, number: usize, what: Option<Choice>) {
+        if let Some(counts) = self.links.get(number) {
+            counts.unused.store(what.map(Arc::new));
+        }
     }
 
     /// How a port is set up.
@@ -342,6 +351,11 @@ mod tests {
         let on = Choice::new("flow control in force", "on").but("all wait");
         assert_eq!(counts.agree(Some(on.clone())).as_deref(), Some(&on));
         assert_eq!(counts.settings(&chosen), [chosen[0].clone(), on]);
+        // What is learned of its queues later stands behind it, as long as it is so.
+        let unused = Choice::new("queues in use", "1 of 2").but("the other never receives");
+        counts.unused.store(Some(Arc::new(unused.clone())));
+        assert_eq!(counts.settings(&chosen).last(), Some(&unused));
+        counts.unused.store(None);
         // A device that does not tell, or no longer.
         assert_eq!(counts.agree(None), None);
         assert_eq!(counts.settings(&chosen), chosen);

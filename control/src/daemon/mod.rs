@@ -41,6 +41,8 @@ mod numa;
 #[cfg(feature = "dpdk")]
 mod profiles;
 #[cfg(feature = "dpdk")]
+mod queues;
+#[cfg(feature = "dpdk")]
 mod reload;
 #[cfg(feature = "dpdk")]
 mod signals;

@@ -90,6 +90,7 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
     let in_force = Arc::new(ArcSwap::from_pointee(InForce::new(FIRST, candidate)));
     let (requests, inbox) = requests::channel();
     let used = network.interfaces.iter().map(|interface| interface.mac);
+    let plans = planned.iter().map(|p| p.plan.clone()).collect();
     let live = Live {
         shared: Arc::clone(&shared),
         names: Arc::clone(&names),
@@ -106,7 +107,7 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
     };
     let live = Arc::new(live);
     // Who asks about links is told what these have seen: they look before anybody can ask.
-    let mut links = Links::new(Arc::clone(&live));
+    let mut links = Links::new(Arc::clone(&live), plans);
     let server = Server::start(&config.control.socket, Arc::<Live>::clone(&live))?;
     links.tell_lacks(core.records());
 

@@ -158,9 +158,16 @@ fn written() -> BTreeMap<String, Fields> {
     }
     for kind in ["link-up", "link-down", "device-removed", "device-released", "device-lacks"] {
         let lack = (kind == "device-lacks").then_some(("queues", "the device has no more"));
-        audit.device(&DeviceEvent { kind, device: "3b:00.0", interfaces: vec!["inside"], mbps: 1_000, lack });
+        let interfaces = vec!["inside"];
+        audit.device(&DeviceEvent { kind, device: "3b:00.0", interfaces, mbps: 1_000, lack, queue: None });
     }
-    audit.device(&DeviceEvent { kind: "zzz", device: "", interfaces: Vec::new(), mbps: 0, lack: None });
+    let nothing =
+        DeviceEvent { kind: "zzz", device: "", interfaces: Vec::new(), mbps: 0, lack: None, queue: None };
+    audit.device(&nothing);
+    let queue = Some((1, 100_000));
+    for kind in ["queue-silent", "queue-receives", "zzz"] {
+        audit.device(&DeviceEvent { kind, queue, ..nothing.clone() });
+    }
     drop(audit); // writes it out
     let text = std::fs::read_to_string(&path).unwrap();
     let record = |line: &str| {

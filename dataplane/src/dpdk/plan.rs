@@ -3,7 +3,8 @@
 //! Each choice comes with words: what was chosen, and what could not be had and why. A device that cannot serve at all is
 //! refused with a sentence.
 
-use crate::home::Home;
+use crate::home::{self, Home};
+use crate::key::{FlowKey, Protocol};
 use crate::port::Spread;
 use dpdk_sys as sys;
 use thiserror::Error;
@@ -167,6 +168,25 @@ impl Plan {
         match self.rx_queues {
             1 => (worker == self.first).then_some(0),
             queues => (worker < queues).then_some(worker),
+        }
+    }
+
+    /// The receive queue at which packets of this tuple come in, if the device spreads as it was told. Of one that spreads by a hash
+    /// of its own it is as good as any. None of what it does not spread by ports.
+    #[must_use]
+    pub fn rx_queue_for(&self, key: &FlowKey) -> Option<u16> {
+        let flow = match key.protocol {
+            Protocol::Tcp => sys::POSTERN_RSS_IPV4_TCP,
+            Protocol::Udp => sys::POSTERN_RSS_IPV4_UDP,
+            Protocol::Icmp => return None,
+        };
+        if self.rss.is_some_and(|rss| rss.flows & flow == 0) {
+            return None;
+        }
+        let hash = home::nic_hash(key);
+        match u32::try_from(self.reta.len()).unwrap_or(u32::MAX) {
+            0 => u16::try_from(hash.checked_rem(u32::from(self.rx_queues))?).ok(),
+            entries => self.reta.get((hash % entries) as usize).copied(),
         }
     }
 

@@ -271,3 +271,36 @@ fn workers_on_another_node_are_named() {
     assert_eq!(lack(&plan, "node"), "worker 1 runs on node 1: each packet crosses between them");
     assert!(of(&Nic { node: None, ..igb() }, &wish(2)).choices.iter().all(|c| c.what != "node"));
 }
+
+#[test]
+fn a_tuple_comes_in_at_the_queue_of_its_home() {
+    use crate::key::ZoneId;
+    use core::net::Ipv4Addr;
+    let key = |protocol, port| {
+        let (from, to) = (Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::new(198, 51, 100, 2));
+        FlowKey::v4(protocol, ZoneId(1), (from, port), (to, 53))
+    };
+    for (workers, reta) in [(2, 128), (3, 128), (4, 128), (4, 512)] {
+        let plan = of(&Nic { reta, ..igb() }, &wish(workers));
+        let home = Home::new(u8::try_from(workers).unwrap());
+        for port in 1..1_000 {
+            let key = key(Protocol::Udp, port);
+            let queue = Some(u16::from(home.of_tuple(&key).0));
+            assert_eq!(
+                (plan.rx_queue_for(&key), plan.rx_queue_for(&key.reversed(ZoneId(2)))),
+                (queue, queue)
+            );
+        }
+    }
+    // Half a hash says nothing of what it does not read; a table of the driver's own is as good as any.
+    let plan = of(&Nic { flows: ALL & !sys::POSTERN_RSS_UDP, ..igb() }, &wish(2));
+    assert_eq!(plan.rx_queue_for(&key(Protocol::Udp, 1)), None);
+    assert!(plan.rx_queue_for(&key(Protocol::Tcp, 1)).is_some());
+    assert_eq!(plan.rx_queue_for(&key(Protocol::Icmp, 1)), None);
+    for nic in [Nic { reta: 0, ..igb() }, Nic { pci: false, flows: 0, ..igb() }] {
+        let plan = of(&nic, &wish(4));
+        let queues: std::collections::BTreeSet<_> =
+            (1..1_000).filter_map(|port| plan.rx_queue_for(&key(Protocol::Udp, port))).collect();
+        assert_eq!(queues.into_iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
+    }
+}
