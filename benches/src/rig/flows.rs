@@ -7,10 +7,12 @@ use core::net::Ipv4Addr;
 
 /// Inside endpoints (address and port).
 pub const ENDPOINTS: u32 = 20_000;
-/// Endpoints of one inside address.
-const PER_ADDRESS: u32 = 8;
+/// Endpoints of one inside address: a power of two.
+pub const PER_ADDRESS: u32 = 8;
 /// Ports between which an endpoint of an address chooses.
-const SPREAD: u32 = 5_003;
+pub const SPREAD: u32 = 5_003;
+/// How far from one address to the next its choice lies.
+pub const STEP: u32 = 7_919;
 
 /// First inside address; the inside router has a route to its /16.
 const INSIDE: u32 = u32::from_be_bytes([10, 1, 0, 0]);
@@ -34,7 +36,7 @@ pub const fn endpoint(flow: u32) -> u32 {
 #[must_use]
 pub const fn inside(endpoint: u32) -> (u32, u16) {
     let (host, slot) = (endpoint / PER_ADDRESS, endpoint % PER_ADDRESS);
-    (INSIDE + 2 + host, (20_000 + slot * SPREAD + host.wrapping_mul(7_919) % SPREAD) as u16)
+    (INSIDE + 2 + host, (20_000 + slot * SPREAD + host.wrapping_mul(STEP) % SPREAD) as u16)
 }
 
 /// Address of a flow's destination.

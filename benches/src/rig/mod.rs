@@ -14,6 +14,7 @@
 //! - [`buffer`]: packets in fixed memory, as light as an mbuf.
 //! - [`flows`]: which five-tuple flow number `n` is.
 //! - [`frame`]: packets of a flow, and what they must have become.
+//! - [`foreign`]: what other gateways have made of them.
 //! - [`wire`]: generator, check and counts behind both ports.
 //! - [`talk`]: ends that speak the protocols that an ALG reads.
 //! - [`traffic`]: the two ports, and what they measure of themselves.
@@ -28,6 +29,7 @@
 pub mod buffer;
 pub mod crew;
 pub mod flows;
+pub mod foreign;
 pub mod frame;
 pub mod gateway;
 pub mod meter;

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# What the scripts of the peers share. Sourced by them; benches/peers.sh sets the variables.
+#
+# PEERS_TRAFFIC (peer-traffic), PEERS_SCRATCH (a folder), PEERS_CPU (the core that works), PEERS_SECONDS (of a run),
+# PEERS_PAGES (huge or small), PEERS_PLUGIN (a folder with postern-frames.so), PEERS_FRAMES (what it plays).
+# PEERS_NEW: with this number of flows or more, new sessions are measured (1000000). PEERS_GENTLE: no real-time priority.
+set -euo pipefail
+: "${PEERS_TRAFFIC:?}" "${PEERS_SCRATCH:?}" "${PEERS_CPU:?}" "${PEERS_SECONDS:?}" "${PEERS_PAGES:?}" "${PEERS_NEW:=1000000}"
+
+say() { printf 'peers: %s\n' "$*" >&2; }
+
+# A figure: system, packets or sessions, flows, millions a second, cycles of generator and check.
+note() { printf '%s\t%s\t%s\t%s\t%s\n' "$@"; }
+
+# shellcheck disable=SC2034 # the others use it
+realtime=()
+if [ -z "${PEERS_GENTLE:-}" ] && chrt -f 50 true 2>/dev/null; then
+    # shellcheck disable=SC2034
+    realtime=(chrt -f 50)
+fi
+
+# Memory of a DPDK program: hugepages that nobody else can open and that are free again when it ends, or small pages.
+eal_memory() { # megabytes
+    if [ "$PEERS_PAGES" = huge ]; then echo "--in-memory"; else echo "--no-huge --legacy-mem --no-shconf -m $1"; fi
+}
+
+# A turn of the plug-in: the figure, if what leaves is right. Arguments of `peer-traffic watch` come last.
+turn() { # system, packets or sessions, flows, more
+    local system=$1 what=$2 flows=$3 answer rate own
+    shift 3
+    if answer=$("$PEERS_TRAFFIC" watch "$PEERS_SCRATCH/control" --flows "$flows" --seconds "$PEERS_SECONDS" "$@" 2>"$PEERS_SCRATCH/fault"); then
+        read -r rate own _ <<<"$answer"
+        note "$system" "$what" "$flows" "$rate" "$own"
+    else
+        say "$system, $flows flows: left out: $(tail -n 1 "$PEERS_SCRATCH/fault")"
+    fi
+}
