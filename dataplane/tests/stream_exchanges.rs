@@ -244,6 +244,20 @@ fn a_repeated_segment_does_not_take_the_urgent_pointer_back() {
     assert_eq!((again[0].payload.len(), again[0].urgent), (4, 8), "the newest pointer, from an older byte");
 }
 
+#[test]
+fn what_is_urgent_in_an_edit_is_urgent_until_its_receiver_has_all_of_it() {
+    let mut w = Wire::with(Options { mss: Some(4), ..Options::default() }, Limits::default());
+    // The pointer stands between `a` and `b`, and what they became is one.
+    let urgent = Segment { urgent: 3, ..segment(Initiator, c(0), S, ACK | URG, &[GROW, 2, b'a', b'b']) };
+    let pointers = |outs: Vec<Out>| outs.iter().map(|o| (o.payload.len(), o.urgent)).collect::<Vec<_>>();
+    assert_eq!(pointers(w.gate.step(&urgent)), [(4, 6), (2, 2)]);
+    // The second of them is lost.
+    w.server_acks(4);
+    assert_eq!(pointers(w.client(2, b"ab")), [(2, 2)]);
+    w.server_acks(6);
+    assert_eq!(pointers(w.client(4, &[PASS, 0])), [(2, 0)]);
+}
+
 fn stamped(value: u32, echo: u32) -> Options {
     Options { timestamp: Some(Timestamp { value, echo }), len: 12, ..Options::default() }
 }

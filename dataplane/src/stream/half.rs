@@ -471,7 +471,7 @@ impl Half {
             self.sent = self.sent.max(ack);
             self.edits.acknowledged(ack);
             (self.since, self.tries) = (None, 0);
-            if self.urgent.is_some_and(|u| self.edits.map(u, Round::Down) <= ack) {
+            if self.urgent.is_some_and(|u| self.edits.map(u, Round::Up) <= ack) {
                 self.urgent = None;
             }
         }

@@ -1,6 +1,6 @@
 //! The engine, with the made-up protocol on both of its streams, as one function from segments to segments.
 
-use super::oracle::{Edit, Reader};
+use super::oracle::{Edit, Moved, Reader};
 use alg::Side;
 use dataplane::stream::chunk::Pool;
 use dataplane::stream::segment::{
@@ -43,6 +43,8 @@ pub struct Gate {
     pub decided: [Vec<u8>; 2],
     /// How much of what each side has said is decided.
     pub read: [usize; 2],
+    /// The edits of that.
+    pub edits: [Vec<Moved>; 2],
     /// Nobody reads any more once so much is decided.
     pub blind_behind: Option<usize>,
     /// The connection goes on without the engine.
@@ -72,6 +74,7 @@ impl Default for Gate {
             arrival: Arrival::Taken,
             decided: Default::default(),
             read: [0; 2],
+            edits: Default::default(),
             blind_behind: None,
             over: false,
             readers: Default::default(),
@@ -156,6 +159,9 @@ impl Gate {
 
     fn decide(&mut self, side: Side, bytes: &[u8], edits: &[Edit]) {
         if !self.stream.is_blind() {
+            let moved = |(start, len, with): &Edit| (self.read[at(side)] + start, *len, with.len());
+            let moved: Vec<_> = edits.iter().map(moved).collect();
+            self.edits[at(side)].extend(moved);
             self.read[at(side)] += bytes.len();
             self.decided[at(side)].extend(super::oracle::apply(bytes, edits));
         }

@@ -30,6 +30,26 @@ impl Done {
 /// An edit: start, length, replacement.
 pub type Edit = (usize, usize, Vec<u8>);
 
+/// An edit of a whole stream: where it starts there, how many bytes went, and how many came.
+pub type Moved = (usize, usize, usize);
+
+/// Where that stands which became of the byte at `offset`, in the stream with the edits applied: begin and end. What an edit replaced
+/// became all that the edit has put there.
+pub fn image(edits: &[Moved], offset: usize) -> (usize, usize) {
+    let (mut came, mut went) = (0, 0);
+    for (start, len, with) in edits {
+        if offset < *start {
+            break;
+        }
+        if offset < start + len {
+            return (start + came - went, start + came - went + with);
+        }
+        came += with;
+        went += len;
+    }
+    (offset + came - went, offset + came - went + 1)
+}
+
 /// Where one direction stands.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reader {

@@ -320,7 +320,8 @@ impl Stream {
     fn stale_ack(&self, event: &Event) -> Option<(u32, u16)> {
         let half = self.half(event.from.other());
         let ack = event.ack.filter(|ack| *ack < half.acked)?;
-        let ack = half.edits.unmap(ack, Round::Down);
+        // What lies before edits that were acknowledged long ago is moved by them all the same, but not out of the stream.
+        let ack = half.edits.unmap(ack, Round::Down).max(0);
         Some((half.seq(ack), half.window_field(ack)))
     }
 
