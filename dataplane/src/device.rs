@@ -157,13 +157,30 @@ impl Device {
     /// Devices whose rings are filled for it: itself or, of software that stands for several (a bond, fail-safe), each of those.
     /// They get as many queues and descriptors as it, each.
     pub fn members(&self) -> u32 {
-        let Self::Vdev { driver, args, .. } = self else { return 1 };
-        if !matches!(driver.as_str(), "net_bonding" | "net_failsafe") {
-            return 1;
+        u32::try_from(self.named().count()).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// The PCI functions that it takes: itself or, of software that stands for several, those that it names.
+    pub fn functions(&self) -> Vec<String> {
+        let function = |member: &str| {
+            let member = member.strip_suffix(')').unwrap_or(member);
+            pci_address(member.strip_prefix("pci:").unwrap_or(member))
+        };
+        match self {
+            Self::Pci { address, .. } => vec![address.clone()],
+            Self::Vdev { .. } => self.named().filter_map(function).collect(),
         }
-        let members =
-            args.split(',').filter(|arg| MEMBERS.iter().any(|member| arg.starts_with(member))).count();
-        u32::try_from(members).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// What stands behind the word of each member, up to a comma.
+    fn named(&self) -> impl Iterator<Item = &str> {
+        let args = match self {
+            Self::Vdev { driver, args, .. } if matches!(driver.as_str(), "net_bonding" | "net_failsafe") => {
+                args.as_str()
+            }
+            _ => "",
+        };
+        args.split(',').filter_map(|arg| MEMBERS.iter().find_map(|member| arg.strip_prefix(member)))
     }
 
     /// True for a PCI function.
@@ -384,6 +401,24 @@ mod tests {
         ];
         for (text, members) in table {
             assert_eq!(Device::parse(text).unwrap().members(), members, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_functions_of_a_device_are_its_own_or_its_members() {
+        let table: [(&str, &[&str]); 8] = [
+            ("3B:00.0,slave=84:00.0", &["0000:3b:00.0"]),
+            ("net_bonding0,mode=1,slave=3b:00.0,slave=0001:3b:00.1", &["0000:3b:00.0", "0001:3b:00.1"]),
+            ("net_bonding,member=net_null0,member=3b:00.1", &["0000:3b:00.1"]),
+            ("net_failsafe0,dev(84:00.0),dev(net_ring0)", &["0000:84:00.0"]),
+            ("net_failsafe0,dev(pci:84:00.0,mtu=9000),fd(7)", &["0000:84:00.0"]),
+            // A port's number, and words of others.
+            ("net_bonding0,slave=0,primary=3b:00.0", &[]),
+            ("net_ring0,slave=3b:00.0", &[]),
+            ("af_packet:veth0", &[]),
+        ];
+        for (text, functions) in table {
+            assert_eq!(Device::parse(text).unwrap().functions(), functions, "{text}");
         }
     }
 

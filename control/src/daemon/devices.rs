@@ -28,7 +28,9 @@ pub fn plan(eal: &Eal, config: &Config, cores: &[u16], home: &Home) -> Result<Ve
     let nodes: Vec<_> = cores.iter().map(|core| numa::of_core(Path::new(numa::SYS), *core)).collect();
     let mut nics = Vec::with_capacity(needs.len());
     for (needs, name) in needs.iter().zip(eal.device_names()) {
-        nics.push(EthPort::nic(eal, name).map_err(|source| port_failure(needs, source))?);
+        let mut nic = EthPort::nic(eal, name).map_err(|source| port_failure(needs, source))?;
+        nic.node = nic.node.or_else(|| node(needs.device));
+        nics.push(nic);
     }
     let one_pool = sizes::nodes(nics.iter().map(|nic| nic.node)).len() == 1;
     let planned = |((needs, nic), number): ((&PortNeeds<'_>, Nic), u16)| {
@@ -101,12 +103,9 @@ impl Pools {
     }
 }
 
-/// The node of a device, if it has one.
+/// The node of a device, if it has one: of software that stands for several, that of the first of them.
 pub fn node(device: &Device) -> Option<u16> {
-    match device {
-        Device::Pci { address, .. } => numa::of_device(Path::new(numa::SYS), address),
-        Device::Vdev { .. } => None,
-    }
+    device.functions().iter().find_map(|address| numa::of_device(Path::new(numa::SYS), address))
 }
 
 /// The port of every device, by number. None receives before [`start`].

@@ -10,7 +10,7 @@ use dataplane::memory::HUGE;
 use dataplane::shared::Shared;
 use serde_json::{Value, json};
 
-/// One JSON object: `cores` of the workers, `devices` on PCI, `memory` by what takes it, and `pages_2m` for all of it.
+/// One JSON object: `cores` of the workers, `devices` on PCI (members of a bond too, under its interface), `memory` by what takes it, and `pages_2m` for all of it.
 /// `packets_mb` of it is DPDK's, and may lie on pages of any size. `nodes` tells how much of both is on which NUMA node: each that
 /// has devices has packets of its own, and the first all else. A gateway whose devices name no node has one entry without any.
 pub fn of(config: &Config, cores: &[u16]) -> Value {
@@ -47,9 +47,9 @@ fn on(config: &Config, cores: &[u16], node: impl Fn(&Device) -> Option<u16>) -> 
     let devices: Vec<Value> = config
         .ports()
         .iter()
-        .filter_map(|port| match port.device {
-            Device::Pci { address, .. } => Some(json!({"interface": port.interface, "address": address})),
-            Device::Vdev { .. } => None,
+        .flat_map(|port| {
+            let told = |address| json!({"interface": port.interface, "address": address});
+            port.device.functions().into_iter().map(told).collect::<Vec<_>>()
         })
         .collect();
     json!({
@@ -111,6 +111,15 @@ mod tests {
         let needs = needs("", ["3b:00.0,x=1", "af_packet:b"]);
         assert_eq!(needs["devices"], json!([{"interface": "a", "address": "0000:3b:00.0"}]));
         assert_eq!(needs["cores"], json!([2, 3]));
+    }
+
+    #[test]
+    fn members_of_a_bond_and_of_fail_safe_on_pci_are_named_with_its_interface() {
+        let bond = "net_bonding0,mode=1,slave=3b:00.0,slave=3b:00.1";
+        let needs = needs("", [bond, "net_failsafe0,dev(84:00.0),dev(net_ring0)"]);
+        let told = [("a", "0000:3b:00.0"), ("a", "0000:3b:00.1"), ("b", "0000:84:00.0")];
+        let told = told.map(|(interface, address)| json!({"interface": interface, "address": address}));
+        assert_eq!(needs["devices"], json!(told));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Needs that come from a configuration. docs/examples/nic.needs.json is what `posternd needs` tells of nic.toml: a test
 //! of the daemon holds it.
 
-use crate::fixture::{Fixture, LEFT, RIGHT, need, only};
+use crate::fixture::{DISK, Fixture, LEFT, RIGHT, default, need, only};
 use hugepage_setup::config::resolve;
 use hugepage_setup::error::Error;
 use hugepage_setup::need::Need;
@@ -110,6 +110,37 @@ fn pages_of_a_node_without_memory_come_on_top_of_those_of_another() {
     assert!(!one.is_refused(), "{:#?}", one.findings);
     assert!(reserves(&one, "reserve 299 pages of 2 MiB on node 0"), "{:#?}", one.steps);
     assert!(!one.steps.iter().any(|step| step.why.contains("node 1")), "{:#?}", one.steps);
+}
+
+/// `posternd needs` names the members of a bond under its interface: each is bound, and looked at, as any other NIC.
+#[test]
+fn members_of_a_bond_are_bound_as_others_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(file("../docs/examples/nic.needs.json")).unwrap();
+    let mut needs: serde_json::Value = serde_json::from_str(&text).unwrap();
+    needs["devices"] = [LEFT, RIGHT].map(|a| serde_json::json!({"interface": "bond", "address": a})).into();
+    std::fs::write(folder.path().join("bond.needs.json"), needs.to_string()).unwrap();
+    let need = told(&folder.path().join("bond.toml").display().to_string(), &[]).unwrap();
+    let plan = |fixture: &Fixture| {
+        let facts = hugepage_setup::facts::Facts::read(&fixture.host, None).unwrap();
+        Plan::make(&fixture.host, &facts, &need, Path::new("x")).unwrap()
+    };
+    let fixture = Fixture::new();
+    let good = plan(&fixture);
+    assert!(!good.is_refused(), "{:#?}", good.findings);
+    for address in [LEFT, RIGHT] {
+        let why = format!("bind {address} to vfio-pci");
+        assert!(good.steps.iter().any(|step| step.why == why), "{why}: {:#?}", good.steps);
+    }
+    // Both are on node 1.
+    assert!(good.steps.iter().any(|step| step.action.path() == fixture.path(&Fixture::pool(1))));
+    fixture.group(DISK, "21");
+    only(&plan(&fixture).findings, Topic::NicGroup, Level::Refuse);
+    fixture.group(DISK, "11");
+    fixture.remove(&format!("sys/kernel/iommu_groups/21/devices/{DISK}"));
+    fixture.routes(&[default("ens1f1")]);
+    let text = only(&plan(&fixture).findings, Topic::NicDefaultRoute, Level::Refuse);
+    assert!(text.contains(RIGHT), "{text}");
 }
 
 #[test]
