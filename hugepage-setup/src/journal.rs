@@ -125,8 +125,8 @@ impl History {
 #[derive(Debug)]
 pub struct Journal {
     folder: PathBuf,
-    /// Locked. Closing it unlocks.
-    _lock: File,
+    /// While it is there, nobody else has the folder.
+    _lock: Lock,
     file: Option<File>,
     history: History,
     made_folder: bool,
@@ -141,14 +141,15 @@ impl Journal {
         let failed = |source| Error::Write { path: state.to_owned(), source };
         loop {
             let made_folder = make_all(state).map_err(failed)?;
-            let lock = File::open(state).map_err(failed)?;
-            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::Busy(state.to_owned())),
-                Err(error) => return Err(failed(error.into())),
-            }
+            let lock = match Lock::take(state) {
+                Ok(lock) => lock,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(Error::Busy(state.to_owned()));
+                }
+                Err(error) => return Err(failed(error)),
+            };
             // A run that ended in between may have removed the folder that is locked here.
-            if !is_same(&lock, state).map_err(failed)? {
+            if !is_same(&lock.0, state).map_err(failed)? {
                 continue;
             }
             let history = History::read(state)?;
@@ -311,11 +312,46 @@ fn make_all(folder: &Path) -> io::Result<bool> {
     }
 }
 
+/// A locked folder.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Lock {
+    fn take(folder: &Path) -> io::Result<Self> {
+        let lock = Self(File::open(folder)?);
+        flock(&lock.0, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(lock)
+    }
+}
+
+impl Drop for Lock {
+    /// Closing it is not enough: a program that is just being started has the same file until it runs.
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 fn is_same(lock: &File, folder: &Path) -> io::Result<bool> {
     let open = lock.metadata()?;
     match fs::metadata(folder) {
         Ok(named) => Ok((open.dev(), open.ino()) == (named.dev(), named.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_though_another_process_may_still_have_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = Lock::take(folder.path()).unwrap();
+        assert_eq!(Lock::take(folder.path()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let inherited = lock.0.try_clone().unwrap();
+        drop(lock);
+        Lock::take(folder.path()).unwrap();
+        drop(inherited);
     }
 }

@@ -96,7 +96,8 @@ impl Sessions {
             let parent = std::fs::read_to_string(&path)
                 .and_then(|text| parent(&text).ok_or_else(|| io::ErrorKind::InvalidData.into()));
             match parent {
-                Ok(0) => break,
+                // The first process was started by no session, and a sandbox may hide it.
+                Ok(0 | 1) => break,
                 Ok(parent) => process = parent.to_string(),
                 Err(error) => {
                     self.cannot(&path, &error);
