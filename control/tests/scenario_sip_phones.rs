@@ -198,33 +198,53 @@ fn without_the_registrars_word_nothing_opens() {
     });
 }
 
-/// A proxy outside joins two phones inside: each is told the other's own endpoint, and the gateway carries no media.
+/// A proxy outside joins two phones inside: each is told the other's own media endpoint, and the gateway carries no media. Where
+/// the proxy stays in their dialog they go on through it.
 #[test]
 fn two_phones_inside_hear_each_other_inside() {
     each_mode(|mode| {
-        for carrier in CARRIERS {
+        for (carrier, routed) in CARRIERS.into_iter().flat_map(|c| [(c, false), (c, true)]) {
             let mut gw = Gateway::new(mode, &text());
             let mut alice = phone(&mut gw, "alice", CLIENT, carrier);
             let mut bob = phone(&mut gw, "bob", CLIENT2, carrier);
             register(&mut gw, &mut alice, 60);
             let at = register(&mut gw, &mut bob, 60);
+            let route = if routed { vec!["Record-Route: <sip:198.51.100.2;lr>".to_owned()] } else { vec![] };
             let offer = alice.caller.sdp();
             let invite = alice.caller.request("INVITE", "sip:bob@example.net", "h", &[], &offer);
             let relayed = alice.say(&mut gw, Side::Initiator, &invite);
             assert_eq!(media_of(&relayed).0, GW_OUTSIDE);
-            let onward = bob.callee.request("INVITE", &at, "h", &[], whole(&relayed));
-            let rung = bob.say(&mut gw, Side::Responder, &onward);
+            let onward = bob.callee.request("INVITE", &at, "h", &route, whole(&relayed));
+            let rung = bob.say(&mut gw, Side::Responder, &of_the_other(&onward, &relayed));
             assert_eq!(media_of(&rung), (CLIENT.addr, alice.caller.media), "straight to the other phone");
-            let ok = bob.caller.answer(&rung, "200 OK", &[], &bob.caller.sdp());
+            let ok = bob.caller.answer(&rung, "200 OK", &route, &bob.caller.sdp());
             let answered = bob.say(&mut gw, Side::Initiator, &ok);
-            let back = alice.callee.answer(&relayed, "200 OK", &[], whole(&answered));
-            let heard = alice.say(&mut gw, Side::Responder, &back);
+            let back = alice.callee.answer(&relayed, "200 OK", &route, whole(&answered));
+            let heard = alice.say(&mut gw, Side::Responder, &of_the_other(&back, &answered));
             assert_eq!(media_of(&heard), (CLIENT2.addr, bob.caller.media));
             assert_eq!(media(&gw), 0);
+            let contacts = [contact(&rung), contact(&heard)];
+            if routed {
+                assert_eq!(contacts, [contact(&relayed), contact(&answered)], "as the proxy knows them");
+                let bye = bob.caller.request("BYE", &contacts[0], "h", &[], "");
+                let passed = bob.say(&mut gw, Side::Initiator, &bye);
+                let uri = passed.split(' ').nth(1).unwrap().to_owned();
+                let bye = alice.callee.request("BYE", &uri, "h", &[], "");
+                let heard = alice.say(&mut gw, Side::Responder, &bye);
+                assert!(heard.starts_with(&format!("BYE sip:alice@{}:{SIP}", CLIENT.addr)), "{heard}");
+            } else {
+                assert_eq!(contacts.map(|uri| place(&uri)), [(CLIENT.addr, SIP), (CLIENT2.addr, SIP)]);
+            }
             gw.assert_balance(0);
             gw.drain_all();
         }
     });
+}
+
+/// A proxy's message with the contact of the one that it brings on.
+fn of_the_other(message: &str, brought: &str) -> String {
+    let line = |message: &str| format!("Contact: {}\r\n", header(message, "Contact"));
+    message.replace(&line(message), &line(brought))
 }
 
 /// A whole call, every message a byte at a time.

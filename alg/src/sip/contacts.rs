@@ -7,7 +7,7 @@ use crate::sip::accounts::MAX_REGISTERED;
 use crate::sip::call::Held;
 use crate::sip::dialog::Dialog;
 use crate::sip::held::{Holder, Pinhole};
-use crate::sip::hosts::{Hosts, SIP_PORT};
+use crate::sip::hosts::{self, Hosts, SIP_PORT};
 use crate::sip::message::{Name, number, slice};
 use crate::sip::parameters::{parameter, transport};
 use crate::sip::read::{Facts, Method, Reading, Stop};
@@ -65,12 +65,22 @@ impl<G: Gateway> Reading<'_, '_, G> {
                     let plain = flow.own(to) == flow.seen(to);
                     self.cx.gateway.to_inside(over, endpoint).or(plain.then_some(endpoint))
                 };
-                if let Some(inside) = inside.filter(|i| i.addr == flow.own(to).addr) {
-                    if facts.echoed.is_full() {
-                        facts.echoes_more = true;
-                    } else {
-                        facts.echoed.push((inside, over, expires()));
+                match inside {
+                    Some(inside) if inside.addr == flow.own(to).addr => {
+                        if facts.echoed.is_full() {
+                            facts.echoes_more = true;
+                        } else {
+                            facts.echoed.push((inside, over, expires()));
+                        }
                     }
+                    Some(other) if flow.own(to) != flow.seen(to) => {
+                        let at = |end: usize| value.start.saturating_add(end);
+                        let range = at(host.range.start)..at(host.range.end);
+                        // Beyond these they stay as the other side knows them.
+                        facts.others.try_push((range, host.port.is_some(), other)).ok();
+                        continue;
+                    }
+                    _ => {}
                 }
             } else if facts.method == Method::Register && facts.code.is_none() && !self.cx.profile.third_party
             {
@@ -78,6 +88,24 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 return Err(Denial::ThirdPartyAddress.into());
             }
             self.host(value.start, &host, Name::Contact, over)?;
+        }
+        Ok(())
+    }
+
+    /// Contacts of other phones inside. Of a dialog that begins, and that no proxy stays in, the requests go from phone to phone:
+    /// each is told the other's inside endpoint. Any other dialog goes on through its proxies, which know the outside ones alone.
+    pub(super) fn other_phones(&mut self, facts: &Facts, dialog: Option<&Dialog>) -> Result<(), Stop> {
+        let goes_on = dialog.is_some_and(|dialog| dialog.first.settled && !dialog.confirms);
+        let direct = match (facts.method, facts.code) {
+            (_, None) => facts.to_tag == 0,
+            (Method::Register, Some(_)) => true,
+            (Method::Invite, Some(_)) => !goes_on,
+            _ => false,
+        };
+        if direct && !facts.routed {
+            for (range, had_port, inside) in &facts.others {
+                self.edit(range.clone(), hosts::write(*inside, *had_port, true))?;
+            }
         }
         Ok(())
     }

@@ -84,6 +84,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
                     facts.encoded = !value.trim_ascii().eq_ignore_ascii_case(b"identity")
                 }
                 Name::ContentLength => facts.content_length = Some(h.value.clone()),
+                Name::RecordRoute => facts.routed = true,
                 Name::Software if self.mask => {
                     let blanks = value.iter().take_while(|b| b.is_ascii_whitespace()).count();
                     let from = h.value.start.saturating_add(blanks);
@@ -221,6 +222,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 Endpoint::new(own.addr, endpoint.port)
             } else {
                 match self.cx.gateway.to_inside(transport, endpoint) {
+                    // Another phone's, which the proxy is to read again as it wrote it.
+                    Some(inside) if name == Name::Via && inside.addr != own.addr => return Ok(false),
                     Some(inside) => inside,
                     None if name != Name::Contact && endpoint == flow.seen(to) => own,
                     None if host.port.is_none() => Endpoint::new(own.addr, SIP_PORT),

@@ -46,6 +46,10 @@ pub(super) struct Facts {
     pub(super) echoed: ArrayVec<(Endpoint, Transport, Option<u32>), MAX_ECHOED>,
     /// There were more of them.
     pub(super) echoes_more: bool,
+    /// Contacts of other phones inside: where each stands, whether it names a port, and the endpoint that it leads to.
+    pub(super) others: ArrayVec<(Range<usize>, bool, Endpoint), MAX_ECHOED>,
+    /// A proxy stays in the dialog (Record-Route).
+    pub(super) routed: bool,
     pub(super) star: bool,
     /// Which of the headers that there must be one of were there, a bit each.
     pub(super) once: u8,
@@ -193,6 +197,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         // What every message has (RFC 3261 §8.1.1).
         let call = facts.call.ok_or(Denial::Malformed)?;
         let mut dialog = self.dialog(&facts, call)?;
+        self.other_phones(&facts, dialog.as_ref())?;
         self.contacts(&facts, dialog.as_mut())?;
         let mut described = false;
         if facts.content_length.is_some() || head < self.bytes.len() {
