@@ -3,7 +3,7 @@
 
 use super::command::{Daemon, wait_until};
 use super::gateway::{Config, Gateway};
-use super::registration::REGISTRAR;
+use super::registered::REGISTRAR;
 use super::sip::answerer;
 use super::voice::{Over, Sipp, outcome};
 use super::world::{CLIENT, Place, SERVER, World};

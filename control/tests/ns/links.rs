@@ -6,7 +6,7 @@ use super::command::{Daemon, run, wait_until};
 use super::gateway::{Config, Gateway};
 use super::peers::{ping, udp_echo};
 use super::stream::weather;
-use super::world::{INSIDE, OUTSIDE, Place, SERVER, World};
+use super::world::{INSIDE, OUTSIDE, Place, SERVER, World, bring_up, name};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -19,11 +19,8 @@ fn tagged_frames_pass_a_real_port() {
     // client ── pgw0 ~ weather tag ~ cable0 ── tagged0 ── posternd
     world.ip(Place::Gateway, "link add name cable0 type veth peer name tagged0");
     for interface in ["cable0", "tagged0"] {
-        world.ip(Place::Gateway, &format!("link set {interface} up"));
         world.set(Place::Gateway, &format!("net.ipv6.conf.{interface}.disable_ipv6=1"));
-        let mut off = world.command(Place::Gateway, "ethtool");
-        run(off.args(["-K", interface, "tx", "off", "rx", "off", "gro", "off", "gso", "off", "tso", "off"]))
-            .expect_ok("ethtool -K");
+        bring_up(&name(Place::Gateway), interface);
     }
     let tagger = |vlan: &str| {
         let log = world.files.path().join(format!("tag-{vlan}.log"));

@@ -7,6 +7,8 @@
 //!  default via 10.1.0.1                                   no route back: only NAT makes replies possible
 //! ```
 //!
+//! Where a test needs one, the client has a neighbour, 10.1.0.3, and a switch stands before `pgw0`; or the server has a host behind it.
+//!
 //! The gateway ends carry no kernel address: nothing but `posternd` answers or forwards there.
 //!
 //! Without root the tests say so and pass, unless `POSTERN_REQUIRE_NS=1`. Those in `unprivileged` always run.
@@ -15,6 +17,7 @@ mod command;
 mod gateway;
 mod nat;
 mod peers;
+mod registered;
 mod voice;
 mod world;
 
@@ -26,6 +29,7 @@ mod control;
 mod fragments;
 mod ftp;
 mod ftps;
+mod hairpin;
 mod kernel;
 mod lifecycle;
 mod limits;
@@ -35,7 +39,9 @@ mod million;
 mod modes;
 mod ndr;
 mod path;
+mod pbx;
 mod ping;
+mod published;
 mod registration;
 mod reload;
 mod rtsp;

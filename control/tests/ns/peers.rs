@@ -76,9 +76,11 @@ impl Mode {
     }
 }
 
-/// vsftpd in the server's namespace: anonymous, a file to fetch, a folder to fill.
+/// vsftpd, in the server's namespace or in the client's: anonymous, a file to fetch, a folder to fill.
 pub struct FtpServer {
     _daemon: Daemon,
+    /// Where its clients are.
+    clients: Place,
     protocol_log: PathBuf,
     incoming: PathBuf,
     /// What `/file` holds.
@@ -98,6 +100,15 @@ impl FtpServer {
 
     /// The same on another port.
     pub fn start_at(world: &World, port: u16, more: &str) -> Self {
+        Self::start_in(world, [Place::Server, Place::Client], port, more)
+    }
+
+    /// At the client's host; its clients are where the server is else.
+    pub fn start_inside(world: &World) -> Self {
+        Self::start_in(world, [Place::Client, Place::Server], 21, "")
+    }
+
+    fn start_in(world: &World, [place, clients]: [Place; 2], port: u16, more: &str) -> Self {
         let files = world.files.path().join("ftp");
         let [root, empty, protocol_log] = ["root", "empty", "vsftpd.log"].map(|n| files.join(n));
         let incoming = root.join("incoming");
@@ -127,10 +138,9 @@ impl FtpServer {
             log = protocol_log.display(),
         );
         fs::write(&config, text).unwrap();
-        let daemon =
-            Daemon::spawn(world.command(Place::Server, "vsftpd").arg(&config), &files.join("vsftpd.output"));
-        let server = Self { _daemon: daemon, protocol_log, incoming, content };
-        wait_until("vsftpd answers", Duration::from_secs(10), || listens(world, port));
+        let daemon = Daemon::spawn(world.command(place, "vsftpd").arg(&config), &files.join("vsftpd.output"));
+        let server = Self { _daemon: daemon, clients, protocol_log, incoming, content };
+        wait_until("vsftpd answers", Duration::from_secs(10), || listens_at(world, place, port));
         server
     }
 
@@ -168,7 +178,8 @@ impl FtpServer {
     pub fn fetch_within(&self, world: &World, mode: Mode, place: &str, seconds: u32) -> (Output, PathBuf) {
         let target = world.files.path().join(format!("fetched-{}", mode.command()));
         let _ = fs::remove_file(&target);
-        let output = run(curl(world, mode, seconds)
+        let output = run(self
+            .curl(world, mode, seconds)
             .args(["--no-ftp-skip-pasv-ip", "-o"])
             .arg(&target)
             .arg(format!("ftp://{place}/file")));
@@ -197,20 +208,35 @@ impl FtpServer {
         let source = world.files.path().join("to-send");
         fs::write(&source, &content).unwrap();
         let name = format!("sent-{}", mode.command());
-        run(curl(world, mode, 30)
+        run(self
+            .curl(world, mode, 30)
             .args(["--no-ftp-skip-pasv-ip", "-T"])
             .arg(&source)
             .arg(format!("ftp://{place}/incoming/{name}")))
         .expect_ok(&format!("upload with {}", mode.command()));
         same_content(&self.incoming.join(name), &content);
     }
-}
 
-fn curl(world: &World, mode: Mode, seconds: u32) -> Command {
-    let mut command = world.limited(Place::Client, seconds + 10, "curl");
-    let most = seconds.to_string();
-    command.args(["-sS", "--connect-timeout", "5", "--max-time", &most]).args(mode.curl());
-    command
+    /// Nobody gets the file in any mode, asked for in all of them at once and given up after so many seconds. The control
+    /// connections are not to blame.
+    #[track_caller]
+    pub fn fetch_none(&self, world: &World, place: &str, seconds: u32) {
+        std::thread::scope(|scope| {
+            let fetch = move |mode| scope.spawn(move || self.fetch_within(world, mode, place, seconds).0);
+            for (mode, client) in Mode::ALL.map(|mode| (mode, fetch(mode))) {
+                let output = client.join().expect("curl");
+                output.expect_failure(&format!("{} of {place}", mode.command()));
+                self.saw(&format!("\"{}", mode.command()));
+            }
+        });
+    }
+
+    fn curl(&self, world: &World, mode: Mode, seconds: u32) -> Command {
+        let mut command = world.limited(self.clients, seconds + 10, "curl");
+        let most = seconds.to_string();
+        command.args(["-sS", "--connect-timeout", "5", "--max-time", &most]).args(mode.curl());
+        command
+    }
 }
 
 /// A TCP server listens on this port of the server. Reads the kernel's table: a probe would be a session of its own.

@@ -1,136 +1,62 @@
-//! A phone inside that has registered with a registrar outside: baresip behind source NAT, SIPp as registrar and proxy. The
-//! rule lets the phone out and nobody in; a registration keeps the way in open, and its session, for as long as it lives.
+//! A phone inside that has registered with a registrar outside, behind source NAT, destination NAT and none. The rule lets the
+//! phone out and nobody in; a registration keeps the way in open, and its session, for as long as it lives.
 
 use super::command::{Daemon, run, wait_until};
 use super::gateway::{Config, Gateway};
+use super::nat::Nat;
 use super::peers::{tcp_echo, udp_echo};
-use super::voice::{Line, Over, Phone, Sipp, outcome};
+use super::registered::{Ends, OFF, Registered};
+use super::voice::Over;
 use super::world::{CLIENT, OUTSIDE, Place, SERVER, World};
 use serde_json::Value;
-use std::fs;
 use std::time::Duration;
 
-const OFF: &str = "[[alg]]\nname = \"no-sip\"\nprotocol = \"sip\"\nmode = \"off\"\n";
-pub const REGISTRAR: &str = include_str!("sip_registrar.xml");
-const PROXY: &str = include_str!("sip_proxy.xml");
 /// Sessions end after a moment's silence.
 const SHORT: &str = "udp_new = 3\nudp_stream = 3\ntcp_established = 3\n";
 /// An address of the server's host that is not the registrar's.
 const STRANGER: &str = "198.51.100.3";
 
-/// A registered phone, and the two ends of its registration.
-struct Registered<'w> {
-    world: &'w World,
-    over: Over,
-    gateway: Gateway,
-    registrar: Daemon,
-    phone: Phone,
-    /// The contact that the registrar knows.
-    contact: String,
+/// The phone is inside, its registrar outside.
+fn inside(nat: Nat) -> Ends {
+    Ends { phone: (Place::Client, CLIENT), registrar: (Place::Server, SERVER), called: nat.called() }
 }
 
-impl<'w> Registered<'w> {
-    fn new(world: &'w World, over: Over, more: &'static str) -> Self {
-        let config = Config {
-            timeouts: SHORT,
-            misroute: true,
-            more,
-            ..Config::allowing(&["sip", "sip-tcp", "udp/7400", "tcp/7400"])
-        };
-        let gateway = Gateway::start(world, &config);
-        let registrar = Sipp::new(world, Place::Server, "registrar", (SERVER, 5060), over)
-            .scenario(REGISTRAR)
-            .args(&["-trace_logs", "-log_file", "registrar.log", "-deadcall_wait", "0"])
-            .spawn();
-        over.wait_for_server(world);
-        let domain = format!("{SERVER};transport={}", over.transport());
-        let line = Line {
-            place: Place::Client,
-            addr: CLIENT,
-            name: "alice",
-            account: ";regint=60",
-            domain: &domain,
-            speaks: 1_500,
-            calls: None,
-        };
-        let phone = Phone::start(world, &line);
-        let contact = || {
-            let log = fs::read_to_string(world.files.path().join("registrar.log")).unwrap_or_default();
-            log.split_inclusive('\n')
-                .filter(|line| line.ends_with('\n'))
-                .find_map(|line| Some(line.trim().split_once("contact ")?.1.to_owned()))
-        };
-        wait_until("the phone is registered", Duration::from_secs(20), || {
-            contact().is_some() && phone.printed().contains("200 OK")
-        });
-        let contact = contact().unwrap();
-        Self { world, over, gateway, registrar, phone, contact }
-    }
+/// Behind source NAT, with sessions that end after a moment.
+fn start<'w>(world: &'w World, over: Over, more: &'static str) -> Registered<'w> {
+    let config =
+        Config { timeouts: SHORT, more, ..Config::allowing(&["sip", "sip-tcp", "udp/7400", "tcp/7400"]) };
+    let gateway = Nat::Source.start_with(world, config);
+    Registered::new(world, over, gateway, inside(Nat::Source))
+}
 
-    /// The host and the port that the contact names.
-    fn place(&self) -> String {
-        let place = self.contact.split('@').nth(1).unwrap_or_else(|| panic!("{}", self.contact));
-        place.split(';').next().unwrap().to_owned()
-    }
-
-    /// Another session of the phone's host is silent until it ends, which the registration's then was for as long.
-    fn let_sessions_end(&self) {
-        let world = self.world;
-        let log = world.files.path().join("other.output");
-        let (_echo, mut other) = match self.over {
-            Over::Udp => (udp_echo(world, 7400), world.command(Place::Client, "sh")),
-            Over::Tcp => (tcp_echo(world, 7400), world.command(Place::Client, "nc")),
-        };
-        match self.over {
-            Over::Udp => {
-                let said = other.args(["-c", &format!("echo hello | socat -T 2 - UDP4:{SERVER}:7400")]);
-                assert_eq!(run(said).stdout.trim(), "hello");
-            }
-            Over::Tcp => drop(other.args(["-d", SERVER, "7400"])),
+/// Another session of the phone's host is silent until it ends, which the registration's then was for as long.
+fn let_sessions_end(all: &Registered<'_>) {
+    let world = all.world;
+    let log = world.files.path().join("other.output");
+    let (_echo, mut other) = match all.over {
+        Over::Udp => (udp_echo(world, 7400), world.command(Place::Client, "sh")),
+        Over::Tcp => (tcp_echo(world, 7400), world.command(Place::Client, "nc")),
+    };
+    match all.over {
+        Over::Udp => {
+            let said = other.args(["-c", &format!("echo hello | socat -T 2 - UDP4:{SERVER}:7400")]);
+            assert_eq!(run(said).stdout.trim(), "hello");
         }
-        let _open = (self.over == Over::Tcp).then(|| Daemon::spawn(&mut other, &log));
-        wait_until("a session that nobody keeps ends", Duration::from_secs(30), || {
-            let other = |r: &Value| r["destination"] == format!("{SERVER}:7400");
-            self.gateway.records().iter().any(|r| r["kind"] == "session-close" && other(r))
-        });
+        Over::Tcp => drop(other.args(["-d", SERVER, "7400"])),
     }
-
-    /// A call from an address of the server's host and this port to `place`.
-    fn call(&self, name: &str, from: (&str, u16), place: &str) -> Daemon {
-        Sipp::new(self.world, Place::Server, name, from, self.over)
-            .scenario(PROXY)
-            .patient()
-            .args(&["-key", "contact", &self.contact, "-m", "1", "-rtp_echo", "-mp", "7100"])
-            .args(&[place])
-            .spawn()
-    }
-
-    /// A call that is answered, with sound both ways until the phone has nothing more to say.
-    fn call_ok(&self, name: &str, from: (&str, u16)) {
-        let before = self.phone.heard().len();
-        let mut call = self.call(name, from, &self.place());
-        let status = call.wait(Duration::from_secs(30));
-        assert!(status.is_some_and(|s| s.success()), "{name}: {}\n{}", call.printed(), self.phone.printed());
-        assert_eq!(outcome(&call), [1, 0]);
-        wait_until("the phone says what it heard", Duration::from_secs(10), || {
-            self.phone.heard().len() == before + 1
-        });
-        // What it says is echoed.
-        let heard = *self.phone.heard().last().unwrap();
-        assert!(heard.sent >= 50 && heard.received >= heard.sent / 2, "{name}: {heard:?}");
-        wait_until("the media end with the call", Duration::from_secs(10), || {
-            self.gateway.sessions("rtp").iter().all(|s| s["state"] == "closed")
-                && self.gateway.expectations().iter().all(|e| e["application"] == "sip")
-        });
-    }
+    let _open = (all.over == Over::Tcp).then(|| Daemon::spawn(&mut other, &log));
+    wait_until("a session that nobody keeps ends", Duration::from_secs(30), || {
+        let other = |r: &Value| r["destination"] == format!("{SERVER}:7400");
+        all.gateway.records().iter().any(|r| r["kind"] == "session-close" && other(r))
+    });
 }
 
 fn is_called_from_outside(over: Over) {
     let Some(world) = World::new() else { return };
     world.ip(Place::Server, &format!("addr add {STRANGER}/24 dev eth0"));
-    let mut all = Registered::new(&world, over, "");
+    let mut all = start(&world, over, "");
     assert!(all.place().starts_with(&format!("{OUTSIDE}:")), "{}", all.contact);
-    all.let_sessions_end();
+    let_sessions_end(&all);
     let kept = all.gateway.sessions("sip");
     assert!(kept.iter().any(|s| s["alg"] == true && s["idle_ms"].as_u64() >= Some(3_000)), "{kept:?}");
 
@@ -157,9 +83,7 @@ fn is_called_from_outside(over: Over) {
     match over {
         // From the registrar's own port: by the session of the registration itself.
         Over::Udp => {
-            let Registered { registrar, .. } = &mut all;
-            registrar.signal("KILL");
-            assert!(registrar.wait(Duration::from_secs(10)).is_some());
+            all.end_registrar();
             let opened = sip_sessions(&all.gateway);
             all.call_ok("registrar-calls", (SERVER, 5060));
             assert_eq!(sip_sessions(&all.gateway), opened, "it was a session of its own");
@@ -197,9 +121,9 @@ fn a_registered_phone_is_called_over_tcp() {
 fn with_the_alg_off_nobody_reaches_it() {
     for over in Over::ALL {
         let Some(world) = World::new() else { return };
-        let all = Registered::new(&world, over, OFF);
+        let all = start(&world, over, OFF);
         assert!(all.place().starts_with(CLIENT), "{}", all.contact);
-        all.let_sessions_end();
+        let_sessions_end(&all);
         let opened = all.gateway.audited("session-open", |r| r["application"] == "sip");
         wait_until("the registration's session has ended", Duration::from_secs(20), || {
             all.gateway.records().iter().any(|r| r["kind"] == "session-close" && r["id"] == opened["id"])
@@ -211,7 +135,56 @@ fn with_the_alg_off_nobody_reaches_it() {
         let before = lost();
         let _call = all.call("proxy", (SERVER, 5070), seen);
         wait_until("the call is not let in", Duration::from_secs(20), || lost() > before);
-        assert!(!all.phone.hears() && all.phone.heard().is_empty());
+        all.nobody_was_heard();
         assert_eq!(all.gateway.counter("expectations-opened"), 0);
+    }
+}
+
+/// From another port than the registrar's, which the registration alone lets in.
+fn is_called(nat: Nat) {
+    for over in Over::ALL {
+        let Some(world) = World::new() else { return };
+        let gateway = nat.start_all(&world, &["sip", "sip-tcp"], "");
+        let all = Registered::new(&world, over, gateway, inside(nat));
+        assert!(all.place().starts_with(CLIENT), "{}", all.contact);
+        all.call_ok("proxy", (SERVER, 5070));
+        let child =
+            all.gateway.audited("session-open", |r| r["application"] == "sip" && !r["parent"].is_null());
+        assert_eq!(child["rule"], "under test");
+        // The registrar is seen where the phone calls it.
+        let seen = child["translated_source"].as_str().unwrap();
+        assert!(seen.starts_with(&format!("{}:", nat.called())), "{child}");
+        let sound = all.gateway.audited("session-open", |r| r["application"] == "rtp");
+        assert_eq!(sound["rule"], "under test");
+        assert_eq!(all.gateway.counter("alg-denied"), 0);
+        assert!(all.gateway.counter("handed-off") > 0, "misrouting must hand packets over");
+    }
+}
+
+#[test]
+fn a_registered_phone_is_called_without_nat() {
+    is_called(Nat::None);
+}
+
+#[test]
+fn a_registered_phone_is_called_by_a_registrar_behind_destination_nat() {
+    is_called(Nat::Destination);
+}
+
+/// The control case of both: its contact is its own, and leads nowhere all the same.
+#[test]
+fn with_the_alg_off_nobody_reaches_it_without_source_nat() {
+    for nat in [Nat::None, Nat::Destination] {
+        for over in Over::ALL {
+            let Some(world) = World::new() else { return };
+            let gateway = nat.start_all(&world, &["sip", "sip-tcp"], OFF);
+            let all = Registered::new(&world, over, gateway, inside(nat));
+            let lost = || all.gateway.counter(nat.unexpected());
+            let before = lost();
+            let _call = all.call("proxy", (SERVER, 5070), &all.place());
+            wait_until("the call is not let in", Duration::from_secs(20), || lost() > before);
+            all.nobody_was_heard();
+            assert_eq!(all.gateway.counter("expectations-opened"), 0);
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::command::{Daemon, run, wait_until};
 use super::nat::Nat;
-use super::peers::listens;
+use super::peers::listens_at;
 use super::world::{CLIENT, OUTSIDE, Place, SERVER, World};
 use serde_json::Value;
 use std::fs;
@@ -11,19 +11,24 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-const OFF: &str = "[[alg]]\nname = \"no-rtsp\"\nprotocol = \"rtsp\"\nmode = \"off\"\n";
+pub const OFF: &str = "[[alg]]\nname = \"no-rtsp\"\nprotocol = \"rtsp\"\nmode = \"off\"\n";
 const SERVER_SCRIPT: &str = include_str!("rtsp_server.py");
 /// Bytes of each track that say that it plays: half a second of sound, and some pictures.
 const ENOUGH: u64 = 4_000;
 
 pub fn server(world: &World) -> Daemon {
+    server_at(world, Place::Server, SERVER)
+}
+
+/// The same at an address of another place.
+pub fn server_at(world: &World, place: Place, at: &str) -> Daemon {
     let script = world.files.path().join("rtsp_server.py");
     fs::write(&script, SERVER_SCRIPT).unwrap();
     // Debian's own Python: the bindings are packaged for it alone.
-    let mut command = world.command(Place::Server, "/usr/bin/python3");
-    command.arg(&script).args([SERVER, "554"]);
+    let mut command = world.command(place, "/usr/bin/python3");
+    command.arg(&script).args([at, "554"]);
     let daemon = Daemon::spawn(&mut command, &world.files.path().join("rtsp-server.output"));
-    wait_until("gst-rtsp-server answers", Duration::from_secs(30), || listens(world, 554));
+    wait_until("gst-rtsp-server answers", Duration::from_secs(30), || listens_at(world, place, 554));
     daemon
 }
 
@@ -36,8 +41,13 @@ pub struct Client {
 
 impl Client {
     pub fn new(world: &World, place: &str, protocols: &str, seconds: u32) -> Self {
+        Self::from(world, Place::Client, place, protocols, seconds)
+    }
+
+    /// The same from another place than the client's.
+    pub fn from(world: &World, from: Place, place: &str, protocols: &str, seconds: u32) -> Self {
         let [sound, pictures] = ["sound", "pictures"].map(|n| world.files.path().join(n));
-        let mut command = world.limited(Place::Client, seconds, "gst-launch-1.0");
+        let mut command = world.limited(from, seconds, "gst-launch-1.0");
         command.args(["-q", "rtspsrc", "name=source", "nat-method=none", "timeout=2000000"]);
         // It gives itself a tenth of a second to send TEARDOWN, else: too little on a busy machine.
         command.arg("teardown-timeout=10000000000");
@@ -49,6 +59,14 @@ impl Client {
             command.args(["filesink", "buffer-mode=unbuffered", &format!("location={}", file.display())]);
         }
         Self { sound, pictures, command }
+    }
+
+    /// Plays to its end, which it must come to without a byte of media.
+    #[track_caller]
+    pub fn plays_nothing(&mut self, what: &str) {
+        let ended = run(&mut self.command).expect_failure(what);
+        assert!(ended.stderr.contains("Could not receive any UDP packets"), "{what}: {ended:?}");
+        assert_eq!((Self::size(&self.sound), Self::size(&self.pictures)), (0, 0), "{what}");
     }
 
     fn size(path: &PathBuf) -> u64 {
@@ -139,9 +157,7 @@ fn over_udp_nothing_plays_with_the_alg_off() {
         let gateway = nat.start(&world, "rtsp", OFF);
         let _server = server(&world);
         let mut client = Client::new(&world, nat.called(), "udp", 20);
-        let ended = run(&mut client.command).expect_failure(&format!("without an ALG, {nat:?}"));
-        assert!(ended.stderr.contains("Could not receive any UDP packets"), "{ended:?}");
-        assert_eq!((Client::size(&client.sound), Client::size(&client.pictures)), (0, 0), "{nat:?}");
+        client.plays_nothing(&format!("without an ALG, {nat:?}"));
         // The session was set up, and the media were what was dropped.
         assert!(gateway.counter(nat.unexpected()) > 0, "{nat:?}");
         assert_eq!(gateway.counter("expectations-opened"), 0);

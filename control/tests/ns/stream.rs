@@ -3,9 +3,8 @@
 
 use super::command::{Daemon, ip, run, wait_until};
 use super::gateway::{Config, Gateway, POSTERND};
-use super::world::{CLIENT, OUTSIDE, Place, World, name};
+use super::world::{CLIENT, OUTSIDE, Place, World, bring_up, name};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 /// The impairment stage and both talkers, from the same build.
@@ -22,11 +21,8 @@ fn impair(world: &World, port: &str, seed: u32) -> Daemon {
     ip(&format!("-n {gateway} link set {port} down"));
     ip(&format!("-n {gateway} link set {port} name {cable}"));
     ip(&format!("-n {gateway} link add name {near} type veth peer name {port}"));
-    for interface in [&cable, &near, &port.to_owned()] {
-        ip(&format!("-n {gateway} link set {interface} up"));
-        let off = ["tx", "off", "rx", "off", "gro", "off", "gso", "off", "tso", "off"];
-        run(Command::new("ip").args(["netns", "exec", &gateway, "ethtool", "-K", interface]).args(off))
-            .expect_ok("ethtool -K");
+    for interface in [cable.as_str(), near.as_str(), port] {
+        bring_up(&gateway, interface);
     }
     let log = world.files.path().join(format!("weather-{port}.log"));
     let mut command = world.command(Place::Gateway, weather());

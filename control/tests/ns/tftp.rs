@@ -4,21 +4,23 @@
 
 use super::command::{Daemon, Output, run, wait_until};
 use super::nat::{CALLED, Nat};
-use super::peers::{has_socket, noise, same_content};
+use super::peers::{is_bound, noise, same_content};
 use super::world::{CLIENT, OUTSIDE, Place, SERVER, World, open};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const OFF: &str = "[[alg]]\nname = \"no-tftp\"\nprotocol = \"tftp\"\nmode = \"off\"\n";
+pub const OFF: &str = "[[alg]]\nname = \"no-tftp\"\nprotocol = \"tftp\"\nmode = \"off\"\n";
 /// Bytes that travel: many blocks, and the last one not full.
 const SIZE: usize = 100_123;
 /// The block size that curl asks for.
 const BLOCK: usize = 1400;
 
-/// in.tftpd in the server's namespace: a file to read, and a folder where files may be made.
+/// in.tftpd, in the server's namespace or in the client's: a file to read, and a folder where files may be made.
 pub struct Server {
     _daemon: Daemon,
+    /// Where its clients are.
+    clients: Place,
     pub root: PathBuf,
     /// What `file` holds.
     pub content: Vec<u8>,
@@ -26,18 +28,72 @@ pub struct Server {
 
 impl Server {
     pub fn start(world: &World) -> Self {
+        Self::start_in(world, (Place::Server, SERVER), Place::Client)
+    }
+
+    /// At the client's host; its clients are where the server is else.
+    pub fn start_inside(world: &World) -> Self {
+        Self::start_in(world, (Place::Client, CLIENT), Place::Server)
+    }
+
+    fn start_in(world: &World, (place, at): (Place, &str), clients: Place) -> Self {
         let root = world.files.path().join("tftp");
         fs::create_dir_all(&root).unwrap();
         let content = noise(7, SIZE);
         fs::write(root.join("file"), &content).unwrap();
         open(&root.join("file"), "644");
         open(&root, "777");
-        let mut command = world.command(Place::Server, "in.tftpd");
-        command.args(["--foreground", "--ipv4", "--address", &format!("{SERVER}:69")]);
+        let mut command = world.command(place, "in.tftpd");
+        command.args(["--foreground", "--ipv4", "--address", &format!("{at}:69")]);
         command.args(["--create", "--permissive", "--user", "nobody", "--secure"]).arg(&root);
         let daemon = Daemon::spawn(&mut command, &world.files.path().join("tftpd.output"));
-        wait_until("in.tftpd answers", Duration::from_secs(10), || has_socket(world, "/proc/net/udp", 69));
-        Self { _daemon: daemon, root, content }
+        wait_until("in.tftpd answers", Duration::from_secs(10), || {
+            is_bound(world, place, "/proc/net/udp", 69)
+        });
+        Self { _daemon: daemon, clients, root, content }
+    }
+
+    /// Both clients read the file and write another one, calling the server at `called`.
+    #[track_caller]
+    pub fn serves(&self, world: &World, called: &str) {
+        let [fetched, to_send] = ["fetched", "to-send"].map(|n| world.files.path().join(n));
+        let sent = noise(8, SIZE);
+        fs::write(&to_send, &sent).unwrap();
+        for client in Client::ALL {
+            let read = client.get_from(world, self.clients, called, "file", &fetched, 20);
+            read.expect_ok(&format!("{client:?} reads from {called}"));
+            same_content(&fetched, &self.content);
+            let name = client.file();
+            let written = client.put_from(world, self.clients, called, &to_send, &name, 20);
+            written.expect_ok(&format!("{client:?} writes to {called}"));
+            self.has(&name, &sent);
+        }
+    }
+
+    /// Neither client reads or writes a byte; all of them try at once, for two seconds.
+    #[track_caller]
+    pub fn serves_nobody(&self, world: &World, called: &str) {
+        let to_send = world.files.path().join("to-send");
+        fs::write(&to_send, noise(8, SIZE)).unwrap();
+        let (to_send, at) = (&to_send, self.clients);
+        std::thread::scope(|scope| {
+            let tries = Client::ALL.map(|client| {
+                let target = world.files.path().join(format!("fetched-{client:?}"));
+                let into = target.clone();
+                let get = scope.spawn(move || client.get_from(world, at, called, "file", &into, 2));
+                let put = scope.spawn(move || client.put_from(world, at, called, to_send, &client.file(), 2));
+                (client, target, get, put)
+            });
+            for (client, target, get, put) in tries {
+                let what = format!("{client:?} without an ALG, by {called}");
+                for client in [get, put] {
+                    client.join().expect("a client").expect_failure(&what);
+                }
+                for file in [target, self.root.join(client.file())] {
+                    assert_eq!(fs::read(file).unwrap_or_default(), b"", "{what}");
+                }
+            }
+        });
     }
 
     /// A file that was sent is there, once the server has written it.
@@ -60,18 +116,31 @@ pub enum Client {
 impl Client {
     pub const ALL: [Self; 2] = [Self::Hpa, Self::Curl];
 
-    fn get(self, world: &World, place: &str, into: &Path, seconds: u32) -> Output {
-        self.get_file(world, place, "file", into, seconds)
+    /// What the file is called that it writes.
+    fn file(self) -> String {
+        format!("from-{self:?}")
     }
 
     pub fn get_file(self, world: &World, place: &str, file: &str, into: &Path, seconds: u32) -> Output {
+        self.get_from(world, Place::Client, place, file, into, seconds)
+    }
+
+    fn get_from(
+        self,
+        world: &World,
+        from: Place,
+        place: &str,
+        file: &str,
+        into: &Path,
+        seconds: u32,
+    ) -> Output {
         let _ = fs::remove_file(into);
         let into = into.to_str().unwrap();
         match self {
             Self::Hpa => run(world
-                .limited(Place::Client, seconds, "tftp")
+                .limited(from, seconds, "tftp")
                 .args(["-4", "-m", "octet", place, "-c", "get", file, into])),
-            Self::Curl => run(world.limited(Place::Client, seconds, "curl").args([
+            Self::Curl => run(world.limited(from, seconds, "curl").args([
                 "-sS",
                 "--tftp-blksize",
                 &BLOCK.to_string(),
@@ -82,18 +151,30 @@ impl Client {
         }
     }
 
-    pub fn put(self, world: &World, place: &str, from: &Path, name: &str, seconds: u32) -> Output {
-        let from = from.to_str().unwrap();
+    pub fn put(self, world: &World, place: &str, file: &Path, name: &str, seconds: u32) -> Output {
+        self.put_from(world, Place::Client, place, file, name, seconds)
+    }
+
+    fn put_from(
+        self,
+        world: &World,
+        from: Place,
+        place: &str,
+        file: &Path,
+        name: &str,
+        seconds: u32,
+    ) -> Output {
+        let file = file.to_str().unwrap();
         match self {
             Self::Hpa => run(world
-                .limited(Place::Client, seconds, "tftp")
-                .args(["-4", "-m", "octet", place, "-c", "put", from, name])),
-            Self::Curl => run(world.limited(Place::Client, seconds, "curl").args([
+                .limited(from, seconds, "tftp")
+                .args(["-4", "-m", "octet", place, "-c", "put", file, name])),
+            Self::Curl => run(world.limited(from, seconds, "curl").args([
                 "-sS",
                 "--tftp-blksize",
                 &BLOCK.to_string(),
                 "-T",
-                from,
+                file,
                 &format!("tftp://{place}/{name}"),
             ])),
         }
@@ -105,18 +186,9 @@ fn both_ways(nat: Nat) {
     let Some(world) = World::new() else { return };
     let gateway = nat.start(&world, "tftp", "");
     let server = Server::start(&world);
-    let [fetched, to_send] = ["fetched", "to-send"].map(|n| world.files.path().join(n));
-    let sent = noise(8, SIZE);
-    fs::write(&to_send, &sent).unwrap();
+    server.serves(&world, nat.called());
     for client in Client::ALL {
-        client.get(&world, nat.called(), &fetched, 20).expect_ok(&format!("{client:?} reads, {nat:?}"));
-        same_content(&fetched, &server.content);
-        let name = format!("from-{client:?}");
-        client
-            .put(&world, nat.called(), &to_send, &name, 20)
-            .expect_ok(&format!("{client:?} writes, {nat:?}"));
-        server.has(&name, &sent);
-        for request in ["RRQ file".to_owned(), format!("WRQ {name}")] {
+        for request in ["RRQ file".to_owned(), format!("WRQ {}", client.file())] {
             gateway.audited("alg-message", |r| r.to_string().contains(&request));
         }
     }
@@ -186,15 +258,7 @@ fn with_the_alg_off_no_transfer_begins() {
         let Some(world) = World::new() else { return };
         let gateway = nat.start(&world, "tftp", OFF);
         let server = Server::start(&world);
-        let [fetched, to_send] = ["fetched", "to-send"].map(|n| world.files.path().join(n));
-        fs::write(&to_send, noise(8, SIZE)).unwrap();
-        for client in Client::ALL {
-            let what = format!("{client:?} without an ALG, {nat:?}");
-            client.get(&world, nat.called(), &fetched, 2).expect_failure(&what);
-            assert_eq!(fs::read(&fetched).unwrap_or_default(), b"", "{what}");
-            client.put(&world, nat.called(), &to_send, "sent", 2).expect_failure(&what);
-            assert_eq!(fs::read(server.root.join("sent")).unwrap_or_default(), b"", "{what}");
-        }
+        server.serves_nobody(&world, nat.called());
         // What the server answered from its own port is what was dropped.
         assert!(gateway.counter(nat.unexpected()) >= 4, "{nat:?}");
         assert_eq!(gateway.counter("expectations-opened"), 0);

@@ -133,6 +133,15 @@ pub struct Heard {
     pub received: u64,
 }
 
+/// Panics unless each of two phones has heard what the other said in their call.
+#[track_caller]
+pub fn heard_each_other(heard: [Heard; 2]) {
+    for (one, other) in [(heard[0], heard[1]), (heard[1], heard[0])] {
+        // What was on its way at the end is not heard any more.
+        assert!(one.sent >= 50 && other.received >= one.sent / 2, "{heard:?}");
+    }
+}
+
 impl Phone {
     /// Starts it; it is ready when this returns.
     pub fn start(world: &World, line: &Line<'_>) -> Self {

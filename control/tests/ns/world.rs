@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 /// The client's address.
 pub const CLIENT: &str = "10.1.0.2";
+/// The address of the client's neighbour.
+pub const NEIGHBOUR: &str = "10.1.0.3";
 /// The gateway's address inside.
 pub const INSIDE: &str = "10.1.0.1";
 /// The gateway's address outside: what clients are translated to.
@@ -34,6 +36,8 @@ pub enum Place {
     Server,
     /// A host behind the server, where [`World::beyond`] made one.
     Far,
+    /// A second host of the client's network, where [`World::neighbour`] made one.
+    Neighbour,
 }
 
 /// Three namespaces, two cables and a folder for files.
@@ -67,10 +71,7 @@ impl World {
     fn build(&self) {
         let [client, gateway, server] = [Place::Client, Place::Gateway, Place::Server].map(name);
         for namespace in [&client, &gateway, &server] {
-            ip(&format!("netns add {namespace}"));
-            self.sysctl(namespace, "net.ipv6.conf.all.disable_ipv6=1");
-            self.sysctl(namespace, "net.ipv6.conf.default.disable_ipv6=1");
-            ip(&format!("-n {namespace} link set lo up"));
+            self.place(namespace);
         }
         cable(&client, &gateway, "pgw0");
         cable(&server, &gateway, "pgw1");
@@ -83,16 +84,34 @@ impl World {
     /// it, nor a way back to the client.
     pub fn beyond(&self, mtu: u16) {
         let (server, far) = (name(Place::Server), name(Place::Far));
-        ip(&format!("netns add {far}"));
-        self.sysctl(&far, "net.ipv6.conf.all.disable_ipv6=1");
-        self.sysctl(&far, "net.ipv6.conf.default.disable_ipv6=1");
-        ip(&format!("-n {far} link set lo up"));
+        self.place(&far);
         cable(&far, &server, "far0");
         ip(&format!("-n {far} addr add {FAR}/24 dev eth0"));
         ip(&format!("-n {server} addr add 203.0.113.1/24 dev far0"));
         ip(&format!("-n {server} link set far0 mtu {mtu}"));
         ip(&format!("-n {far} route add default via 203.0.113.1"));
         self.set(Place::Server, "net.ipv4.ip_forward=1");
+    }
+
+    /// Gives the client's network a second host, and a switch between the two and the gateway's port. What they say to each
+    /// other does not reach that.
+    pub fn neighbour(&self) {
+        let (gateway, neighbour) = (name(Place::Gateway), name(Place::Neighbour));
+        self.place(&neighbour);
+        self.ip(Place::Gateway, "link set pgw0 down");
+        self.ip(Place::Gateway, "link set pgw0 name lan0");
+        self.ip(Place::Gateway, "link add name pgw0 type veth peer name lan1");
+        cable(&neighbour, &gateway, "lan2");
+        self.ip(Place::Gateway, "link add name lan type bridge");
+        for port in ["lan0", "lan1", "lan2"] {
+            self.ip(Place::Gateway, &format!("link set {port} master lan"));
+        }
+        for interface in ["lan0", "lan1", "pgw0"] {
+            bring_up(&gateway, interface);
+        }
+        self.ip(Place::Gateway, "link set lan up");
+        ip(&format!("-n {neighbour} addr add {NEIGHBOUR}/24 dev eth0"));
+        ip(&format!("-n {neighbour} route add default via {INSIDE}"));
     }
 
     /// Gives the client or the server the far end of a running gateway's TAP port, instead of its cable.
@@ -138,6 +157,14 @@ impl World {
         ip(&format!("-n {} {words}", name(place)));
     }
 
+    /// A namespace without IPv6.
+    fn place(&self, namespace: &str) {
+        ip(&format!("netns add {namespace}"));
+        self.sysctl(namespace, "net.ipv6.conf.all.disable_ipv6=1");
+        self.sysctl(namespace, "net.ipv6.conf.default.disable_ipv6=1");
+        ip(&format!("-n {namespace} link set lo up"));
+    }
+
     fn sysctl(&self, namespace: &str, assignment: &str) {
         run(Command::new("ip").args(["netns", "exec", namespace, "sysctl", "-qw", assignment]))
             .expect_ok("sysctl");
@@ -146,7 +173,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for place in [Place::Client, Place::Gateway, Place::Server, Place::Far] {
+        for place in [Place::Client, Place::Gateway, Place::Server, Place::Far, Place::Neighbour] {
             remove(&name(place));
         }
     }
@@ -164,20 +191,25 @@ pub fn name(place: Place) -> String {
         Place::Gateway => 'g',
         Place::Server => 's',
         Place::Far => 'f',
+        Place::Neighbour => 'n',
     };
     format!("pgw-{}-{end}", std::process::id())
 }
 
-/// A veth pair: `eth0` at one end, `port` at the gateway. Offloads are off, because a raw-socket port would see the
-/// checksums that the kernel leaves to hardware.
+/// A veth pair: `eth0` at one end, `port` at the gateway.
 fn cable(host: &str, gateway: &str, port: &str) {
     ip(&format!("link add name eth0 netns {host} type veth peer name {port} netns {gateway}"));
     for (namespace, interface) in [(host, "eth0"), (gateway, port)] {
-        ip(&format!("-n {namespace} link set {interface} up"));
-        let off = ["tx", "off", "rx", "off", "gro", "off", "gso", "off", "tso", "off"];
-        run(Command::new("ip").args(["netns", "exec", namespace, "ethtool", "-K", interface]).args(off))
-            .expect_ok("ethtool -K");
+        bring_up(namespace, interface);
     }
+}
+
+/// Brings an interface up, without offloads: a raw-socket port would see the checksums that the kernel leaves to hardware.
+pub fn bring_up(namespace: &str, interface: &str) {
+    ip(&format!("-n {namespace} link set {interface} up"));
+    let off = ["tx", "off", "rx", "off", "gro", "off", "gso", "off", "tso", "off"];
+    run(Command::new("ip").args(["netns", "exec", namespace, "ethtool", "-K", interface]).args(off))
+        .expect_ok("ethtool -K");
 }
 
 /// Ends what runs in a namespace and removes it. Never fails: it cleans up after failures.
