@@ -9,7 +9,7 @@ clients' side, port 1 on the servers'; give each its gateway in the server's con
 and `l3` in its console first.
 
 Stateless streams know nothing of a translation that the gateway chooses, so traffic goes from the clients alone unless
---no-nat says that there is none, and there are no trials of sessions: TRex has its stateful mode for these.
+--no-nat says that there is none, and there are no trials of sessions: drive_trex_astf.py does these, by TRex's stateful mode.
 """
 
 import argparse
@@ -36,6 +36,16 @@ def addresses(text):
     return str(low), str(high)
 
 
+def about(client, ports):
+    """What TRex is, and how fast its links are."""
+    version = client.get_server_version().get("version", "of an unknown version")
+    speeds = [port.get("speed", 0) for port in client.get_port_info(ports=ports)]
+    reply = {"name": f"TRex {version}"}
+    if all(speeds):
+        reply["link"] = min(speeds) * 1e9
+    return reply
+
+
 class Trex:
     def __init__(self, api, args):
         self.api = api
@@ -47,13 +57,7 @@ class Trex:
         self.client.reset(ports=self.ports)
 
     def about(self):
-        version = self.client.get_server_version().get("version", "of an unknown version")
-        info = self.client.get_port_info(ports=self.ports)
-        speeds = [port.get("speed", 0) for port in info]
-        answer = {"name": f"TRex {version}"}
-        if all(speeds):
-            answer["link"] = min(speeds) * 1e9
-        return answer
+        return about(self.client, self.ports)
 
     def open(self, flows):
         """The streams walk through as many flows; one datagram of each opens them."""
@@ -168,32 +172,47 @@ def answer(trex, request):
     raise Refused(f"unknown request `{kind}`")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(description):
+    """A parser of what every mode of TRex needs to know."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", default="127.0.0.1", help="where TRex runs")
     parser.add_argument("--client-port", type=int, default=0)
     parser.add_argument("--server-port", type=int, default=1)
     parser.add_argument("--clients", type=addresses, required=True)
     parser.add_argument("--servers", type=addresses, required=True)
-    parser.add_argument("--open", type=float, default=50_000, help="flows opened a second")
-    parser.add_argument("--burst-rate", type=float, default=1e7, help="frames a second within a burst")
     parser.add_argument("--drain", type=float, default=2, help="seconds that late frames have")
-    parser.add_argument("--no-nat", action="store_true", help="the gateway translates nothing")
-    args = parser.parse_args()
+    return parser
+
+
+def serve(start):
+    """Answers each line of our input, by what `start` makes when the first one has come."""
     # The library talks; our caller reads our output.
     out, sys.stdout = sys.stdout, sys.stderr
     trex = None
     for line in sys.stdin:
         try:
             if trex is None:
-                from trex.stl import api  # pylint: disable=import-outside-toplevel
-                trex = Trex(api, args)
+                trex = start()
             reply = answer(trex, json.loads(line))
         except Exception as error:  # pylint: disable=broad-except
             reply = {"error": f"{type(error).__name__}: {error}" if not isinstance(error, Refused) else str(error)}
         print(json.dumps(reply), file=out, flush=True)
     if trex is not None:
         trex.client.disconnect()
+
+
+def main():
+    parser = arguments(__doc__)
+    parser.add_argument("--open", type=float, default=50_000, help="flows opened a second")
+    parser.add_argument("--burst-rate", type=float, default=1e7, help="frames a second within a burst")
+    parser.add_argument("--no-nat", action="store_true", help="the gateway translates nothing")
+    args = parser.parse_args()
+
+    def start():
+        from trex.stl import api  # pylint: disable=import-outside-toplevel
+        return Trex(api, args)
+
+    serve(start)
 
 
 if __name__ == "__main__":

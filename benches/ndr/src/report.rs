@@ -21,6 +21,7 @@ impl Suite {
             Self::NewUdp => "new-udp",
             Self::NewTcp => "new-tcp",
             Self::Sessions => "sessions",
+            Self::SessionsTcp => "sessions-tcp",
         }
     }
 
@@ -29,7 +30,7 @@ impl Suite {
             Self::Throughput | Self::Latency | Self::Loss => "frames/s",
             Self::Bursts => "frames",
             Self::NewUdp | Self::NewTcp => "sessions/s",
-            Self::Sessions => "sessions",
+            Self::Sessions | Self::SessionsTcp => "sessions",
         }
     }
 }
@@ -82,7 +83,7 @@ pub fn tsv(rows: &[Row]) -> String {
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
     let mut out = format!(
-        "{:<11} {:>5} {:>7}  {:>2} {:>14} {:<10} {:>8} {:>10} {:>10} {:>10}\n",
+        "{:<12} {:>5} {:>7}  {:>2} {:>14} {:<10} {:>8} {:>10} {:>10} {:>10}\n",
         "procedure", "size", "at", "", "value", "unit", "Gbit/s", "loss", "p50 us", "p99.9 us"
     );
     for row in rows {
@@ -98,7 +99,7 @@ pub fn table(rows: &[Row]) -> String {
             if row.outcome.wrong > 0 { format!("  {} wrong", row.outcome.wrong) } else { String::new() };
         let _ = writeln!(
             out,
-            "{:<11} {:>5} {at:>7}  {:>2} {:>14.0} {:<10} {gbit:>8} {:>10.6} {p50:>10} {p999:>10}{wrong}",
+            "{:<12} {:>5} {at:>7}  {:>2} {:>14.0} {:<10} {gbit:>8} {:>10.6} {p50:>10} {p999:>10}{wrong}",
             row.suite.name(),
             row.size.to_string(),
             bound(row.answer),
@@ -164,6 +165,7 @@ mod tests {
             row(Suite::Latency, 0.5, Answer::Exactly(744_047.0)),
             Row { outcome: Outcome::default(), ..row(Suite::NewTcp, 0.0, Answer::AtLeast(1_000_000.0)) },
             Row { outcome: Outcome::default(), ..row(Suite::Sessions, 0.0, Answer::Below(1.0)) },
+            row(Suite::SessionsTcp, 0.0, Answer::Exactly(50_000.0)),
         ]
     }
 
@@ -175,7 +177,8 @@ mod tests {
         let first: Vec<_> = text.lines().nth(1).unwrap().split('\t').collect();
         assert_eq!(first[..7], ["throughput", "64", "0.001", "=", "1488095", "frames/s", "1.0000"]);
         assert!(text.contains("new-tcp\t64\t0\t>=\t1000000\tsessions/s\t-\t"));
-        assert!(text.contains("sessions\t64\t0\t<\t1\tsessions\t-\t"));
+        assert!(text.contains("\nsessions\t64\t0\t<\t1\tsessions\t-\t"));
+        assert!(text.contains("\nsessions-tcp\t64\t0\t=\t50000\tsessions\t-\t"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!   of 0 is the non-drop rate (NDR), others partial drop rates (PDR).
 //! - Latency (§26.2) at shares of the non-drop rate, and loss (§26.3) at shares of the highest rate.
 //! - Bursts (§26.4): the longest burst without loss.
-//! - New sessions (RFC 9693, RFC 9411 §7.2) and sessions at once (RFC 9693, RFC 9411 §7.5).
+//! - New sessions (RFC 9693, RFC 9411 §7.2) and sessions at once (RFC 9693, RFC 9411 §7.5), of UDP and of TCP.
 
 use crate::generator::{Generator, GeneratorError};
 use crate::search::{Answer, Search, Verdict};
@@ -33,8 +33,10 @@ pub enum Suite {
     NewUdp,
     /// New TCP sessions a second, each with its whole handshake, and closed.
     NewTcp,
-    /// Sessions at once.
+    /// UDP sessions at once.
     Sessions,
+    /// TCP sessions at once: all open, then data both ways in each, then closed.
+    SessionsTcp,
 }
 
 /// How the procedures go.
@@ -126,7 +128,8 @@ impl<'a> Runner<'a> {
             Suite::Bursts => self.bursts(),
             Suite::NewUdp => self.new_sessions(suite, Transport::Udp),
             Suite::NewTcp => self.new_sessions(suite, Transport::Tcp),
-            Suite::Sessions => self.sessions(),
+            Suite::Sessions => self.sessions(suite, Transport::Udp),
+            Suite::SessionsTcp => self.sessions(suite, Transport::Tcp),
         }
     }
 
@@ -306,7 +309,7 @@ impl<'a> Runner<'a> {
         Ok(vec![found.row(suite, size, 0.0)])
     }
 
-    fn sessions(&mut self) -> Result<Vec<Row>, GeneratorError> {
+    fn sessions(&mut self, suite: Suite, transport: Transport) -> Result<Vec<Row>, GeneratorError> {
         let size = Size::Fixed(crate::trial::SHORTEST);
         let search = Search::whole(1, self.settings.most_sessions, self.settings.resolution);
         let rate = self.settings.open;
@@ -314,10 +317,10 @@ impl<'a> Runner<'a> {
         self.open = false;
         let found = self.search(search, 0.0, |runner, sessions| {
             runner.generator.wait(runner.settings.settle);
-            let outcome = runner.trial(Load::Hold { sessions: sessions as u32 }, size, rate)?;
+            let outcome = runner.trial(Load::Hold { sessions: sessions as u32, transport }, size, rate)?;
             Ok((outcome, false))
         })?;
-        Ok(vec![found.row(Suite::Sessions, size, 0.0)])
+        Ok(vec![found.row(suite, size, 0.0)])
     }
 }
 

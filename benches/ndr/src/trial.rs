@@ -87,17 +87,20 @@ pub enum Load {
         /// Frames.
         frames: u32,
     },
-    /// New sessions; the rate counts them. `returned` counts those that came about: datagrams that arrived, handshakes
-    /// whose third segment did.
+    /// New sessions; the rate counts them. `returned` counts those that came about: datagrams that arrived; connections that
+    /// were opened and closed, to the last segment.
     New {
         /// Of which protocol.
         transport: Transport,
     },
-    /// Opens so many new sessions at the rate, then sends one datagram back in each; `returned` counts the sessions whose
-    /// datagram came back. A datagram that finds no session is refused, so none is counted that was not there to the end.
+    /// Opens so many new sessions at the rate; once all are open, says something in each. `returned` counts the sessions in which
+    /// that arrived, so none is counted that was not there to the end. UDP: a datagram back, which finds no way without its
+    /// session. TCP: the handshakes, then data from the client and in answer, then FIN both ways.
     Hold {
         /// Sessions.
         sessions: u32,
+        /// Of which protocol.
+        transport: Transport,
     },
 }
 
@@ -210,6 +213,9 @@ mod tests {
             r#"{"number":7,"load":{"kind":"new","transport":"tcp"},"size":"imix","rate":1000.0,"seconds":2.5}"#
         );
         assert_eq!(serde_json::from_str::<Trial>(&text).unwrap(), trial);
+        let hold = Load::Hold { sessions: 5, transport: Transport::Tcp };
+        let text = serde_json::to_string(&hold).unwrap();
+        assert_eq!(text, r#"{"kind":"hold","sessions":5,"transport":"tcp"}"#);
         let fixed = serde_json::to_string(&Size::Fixed(64)).unwrap();
         assert_eq!(fixed, r#"{"fixed":64}"#);
     }

@@ -1,4 +1,4 @@
-//! The program that drives TRex, against a stand-in for TRex's library: what it asks that for, and what it says.
+//! The programs that drive TRex, against stand-ins for TRex's library: what they ask that for, and what they say.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -9,9 +9,18 @@ use ndr::suite::{Runner, Settings, Suite};
 use ndr::trial::{Latency, Load, Size, Transport, Trial};
 
 fn trex(more: &[&str]) -> External {
+    driven_by("drive_trex.py", more)
+}
+
+/// TRex in its stateful mode.
+fn astf(more: &[&str]) -> External {
+    driven_by("drive_trex_astf.py", &[&["--look", "0.01"][..], more].concat())
+}
+
+fn driven_by(program: &str, more: &[&str]) -> External {
     let folder = env!("CARGO_MANIFEST_DIR");
     let path = format!("PYTHONPATH={folder}/tests/stand-in");
-    let program = format!("{folder}/drive_trex.py");
+    let program = format!("{folder}/{program}");
     let words = ["env", &path, "PYTHONDONTWRITEBYTECODE=1", "python3", &program];
     let ends = ["--clients", "10.1.0.10-10.1.0.250", "--servers", "198.51.100.2"];
     let command: Vec<String> = words.iter().chain(&ends).chain(more).map(|w| (*w).to_owned()).collect();
@@ -45,7 +54,9 @@ fn trials_become_streams() {
 #[test]
 fn what_stateless_streams_cannot_do_is_refused() {
     let mut generator = trex(&[]);
-    for load in [Load::New { transport: Transport::Tcp }, Load::Hold { sessions: 5 }] {
+    for load in
+        [Load::New { transport: Transport::Tcp }, Load::Hold { sessions: 5, transport: Transport::Udp }]
+    {
         let error = generator.run(&trial(load, 10.0)).unwrap_err().to_string();
         assert!(error.contains("stateless streams make no trial"), "{error}");
     }
@@ -76,4 +87,70 @@ fn a_search_through_it_finds_the_device_s_rate() {
     let rows = Runner::new(&mut generator, &settings, &mut progress).run(Suite::Throughput).unwrap();
     let Answer::Exactly(rate) = rows[0].answer else { panic!("{rows:?}") };
     assert!((9_900.0..=10_000.0).contains(&rate), "{rows:?}");
+}
+
+#[test]
+fn sessions_become_programs_of_both_ends() {
+    let mut generator = astf(&[]);
+    let about = generator.about();
+    assert_eq!((about.name.as_str(), about.link), ("TRex v0 (stand-in) (ASTF)", Some(10e9)));
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let fine = generator.run(&trial(Load::New { transport }, 9_000.0)).unwrap();
+        assert_eq!((fine.offered, fine.returned, fine.wrong), (18_000, 18_000, 0), "{transport:?}");
+        let lossy = generator.run(&trial(Load::New { transport }, 20_000.0)).unwrap();
+        assert_eq!((lossy.offered, lossy.returned, lossy.latency), (40_000, 20_000, None), "{transport:?}");
+        for (sessions, held) in [(5_000, 5_000), (8_000, 5_000), (1, 1)] {
+            let outcome = generator.run(&trial(Load::Hold { sessions, transport }, 1_000.0)).unwrap();
+            assert_eq!((outcome.offered, outcome.returned), (u64::from(sessions), held), "{transport:?}");
+            assert!((outcome.seconds - f64::from(sessions) / 1_000.0).abs() < 1e-9, "{outcome:?}");
+        }
+    }
+    // A connection that breaks off, and one that gets no object, are no whole ones.
+    let mut generator = astf(&["--object", "1024"]);
+    let whole = generator.run(&trial(Load::New { transport: Transport::Tcp }, 1_000.0)).unwrap();
+    assert_eq!((whole.offered, whole.returned), (2_000, 1_980));
+}
+
+#[test]
+fn what_stateful_sessions_cannot_do_is_refused() {
+    let mut generator = astf(&[]);
+    for load in [Load::Established { both: false }, Load::Burst { frames: 5 }] {
+        let error = generator.run(&trial(load, 10.0)).unwrap_err().to_string();
+        assert!(error.contains("stateful sessions make no trial"), "{error}");
+    }
+    let long = Load::Hold { sessions: 10_000_000, transport: Transport::Tcp };
+    assert!(generator.run(&trial(long, 1_000.0)).unwrap_err().to_string().contains("higher --open"));
+    let error = generator.open(7).unwrap_err().to_string();
+    assert!(error.contains("no 7 flows stay open"), "{error}");
+}
+
+#[test]
+fn searches_through_it_find_the_device_s_sessions() {
+    let settings = Settings {
+        sizes: vec![Size::Fixed(64)],
+        losses: vec![0.0],
+        flows: 1,
+        both: false,
+        seconds: 2.0,
+        confirmations: 1,
+        resolution: 0.01,
+        most_frames: None,
+        most_new: 50_000.0,
+        most_sessions: 20_000,
+        open: 2_000.0,
+        most_burst: 1,
+        settle: 0.0,
+    };
+    let mut generator = astf(&[]);
+    for (suite, most) in [
+        (Suite::NewUdp, 10_000.0),
+        (Suite::NewTcp, 10_000.0),
+        (Suite::Sessions, 5_000.0),
+        (Suite::SessionsTcp, 5_000.0),
+    ] {
+        let mut progress = |_: &str| ();
+        let rows = Runner::new(&mut generator, &settings, &mut progress).run(suite).unwrap();
+        let Answer::Exactly(found) = rows[0].answer else { panic!("{rows:?}") };
+        assert!((most * 0.985..=most).contains(&found), "{rows:?}");
+    }
 }

@@ -11,7 +11,8 @@ use std::process::Command;
 fn every_search_ends_with_a_figure() {
     let folder = std::env::temp_dir().join(format!("postern-ndr-test-{}", std::process::id()));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("benches").join("ndr.sh");
-    let procedures = ["throughput", "latency", "loss", "bursts", "new-udp", "new-tcp", "sessions"];
+    let procedures =
+        ["throughput", "latency", "loss", "bursts", "new-udp", "new-tcp", "sessions", "sessions-tcp"];
     let output = Command::new(script)
         .env("POSTERN_BIN_DIR", Path::new(POSTERND).parent().unwrap())
         .args([

@@ -94,21 +94,35 @@ pub fn mark(frame: &[u8], parsed: &Parsed) -> Option<Mark> {
     })
 }
 
-/// Fills a frame of 60 bytes with a segment without payload.
-pub fn segment(
-    frame: &mut [u8],
-    stations: Stations,
-    source: End,
-    destination: End,
-    (seq, ack, flags): (u32, u32, u8),
-) {
+/// What a segment says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Its flags.
+    pub flags: u8,
+    /// The flow, in the [`DATA`] bytes of its payload; none for a segment without.
+    pub data: Option<u32>,
+}
+
+/// Bytes of the payload of a segment that has one. The shortest frame has room for it.
+pub const DATA: u32 = 4;
+
+/// Fills a frame of 60 bytes with a segment.
+pub fn segment(frame: &mut [u8], stations: Stations, source: End, destination: End, what: Segment) {
     frame.fill(0);
-    headers(frame, stations, Protocol::Tcp, source, destination, TCP_LEN);
-    put(frame, 38, &seq.to_be_bytes());
-    put(frame, 42, &ack.to_be_bytes());
-    put(frame, 46, &[0x50, flags, 0xff, 0xff]);
+    let len = TCP_LEN + if what.data.is_some() { DATA as usize } else { 0 };
+    headers(frame, stations, Protocol::Tcp, source, destination, len);
+    put(frame, 38, &what.seq.to_be_bytes());
+    put(frame, 42, &what.ack.to_be_bytes());
+    put(frame, 46, &[0x50, what.flags, 0xff, 0xff]);
+    if let Some(data) = what.data {
+        put(frame, 34 + TCP_LEN, &data.to_be_bytes());
+    }
     let filled = frame
-        .get_mut(34..34 + TCP_LEN)
+        .get_mut(34..34 + len)
         .is_some_and(|segment| checksum::l4_fill(source.0, destination.0, Protocol::Tcp, segment));
     debug_assert!(filled);
 }
@@ -146,11 +160,19 @@ mod tests {
     #[test]
     fn segments_are_sound() {
         let mut frame = [0xa5; 60];
-        segment(&mut frame, (OURS, THEIRS), (0x0a01_0002, 5), (0x0b01_0002, 80), (7, 8, flag::SYN));
+        let (source, destination) = ((0x0a01_0002, 5), (0x0b01_0002, 80));
+        let syn = Segment { seq: 7, ack: 8, flags: flag::SYN, data: None };
+        segment(&mut frame, (OURS, THEIRS), source, destination, syn);
         let Parse::Ip(parsed) = parse(&frame, THEIRS) else { panic!("{frame:?}") };
         assert_eq!((parsed.seq, parsed.ack, parsed.tcp_flags, parsed.payload_len), (7, 8, flag::SYN, 0));
         assert!(parsed.l4_checksum_is_valid(&frame));
         assert_eq!(mark(&frame, &parsed), None);
+        let data = Segment { flags: flag::PSH | flag::ACK, data: Some(0x0102_0304), ..syn };
+        segment(&mut frame, (OURS, THEIRS), source, destination, data);
+        let Parse::Ip(parsed) = parse(&frame, THEIRS) else { panic!("{frame:?}") };
+        assert_eq!(u32::from(parsed.payload_len), DATA);
+        assert!(parsed.l4_checksum_is_valid(&frame));
+        assert_eq!(frame[parsed.payload_range()], [1, 2, 3, 4]);
     }
 
     #[test]

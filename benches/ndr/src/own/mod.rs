@@ -13,6 +13,7 @@ mod frame;
 pub mod leg;
 pub mod plan;
 mod tally;
+mod tcp;
 #[cfg(test)]
 mod tests;
 
@@ -20,13 +21,14 @@ use crate::generator::{About, Generator, GeneratorError};
 use crate::trial::{Load, Outcome, Size, Transport, Trial};
 use dataplane::buf::BufPool;
 use dataplane::key::Protocol;
-use dataplane::packet::{Parse, Parsed, flag, parse};
+use dataplane::packet::{Parse, Parsed, parse};
 use dataplane::port::{BURST, Burst, Port};
 use frame::Mark;
 use leg::Leg;
 use plan::{End, Plan};
 use std::ops::Range;
 use tally::Tally;
+use tcp::Stage;
 
 /// Rounds in which flows that did not come through are tried again.
 const ROUNDS: u32 = 4;
@@ -84,6 +86,8 @@ pub struct Own<P: Port, A, C> {
     fresh: u32,
     number: u16,
     tally: Tally,
+    /// How far TCP sessions of this trial go.
+    stage: Stage,
     random: u64,
     received: Burst<P::Buf>,
 }
@@ -106,6 +110,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>, C: Clock> Own<P, A, C> {
             server,
             pool,
             tally: Tally::new(0..0),
+            stage: Stage::Whole,
             clock,
             plan,
             pace,
@@ -203,12 +208,6 @@ impl<P: Port, A: BufPool<Buf = P::Buf>, C: Clock> Own<P, A, C> {
         })
     }
 
-    /// One segment of a flow.
-    fn segment(&mut self, from: Side, (source, destination): (End, End), what: (u32, u32, u8)) -> bool {
-        let (leg, pool) = self.leg(from);
-        leg.push(pool, 60, |frame, stations| frame::segment(frame, stations, source, destination, what))
-    }
-
     fn leg(&mut self, side: Side) -> (&mut Leg<P>, &mut A) {
         match side {
             Side::Client => (&mut self.client, &mut self.pool),
@@ -274,51 +273,6 @@ impl<P: Port, A: BufPool<Buf = P::Buf>, C: Clock> Own<P, A, C> {
         // Flows of new-session trials are not kept.
         let Some(seen) = self.seen.get_mut(at).filter(|_| self.open.contains(&flow)) else { return true };
         *seen.get_or_insert(source) == source
-    }
-
-    /// A client begins with its flow's number, a server with twice that: so the third segment of a handshake is told from all
-    /// others by its numbers alone.
-    fn take_segment(&mut self, side: Side, frame: &[u8], parsed: &Parsed) {
-        const SYN_ACK: u8 = flag::SYN | flag::ACK;
-        const FIN_ACK: u8 = flag::FIN | flag::ACK;
-        let (source, destination) = ((parsed.src, parsed.sport), (parsed.dst, parsed.dport));
-        let back = (destination, source);
-        let (seq, ack) = (parsed.seq, parsed.ack);
-        let flow = match (side, parsed.tcp_flags) {
-            (Side::Server, flag::SYN) => seq,
-            (Side::Client, SYN_ACK) => ack.wrapping_sub(1),
-            (Side::Server, _) => seq.wrapping_sub(1),
-            (Side::Client, _) => ack.wrapping_sub(2),
-        };
-        if !self.tally.flows.contains(&flow) {
-            return;
-        }
-        let server = self.plan.server(flow);
-        let right = match side {
-            Side::Server => destination == server,
-            Side::Client => source == server && destination == self.plan.client(flow),
-        };
-        if !right || !self.tally.sample_is_sound(frame, parsed) {
-            self.tally.wrong += 1;
-            return;
-        }
-        let servers = flow.wrapping_mul(2);
-        let next = (seq.wrapping_add(1), ack);
-        match (side, parsed.tcp_flags) {
-            (Side::Server, flag::SYN) => {
-                self.segment(side, back, (servers, next.0, SYN_ACK));
-            }
-            (Side::Client, SYN_ACK) => {
-                self.segment(side, back, (ack, next.0, flag::ACK));
-                self.segment(side, back, (ack, next.0, FIN_ACK));
-            }
-            (Side::Server, flag::ACK) if ack == servers.wrapping_add(1) => self.tally.returns(flow, 0),
-            (Side::Server, FIN_ACK) | (Side::Client, FIN_ACK) => {
-                let flags = if side == Side::Server { FIN_ACK } else { flag::ACK };
-                self.segment(side, back, (ack, next.0, flags));
-            }
-            _ => {}
-        }
     }
 
     /// A flow of those that are open.
@@ -438,18 +392,20 @@ impl<P: Port, A: BufPool<Buf = P::Buf>, C: Clock> Generator for Own<P, A, C> {
                 let count = (trial.rate * trial.seconds).ceil().max(1.0) as u64;
                 let flows = self.fresh(count)?;
                 self.tally = Tally::new(flows.clone());
+                self.stage = Stage::Whole;
                 self.send(trial.rate, count, trial.seconds, |own, n| {
                     let flow = flows.start + n as u32;
                     match transport {
                         Transport::Udp => own.datagram(Side::Client, flow, size.of(n)),
-                        Transport::Tcp => {
-                            let ends = (own.plan.client(flow), own.plan.server(flow));
-                            own.segment(Side::Client, ends, (flow, 0, flag::SYN))
-                        }
+                        Transport::Tcp => own.syn(flow),
                     }
                 });
             }
-            Load::Hold { sessions } => {
+            Load::Hold { sessions, transport: Transport::Tcp } => {
+                let flows = self.fresh(u64::from(sessions))?;
+                return Ok(self.hold_tcp(flows, trial.rate));
+            }
+            Load::Hold { sessions, transport: Transport::Udp } => {
                 let flows = self.fresh(u64::from(sessions))?;
                 self.begin(flows, trial.rate);
                 let opened = self.outcome();

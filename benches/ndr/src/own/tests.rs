@@ -3,7 +3,7 @@
 use super::*;
 use dataplane::buf::PacketBuf;
 use dataplane::heap::{HeapBuf, HeapPool};
-use dataplane::packet::{build, checksum};
+use dataplane::packet::{build, checksum, flag};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -50,6 +50,8 @@ struct Device {
     corrupts: bool,
     remaps: bool,
     bounces: bool,
+    /// TCP segments with any of these flags are lost.
+    eats: u8,
     /// Frames that each port has sent on.
     forwarded: [u64; 2],
 }
@@ -66,6 +68,9 @@ impl Device {
             return;
         }
         self.credit -= 1.0;
+        if p.protocol == Protocol::Tcp && p.tcp_flags & self.eats != 0 {
+            return;
+        }
         let to = 1 - from;
         let number = p.protocol as u8;
         let frame = buf.bytes_mut();
@@ -174,6 +179,7 @@ fn device() -> Device {
         corrupts: false,
         remaps: false,
         bounces: false,
+        eats: 0,
         forwarded: [0; 2],
     }
 }
@@ -266,11 +272,66 @@ fn a_full_table_shows_in_every_kind_of_session() {
         let outcome = own.run(&trial(Load::New { transport }, 10_000.0)).unwrap();
         assert_eq!((outcome.offered, outcome.returned), (2000, 1500), "{transport:?}");
     }
-    let (mut own, _) = join(Device { most: 1500, ..device() });
-    let held = own.run(&trial(Load::Hold { sessions: 1500 }, 20_000.0)).unwrap();
-    assert_eq!((held.offered, held.returned, held.wrong), (1500, 1500, 0));
-    let more = own.run(&trial(Load::Hold { sessions: 1 }, 20_000.0)).unwrap();
-    assert_eq!((more.offered, more.returned), (1, 0));
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let (mut own, _) = join(Device { most: 1500, ..device() });
+        let held = own.run(&trial(Load::Hold { sessions: 1500, transport }, 20_000.0)).unwrap();
+        assert_eq!((held.offered, held.returned, held.wrong), (1500, 1500, 0), "{transport:?}");
+        let more = own.run(&trial(Load::Hold { sessions: 1, transport }, 20_000.0)).unwrap();
+        assert_eq!((more.offered, more.returned), (1, 0), "{transport:?}");
+    }
+}
+
+#[test]
+fn tcp_sessions_at_once_are_opened_say_something_and_are_closed() {
+    let hold = Load::Hold { sessions: 500, transport: Transport::Tcp };
+    let (mut own, gateway) = join(device());
+    own.open(10).unwrap();
+    let before = gateway.borrow().forwarded;
+    let held = own.run(&trial(hold, 20_000.0)).unwrap();
+    assert_eq!((held.offered, held.returned, held.wrong, held.latency), (500, 500, 0, None));
+    assert!((held.rate() / 20_000.0 - 1.0).abs() < 0.01, "that at which they were opened: {held:?}");
+    let after = gateway.borrow().forwarded;
+    // SYN, ACK, data, its ACK, FIN and the last ACK one way; SYN+ACK, data and FIN the other.
+    assert_eq!([after[0] - before[0], after[1] - before[1]], [500 * 3, 500 * 6]);
+    // They took the place of the flows that were open.
+    assert!(own.run(&trial(ONE, 10.0)).is_err());
+}
+
+#[test]
+fn a_tcp_session_counts_when_all_of_it_has_passed() {
+    for (eats, new) in [(flag::FIN, 0), (flag::PSH, 2000), (flag::SYN, 0), (flag::ACK, 0)] {
+        let (mut own, _) = join(Device { eats, ..device() });
+        let outcome = own.run(&trial(Load::New { transport: Transport::Tcp }, 10_000.0)).unwrap();
+        assert_eq!((outcome.offered, outcome.returned, outcome.wrong), (2000, new, 0), "{eats:#x}");
+        // Nothing that is lost leaves a session that was held.
+        let hold = Load::Hold { sessions: 100, transport: Transport::Tcp };
+        let held = own.run(&trial(hold, 20_000.0)).unwrap();
+        assert_eq!((held.offered, held.returned, held.wrong), (100, 0, 0), "{eats:#x}");
+    }
+}
+
+#[test]
+fn data_that_is_another_session_s_is_wrong() {
+    // A whole segment of another flow, on this one's addresses.
+    let (mut own, device) = join(device());
+    let hold = Load::Hold { sessions: 10, transport: Transport::Tcp };
+    assert_eq!(own.run(&trial(hold, 1000.0)).unwrap().wrong, 0);
+    let flow = own.tally.flows.start;
+    let (client, server) = (own.plan.client(flow), own.plan.server(flow));
+    let servers = flow.wrapping_mul(2).wrapping_add(1);
+    let mut frame = [0; 60];
+    let what = frame::Segment {
+        seq: servers,
+        ack: flow.wrapping_add(1 + frame::DATA),
+        flags: flag::PSH | flag::ACK,
+        data: Some(flow + 1),
+    };
+    frame::segment(&mut frame, (GATEWAY_MAC[0], MAC[0]), server, client, what);
+    let wrong = device.borrow_mut().pool.copy_of(&frame).unwrap();
+    device.borrow_mut().out[0].push_back(wrong);
+    let before = own.tally.wrong;
+    own.receive();
+    assert_eq!(own.tally.wrong, before + 1);
 }
 
 #[test]
@@ -286,7 +347,10 @@ fn flows_that_do_not_open_are_an_error() {
 #[test]
 fn addresses_that_run_out_are_said() {
     let (mut own, _) = join(device());
-    let error = own.run(&trial(Load::Hold { sessions: u32::MAX }, 1.0)).unwrap_err().to_string();
+    let error = own
+        .run(&trial(Load::Hold { sessions: u32::MAX, transport: Transport::Udp }, 1.0))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("4294967295 more sessions") && error.contains("1638400 are left"), "{error}");
 }
 

@@ -42,7 +42,7 @@ impl Generator for Model {
     fn run(&mut self, trial: &Trial) -> Result<Outcome, GeneratorError> {
         self.trials += 1;
         let mut outcome = match trial.load {
-            Load::Hold { sessions } => {
+            Load::Hold { sessions, .. } => {
                 let held = sessions.min(self.holds);
                 Outcome {
                     offered: sessions.into(),
@@ -174,14 +174,16 @@ fn loss_ends_after_two_clean_trials() {
 fn bursts_sessions_and_new_sessions_are_found() {
     let mut model = MODEL;
     let settings = Settings { resolution: 1e-6, sizes: vec![Size::Fixed(64)], ..settings() };
-    let suites = [Suite::Bursts, Suite::NewUdp, Suite::NewTcp, Suite::Sessions, Suite::Throughput];
+    let suites =
+        [Suite::Bursts, Suite::NewUdp, Suite::NewTcp, Suite::Sessions, Suite::SessionsTcp, Suite::Throughput];
     let rows = run(&mut model, &settings, &suites);
     assert_eq!(rows[0].answer, Answer::Exactly(777.0));
     exactly(&rows[1], 1e5, 1e-4);
     exactly(&rows[2], 1e5, 1e-4);
     assert_eq!(rows[3].answer, Answer::Exactly(50_000.0));
+    assert_eq!((rows[4].suite, rows[4].answer), (Suite::SessionsTcp, Answer::Exactly(50_000.0)));
     assert_eq!(model.opened, [1000, 1000], "held sessions took the place of the flows");
-    let made = rows[1..4].iter().map(|row| row.trials).sum::<u32>();
+    let made = rows[1..5].iter().map(|row| row.trials).sum::<u32>();
     assert!((model.waited - f64::from(made) * 3.0).abs() < 1e-9, "before each trial that makes sessions");
 }
 
