@@ -35,6 +35,7 @@ mutants=(
 	'SACK blocks of what has not left|machine.rs|right > half.high {|false {'
 	'SACK blocks of what was acknowledged on behalf|machine.rs|        (!told).then(|        true.then('
 	'garbage is read|machine/arrive.rs|if !is_keep_alive(half, &event, fin) {|if true {'
+	'deleted bytes pass|half.rs|self.fin.is_none() && self.edits.is_settled()|self.fin.is_none()'
 	'no timer|half.rs|        self.sent = self.acked;\n        true|        false'
 )
 

@@ -518,6 +518,31 @@ fn a_blind_flow_passes_as_it_comes_moved_by_its_edits() {
     assert_eq!(w.gate.pool.left(), w.gate.pool.capacity());
 }
 
+/// Its sender may not have heard that it has come: what was deleted comes again when nobody reads any more.
+#[test]
+fn what_was_deleted_stays_so_in_a_blind_flow() {
+    for acknowledged in [true, false] {
+        let mut w = Wire::new();
+        w.client(0, &[PASS, 1, b'x']);
+        if acknowledged {
+            w.server_acks(3);
+        }
+        w.client(3, &[DELETE, 2, b'a', b'b']);
+        w.gate.stream.set_blind();
+        w.server_acks(3);
+        // All of it, a part, and a part with what follows it. The server stands behind three bytes.
+        let mut news = Vec::new();
+        for (at, payload) in [(3, &[DELETE, 2, b'a', b'b'][..]), (5, b"ab"), (6, b"bnew")] {
+            for (seq, bytes) in bytes(&w.client(at, payload), Responder) {
+                let place = seq.wrapping_sub(c(3)).cast_signed();
+                let fresh = bytes.iter().zip(place..).filter(|(_, place)| *place >= 0);
+                news.extend(fresh.map(|(byte, place)| (place, *byte)));
+            }
+        }
+        assert_eq!(news, [(0, b'n'), (1, b'e'), (2, b'w')]);
+    }
+}
+
 #[test]
 fn signed_segments_are_not_touched() {
     let options = Options { signed: true, ..Options::default() };

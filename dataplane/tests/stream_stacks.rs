@@ -1,4 +1,12 @@
 //! Real TCP stacks on both sides of the stream engine, in every weather: both byte streams are the oracle's.
+//!
+//! Segment sizes are drawn from 1 up to what a link carries, windows from 1 up to some that have to be scaled. smoltcp itself cannot do
+//! two of these:
+//! - It sends 48 bytes at once to whoever takes fewer (`MIN_REMOTE_MSS`: room for options). To a smaller segment size its segments
+//!   are cut on their way to the engine as often as not; what the engine makes is never longer than the size that was named.
+//! - It does not probe a window that closes while bytes are on their way, and its fast retransmissions go beyond the window: a
+//!   connection through a tiny one may stall (see `TINY`). Such a one must stall without the engine as well. A sender of smoltcp
+//!   that closes may then skip a byte, in segments that pass untouched: no seed below does, and one in fifty of others.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod streams;
@@ -21,28 +29,45 @@ fn stream(chance: &mut Chance, most: u64) -> Vec<u8> {
     bytes
 }
 
+/// A number of a range: often an end of it, and otherwise a small one as likely as a large one.
+fn of_range(chance: &mut Chance, range: core::ops::RangeInclusive<u64>) -> usize {
+    let (least, most) = (*range.start(), *range.end());
+    let drawn = match chance.below(10) {
+        0 => least,
+        1 => most,
+        _ => {
+            // As many digits as any other, and any number with as many.
+            let bits = chance.below(u64::from((most - least + 1).ilog2()) + 1);
+            least + (1 << bits) - 1 + chance.below(1 << bits)
+        }
+    };
+    drawn.min(most) as usize
+}
+
+/// Windows from here on have to be scaled (RFC 7323 §2).
+const SCALED: u64 = 1 << 16;
+
 fn weather(chance: &mut Chance) -> Weather {
     let tiny = chance.percent(40);
-    let window = |chance: &mut Chance| {
-        if tiny { chance.pick(&[1, 2, 3, 7, 20, 64]) } else { chance.pick(&[256, 536, 2_048, 8_192, 65_535]) }
-    };
+    let most = if chance.percent(20) { 4 * SCALED } else { SCALED - 1 };
+    let window = |chance: &mut Chance| of_range(chance, if tiny { 1..=TINY - 1 } else { TINY..=most });
     Weather {
         loss: chance.pick(&[0, 0, 2, 10, 25]),
         repeat: chance.pick(&[0, 0, 5, 30]),
         delay: chance.pick(&[1, 5, 60]),
-        cut: chance.pick(&[0, 0, 1, 2, 3, 10, 100]),
-        mss: chance.pick(&[1, 2, 5, 48, 100, 536, 1_396, 1_460]),
+        cut: if chance.percent(30) { 0 } else { of_range(chance, 1..=1_460) },
+        mss: of_range(chance, 1..=1_460) as u16,
         window: [window(chance), window(chance)],
         nagle: chance.percent(50),
         ack_delay: chance.percent(50),
         timestamps: chance.percent(50),
-        write: chance.pick(&[1, 2, 17, 100, 4_096]),
+        write: of_range(chance, 1..=4_096),
     }
 }
 
 /// A window below this makes smoltcp stall now and then, without any gateway between its stacks: it does not probe a
-/// window that closes while bytes are on their way. No other may stall anything.
-const TINY: usize = 64;
+/// window that closes while bytes are on their way, and repeats a whole segment into it at once. No other may stall anything.
+const TINY: u64 = 256;
 /// How often stacks without a gateway between them are tried where those with one have stalled.
 const PLAIN: u64 = 200;
 
@@ -59,13 +84,15 @@ fn scene(chance: &mut Chance) -> (Weather, [Vec<u8>; 2]) {
     (weather, [stream(chance, most), stream(chance, most)])
 }
 
-/// Whether the same stacks stall in the same weather without any gateway between them, at one of so many tries.
+/// Whether the same stacks stall in the same weather without any gateway between them, at one of so many tries. Through a
+/// tiny window they also lose bytes now and then, which excuses nothing.
 fn stalls_without(seed: u64, times: u64) -> bool {
     (1..=times).any(|link| {
         let (weather, says) = scene(&mut Chance(seed));
         let mut world = World::new(seed ^ link << 32, weather, says);
         world.bare = true;
-        world.run() == End::Stalled
+        let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run()));
+        end.is_ok_and(|end| end == End::Stalled)
     })
 }
 
@@ -73,7 +100,7 @@ fn stalls_without(seed: u64, times: u64) -> bool {
 fn run_until(seed: u64, blind: bool) -> (End, bool, bool) {
     let mut chance = Chance(seed);
     let (weather, says) = scene(&mut chance);
-    let tiny = weather.window.iter().any(|w| *w < TINY);
+    let tiny = weather.window.iter().any(|w| (*w as u64) < TINY);
     let total = says.iter().map(Vec::len).sum::<usize>() as u64;
     let mut world = World::new(seed, weather, says);
     // In half of them before anything is edited.
@@ -118,7 +145,7 @@ fn both_streams_are_the_oracles_in_every_weather() {
 #[test]
 fn a_stream_that_nobody_reads_any_more_loses_nothing_and_is_let_go() {
     let (mut failed, mut ends) = (Vec::new(), Vec::new());
-    for seed in seeds(24) {
+    for seed in seeds(32) {
         match std::panic::catch_unwind(|| run_until(seed, true)) {
             Ok(end) => ends.push(end),
             Err(_) => failed.push(seed),

@@ -195,9 +195,11 @@ impl Half {
         self.input.len()
     }
 
-    /// Whether nothing is kept, neither of the sender's nor for the receiver.
+    /// Whether nothing is kept, neither of the sender's nor for the receiver, and no edit is to be told apart: of what was
+    /// deleted nothing is kept, and its sender may repeat it.
     pub fn is_drained(&self) -> bool {
-        self.input.is_empty() && self.kept.is_empty() && self.pieces.is_empty() && self.fin.is_none()
+        let keeps = !self.input.is_empty() || !self.kept.is_empty() || !self.pieces.is_empty();
+        !keeps && self.fin.is_none() && self.edits.is_settled()
     }
 
     /// Gives back the kept copy of a stream that nobody reads any more, as soon as the sender can repeat as well what the

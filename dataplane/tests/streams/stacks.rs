@@ -412,7 +412,7 @@ impl World {
             ack_number: out.has(flags::ACK).then(|| seq_number(out.ack)),
             window_len: out.window,
             window_scale: own.and_then(|o| o.window_scale),
-            max_seg_size: own.and_then(|o| o.max_seg_size).map(|m| m.max(100)),
+            max_seg_size: own.and_then(|o| o.max_seg_size),
             sack_permitted: own.is_some_and(|o| o.sack_permitted),
             sack_ranges,
             timestamp: out.timestamp.map(|t| TcpTimestampRepr { tsval: t.value, tsecr: t.echo }),
