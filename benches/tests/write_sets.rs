@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use benches::rig::crew::{Crew, Traffic};
+use benches::rig::flows::Nat;
 use benches::rig::spec::Spec;
 use dataplane::key::Protocol;
 use std::collections::BTreeSet;
@@ -79,6 +80,7 @@ fn no_cache_line_is_written_by_two_workers_on_the_hit_path() {
         workers: 2,
         inspected: 0,
         pinholes: 0,
+        nat: Nat::Shared,
     };
     let mut crew = Crew::new(&spec, 2000).unwrap();
     let both = written_by_both(&mut crew, Traffic::Symmetric);

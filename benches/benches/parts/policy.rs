@@ -1,6 +1,6 @@
 //! The policy's answer to a new session, by the number of rules before the one that matches.
 
-use benches::rig::flows;
+use benches::rig::flows::{self, Nat};
 use benches::rig::spec::Spec;
 use criterion::{BenchmarkId, Criterion, criterion_group};
 use dataplane::key::{Protocol, ZoneId};
@@ -20,6 +20,7 @@ fn policy(c: &mut Criterion) {
             workers: 1,
             inspected: 0,
             pinholes: 0,
+            nat: Nat::Shared,
         };
         let built = spec.build().unwrap();
         let policy = built.shared.policy.load_full();

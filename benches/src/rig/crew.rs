@@ -5,7 +5,7 @@
 //! The packets that a wire sends out are those that its worker transmitted; buffers go home to the wire that they came
 //! from, so that no more of them are under way than it has.
 
-use crate::rig::flows::{self, ENDPOINTS};
+use crate::rig::flows::{Nat, Place};
 use crate::rig::frame::Kind;
 use crate::rig::meter::Run;
 use crate::rig::probe;
@@ -55,12 +55,12 @@ pub struct Together {
 }
 
 /// The endpoints below `flows` whose flows are at home at a worker.
-fn at_home(shared: &Shared, worker: u8, flows: u32) -> Vec<u32> {
+fn at_home(shared: &Shared, nat: Nat, worker: u8, flows: u32) -> Vec<u32> {
     let home = |endpoint: &u32| {
-        let (addr, port) = flows::inside(*endpoint);
+        let (addr, port) = nat.inside(*endpoint);
         shared.home.of_endpoint(Ipv4Addr::from_bits(addr).into(), port)
     };
-    (0..ENDPOINTS.min(flows)).filter(|e| home(e) == WorkerId(worker)).collect()
+    (0..nat.endpoints(flows).min(flows)).filter(|e| home(e) == WorkerId(worker)).collect()
 }
 
 /// The worker whose flows a wire brings.
@@ -93,6 +93,7 @@ pub struct Crew {
     shared: Arc<Shared>,
     /// Keeps the snapshots that workers read.
     _core: Core<Count>,
+    nat: Nat,
     flows: u32,
     now: Tick,
     /// Of polls that belong to no run, one for each worker.
@@ -108,16 +109,20 @@ impl Crew {
         let Built { shared, core } = spec.build()?;
         let grid = Grid::new(usize::from(spec.workers));
         let stations = (0..spec.workers)
-            .map(|id| Station::new(&shared, &grid, WorkerId(id), spec.protocol, BUFFERS))
+            .map(|id| Station::new(&shared, &grid, WorkerId(id), (spec.protocol, spec.nat), BUFFERS))
             .collect::<Result<_, _>>()?;
         let mut crew = Self {
             stations,
             shared,
             _core: core,
+            nat: spec.nat,
             flows,
             now: Tick(1),
             spent: (0..spec.workers).map(|_| Spent::default()).collect(),
         };
+        for station in &crew.stations {
+            station.wire().borrow_mut().make_room(flows);
+        }
         crew.place(Traffic::Symmetric);
         let mut next = 0;
         while next < flows {
@@ -130,7 +135,7 @@ impl Crew {
             }
             next = end;
         }
-        crew.share_ports();
+        crew.share_places();
         Ok(crew)
     }
 
@@ -138,19 +143,19 @@ impl Crew {
     pub fn place(&mut self, traffic: Traffic) {
         let workers = self.stations.len() as u8;
         for (station, number) in self.stations.iter().zip(0..) {
-            let only = at_home(&self.shared, whose(traffic, number, workers), self.flows);
+            let only = at_home(&self.shared, self.nat, whose(traffic, number, workers), self.flows);
             station.wire().borrow_mut().set_only(only);
         }
     }
 
-    /// Makes every wire know the translated ports that any of them has learned.
-    fn share_ports(&self) {
-        let mut all = vec![0u16; ENDPOINTS as usize];
+    /// Makes every wire know the translated endpoints that any of them has learned.
+    fn share_places(&self) {
+        let mut all = vec![Place::default(); self.nat.endpoints(self.flows) as usize];
         for station in &self.stations {
-            learn(&mut all, station.wire().borrow_mut().ports_mut());
+            learn(&mut all, station.wire().borrow_mut().places_mut());
         }
         for station in &self.stations {
-            station.wire().borrow_mut().ports_mut().copy_from_slice(&all);
+            station.wire().borrow_mut().places_mut().copy_from_slice(&all);
         }
     }
 
@@ -245,11 +250,11 @@ impl Crew {
     }
 }
 
-/// Adds ports that a wire knows.
-fn learn(all: &mut [u16], known: &[u16]) {
-    for (port, known) in all.iter_mut().zip(known) {
-        if *known != 0 {
-            *port = *known;
+/// Adds translated endpoints that a wire knows.
+fn learn(all: &mut [Place], known: &[Place]) {
+    for (place, known) in all.iter_mut().zip(known) {
+        if known.is_known() {
+            *place = *known;
         }
     }
 }
@@ -276,7 +281,7 @@ struct Meeting {
     barrier: Barrier,
     /// Workers that have sent all of theirs and got it back.
     finished: AtomicU64,
-    ports: Mutex<Vec<u16>>,
+    places: Mutex<Vec<Place>>,
     results: Mutex<Vec<Vec<Part>>>,
     /// A thread could not be set up: nobody waits for it.
     failed: Mutex<Option<RigError>>,
@@ -313,7 +318,7 @@ pub fn on_cores(
     let meeting = Meeting {
         barrier: Barrier::new(cores.len()),
         finished: AtomicU64::new(0),
-        ports: Mutex::new(vec![0; ENDPOINTS as usize]),
+        places: Mutex::new(vec![Place::default(); spec.nat.endpoints(flows) as usize]),
         results: Mutex::new(vec![Vec::new(); phases.len()]),
         failed: Mutex::new(None),
     };
@@ -322,12 +327,14 @@ pub fn on_cores(
             let (shared, grid, meeting, spec) = (&shared, &grid, &meeting, &spec);
             scope.spawn(move || {
                 core_affinity::set_for_current(core_affinity::CoreId { id: *core });
-                let station = Station::new(shared, grid, WorkerId(id), spec.protocol, BUFFERS)
+                let traffic = (spec.protocol, spec.nat);
+                let station = Station::new(shared, grid, WorkerId(id), traffic, BUFFERS)
                     .map_err(|error| *lock(&meeting.failed) = Some(error.into()));
                 meeting.barrier.wait();
                 let failed = lock(&meeting.failed).is_some();
                 if let (Ok(station), false) = (station, failed) {
-                    Seat { station, id, workers, shared, meeting, flows, packets }.work(spec, phases);
+                    let nat = spec.nat;
+                    Seat { station, id, workers, shared, meeting, nat, flows, packets }.work(spec, phases);
                 }
             });
         }
@@ -360,6 +367,7 @@ struct Seat<'a> {
     workers: u8,
     shared: &'a Shared,
     meeting: &'a Meeting,
+    nat: Nat,
     flows: u32,
     packets: u64,
 }
@@ -367,6 +375,7 @@ struct Seat<'a> {
 impl Seat<'_> {
     /// Opens its flows, then goes through the phases.
     fn work(mut self, spec: &Spec, phases: &[Phase]) {
+        self.station.wire().borrow_mut().make_room(self.flows);
         self.place(Traffic::Symmetric);
         let mut next = 0;
         while next < self.flows {
@@ -377,9 +386,9 @@ impl Seat<'_> {
             }
             next = end;
         }
-        learn(&mut lock(&self.meeting.ports), self.station.wire().borrow_mut().ports_mut());
+        learn(&mut lock(&self.meeting.places), self.station.wire().borrow_mut().places_mut());
         self.meeting.barrier.wait();
-        self.station.wire().borrow_mut().ports_mut().copy_from_slice(&lock(&self.meeting.ports));
+        self.station.wire().borrow_mut().places_mut().copy_from_slice(&lock(&self.meeting.places));
         self.station.wire().borrow_mut().set_strict(false);
         for (number, phase) in phases.iter().enumerate() {
             self.station.rest();
@@ -403,7 +412,7 @@ impl Seat<'_> {
     }
 
     fn place(&self, traffic: Traffic) {
-        let only = at_home(self.shared, whose(traffic, self.id, self.workers), self.flows);
+        let only = at_home(self.shared, self.nat, whose(traffic, self.id, self.workers), self.flows);
         self.station.wire().borrow_mut().set_only(only);
     }
 
@@ -465,6 +474,7 @@ mod tests {
             workers,
             inspected: 0,
             pinholes: 0,
+            nat: Nat::Shared,
         }
     }
 

@@ -72,7 +72,13 @@ mod tests {
 
     fn arriving(flow: u32) -> [u8; SHORTEST] {
         let mut frame = [0; SHORTEST];
-        Writer::new(Protocol::Udp).write(&mut frame, flow, Direction::Forward, Kind::Data, 0);
+        Writer::new(Protocol::Udp).write(
+            &mut frame,
+            flow,
+            Direction::Forward,
+            Kind::Data,
+            flows::Place::default(),
+        );
         frame
     }
 

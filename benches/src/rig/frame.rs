@@ -3,7 +3,7 @@
 //! Every packet carries its flow's number: a datagram in its first four bytes of payload, a segment in its sequence
 //! number. The check shares no code with the gateway: it sums and compares by itself.
 
-use crate::rig::flows;
+use crate::rig::flows::{self, Nat, Place};
 use dataplane::key::Protocol;
 use dataplane::packet::flag;
 use dataplane::table::Direction;
@@ -42,10 +42,11 @@ pub enum Kind {
     Ack,
 }
 
-/// Writes packets of one protocol.
+/// Writes packets of one protocol, and knows how they are translated.
 #[derive(Clone, Copy, Debug)]
 pub struct Writer {
     protocol: Protocol,
+    nat: Nat,
 }
 
 pub(super) fn put16(frame: &mut [u8], at: usize, value: u16) {
@@ -90,45 +91,57 @@ pub(super) fn plain_sum(bytes: &[u8]) -> u32 {
 /// Ends of a packet: source and destination, address and port.
 pub(super) type Ends = ((u32, u16), (u32, u16));
 
-/// As the packet of a flow arrives; `port` is the translated one.
+/// As the packet of a flow arrives; `place` is where it is seen from outside.
 #[inline]
-fn arriving(flow: u32, direction: Direction, port: u16) -> Ends {
-    let server = (flows::destination(flow), flows::SERVICE);
+fn arriving(nat: Nat, flow: u32, direction: Direction, place: Place) -> Ends {
+    let server = (nat.destination(flow), flows::SERVICE);
     match direction {
-        Direction::Forward => (flows::inside(flows::endpoint(flow)), server),
-        Direction::Reverse => (server, (flows::OUTSIDE.to_bits(), port)),
+        Direction::Forward => (nat.inside(nat.endpoint(flow)), server),
+        Direction::Reverse => (server, nat.outside(place)),
     }
 }
 
 /// As it must leave.
-fn leaving(flow: u32, direction: Direction, port: u16) -> Ends {
-    let server = (flows::destination(flow), flows::SERVICE);
+fn leaving(nat: Nat, flow: u32, direction: Direction, place: Place) -> Ends {
+    let server = (nat.destination(flow), flows::SERVICE);
     match direction {
-        Direction::Forward => ((flows::OUTSIDE.to_bits(), port), server),
-        Direction::Reverse => (server, flows::inside(flows::endpoint(flow))),
+        Direction::Forward => (nat.outside(place), server),
+        Direction::Reverse => (server, nat.inside(nat.endpoint(flow))),
+    }
+}
+
+/// Bytes of the transport header.
+const fn l4_len(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Tcp => 20,
+        _ => 8,
     }
 }
 
 impl Writer {
-    /// For one protocol: UDP or TCP.
+    /// For one protocol: UDP or TCP, and flows that share their endpoints.
     #[must_use]
     pub const fn new(protocol: Protocol) -> Self {
-        Self { protocol }
+        Self::of(protocol, Nat::Shared)
     }
 
-    /// Bytes of the transport header.
-    const fn l4_len(self) -> usize {
-        match self.protocol {
-            Protocol::Tcp => 20,
-            _ => 8,
-        }
+    /// The same for flows of either kind.
+    #[must_use]
+    pub const fn of(protocol: Protocol, nat: Nat) -> Self {
+        Self { protocol, nat }
+    }
+
+    /// The protocol.
+    #[must_use]
+    pub const fn protocol(self) -> Protocol {
+        self.protocol
     }
 
     /// Writes the headers of a frame. What lies behind them, but for the flow's number, must be zero, and stays. Handshake
     /// segments have no payload: their frame is padded.
     #[inline]
-    pub fn write(self, frame: &mut [u8], flow: u32, direction: Direction, kind: Kind, port: u16) {
-        let bare = ETHERNET + IPV4 + self.l4_len();
+    pub fn write(self, frame: &mut [u8], flow: u32, direction: Direction, kind: Kind, place: Place) {
+        let bare = ETHERNET + IPV4 + l4_len(self.protocol);
         let end = if kind == Kind::Data { frame.len() } else { bare };
         let ip_len = (end - ETHERNET) as u16;
         let Some(head) = frame.first_chunk_mut::<SHORTEST>() else { return };
@@ -136,7 +149,7 @@ impl Writer {
             Direction::Forward => (mac::GATEWAY_INSIDE, mac::INSIDE),
             Direction::Reverse => (mac::GATEWAY_OUTSIDE, mac::OUTSIDE),
         };
-        let ((source, sport), (destination, dport)) = arriving(flow, direction, port);
+        let ((source, sport), (destination, dport)) = arriving(self.nat, flow, direction, place);
         head[..6].copy_from_slice(&to);
         head[6..12].copy_from_slice(&from);
         put16(head, 12, 0x0800);
@@ -190,20 +203,21 @@ impl Writer {
         }
     }
 
-    /// Source port of a frame.
+    /// Where a frame that leaves says that its flow is seen from outside.
     #[inline]
     #[must_use]
-    pub fn source_port(self, frame: &[u8]) -> u16 {
-        get16(frame, 34)
+    pub fn source(self, frame: &[u8]) -> Place {
+        self.nat.place((get32(frame, 26), get16(frame, 34)))
     }
 
     /// What is wrong with a frame that leaves, if anything is: addresses, ports, lengths, TTL, both checksums, payload.
     #[must_use]
-    pub fn fault(self, frame: &[u8], direction: Direction, port: u16) -> Option<String> {
+    pub fn fault(self, frame: &[u8], direction: Direction, place: Place) -> Option<String> {
         let flow = self.flow(frame);
         let rest = frame.get(ETHERNET + IPV4 + if self.protocol == Protocol::Tcp { 20 } else { 12 }..);
         let payload = rest.is_none_or(|rest| rest.iter().all(|b| *b == 0));
-        let what = header_fault(frame, direction, (self.protocol, TTL - 1), leaving(flow, direction, port))
+        let ends = leaving(self.nat, flow, direction, place);
+        let what = header_fault(frame, direction, (self.protocol, TTL - 1), ends)
             .or((!payload).then_some("payload"))?;
         Some(format!("{direction:?} packet of flow {flow}: {what} is wrong: {}", hex(frame, SHORTEST)))
     }
@@ -234,7 +248,7 @@ pub(super) fn header_fault(
         ("destination MAC", frame.get(..6) == Some(&to)),
         ("source MAC", frame.get(6..12) == Some(&from)),
         ("type, version or header length", get16(frame, 12) == 0x0800 && get16(frame, 14) == 0x4500),
-        ("length", ip_len >= IPV4 + Writer::new(protocol).l4_len() && frame.len() == ETHERNET + ip_len),
+        ("length", ip_len >= IPV4 + l4_len(protocol) && frame.len() == ETHERNET + ip_len),
         ("identification or fragment", get32(frame, 18) == 0x0000_4000),
         ("TTL", frame.get(22).is_some_and(|ttl| (TTL - 1..=most).contains(ttl))),
         ("protocol", frame.get(23) == Some(&(protocol as u8))),
@@ -266,23 +280,28 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_the_gateway_reads() {
-        for protocol in [Protocol::Udp, Protocol::Tcp] {
+        for (protocol, nat) in [Protocol::Udp, Protocol::Tcp]
+            .map(|p| (p, Nat::Shared))
+            .into_iter()
+            .chain([(Protocol::Udp, Nat::Own(4))])
+        {
             for kind in [Kind::Data, Kind::Syn, Kind::SynAck, Kind::Ack] {
                 if protocol == Protocol::Udp && kind != Kind::Data {
                     continue;
                 }
                 for len in [60, 590, 1514] {
                     let mut frame = vec![0; len];
-                    Writer::new(protocol).write(&mut frame, 123_456, Direction::Forward, kind, 0);
+                    let writer = Writer::of(protocol, nat);
+                    writer.write(&mut frame, 123_456, Direction::Forward, kind, Place::default());
                     let Parse::Ip(parsed) = parse(&frame, mac::GATEWAY_INSIDE) else {
                         panic!("{protocol:?}")
                     };
-                    assert_eq!((parsed.src, parsed.sport), flows::inside(flows::endpoint(123_456)));
-                    assert_eq!((parsed.dst, parsed.dport), (flows::destination(123_456), flows::SERVICE));
+                    assert_eq!((parsed.src, parsed.sport), nat.inside(nat.endpoint(123_456)));
+                    assert_eq!((parsed.dst, parsed.dport), (nat.destination(123_456), flows::SERVICE));
                     let l4 = &frame[34..14 + usize::from(parsed.ip_len)];
                     assert!(checksum::is_valid(&frame[14..34]));
                     assert!(checksum::l4_is_valid(parsed.src, parsed.dst, protocol, l4));
-                    assert_eq!(Writer::new(protocol).flow(&frame), 123_456);
+                    assert_eq!(writer.flow(&frame), 123_456);
                 }
             }
         }
@@ -290,9 +309,12 @@ mod tests {
 
     #[test]
     fn an_untranslated_packet_is_a_fault() {
-        let writer = Writer::new(Protocol::Udp);
-        let mut frame = vec![0; 60];
-        writer.write(&mut frame, 7, Direction::Forward, Kind::Data, 0);
-        assert!(writer.fault(&frame, Direction::Forward, 1).is_some());
+        for nat in [Nat::Shared, Nat::Own(4)] {
+            let writer = Writer::of(Protocol::Udp, nat);
+            let mut frame = vec![0; 60];
+            writer.write(&mut frame, 7, Direction::Forward, Kind::Data, Place::default());
+            assert!(writer.fault(&frame, Direction::Forward, Place::new(0, 1)).is_some());
+            assert!(!writer.source(&frame).is_known(), "not at an address of the gateway's");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! behind its ports.
 
 use crate::rig::buffer::Stock;
+use crate::rig::flows::Nat;
 use crate::rig::frame::Kind;
 use crate::rig::meter::Run;
 use crate::rig::pace::Pace;
@@ -16,7 +17,7 @@ use dataplane::counters::Counter;
 use dataplane::drop_reason::DropReason;
 use dataplane::handoff::Grid;
 use dataplane::key::{Protocol, Tick, WorkerId};
-use dataplane::memory::Backing;
+use dataplane::memory::{Backing, Planned};
 use dataplane::shared::Shared;
 use dataplane::table::Direction;
 use std::cell::RefCell;
@@ -52,6 +53,9 @@ pub struct Rig<T: Traffic = Wire> {
     control_cycles: u64,
     /// Run under callgrind: polls are collected and not timed.
     collects: bool,
+    /// Bytes of hugepages that building it took.
+    huge: u64,
+    nat: Nat,
 }
 
 /// Counts time.
@@ -74,6 +78,32 @@ impl Watch {
         };
         #[expect(clippy::cast_possible_truncation, reason = "ticks wrap")]
         self.since.plus(ms as u32)
+    }
+}
+
+/// What a gateway takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// Bytes per session that shares its binding: record, table slots, ageing.
+    pub a_session: f64,
+    /// Bytes per binding: itself, its place in the index, its port's while it rests.
+    pub a_binding: f64,
+    /// Whether each session may have a binding of its own.
+    pub own: bool,
+    /// Bytes of what grows with sessions, bindings and pinholes, as planned, and of control's ageing. What a worker has for
+    /// inspected sessions and its packets is not in it.
+    pub planned: u64,
+    /// Bytes of hugepages that the gateway has mapped, the rig's own packet buffers (2 pages) among them.
+    pub huge: u64,
+    /// Records lie on hugepages.
+    pub is_huge: bool,
+}
+
+impl Memory {
+    /// Bytes per session with a binding of its own.
+    #[must_use]
+    pub fn with_binding(&self) -> f64 {
+        self.a_session + self.a_binding
     }
 }
 
@@ -122,8 +152,10 @@ impl<T: Traffic> Rig<T> {
         frequency: f64,
         traffic: impl FnOnce(Rc<RefCell<Stock>>) -> T,
     ) -> Result<Self, RigError> {
+        let before = probe::hugepages();
         let Built { shared, core } = spec.build()?;
         let station = Station::with_traffic(&shared, &Grid::new(1), WorkerId(0), BUFFERS, traffic)?;
+        let huge = probe::hugepages().saturating_sub(before);
         #[expect(clippy::cast_sign_loss, reason = "a frequency")]
         let per_ms = ((frequency / 1000.0) as u64).max(1);
         Ok(Self {
@@ -136,6 +168,8 @@ impl<T: Traffic> Rig<T> {
             control: true,
             control_cycles: 0,
             collects: false,
+            huge,
+            nat: spec.nat,
         })
     }
 
@@ -171,18 +205,22 @@ impl<T: Traffic> Rig<T> {
         self.shared.sessions_in_use()
     }
 
-    /// Bytes per session, all told: record, table slots, ageing.
+    /// What it takes.
     #[must_use]
-    pub fn bytes_per_session(&self) -> f64 {
+    pub fn memory(&self) -> Memory {
+        let ageing = Core::<Count>::BYTES_PER_SESSION;
+        let regions: usize = Shared::planned(&self.shared.setup).iter().map(Planned::total).sum();
+        let sessions = self.shared.arena.records() as usize;
         #[expect(clippy::cast_precision_loss, reason = "a small number")]
-        let control = Core::<Count>::BYTES_PER_SESSION as f64;
-        self.shared.bytes_per_session() + control
-    }
-
-    /// What backs the records.
-    #[must_use]
-    pub fn backing(&self) -> Backing {
-        self.shared.arena.backing()
+        let a_session = self.shared.bytes_per_session() + ageing as f64;
+        Memory {
+            a_session,
+            a_binding: self.shared.bytes_per_binding(),
+            own: self.nat != Nat::Shared,
+            planned: (regions + sessions * ageing) as u64,
+            huge: self.huge,
+            is_huge: self.shared.arena.backing() == Backing::Huge,
+        }
     }
 
     /// Drops by reason, those that there were.
@@ -254,7 +292,7 @@ impl Rig {
     /// # Errors
     /// See [`RigError`].
     pub fn new(spec: &Spec, frequency: f64) -> Result<Self, RigError> {
-        Self::with_traffic(spec, frequency, |stock| Wire::new(spec.protocol, stock))
+        Self::with_traffic(spec, frequency, |stock| Wire::new(spec.protocol, spec.nat, stock))
     }
 
     /// The traffic.
@@ -323,6 +361,40 @@ impl Rig {
         (self.wire().borrow().tally().delivered - before.delivered, from - start)
     }
 
+    /// Lets time pass without any packet, a millisecond a turn, until no session is left, but no longer than `most`
+    /// milliseconds: all end as they have been idle for long enough, at the rate at which they were last used. What the
+    /// worker's polls took that had something to do, and how many sessions ended in them.
+    pub fn drain(&mut self, most: u32) -> Run {
+        let (control, freed) = (self.control_cycles, self.totals().1);
+        let mut run = Run::default();
+        let mut aside = 0;
+        for _ in 0..most {
+            if self.sessions() == 0 {
+                break;
+            }
+            self.now = self.now.plus(1);
+            let from = probe::cycles();
+            self.core.turn(self.now);
+            self.control_cycles += probe::cycles() - from;
+            loop {
+                let (taken, before) = (run.taken, self.totals().1);
+                let turn = self.station.poll_unmoved(self.now, probe::cycles(), &mut run);
+                if run.taken > taken {
+                    aside += self.totals().1 - before;
+                }
+                if turn.work == 0 {
+                    break;
+                }
+            }
+        }
+        // Time goes on from here.
+        self.set_time(self.watch.time);
+        run.control = self.control_cycles - control;
+        run.freed = self.totals().1 - freed - aside;
+        run.set_aside = aside;
+        run
+    }
+
     /// Opens flows `from..to`, as their ends would: a datagram each (and the answer, if `answered`), or the three
     /// segments of a handshake.
     pub fn open(&mut self, from: u32, to: u32, answered: bool) -> Run {
@@ -333,6 +405,7 @@ impl Rig {
             (_, false) => &[(Forward, Kind::Data)],
         };
         let mut sum = Run { begun: u64::from(to.saturating_sub(from)), ..Run::default() };
+        self.wire().borrow_mut().make_room(to);
         let mut next = from;
         while next < to {
             let end = to.min(next.saturating_add(WINDOW));
@@ -350,6 +423,7 @@ impl Rig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rig::flows::ENDPOINTS;
     use crate::rig::wire::Size;
 
     fn spec(protocol: Protocol) -> Spec {
@@ -362,13 +436,16 @@ mod tests {
             workers: 1,
             inspected: 0,
             pinholes: 0,
+            nat: Nat::Shared,
         }
     }
 
     #[test]
     fn every_packet_of_every_kind_comes_out_right() {
-        for protocol in [Protocol::Udp, Protocol::Tcp] {
-            let mut rig = Rig::new(&spec(protocol), 2e9).unwrap();
+        let kinds = [Nat::Shared, Nat::Own(3)];
+        for (protocol, nat) in [Protocol::Udp, Protocol::Tcp].into_iter().flat_map(|p| kinds.map(|n| (p, n)))
+        {
+            let mut rig = Rig::new(&Spec { nat, ..spec(protocol) }, 2e9).unwrap();
             let run = rig.open(0, 5000, true);
             assert_eq!((run.opened, run.lost()), (5000, 0), "{:?}", rig.drops());
             for size in [Size::Fixed(60), Size::Imix, Size::Fixed(1514)] {
@@ -382,8 +459,74 @@ mod tests {
             }
             let wire = rig.wire().borrow();
             assert_eq!(wire.verdict().1, 0, "{:?}", wire.verdict());
-            assert_eq!(wire.shared_ports(), 0);
+            assert_eq!(wire.misplaced(), 0);
         }
+    }
+
+    /// Each of its own kind of work: what chooses a port for every flow has as many bindings as sessions, at all addresses.
+    #[test]
+    fn who_shares_an_endpoint_shares_its_binding_and_who_has_one_has_its_own() {
+        for (nat, ports) in [(Nat::Shared, ENDPOINTS), (Nat::Own(3), 30_000)] {
+            let mut rig = Rig::new(&Spec { nat, sessions: 32_768, ..spec(Protocol::Udp) }, 2e9).unwrap();
+            rig.set_control(false);
+            let run = rig.open(0, 30_000, false);
+            assert_eq!((run.opened, run.lost()), (30_000, 0), "{:?}", rig.drops());
+            let used: Vec<_> = rig.shared.registry.iter().map(|(.., p)| p.in_use(Protocol::Udp)).collect();
+            assert_eq!(used.iter().sum::<u32>(), ports, "{nat}");
+            let all = used.iter().filter(|n| **n > 5_000).count();
+            assert_eq!(all, if nat == Nat::Shared { 1 } else { 3 }, "{nat}: {used:?}");
+            let wire = rig.wire().borrow();
+            assert_eq!((wire.verdict().1, wire.misplaced()), (0, 0), "{:?}", wire.verdict());
+        }
+    }
+
+    /// With no port left at a host's own address it is at another, with none anywhere it is refused by name.
+    #[test]
+    fn a_pool_without_ports_refuses() {
+        let capacity = 2 * 64_512;
+        let spec = Spec { nat: Nat::Own(2), sessions: capacity + 4096, ..spec(Protocol::Udp) };
+        let mut rig = Rig::new(&spec, 2e9).unwrap();
+        rig.set_control(false);
+        let run = rig.open(0, capacity + 1000, false);
+        assert_eq!((run.opened, run.lost()), (u64::from(capacity), 1000), "{:?}", rig.drops());
+        assert_eq!(rig.drops(), [(DropReason::NatPortsExhausted.name(), 1000)]);
+        assert_eq!(rig.wire().borrow().misplaced(), 0);
+    }
+
+    #[test]
+    fn all_sessions_end_when_nothing_comes() {
+        for (protocol, nat) in
+            [(Protocol::Udp, Nat::Own(2)), (Protocol::Tcp, Nat::Own(2)), (Protocol::Udp, Nat::Shared)]
+        {
+            let spec = Spec { timeout: Some(1), nat, ..spec(protocol) };
+            let mut rig = Rig::new(&spec, 2e9).unwrap();
+            rig.set_time(Time::Packets(24));
+            rig.open(0, 4000, false);
+            let run = rig.drain(4000);
+            assert_eq!(
+                (run.freed + run.set_aside, rig.sessions(), run.offered),
+                (4000, 0, 0),
+                "{protocol:?} {:?}",
+                rig.drops()
+            );
+            assert!(run.per_end() > 0.0 && run.control > 0, "{run:?}");
+            // Ports rest and time goes on: who comes again gets others.
+            let run = rig.open(4000, 8000, false);
+            assert_eq!((run.opened, run.lost()), (4000, 0), "{:?}", rig.drops());
+            assert_eq!(rig.wire().borrow().misplaced(), 0);
+        }
+    }
+
+    #[test]
+    fn memory_is_told_with_a_binding_and_without() {
+        let rig =
+            Rig::new(&Spec { nat: Nat::Own(2), sessions: 200_000, ..spec(Protocol::Udp) }, 2e9).unwrap();
+        let memory = rig.memory();
+        assert!(memory.a_session > 200.0 && memory.a_session <= 256.0, "{memory:?}");
+        assert!((memory.with_binding() - memory.a_session - 56.0).abs() < 1.0, "{memory:?}");
+        assert!(memory.planned > 200_000 * 256, "{memory:?}");
+        // What is on hugepages was planned, but for the packet buffers and what fills up the last page of each region.
+        assert!(memory.huge <= memory.planned + (16 << 21), "{memory:?}");
     }
 
     #[test]
@@ -447,7 +590,7 @@ mod tests {
         let mut rig = Rig::new(&spec(Protocol::Udp), 2e9).unwrap();
         rig.open(0, 100, true);
         // A port that no binding has: the gateway must not know the answers.
-        rig.wire().borrow_mut().forget_ports();
+        rig.wire().borrow_mut().forget_places();
         rig.wire().borrow_mut().plan(Direction::Reverse, Plan::Each { next: 0, end: 10 }, Kind::Data);
         assert_eq!(rig.run().lost(), 10);
     }

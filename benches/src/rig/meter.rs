@@ -59,7 +59,7 @@ pub struct Run {
     pub plan: u64,
     /// Polls during which somebody else had the core; their cycles are in none of the above.
     pub taken: u64,
-    /// Packets offered in these.
+    /// Packets offered in these; where none come, sessions that ended in them.
     pub set_aside: u64,
     /// Cycles of the control core, where it takes its turns on the same core. Not in `total`.
     pub control: u64,
@@ -121,6 +121,18 @@ impl Run {
     #[must_use]
     pub fn per_flow(&self) -> f64 {
         self.stages() * ratio(self.offered, self.begun)
+    }
+
+    /// Cycles of the stages per session that ended, where none began.
+    #[must_use]
+    pub fn per_end(&self) -> f64 {
+        ratio(self.total.saturating_sub(self.apart), self.freed)
+    }
+
+    /// Cycles of the control core per session that ended.
+    #[must_use]
+    pub fn control_per_end(&self) -> f64 {
+        ratio(self.control, self.freed)
     }
 
     /// Cycles of the control core per flow that began.

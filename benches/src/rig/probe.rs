@@ -26,6 +26,17 @@ pub fn frequency() -> f64 {
     counted / start.elapsed().as_secs_f64()
 }
 
+/// Bytes of reserved hugepages that this process has mapped. 0 where the kernel does not say.
+#[must_use]
+pub fn hugepages() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    let of = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    ["Private_Hugetlb:", "Shared_Hugetlb:"].iter().filter_map(|name| of(name)).sum::<u64>() * 1024
+}
+
 /// The calibration loop, two figures in TSC cycles. What they say beside each run tells a slow machine from a slow
 /// gateway.
 #[derive(Clone, Copy, Debug)]

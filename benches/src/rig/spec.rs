@@ -1,5 +1,6 @@
 //! What a rig is made of: a configuration text, compiled as the daemon compiles it.
 
+use crate::rig::flows::{ENDPOINTS, Nat};
 use crate::rig::frame::mac;
 use control::audit::Records;
 use control::compile::{compile_interfaces, compile_policy, compile_setup};
@@ -48,7 +49,13 @@ pub struct Spec {
     pub inspected: u32,
     /// Pinholes that there is room for beside those ([`crate::rig::gateway::Rig::arm`]).
     pub pinholes: u32,
+    /// Who shares a translated port with whom.
+    pub nat: Nat,
 }
+
+/// Bindings where endpoints are shared: more than there are endpoints.
+const SHARED_BINDINGS: u32 = 65_536;
+const _: () = assert!(SHARED_BINDINGS > ENDPOINTS);
 
 /// Calls that the table of a worker holds for each inspected session: a set of it must not be full before the table is.
 const CALLS_A_SESSION: u32 = 8;
@@ -100,9 +107,18 @@ impl Spec {
         }
     }
 
+    /// Bindings that fit: one of its own for each session, or more than there are endpoints.
+    const fn bindings(&self) -> u32 {
+        match self.nat {
+            Nat::Shared => SHARED_BINDINGS,
+            Nat::Own(_) => self.sessions,
+        }
+    }
+
     /// The configuration text.
     #[must_use]
     pub fn text(&self) -> String {
+        let network = self.nat.network();
         let mut text = format!(
             r#"
 [dataplane]
@@ -121,7 +137,7 @@ zone = "untrust"
 addresses = ["198.51.100.1/24"]
 mac = "{}"
 [[route]]
-to = "10.1.0.0/16"
+to = "{network}"
 via = "10.0.0.2"
 [[route]]
 to = "0.0.0.0/0"
@@ -138,17 +154,18 @@ mac = "{}"
 type = "source"
 from = "trust"
 to = "untrust"
-translate = "interface"
+translate = {}
 [log]
 audit = "off"
 "#,
             self.sessions,
-            65_536,
+            self.bindings(),
             self.sizes(),
             mac_text(mac::GATEWAY_INSIDE),
             mac_text(mac::GATEWAY_OUTSIDE),
             mac_text(mac::INSIDE),
             mac_text(mac::OUTSIDE),
+            self.nat.translate(),
         );
         let mode = if self.algs { "full" } else { "off" };
         for protocol in AlgProtocol::ALL {
@@ -179,15 +196,16 @@ audit = "off"
             // Every other one has the right zones and the wrong service, the others the wrong source.
             let (source, service) = match n % 2 {
                 0 => (format!("10.{}.{}.0/24", 2 + n / 256, n % 256), "any".to_owned()),
-                _ => ("10.1.0.0/16".to_owned(), format!("tcp/{}", 10_000 + n)),
+                _ => (network.to_owned(), format!("tcp/{}", 10_000 + n)),
             };
             let _ = write!(
                 text,
                 "[[rule]]\nfrom = \"trust\"\nto = \"untrust\"\nsource = \"{source}\"\nservice = \"{service}\"\naction = \"deny\"\n"
             );
         }
-        text.push_str(
-            "[[rule]]\nfrom = \"trust\"\nto = \"untrust\"\nsource = \"10.1.0.0/16\"\naction = \"allow\"\n",
+        let _ = write!(
+            text,
+            "[[rule]]\nfrom = \"trust\"\nto = \"untrust\"\nsource = \"{network}\"\naction = \"allow\"\n"
         );
         text
     }

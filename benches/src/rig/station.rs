@@ -1,6 +1,7 @@
 //! One worker between its two ports, and what each of its polls costs.
 
 use crate::rig::buffer::{Packet, SharedStock, Stock};
+use crate::rig::flows::Nat;
 use crate::rig::meter::Run;
 use crate::rig::probe;
 use crate::rig::traffic::{RigPort, Split, Tally, Traffic};
@@ -47,10 +48,10 @@ impl Station {
         shared: &Arc<Shared>,
         grid: &Arc<Grid<Packet>>,
         id: WorkerId,
-        protocol: Protocol,
+        (protocol, nat): (Protocol, Nat),
         buffers: usize,
     ) -> Result<Self, NoMemory> {
-        Self::with_traffic(shared, grid, id, buffers, |stock| Wire::new(protocol, stock))
+        Self::with_traffic(shared, grid, id, buffers, |stock| Wire::new(protocol, nat, stock))
     }
 
     /// The traffic.
@@ -88,6 +89,16 @@ impl<T: Traffic> Station<T> {
     /// One poll, which began at `from` on the time stamp counter; its cycles are added to the run's. Polls that move
     /// nothing are nobody's cost.
     pub fn poll(&mut self, now: Tick, from: u64, run: &mut Run) -> Turn {
+        self.poll_for(now, from, run, |turn| turn.moved)
+    }
+
+    /// The same where no packets come: polls that have anything to do count.
+    pub fn poll_unmoved(&mut self, now: Tick, from: u64, run: &mut Run) -> Turn {
+        self.poll_for(now, from, run, |turn| turn.work as u64)
+    }
+
+    #[inline]
+    fn poll_for(&mut self, now: Tick, from: u64, run: &mut Run, done: impl Fn(&Turn) -> u64) -> Turn {
         self.traffic.borrow_mut().meter().begin(from);
         let work = self.worker.poll(now);
         let spent = probe::cycles() - from;
@@ -98,12 +109,12 @@ impl<T: Traffic> Station<T> {
             (traffic.tally(), apart, split)
         };
         let offered = tally.offered - self.seen.offered;
-        let moved = offered.max(tally.delivered - self.seen.delivered);
+        let turn = Turn { moved: offered.max(tally.delivered - self.seen.delivered), work };
         let ports = apart - self.apart;
         if spent > TAKEN {
             run.taken += 1;
             run.set_aside += offered;
-        } else if let Some(each) = spent.saturating_sub(ports).checked_div(moved) {
+        } else if let Some(each) = spent.saturating_sub(ports).checked_div(done(&turn)) {
             run.total += spent;
             run.apart += ports;
             run.turn += split.turn - self.split.turn;
@@ -111,7 +122,7 @@ impl<T: Traffic> Station<T> {
             run.bursts.note(each);
         }
         (self.seen, self.apart, self.split) = (tally, apart, split);
-        Turn { moved, work }
+        turn
     }
 
     /// One poll under callgrind: collected but for ports, generator and check.

@@ -34,6 +34,8 @@ pub struct Meter {
     apart: u64,
     /// Of the others, those before the first rx of a poll, and those between an rx and the end of planning.
     split: Split,
+    /// Tell the parts of a poll apart: a reading of the counter a burst, within the stages.
+    splits: bool,
     /// Run under callgrind.
     toggles: bool,
 }
@@ -54,6 +56,11 @@ impl Meter {
     /// A poll began.
     pub fn begin(&mut self, at: u64) {
         self.split.since = at;
+    }
+
+    /// Whether parts of a poll are told apart.
+    pub fn set_splits(&mut self, splits: bool) {
+        self.splits = splits;
     }
 
     /// Whether callgrind is to leave ports, generator and check out.
@@ -96,7 +103,7 @@ impl<T: Traffic> RigPort<T> {
         let from = probe::cycles();
         let mut traffic = self.traffic.borrow_mut();
         let meter = traffic.meter();
-        if receives && meter.split.since != 0 {
+        if receives && meter.splits && meter.split.since != 0 {
             meter.split.turn += from - meter.split.since;
             meter.split.since = 0;
         }
@@ -134,7 +141,7 @@ impl<T: Traffic> Port for RigPort<T> {
     fn planned(&mut self) {
         let mut traffic = self.traffic.borrow_mut();
         let meter = traffic.meter();
-        if meter.toggles {
+        if !meter.splits || meter.toggles {
             return;
         }
         let now = probe::cycles();

@@ -1,7 +1,7 @@
 //! What is behind both ports: generator, check and counts.
 
 use crate::rig::buffer::{Packet, Stock};
-use crate::rig::flows::{self, ENDPOINTS, Walk};
+use crate::rig::flows::{Nat, Place, Walk};
 use crate::rig::frame::{Kind, SHORTEST, Writer};
 use crate::rig::pace::{Pace, Times};
 use crate::rig::probe;
@@ -72,6 +72,7 @@ struct Lane {
 pub struct Wire {
     stock: Rc<RefCell<Stock>>,
     writer: Writer,
+    nat: Nat,
     size: Size,
     burst: usize,
     lanes: [Lane; 2],
@@ -79,8 +80,8 @@ pub struct Wire {
     /// The endpoints whose flows come here, if not all do, and the same as a mark for each endpoint.
     only: Vec<u32>,
     is_only: Vec<bool>,
-    /// Translated port by endpoint; 0 until it is known.
-    ports: Vec<u16>,
+    /// Where each endpoint is seen from outside, as far as it is known.
+    places: Vec<Place>,
     /// Look at every packet.
     strict: bool,
     /// Note the translated port of every packet that goes out.
@@ -102,18 +103,19 @@ const fn at(direction: Direction) -> usize {
 impl Wire {
     /// No traffic yet.
     #[must_use]
-    pub fn new(protocol: Protocol, stock: Rc<RefCell<Stock>>) -> Self {
+    pub fn new(protocol: Protocol, nat: Nat, stock: Rc<RefCell<Stock>>) -> Self {
         let lane = || Lane { plan: Plan::Idle, kind: Kind::Data, offered: 0, delivered: 0 };
         Self {
             stock,
-            writer: Writer::new(protocol),
+            writer: Writer::of(protocol, nat),
+            nat,
             size: Size::Fixed(SHORTEST as u16),
             burst: dataplane::port::BURST,
             lanes: [lane(), lane()],
             walk: Walk::new(1),
             only: Vec::new(),
             is_only: Vec::new(),
-            ports: vec![0; ENDPOINTS as usize],
+            places: Vec::new(),
             strict: true,
             learn: false,
             until_sample: SAMPLE,
@@ -136,9 +138,17 @@ impl Wire {
         self.burst = burst;
     }
 
+    /// Makes room for what is known of so many flows: before any of them comes.
+    pub fn make_room(&mut self, flows: u32) {
+        let endpoints = self.nat.endpoints(flows) as usize;
+        if self.places.len() < endpoints {
+            self.places.resize(endpoints, Place::default());
+        }
+    }
+
     /// Only flows of these endpoints come from now on.
     pub fn set_only(&mut self, endpoints: Vec<u32>) {
-        self.is_only = vec![false; ENDPOINTS as usize];
+        self.is_only = vec![false; self.places.len()];
         for endpoint in &endpoints {
             if let Some(mark) = self.is_only.get_mut(*endpoint as usize) {
                 *mark = true;
@@ -147,9 +157,9 @@ impl Wire {
         self.only = endpoints;
     }
 
-    /// The translated ports by endpoint, 0 where not known, and the same to be written: another wire may know more.
-    pub fn ports_mut(&mut self) -> &mut [u16] {
-        &mut self.ports
+    /// Where each endpoint is seen from outside, to be read and written: another wire may know more.
+    pub fn places_mut(&mut self) -> &mut [Place] {
+        &mut self.places
     }
 
     /// Packet buffers that somebody has.
@@ -235,11 +245,13 @@ impl Wire {
             return self.walk.below(flows);
         }
         let endpoint = self.only[self.walk.below(self.only.len() as u32) as usize];
-        let flows_of_it = flows.saturating_sub(endpoint).div_ceil(ENDPOINTS).max(1);
-        endpoint + self.walk.below(flows_of_it) * ENDPOINTS
+        let endpoints = self.nat.endpoints(flows).max(1);
+        let flows_of_it = flows.saturating_sub(endpoint).div_ceil(endpoints).max(1);
+        endpoint + self.walk.below(flows_of_it) * endpoints
     }
 
-    fn next_flow(&mut self, direction: Direction) -> Option<u32> {
+    /// The next flow that a packet belongs to, and whether a mix begins it so.
+    fn next_flow(&mut self, direction: Direction) -> Option<(u32, bool)> {
         let (flows, next) = match &mut self.lanes[at(direction)].plan {
             Plan::Random { left: 0, .. } | Plan::Mix { left: 0, .. } | Plan::Idle => return None,
             Plan::Random { flows, left } => {
@@ -253,13 +265,13 @@ impl Wire {
                 (*flows, new)
             }
             Plan::Each { next, end } => {
-                let here = |flow: u32| self.is_only.get(flows::endpoint(flow) as usize) != Some(&false);
+                let here = |flow: u32| self.is_only.get(self.nat.endpoint(flow) as usize) != Some(&false);
                 let flow = (*next..*end).find(|flow| here(*flow));
                 *next = flow.map_or(*end, |flow| flow + 1);
-                return flow;
+                return flow.map(|flow| (flow, false));
             }
         };
-        Some(next.unwrap_or_else(|| self.random(flows)))
+        Some(next.map_or_else(|| (self.random(flows), false), |new| (new, true)))
     }
 
     fn receive(&mut self, direction: Direction, burst: &mut Burst<Packet>) -> usize {
@@ -284,19 +296,22 @@ impl Wire {
     /// One packet more, if there is to be one.
     #[inline]
     fn arrive(&mut self, direction: Direction, due: u64, burst: &mut Burst<Packet>) -> bool {
-        let kind = self.lanes[at(direction)].kind;
+        let mut kind = self.lanes[at(direction)].kind;
         let Some(mut packet) = self.stock.borrow_mut().take() else { return false };
-        let Some(flow) = self.next_flow(direction) else {
+        let Some((flow, begins)) = self.next_flow(direction) else {
             self.stock.borrow_mut().give(packet);
             return false;
         };
+        if begins && self.writer.protocol() == Protocol::Tcp {
+            kind = Kind::Syn;
+        }
         let len = if kind == Kind::Data { self.length() } else { SHORTEST };
         packet.reset(len);
-        let port = match direction {
-            Direction::Forward => 0,
-            Direction::Reverse => self.port_of(flow),
+        let place = match direction {
+            Direction::Forward => Place::default(),
+            Direction::Reverse => self.place_of(flow),
         };
-        self.writer.write(packet.bytes_mut(), flow, direction, kind, port);
+        self.writer.write(packet.bytes_mut(), flow, direction, kind, place);
         if due != 0 {
             packet.set_times(Times { due, taken: 0 });
         }
@@ -304,8 +319,8 @@ impl Wire {
         true
     }
 
-    fn port_of(&self, flow: u32) -> u16 {
-        self.ports.get(flows::endpoint(flow) as usize).copied().unwrap_or(0)
+    fn place_of(&self, flow: u32) -> Place {
+        self.places.get(self.nat.endpoint(flow) as usize).copied().unwrap_or_default()
     }
 
     fn transmit(&mut self, direction: Direction, burst: &mut Burst<Packet>) -> usize {
@@ -336,22 +351,22 @@ impl Wire {
 
     fn learn_from(&mut self, frame: &[u8]) {
         let flow = self.writer.flow(frame);
-        if let Some(port) = self.ports.get_mut(flows::endpoint(flow) as usize)
-            && *port == 0
+        if let Some(place) = self.places.get_mut(self.nat.endpoint(flow) as usize)
+            && !place.is_known()
         {
-            *port = self.writer.source_port(frame);
+            *place = self.writer.source(frame);
         }
     }
 
-    /// Checks a packet in full. The first packet of an endpoint says what its translated port is: every later one must
-    /// say the same, whatever its destination.
+    /// Checks a packet in full. The first packet of an endpoint says at which address of the pool and at which port it is seen:
+    /// every later one must say the same, whatever its destination. What is no address of the pool is never right.
     fn look(&mut self, direction: Direction, frame: &[u8]) {
         self.checked += 1;
         let flow = self.writer.flow(frame);
         if direction == Direction::Forward {
             self.learn_from(frame);
         }
-        if let Some(fault) = self.writer.fault(frame, direction, self.port_of(flow)) {
+        if let Some(fault) = self.writer.fault(frame, direction, self.place_of(flow)) {
             self.wrong += 1;
             if self.faults.len() < FAULTS {
                 self.faults.push(fault);
@@ -359,19 +374,26 @@ impl Wire {
         }
     }
 
-    /// Forgets what the translated ports are.
-    pub fn forget_ports(&mut self) {
-        self.ports.fill(0);
+    /// Forgets where endpoints are seen from outside.
+    pub fn forget_places(&mut self) {
+        self.places.fill(Place::default());
     }
 
-    /// Endpoints that share a translated port with another one: there must be none.
+    /// Endpoints that share a translated port of one address with another one, and endpoints that are not at their host's
+    /// address: there must be none.
     #[must_use]
-    pub fn shared_ports(&self) -> usize {
-        let mut known: Vec<u16> = self.ports.iter().copied().filter(|p| *p != 0).collect();
+    pub fn misplaced(&self) -> usize {
+        let mut known: Vec<Place> = self.places.iter().copied().filter(|place| place.is_known()).collect();
         let all = known.len();
         known.sort_unstable();
         known.dedup();
-        all - known.len()
+        all - known.len() + self.nat.strays(&self.places)
+    }
+
+    /// Whether the end of planning is measured from now on ([`crate::rig::meter::Run::parts`]): it costs a reading of the
+    /// counter a burst, within the stages.
+    pub fn set_splits(&mut self, splits: bool) {
+        self.meter.set_splits(splits);
     }
 }
 

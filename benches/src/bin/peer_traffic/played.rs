@@ -1,6 +1,6 @@
 //! Files of frames: written for what plays them, and read back from what captured them.
 
-use benches::rig::flows::Walk;
+use benches::rig::flows::{Place, Walk};
 use benches::rig::foreign::Inspector;
 use benches::rig::frame::{Kind, SHORTEST, Writer};
 use dataplane::key::Protocol;
@@ -27,7 +27,7 @@ fn each(flows: u32, mut put: impl FnMut(&[u8; SHORTEST]) -> io::Result<()>) -> i
     let writer = Writer::new(Protocol::Udp);
     for flow in order {
         let mut frame = [0; SHORTEST];
-        writer.write(&mut frame, flow, Direction::Forward, Kind::Data, 0);
+        writer.write(&mut frame, flow, Direction::Forward, Kind::Data, Place::default());
         put(&frame)?;
     }
     Ok(())

@@ -214,7 +214,13 @@ mod tests {
         for n in 0..LEAST_SAMPLES {
             let mut slot = [0; SLOT];
             let frame = slot.get_mut(..SHORTEST).unwrap();
-            Writer::new(Protocol::Udp).write(frame, n as u32, Direction::Forward, Kind::Data, 0);
+            Writer::new(Protocol::Udp).write(
+                frame,
+                n as u32,
+                Direction::Forward,
+                Kind::Data,
+                benches::rig::flows::Place::default(),
+            );
             control.0.write_all_at(&slot, SAMPLES_AT + n * SLOT as u64).unwrap();
         }
         control.put(Word::Samples, LEAST_SAMPLES).unwrap();

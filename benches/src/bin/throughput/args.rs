@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::cases::{self, Case, Workload};
+use benches::rig::flows::{MOST_POOLED, Nat};
 use benches::rig::talk::Exchange;
 use benches::rig::wire::Size;
 use clap::{Parser, ValueEnum};
@@ -44,6 +45,10 @@ pub struct Args {
     /// Pinholes that wait meanwhile and that no packet meets; with --callgrind, of established and new flows.
     #[arg(long, value_parser = number, requires = "callgrind")]
     pinholes: Option<u32>,
+    /// An inside endpoint of its own for each flow, and a pool of so many translated addresses: each flow chooses a port and
+    /// makes a binding. Without it 20,000 endpoints share the ports of one address.
+    #[arg(long, value_name = "ADDRESSES", value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_POOLED)))]
+    pool: Option<u16>,
     /// Packets of one repetition; default: 4M, or 1M with --quick.
     #[arg(long, value_parser = number)]
     packets: Option<u32>,
@@ -145,6 +150,7 @@ impl Args {
             exchange: (*exchange).into(),
             split: self.split && workload == Workload::Alg,
             pinholes: self.pinholes.unwrap_or(0),
+            nat: self.pool.map_or(Nat::Shared, Nat::Own),
         };
         exchanges.iter().flat_map(|e| self.flows.iter().map(move |flows| case(flows, e))).collect()
     }

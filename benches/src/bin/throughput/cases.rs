@@ -1,6 +1,7 @@
 //! The workloads.
 
 use crate::turns;
+use benches::rig::flows::Nat;
 use benches::rig::spec::Spec;
 use benches::rig::talk::Exchange;
 use benches::rig::talk::peers::MOST_SESSIONS;
@@ -33,6 +34,8 @@ pub enum Workload {
 
 /// Workers where there are several.
 pub const SEVERAL: u8 = 2;
+/// Flows that may begin in one repetition of a mix.
+const MIX_BEGINS: u32 = 1_200_000;
 /// Fewest sessions of which messages are measured: every turn keeps its distribution.
 const LEAST_SESSIONS: u32 = 100;
 /// Above this many flows a gateway is built once, measured, and ended before the next.
@@ -61,9 +64,28 @@ pub struct Case {
     pub split: bool,
     /// Pinholes that wait meanwhile.
     pub pinholes: u32,
+    /// Who shares a translated port with whom.
+    pub nat: Nat,
 }
 
+/// Phases of [`Workload::New`] in which flows begin: as many each time.
+pub const PHASES: u32 = 4;
+
 impl Case {
+    /// The same with an endpoint for each flow, and a pool that is large enough.
+    pub fn own(self) -> Self {
+        Self { nat: Nat::own(self.ports()), ..self }
+    }
+
+    /// Flows that have begun when all is over: where each has a port of its own, none is free again.
+    fn ports(&self) -> u32 {
+        match self.workload {
+            Workload::New => self.flows.saturating_mul(PHASES),
+            Workload::Mix => self.flows.saturating_add(MIX_BEGINS),
+            _ => self.flows,
+        }
+    }
+
     /// The gateway that it needs.
     pub fn spec(&self) -> Spec {
         let (sessions, timeout) = match self.workload {
@@ -76,7 +98,7 @@ impl Case {
             Workload::Alg => ((self.flows * 8).max(16_384), None),
             // Twice as many live, and those that wait to be freed.
             Workload::New => (self.flows.saturating_mul(5) / 2 + 65_536, Some(1)),
-            Workload::Mix => (self.flows + 1_200_000, Some(1)),
+            Workload::Mix => (self.flows + MIX_BEGINS, Some(1)),
             Workload::Ageing => (self.flows.max(1024), Some(1)),
         };
         // Answered UDP flows have a longer timeout; answered TCP ones have not.
@@ -89,8 +111,8 @@ impl Case {
             Workload::Alg => (self.exchange.transport(), self.flows),
             _ => (self.protocol, 0),
         };
-        let (rules, algs, pinholes) = (self.rules, self.algs, self.pinholes);
-        Spec { protocol, sessions, rules, algs, timeout, workers, inspected, pinholes }
+        let (rules, algs, pinholes, nat) = (self.rules, self.algs, self.pinholes, self.nat);
+        Spec { protocol, sessions, rules, algs, timeout, workers, inspected, pinholes, nat }
     }
 
     /// Whether its gateway takes so much memory that no other may live beside it.
@@ -127,6 +149,9 @@ impl Case {
         if !self.algs {
             name.push_str(", ALGs off");
         }
+        if let Nat::Own(pool) = self.nat {
+            name.push_str(&format!(", pool of {pool}"));
+        }
         name
     }
 
@@ -140,7 +165,14 @@ impl Case {
                 "a turn is a message of each: the notes of so many turns want {LEAST_SESSIONS} sessions"
             ));
         }
-        let need = u64::from(self.spec().sessions) * 320 + (64 << 20);
+        if !self.nat.has_ports_for(self.ports()) {
+            return Some(format!("{} has no port for each of {} flows", self.nat, self.ports()));
+        }
+        if self.nat != Nat::Shared && self.workload == Workload::Alg {
+            return Some("its sessions share the ports of one address".to_owned());
+        }
+        let binding = if self.nat == Nat::Shared { 0 } else { 60 };
+        let need = u64::from(self.spec().sessions) * (320 + binding) + (64 << 20);
         let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let kib = |name: &str| {
             let line = text.lines().find_map(|l| l.strip_prefix(name))?;
@@ -174,6 +206,7 @@ pub fn suite(quick: bool) -> Vec<Case> {
         exchange: Exchange::Ftp,
         split: false,
         pinholes: 0,
+        nat: Nat::Shared,
     };
     let case = |protocol, flows| Case { protocol, flows, ..base.clone() };
     let million = 1_000_000;
@@ -197,8 +230,10 @@ pub fn suite(quick: bool) -> Vec<Case> {
     if !quick {
         cases.push(of(Workload::Mix, case(Tcp, 100_000)));
     }
-    cases.push(of(Workload::New, case(Udp, new)));
-    cases.push(of(Workload::New, case(Tcp, new)));
+    for protocol in [Udp, Tcp] {
+        cases.push(of(Workload::New, case(protocol, new)));
+        cases.push(of(Workload::New, case(protocol, new)).own());
+    }
     cases.push(of(Workload::New, Case { rules: 1000, ..case(Udp, new) }));
     for n in [1000, million] {
         cases.push(of(Workload::Latency, case(Udp, n)));
@@ -207,6 +242,7 @@ pub fn suite(quick: bool) -> Vec<Case> {
         cases.extend([1000, 100_000, million].map(|n| of(workload, case(Udp, n))));
     }
     cases.extend(turns::suite(&case(Tcp, 1000)));
-    cases.push(of(Workload::Ageing, case(Udp, if quick { million } else { 10 * million })));
+    let many = of(Workload::Ageing, case(Udp, if quick { million } else { 10 * million }));
+    cases.extend([many.clone(), many.own()]);
     cases
 }

@@ -22,6 +22,8 @@ pub struct Point {
     pub worker: [f64; 3],
     /// Packets that found the queue full.
     pub lost: u64,
+    /// Packets that the gateway took and did not send.
+    pub dropped: u64,
 }
 
 /// The highest rate in million packets a second, and one point a load.
@@ -31,6 +33,13 @@ pub struct Latency {
     pub highest: f64,
     /// In the order of [`LOADS`].
     pub points: [Point; LOADS.len()],
+}
+
+impl Latency {
+    /// Packets that the gateway took and did not send.
+    pub fn dropped(&self) -> u64 {
+        self.points.iter().map(|point| point.dropped).sum()
+    }
 }
 
 /// Measures one repetition.
@@ -44,7 +53,9 @@ pub fn measure(case: &Case, machine: &Machine, rig: &mut Rig) -> Latency {
     let mut latency = Latency { highest, ..Latency::default() };
     for (load, point) in LOADS.iter().zip(&mut latency.points) {
         let mean = machine.frequency / (highest * 1e6 * f64::from(*load) / 100.0);
-        point.mpps = mega(rig.paced(case.flows, packets, mean));
+        let (left, cycles) = rig.paced(case.flows, packets, mean);
+        point.mpps = mega((left, cycles));
+        point.dropped = packets.saturating_sub(left);
         let wire = rig.wire().borrow();
         let Some(pace) = wire.pace() else { continue };
         point.lost = pace.lost();
@@ -67,6 +78,7 @@ fn medians(runs: &[Latency]) -> Latency {
         sojourn: std::array::from_fn(|q| median(&|r| r.points[n].sojourn[q])),
         worker: std::array::from_fn(|q| median(&|r| r.points[n].worker[q])),
         lost: runs.iter().map(|r| r.points[n].lost).sum(),
+        dropped: runs.iter().map(|r| r.points[n].dropped).sum(),
     });
     Latency { highest: median(&|r| r.highest), points }
 }
@@ -121,6 +133,7 @@ pub fn json(row: &Row) -> Option<Value> {
                 "due_to_tx_ns": quantiles(p.sojourn),
                 "rx_to_tx_ns": quantiles(p.worker),
                 "lost": p.lost,
+                "dropped": p.dropped,
             })
         })
         .collect();
@@ -134,14 +147,22 @@ pub fn json(row: &Row) -> Option<Value> {
 pub fn plot(path: &Path, rows: &[Row]) -> Result<(), PlotError> {
     let mut lines: Vec<Line> = Vec::new();
     for (row, latency) in measured(rows) {
-        for (name, quantile) in [("p50", 0), ("p99.9", 2)] {
-            let points = LOADS.iter().zip(latency.points);
-            let points = points.map(|(load, p)| (f64::from(*load), p.sojourn[quantile])).collect();
-            lines.push((format!("{name}, {}", row.case.name()), points));
+        let kinds: [(&str, fn(Point) -> [f64; 3]); 2] = [("rx", |p| p.worker), ("due", |p| p.sojourn)];
+        for (quantile, name) in [(0, "p50"), (2, "p99.9")] {
+            for (since, of) in kinds {
+                let points = LOADS.iter().zip(latency.points);
+                let points = points.map(|(load, p)| (f64::from(*load), of(p)[quantile])).collect();
+                lines.push((format!("{since} to tx, {name}, {}", row.case.name()), points));
+            }
         }
     }
     if lines.is_empty() {
         return Ok(());
     }
-    plot::lines(path, "Latency of one worker, due to tx", ("% of the highest rate", "nanoseconds"), &lines)
+    plot::lines(
+        path,
+        "Latency of one worker: from rx to tx, and from when a packet was due",
+        ("% of the highest rate", "nanoseconds"),
+        &lines,
+    )
 }

@@ -22,13 +22,16 @@ use benches::rig::{flows, frame::Kind, probe};
 use cases::{Case, Workload};
 use clap::Parser;
 use dataplane::key::Protocol;
-use dataplane::memory::Backing;
 use dataplane::table::Direction;
 use report::{Machine, Row};
 use std::fmt::Display;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+/// Of so many packets one more is sent to tell the parts of the stages apart.
+const SPLIT: u32 = 4;
+/// Most virtual milliseconds in which all sessions end: twice their timeout, and as much for their grace periods.
+const MOST_DRAIN: u32 = 4000;
 /// Virtual time for the mix of established and new flows, in packets a millisecond: a tenth of them are new.
 const MIX_PER_MS: u32 = 5000;
 
@@ -101,15 +104,22 @@ fn measure(args: &Args) -> ExitCode {
     if let Some(path) = &args.goals {
         goals::print(&machine, &rows, path);
     }
+    let mut code = ExitCode::SUCCESS;
+    for row in &rows {
+        if let Some(loss) = row.unexpected_loss() {
+            eprintln!("throughput: {}: {loss}", row.case.name());
+            code = ExitCode::FAILURE;
+        }
+    }
     let wrong: u64 = rows.iter().map(|row| row.wrong).sum();
     if wrong > 0 {
         eprintln!("throughput: {wrong} packets came out wrong");
         for fault in rows.iter().flat_map(|row| &row.faults) {
             eprintln!("throughput: {fault}");
         }
-        return ExitCode::FAILURE;
+        code = ExitCode::FAILURE;
     }
-    ExitCode::SUCCESS
+    code
 }
 
 /// Why a case cannot run here, if it cannot.
@@ -136,10 +146,10 @@ fn pin(cpu: Option<usize>) -> Option<usize> {
 fn note(row: &mut Row, rig: &Rig) {
     let wire = rig.wire().borrow();
     let (checked, wrong, faults) = wire.verdict();
-    (row.checked, row.wrong) = (checked, wrong + wire.shared_ports() as u64);
+    (row.checked, row.wrong) = (checked, wrong + wire.misplaced() as u64);
     row.faults = faults.to_vec();
-    row.bytes_per_session = rig.bytes_per_session();
-    row.huge = rig.backing() == Backing::Huge;
+    row.memory = rig.memory();
+    row.sessions = row.sessions.max(rig.sessions());
     row.drops = rig.drops();
 }
 
@@ -215,12 +225,17 @@ impl Bench {
         let (packets, burst) = (self.machine.packets, self.machine.burst);
         let rig = self.rig(&row.case)?;
         let flows = row.case.flows;
-        row.runs.push(traffic(&row.case, (packets, burst), rig, |left| Plan::Random { flows, left }));
+        let plan = |left| Plan::Random { flows, left };
+        row.runs.push(traffic(&row.case, (packets, burst), rig, plan));
+        // What parts the stages have is measured apart, since it costs the stages something.
+        rig.wire().borrow_mut().set_splits(true);
+        row.split.push(traffic(&row.case, (packets / SPLIT, burst), rig, plan));
+        rig.wire().borrow_mut().set_splits(false);
         note(row, rig);
         Ok(())
     }
 
-    /// Fill from empty to n, from n to 2n, then n more while as many end.
+    /// Fill from empty to n, from n to 2n, then n more while as many end; then nothing comes, and all end.
     fn new_sessions(&mut self, row: &mut Row) -> Result<(), RigError> {
         let n = row.case.flows;
         let mut rig = Rig::new(&row.case.spec(), self.machine.frequency)?;
@@ -234,17 +249,24 @@ impl Bench {
             wire.set_strict(false);
             wire.set_learn(true);
         }
-        for (phase, from) in [0, n, 2 * n, 3 * n].into_iter().enumerate() {
+        rig.wire().borrow_mut().make_room(n.saturating_mul(cases::PHASES));
+        for phase in 0..cases::PHASES {
+            let from = phase * n;
             let run = rig.open(from, from + n, false);
             match phase {
                 0 => row.fill.push(run),
                 1 => row.grow.push(run),
                 // The first sessions end at the start of the third: it settles there.
-                2 => {}
+                2 => row.settling.push(run),
                 _ => row.churn.push(run),
             }
         }
         note(row, &rig);
+        let open = rig.sessions();
+        let run = rig.drain(MOST_DRAIN);
+        row.kept += rig.sessions();
+        row.ended += open;
+        row.delete.push(run);
         Ok(())
     }
 
@@ -256,6 +278,7 @@ impl Bench {
         rig.open(0, flows, true);
         rig.set_time(Time::Packets(MIX_PER_MS));
         let next = flows.next_multiple_of(flows::ENDPOINTS);
+        rig.wire().borrow_mut().make_room(next + self.machine.packets / 10 + 1);
         let shape = (self.machine.packets, self.machine.burst);
         row.runs.push(traffic(&case, shape, &mut rig, |left| Plan::Mix { flows, left, next }));
         note(row, &rig);

@@ -6,7 +6,8 @@ use crate::latency::{self, Latency};
 use crate::several::{self, Pair, Triple};
 use crate::turns::{self, Turns};
 use benches::rig::crew::Together;
-use benches::rig::flows::ENDPOINTS;
+use benches::rig::flows::Nat;
+use benches::rig::gateway::Memory;
 use benches::rig::meter::{Run, Spread};
 use serde_json::{Value, json};
 
@@ -27,6 +28,13 @@ pub struct Machine {
     pub repetitions: u32,
 }
 
+impl Machine {
+    /// Millions a second of what takes so many cycles.
+    pub fn mega(&self, cycles: f64) -> f64 {
+        if cycles > 0.0 { self.frequency / 1e6 / cycles } else { 0.0 }
+    }
+}
+
 /// How often this thread lost its core against its will.
 pub fn preemptions() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
@@ -40,12 +48,22 @@ pub struct Row {
     pub case: Case,
     /// Repetitions of established or mixed traffic.
     pub runs: Vec<Run>,
+    /// Fewer packets of the same with the parts of the stages told apart.
+    pub split: Vec<Run>,
     /// Repetitions of: from empty to n.
     pub fill: Vec<Run>,
     /// From n to 2n.
     pub grow: Vec<Run>,
+    /// n more, while the first of them end.
+    pub settling: Vec<Run>,
     /// n more, while as many end.
     pub churn: Vec<Run>,
+    /// 2n end, and none begins.
+    pub delete: Vec<Run>,
+    /// Sessions that were to end then, in all repetitions, and sessions that did not.
+    pub ended: u64,
+    /// See above.
+    pub kept: u64,
     /// Repetitions of latency.
     pub latency: Vec<Latency>,
     /// Repetitions of workers that take turns.
@@ -62,10 +80,10 @@ pub struct Row {
     pub wrong: u64,
     /// What was wrong with the first.
     pub faults: Vec<String>,
-    /// Bytes per session, all told.
-    pub bytes_per_session: f64,
-    /// Records lie on hugepages.
-    pub huge: bool,
+    /// What the gateway takes.
+    pub memory: Memory,
+    /// Most sessions that were seen open.
+    pub sessions: u64,
     /// Drops by reason.
     pub drops: Vec<(&'static str, u64)>,
 }
@@ -76,9 +94,14 @@ impl Row {
         Self {
             case,
             runs: Vec::new(),
+            split: Vec::new(),
             fill: Vec::new(),
             grow: Vec::new(),
+            settling: Vec::new(),
             churn: Vec::new(),
+            delete: Vec::new(),
+            ended: 0,
+            kept: 0,
             latency: Vec::new(),
             turns: Vec::new(),
             cores: Vec::new(),
@@ -87,18 +110,39 @@ impl Row {
             checked: 0,
             wrong: 0,
             faults: Vec::new(),
-            bytes_per_session: 0.0,
-            huge: false,
+            memory: Memory::default(),
+            sessions: 0,
             drops: Vec::new(),
         }
     }
 
     /// All repetitions of whatever was measured.
     fn all_runs(&self) -> impl Iterator<Item = &Run> {
-        let of_one = self.runs.iter().chain(&self.fill).chain(&self.grow).chain(&self.churn);
+        let new = [&self.fill, &self.grow, &self.settling, &self.churn, &self.delete];
+        let of_one = self.runs.iter().chain(&self.split).chain(new.into_iter().flatten());
         let of_several = self.turns.iter().flatten().chain(self.cores.iter().flatten());
         let ageing = self.ageing.iter().flat_map(|pair| [&pair.rests, &pair.ages]);
         of_one.chain(of_several.map(|together| &together.run)).chain(self.algs.runs()).chain(ageing)
+    }
+
+    /// Bytes per session: its binding too, where each has one of its own.
+    pub fn bytes_a_session(&self) -> f64 {
+        if self.memory.own { self.memory.with_binding() } else { self.memory.a_session }
+    }
+
+    /// What was lost that should not have been. No workload but latency brings more packets than the worker takes; there what
+    /// finds the queue full is the rate's or the machine's doing, and only what the gateway has dropped counts. Messages are
+    /// held, joined and parted by those who read them: their bytes are compared instead.
+    pub fn unexpected_loss(&self) -> Option<String> {
+        let lost: u64 = match self.case.workload {
+            Workload::Alg => 0,
+            Workload::Latency => self.latency.iter().map(Latency::dropped).sum(),
+            _ => self.all_runs().map(Run::lost).sum(),
+        };
+        if lost > 0 {
+            return Some(format!("{lost} packets were lost"));
+        }
+        (self.kept > 0).then(|| format!("{} of {} sessions did not end", self.kept, self.ended))
     }
 
     /// Adds what several workers say of the packets that they checked.
@@ -121,9 +165,11 @@ fn quantile(runs: &[Run], share: f64) -> f64 {
     spread(runs, |r| r.bursts.quantile(share) as f64).median
 }
 
-/// Median cycles per packet of the parts that can be told apart.
-fn parts(row: &Row) -> (f64, f64) {
-    (spread(&row.runs, |r| r.parts().0).median, spread(&row.runs, |r| r.parts().1).median)
+/// Median cycles per packet of the parts that can be told apart, and of all else.
+fn parts(row: &Row) -> [f64; 3] {
+    let rest = |run: &Run| run.stages() - run.parts().0 - run.parts().1;
+    let of: [&dyn Fn(&Run) -> f64; 3] = [&|run| run.parts().0, &|run| run.parts().1, &rest];
+    of.map(|of| spread(&row.split, of).median)
 }
 
 fn lost(runs: &[Run]) -> u64 {
@@ -143,8 +189,11 @@ pub fn head(m: &Machine) {
     println!(
         "Cycles are TSC cycles per packet; stages are the worker's poll less ports, generator and check: turn (commands, time,\n\
          handoff rings), plan (headers, hash, lookup), carry (the rest: compare, track, translate, count, send; all of what is\n\
-         not on the straight line). Headers are warm from the generator. Flows in random order. Source NAT to one address, endpoint-independent: {ENDPOINTS} inside\n\
-         endpoints, so many flows share a translated port. Frame lengths without the FCS. Reading the counter costs {} cycles.",
+         not on the straight line), from a run of a quarter of the packets, since telling them apart costs the stages something.\n\
+         Headers are warm from the generator. Flows in random order. Source NAT, endpoint-independent: {}, many flows at one\n\
+         translated port; where a pool is named, an inside endpoint, a port and a binding for each flow. Frame lengths without the\n\
+         FCS. Reading the counter costs {} cycles.",
+        Nat::Shared,
         m.overhead
     );
 }
@@ -188,59 +237,64 @@ pub fn tables(m: &Machine, calibration: [Spread; 2], rows: &[Row]) {
     }
     for row in &steady {
         let (stages, ports) = (spread(&row.runs, Run::stages), spread(&row.runs, Run::ports));
-        let (turn, plan) = parts(row);
+        let told = |cycles: f64| if row.split.is_empty() { "-".to_owned() } else { format!("{cycles:.1}") };
+        let [turn, plan, carry] = parts(row).map(told);
         println!(
-            "{:<42} {:>7.1} {:>15} {:>5.1} {:>5.1} {:>5.1} {:>7.1} {:>7.2} {:>7.2} {:>6.0} {:>6.0} {:>6.0} {:>6} {:>7.0} {:>6} {:>6}",
+            "{:<42} {:>7.1} {:>15} {:>5} {:>5} {:>5} {:>7.1} {:>7.2} {:>7.2} {:>6.0} {:>6.0} {:>6.0} {:>6} {:>7.0} {:>6} {:>6}",
             row.case.name(),
             stages.median,
             format!("{:.1}-{:.1}", stages.min, stages.max),
             turn,
             plan,
-            stages.median - turn - plan,
+            carry,
             ports.median,
-            m.frequency / 1e6 / (stages.median + ports.median),
-            m.frequency / 1e6 / stages.median,
+            m.mega(stages.median + ports.median),
+            m.mega(stages.median),
             quantile(&row.runs, 0.5),
             quantile(&row.runs, 0.99),
             quantile(&row.runs, 0.999),
             lost(&row.runs),
-            row.bytes_per_session,
-            if row.huge { "huge" } else { "small" },
+            row.bytes_a_session(),
+            if row.memory.is_huge { "huge" } else { "small" },
             row.wrong,
         );
     }
     let new: Vec<_> = rows.iter().filter(|r| r.case.workload == Workload::New).collect();
     if !new.is_empty() {
         println!(
-            "\nNew flows: cycles of the stages per flow that begins, and million flows a second of the worker's core at that. The\n\
-             control core takes its turns on the same core; its cycles per flow are apart. Timeout 1 s of virtual time\n\
-             (so that 2n live), hold-down 120 s, close records counted and not written. TCP: three segments, {} flows apart.",
+            "\nNew flows: cycles of the stages per flow that begins (where none begins: per session that ends), and million of them a\n\
+             second of the worker's core at that. The control core takes its turns on the same core; its cycles are apart. Timeouts\n\
+             (UDP new; TCP SYN sent, SYN received, established) 1 s of virtual time, so that 2n live; hold-down 120 s; close records\n\
+             counted and not written. Mapping endpoint-independent: {}; where a pool is named, an inside endpoint,\n\
+             a port of the pool and a binding for each flow. TCP: three segments, {} flows apart.",
+            Nat::Shared,
             4096
         );
         println!(
-            "{:<32} {:<12} {:>9} {:>15} {:>9} {:>9} {:>9} {:>6} {:>6}",
+            "{:<40} {:<24} {:>9} {:>15} {:>9} {:>9} {:>9} {:>6} {:>6}",
             "traffic", "phase", "cycles", "min-max", "M/s", "control", "freed", "lost", "wrong"
         );
     }
     for row in &new {
-        for (phase, runs) in phases(row) {
-            let cycles = spread(runs, Run::per_flow);
+        for (phase, runs, [each, control]) in phases(row) {
+            let cycles = spread(runs, each);
             #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
             let freed = spread(runs, |r| r.freed as f64).median;
             println!(
-                "{:<32} {:<12} {:>9.0} {:>15} {:>9.2} {:>9.0} {:>9.0} {:>6} {:>6}",
+                "{:<40} {:<24} {:>9.0} {:>15} {:>9.2} {:>9.0} {:>9.0} {:>6} {:>6}",
                 row.case.name(),
                 phase,
                 cycles.median,
                 format!("{:.0}-{:.0}", cycles.min, cycles.max),
-                m.frequency / 1e6 / cycles.median,
-                spread(runs, Run::control_per_flow).median,
+                m.mega(cycles.median),
+                spread(runs, control).median,
                 freed,
                 lost(runs),
                 row.wrong,
             );
         }
     }
+    memory(rows);
     for row in rows.iter().filter(|r| !r.drops.is_empty()) {
         let drops: Vec<_> = row.drops.iter().map(|(name, n)| format!("{n} {name}")).collect();
         println!("{}: dropped {}", row.case.name(), drops.join(", "));
@@ -251,8 +305,44 @@ pub fn tables(m: &Machine, calibration: [Spread; 2], rows: &[Row]) {
     );
 }
 
-fn phases(row: &Row) -> [(&'static str, &[Run]); 3] {
-    [("0 to n", &row.fill), ("n to 2n", &row.grow), ("and delete", &row.churn)]
+/// From so many flows on what each takes is told apart from what a gateway takes in any case.
+pub const MANY: u32 = 100_000;
+
+/// The largest gateway of each kind.
+fn memory(rows: &[Row]) {
+    for own in [false, true] {
+        let many = rows
+            .iter()
+            .filter(|row| row.memory.planned > 0 && row.case.flows >= MANY && row.memory.own == own);
+        let Some(row) = many.max_by_key(|row| row.memory.planned) else { continue };
+        let Memory { a_session, a_binding, planned, huge, .. } = row.memory;
+        let mega = |bytes: u64| bytes >> 20;
+        println!(
+            "Memory of {}, {} sessions open: {:.0} B a session ({a_session:.0}{}), {} MiB in all (packets and what ALGs hold apart),\n\
+             {} MiB of it on {} hugepages of 2 MiB.",
+            row.case.name(),
+            row.sessions,
+            row.bytes_a_session(),
+            if own { format!(" and {a_binding:.0} for its binding") } else { String::new() },
+            mega(planned),
+            mega(huge),
+            huge >> 21,
+        );
+    }
+}
+
+/// A figure of a run.
+pub type Figure = fn(&Run) -> f64;
+
+/// The phases of new flows: their name, their runs, cycles of the stages and of control for each flow or session.
+pub fn phases(row: &Row) -> [(&'static str, &[Run], [Figure; 2]); 4] {
+    let begins: [Figure; 2] = [Run::per_flow, Run::control_per_flow];
+    [
+        ("fill, 0 to n", &row.fill, begins),
+        ("grow, n to 2n", &row.grow, begins),
+        ("n begin while n end", &row.churn, begins),
+        ("delete, 2n to 0", &row.delete, [Run::per_end, Run::control_per_end]),
+    ]
 }
 
 /// One object.
@@ -261,12 +351,16 @@ pub fn json(m: &Machine, [chain, width]: [Spread; 2], rows: &[Row]) -> Value {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
+            let [turn, plan, carry] = parts(row);
             let steady = (!row.runs.is_empty()).then(|| {
                 json!({
                     "stages": three(spread(&row.runs, Run::stages)),
-                    "turn": parts(row).0,
-                    "plan": parts(row).1,
+                    "turn": turn,
+                    "plan": plan,
+                    "carry": carry,
                     "ports": three(spread(&row.runs, Run::ports)),
+                    "mpps": m.mega(spread(&row.runs, |r| r.stages() + r.ports()).median),
+                    "mpps_of_the_stages": m.mega(spread(&row.runs, Run::stages).median),
                     "p50": quantile(&row.runs, 0.5),
                     "p99": quantile(&row.runs, 0.99),
                     "p999": quantile(&row.runs, 0.999),
@@ -275,12 +369,13 @@ pub fn json(m: &Machine, [chain, width]: [Spread; 2], rows: &[Row]) -> Value {
             });
             let phases: Vec<_> = phases(row)
                 .into_iter()
-                .filter(|(_, runs)| !runs.is_empty())
-                .map(|(phase, runs)| {
+                .filter(|(_, runs, _)| !runs.is_empty())
+                .map(|(phase, runs, [each, control])| {
                     json!({
                         "phase": phase,
-                        "cycles_per_flow": three(spread(runs, Run::per_flow)),
-                        "control_cycles_per_flow": three(spread(runs, Run::control_per_flow)),
+                        "cycles_per_flow": three(spread(runs, each)),
+                        "million_sessions_a_second": m.mega(spread(runs, each).median),
+                        "control_cycles_per_flow": three(spread(runs, control)),
                         "lost": lost(runs),
                     })
                 })
@@ -292,6 +387,7 @@ pub fn json(m: &Machine, [chain, width]: [Spread; 2], rows: &[Row]) -> Value {
                 "both": row.case.both,
                 "rules": row.case.rules,
                 "algs": row.case.algs,
+                "nat": row.case.nat.to_string(),
                 "established": steady,
                 "new": phases,
                 "latency": latency::json(row),
@@ -300,8 +396,15 @@ pub fn json(m: &Machine, [chain, width]: [Spread; 2], rows: &[Row]) -> Value {
                 "ageing": ageing::json(m, row),
                 "checked": row.checked,
                 "wrong": row.wrong,
-                "bytes_per_session": row.bytes_per_session,
-                "hugepages": row.huge,
+                "sessions": row.sessions,
+                "memory": {
+                    "bytes_per_session": row.bytes_a_session(),
+                    "bytes_per_session_that_shares_its_binding": row.memory.a_session,
+                    "bytes_per_binding": row.memory.a_binding,
+                    "bytes": row.memory.planned,
+                    "hugepage_bytes": row.memory.huge,
+                },
+                "hugepages": row.memory.is_huge,
                 "drops": row.drops.iter().map(|(name, n)| (*name, *n)).collect::<std::collections::BTreeMap<_, _>>(),
             })
         })

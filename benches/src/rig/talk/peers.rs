@@ -518,6 +518,7 @@ impl Rig<Dialogue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rig::flows::Nat;
     use dataplane::counters::Counter;
 
     const SESSIONS: u32 = 40;
@@ -532,6 +533,7 @@ mod tests {
             workers: 1,
             inspected: SESSIONS,
             pinholes: 0,
+            nat: Nat::Shared,
         };
         Rig::talking(&spec, 2e9, (exchange, split), SESSIONS).unwrap()
     }
