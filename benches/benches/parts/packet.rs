@@ -1,9 +1,23 @@
-//! Headers: parse, translate, checksum, hash, track.
+//! Headers: parse, translate, checksum, hash, track; and the same steps as the straight line of an established session takes
+//! them (`forward`).
 
 use benches::key;
+use benches::rig::flows::{Nat, Place};
+use benches::rig::frame::{Kind, Writer, mac};
+use benches::rig::meter::Run;
+use benches::rig::probe;
+use benches::rig::spec::{Built, Spec};
+use benches::rig::station::Station;
+use benches::rig::wire::Plan;
 use criterion::{Criterion, Throughput, criterion_group};
+use dataplane::buf::PacketBuf;
+use dataplane::handoff::Grid;
+use dataplane::heap::HeapPool;
+use dataplane::key::{Protocol, Tick, WorkerId, ZoneId};
 use dataplane::packet::build::{self, Ends};
 use dataplane::packet::{Parse, checksum, flag, parse, rewrite};
+use dataplane::stage::Context;
+use dataplane::stage::forward::steps;
 use dataplane::stage::track::tcp_next;
 use dataplane::table::{Direction, HashKey};
 use dataplane::view::State;
@@ -45,4 +59,72 @@ fn packet(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, packet);
+/// One packet of an established session again and again. Its headers are written anew each time, which `write-headers` tells
+/// apart.
+fn forward(c: &mut Criterion) {
+    let mut group = c.benchmark_group("forward");
+    group.throughput(Throughput::Elements(1));
+    for protocol in [Protocol::Udp, Protocol::Tcp] {
+        let spec = Spec {
+            protocol,
+            sessions: 1024,
+            rules: 10,
+            algs: true,
+            timeout: None,
+            workers: 1,
+            inspected: 0,
+            pinholes: 0,
+            nat: Nat::Shared,
+        };
+        let Built { shared, core: _core } = spec.build().unwrap();
+        let grid = Grid::new(1);
+        let mut station = Station::new(&shared, &grid, WorkerId(0), (protocol, Nat::Shared), 64).unwrap();
+        station.wire().borrow_mut().make_room(1);
+        let steps_of_it: &[_] = match protocol {
+            Protocol::Tcp => &[
+                (Direction::Forward, Kind::Syn),
+                (Direction::Reverse, Kind::SynAck),
+                (Direction::Forward, Kind::Ack),
+            ],
+            _ => &[(Direction::Forward, Kind::Data), (Direction::Reverse, Kind::Data)],
+        };
+        for (direction, kind) in steps_of_it {
+            station.wire().borrow_mut().plan(*direction, Plan::Each { next: 0, end: 1 }, *kind);
+            while station.poll(Tick(1), probe::cycles(), &mut Run::default()).work > 0 {}
+        }
+        let index = (0..shared.arena.records()).find(|i| shared.arena.view(*i).is_some()).unwrap();
+        let session = shared.arena.get(index).unwrap();
+        let (policy, fib) = (shared.policy.load_full(), shared.fib.load_full());
+        let cx = Context { shared: &shared, policy: &policy, fib: &fib, now: Tick(2) };
+        let mut frame = [0u8; 60];
+        let writer = Writer::new(protocol);
+        writer.write(&mut frame, 0, Direction::Forward, Kind::Data, Place::default());
+        let name = |step: &str| format!("{step}-{}", protocol.name());
+
+        assert!(steps::read(&frame, mac::GATEWAY_INSIDE, ZoneId(0)).is_some());
+        group.bench_function(name("read"), |b| {
+            b.iter(|| steps::read(black_box(&frame), mac::GATEWAY_INSIDE, ZoneId(0)).is_some());
+        });
+        let mut buf = HeapPool::new(1).copy_of(&frame).unwrap();
+        group.bench_function(name("write-headers"), |b| {
+            b.iter(|| buf.bytes_mut().copy_from_slice(black_box(&frame)));
+        });
+        group.bench_function(name("write-headers-and-pass"), |b| {
+            b.iter(|| {
+                buf.bytes_mut().copy_from_slice(black_box(&frame));
+                let is_tcp = protocol == Protocol::Tcp;
+                steps::pass(&cx, session, Direction::Forward, is_tcp, &mut buf).unwrap()
+            });
+        });
+    }
+    group.bench_function("tcp-next", |b| {
+        let mut state = State::TcpEstablished as u8;
+        b.iter(|| {
+            state = steps::next(black_box(flag::ACK), Direction::Forward, black_box(state));
+            state
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, packet, forward);

@@ -151,6 +151,12 @@ fn sequence(frame: &[u8]) -> u32 {
     frame.first_chunk().map_or(0, |h| le32(h, ETHERNET_LEN + IPV4_LEN + 4).swap_bytes())
 }
 
+/// A destination address as [`read`] compares it.
+#[inline(always)]
+const fn mac_word([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    u64::from_le_bytes([0, 0, a, b, c, d, e, f])
+}
+
 /// Reads the headers of a packet. None if they are not plain: the long way finds out what they are.
 #[inline(always)]
 fn read(frame: &[u8], mac: u64, scope: ZoneId) -> Option<Plan> {
@@ -202,8 +208,7 @@ pub(crate) fn plan<'a>(
     scope: ZoneId,
     plans: &mut Plans,
 ) -> bool {
-    let [a, b, c, d, e, f] = mac;
-    let mac = u64::from_le_bytes([0, 0, a, b, c, d, e, f]);
+    let mac = mac_word(mac);
     let mut count = 0;
     for (frame, plan) in frames.zip(plans.iter_mut()) {
         *plan = read(frame, mac, scope).unwrap_or_default();
@@ -382,6 +387,34 @@ pub(crate) fn pass<B: PacketBuf>(
     }
     session.touch(direction, u32::from(ip_len), cx.now);
     Some(hop.interface)
+}
+
+/// The steps one by one, for those who time them.
+pub mod steps {
+    use super::{Context, Direction, InterfaceId, Move, PacketBuf, Plan, Session, ZoneId};
+
+    /// Reads the headers of a packet that came in from the zone `scope` for this MAC address. None if they are not plain.
+    #[must_use]
+    pub fn read(frame: &[u8], mac: [u8; 6], scope: ZoneId) -> Option<Plan> {
+        super::read(frame, super::mac_word(mac), scope)
+    }
+
+    /// The number of the state that a TCP segment with these flags leads to from another one.
+    #[must_use]
+    pub fn next(flags: u8, direction: Direction, state: u8) -> u8 {
+        Move::of_segment(flags).leads_to(direction, state)
+    }
+
+    /// Translates a packet of a session, counts it, writes its L2 header; answers where it leaves.
+    pub fn pass<B: PacketBuf>(
+        cx: &Context<'_>,
+        session: &Session,
+        direction: Direction,
+        is_tcp: bool,
+        buf: &mut B,
+    ) -> Option<InterfaceId> {
+        super::pass(cx, session, direction, is_tcp, buf)
+    }
 }
 
 #[cfg(all(test, not(postern_loom)))]
