@@ -66,7 +66,7 @@ readonly flow_counts=(1000 100000 1000000) most=1000000
 # 2 MiB pages for everybody, or for nobody: enough for Open vSwitch's packets, or for the worker's table.
 readonly pages_needed=1300
 pages_are() { awk -v n="$1:" '$1 == n { print $2 }' /proc/meminfo; }
-free=$(pages_are HugePages_Free) unequal=()
+free=$(pages_are HugePages_Free) verdict=()
 if [ "$(pages_are Hugepagesize)" = 2048 ] && [ "${free:-0}" -ge "$pages_needed" ]; then PEERS_PAGES=huge; else PEERS_PAGES=small; fi
 
 # The rig's flows in a file that a plug-in plays inside the DPDK programs.
@@ -119,15 +119,21 @@ case "$PEERS_PAGES $ours" in
     "huge \"hugepages\":true") notes+=(--note "tables and packets on 2 MiB pages, the worker's and the DPDK peers'") ;;
     "small \"hugepages\":false") notes+=(--note "everybody on small pages: $pages_needed free pages of 2 MiB are needed, ${free:-0} are free (sysctl vm.nr_hugepages)") ;;
     *)
-        unequal=(--unequal)
+        verdict=(--no-verdict)
         notes+=(--note "unequal, hence no verdict: the DPDK peers on $PEERS_PAGES pages, the worker $ours; ${free:-0} pages of 2 MiB were free, $pages_needed are needed")
         ;;
 esac
+# The core's own clock may wander by a few percent; more than that is somebody else.
+if awk '{ v = $2; if (NR == 1 || v < low) low = v; if (v > high) high = v } END { exit !(high > 1.2 * low || high > 3) }' \
+    <<<"$(printf '%s\n' "${calibrations[@]}")"; then
+    verdict=(--no-verdict)
+    notes+=(--note "disturbed, hence no verdict: the calibration below shows that others had the core")
+fi
 for c in "${calibrations[@]}"; do
     read -r hz addition chase <<<"$c"
     notes+=(--note "calibration: TSC $((hz / 1000000)) MHz, $addition cycles for an addition that waits for the one before, $chase ns for a read from memory that does (64 MiB, small pages)")
 done
-"$PEERS_TRAFFIC" report "$figures" --hz "$PEERS_HZ" "${notes[@]}" "${unequal[@]}" --table "$results/peers.tsv" --plot "$results/peers.svg"
+"$PEERS_TRAFFIC" report "$figures" --hz "$PEERS_HZ" "${notes[@]}" "${verdict[@]}" --table "$results/peers.tsv" --plot "$results/peers.svg"
 say "the table and a plot are in $results/peers.tsv and peers.svg"
 if [ -n "$keep" ]; then
     mkdir -p "$keep"

@@ -32,9 +32,9 @@ pub struct Ask {
     /// What a reader must know of the run; a line each above the table.
     #[arg(long)]
     note: Vec<String>,
-    /// The systems had no equal chances: no verdict.
+    /// The systems had no equal chances, or the run was disturbed: no verdict.
     #[arg(long)]
-    unequal: bool,
+    no_verdict: bool,
     /// The table (tab-separated values).
     #[arg(long)]
     table: PathBuf,
@@ -216,11 +216,11 @@ impl Rows {
 }
 
 /// The list, for people.
-fn list(goals: &[Goal], unequal: bool) -> String {
-    let mut text = format!("{:<58} {:>10} {:>14}  met\n", "goal", "", "measured");
+fn list(goals: &[Goal], verdict: bool) -> String {
+    let mut text = format!("{:<62} {:>10} {:>14}  met\n", "goal", "", "measured");
     for g in goals {
-        let met = if unequal { "-" } else { g.met };
-        let _ = writeln!(text, "{:<58} {:>10} {:>14}  {met}", g.what, g.goal, g.measured);
+        let met = if verdict { g.met } else { "-" };
+        let _ = writeln!(text, "{:<62} {:>10} {:>14}  {met}", g.what, g.goal, g.measured);
     }
     text
 }
@@ -228,7 +228,7 @@ fn list(goals: &[Goal], unequal: bool) -> String {
 /// Writes and prints them.
 pub fn run(ask: &Ask) -> io::Result<()> {
     let rows = Rows::read(&std::fs::read_to_string(&ask.figures)?, ask.hz).map_err(io::Error::other)?;
-    let goals = list(&rows.goals(), ask.unequal);
+    let goals = list(&rows.goals(), !ask.no_verdict);
     let comment = |text: &str| text.lines().fold(String::new(), |all, line| all + "# " + line + "\n");
     let notes: String = ask.note.iter().map(|note| comment(note)).collect();
     let table = rows.table();
@@ -327,7 +327,7 @@ mod tests {
         lines.push((VPP, "packets", 1000, 8.0, "0"));
         let rows = figures(&lines);
         assert_eq!(met(&rows, "vpp nat44-ed, 1000 "), ("2.50 x".to_owned(), "NO"));
-        assert!(list(&rows.goals(), false).contains(" NO\n") && !list(&rows.goals(), true).contains(" NO\n"));
+        assert!(list(&rows.goals(), true).contains(" NO\n") && !list(&rows.goals(), false).contains(" NO\n"));
     }
 
     #[test]
