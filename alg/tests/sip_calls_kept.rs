@@ -3,6 +3,7 @@
 
 mod common;
 
+use alg::sip::SipOptions;
 use alg::{Application, DatagramAlg, Denial, FlowContext, Order, Side};
 use common::datagrams::Datagrams;
 
@@ -348,4 +349,147 @@ fn a_dialog_that_bye_has_ended_is_not_answered_anew() {
     assert!(s.expectations.is_empty() && s.orders.is_empty());
     s.send(OUT, without_body(&response("200 OK", "BYE", "c", "b"))).unwrap();
     s.send(IN, invite("other")).unwrap();
+}
+
+/// The tags of the pinholes that the last message asked for.
+fn tags(s: &Datagrams) -> Vec<u32> {
+    s.expectations.iter().map(|e| e.tag).collect()
+}
+
+/// Each of them lives so long from now.
+fn live(tags: &[u32], ms: u32) -> Vec<Order> {
+    tags.iter().map(|tag| Order::Lifetime { tag: *tag, ms }).collect()
+}
+
+#[test]
+fn a_call_rings_for_as_long_as_its_profile_says() {
+    let mut s = sip();
+    s.profile.sip = SipOptions { max_dialogs: 1, ringing_s: 600, early_media_s: 60, ..s.profile.sip };
+    s.send(IN, invite("c")).unwrap();
+    assert_eq!(lifetimes(&s), [60_000; 2]);
+    s.now_ms = 599_999;
+    assert_eq!(s.send(IN, invite("other")), Err(Denial::Limit));
+    s.now_ms = 600_000;
+    s.profile.sip.early_media_s = 3_600;
+    s.send(IN, invite("other")).unwrap();
+    assert_eq!(lifetimes(&s), [600_000; 2], "media do not wait for longer than their call");
+}
+
+/// A proxy has it ring for longer than timer C, and the phone says so once a minute (RFC 3261 §13.3.1.1).
+#[test]
+fn the_media_of_a_phone_that_rings_on_wait_for_it() {
+    let mut s = sip();
+    s.send(IN, invite("c")).unwrap();
+    let tags = tags(&s);
+    s.now_ms = 100_000;
+    s.send(OUT, without_body(&response("100 Trying", "INVITE", "c", "b"))).unwrap();
+    assert!(s.orders.is_empty());
+    s.send(OUT, without_body(&response("180 Ringing", "INVITE", "c", "b"))).unwrap();
+    assert_eq!(s.orders, live(&tags, EARLY_MS));
+    s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+    s.send(OUT, without_body(&response("180 Ringing", "INVITE", "c", "b"))).unwrap();
+    assert!(s.orders.is_empty(), "it was answered");
+}
+
+#[test]
+fn a_call_whose_bye_nobody_answers_is_not_known_for_hours() {
+    let bye = without_body(&request("BYE", "c", ";tag=b"));
+    for disconnect_s in [120, 30] {
+        let ms = disconnect_s * 1000;
+        let mut s = sip();
+        s.profile.sip = SipOptions { max_dialogs: 1, disconnect_s, ..s.profile.sip };
+        s.send(IN, invite("c")).unwrap();
+        s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+        let tags = tags(&s);
+        // Who does not know the dialog ends nothing.
+        s.send(IN, without_body(&request("BYE", "c", ";tag=z"))).unwrap();
+        assert!(s.orders.is_empty());
+        s.now_ms = 1_000;
+        s.send(IN, &bye).unwrap();
+        assert_eq!(s.orders, live(&tags, ms));
+        s.now_ms = 5_000;
+        s.send(IN, &bye).unwrap();
+        assert!(s.orders.is_empty(), "not anew for each repetition");
+        s.now_ms = 1_000 + ms - 1;
+        assert_eq!(s.send(IN, invite("other")), Err(Denial::Limit));
+        s.now_ms = 1_000 + ms;
+        s.send(IN, invite("other")).unwrap();
+    }
+}
+
+#[test]
+fn a_call_whose_bye_is_refused_goes_on() {
+    let bye = |s: &mut Datagrams| s.send(IN, without_body(&request("BYE", "c", ";tag=b"))).unwrap();
+    let mut s = sip();
+    s.profile.sip.max_dialogs = 1;
+    s.send(IN, invite("c")).unwrap();
+    s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+    let tags = tags(&s);
+    bye(&mut s);
+    s.now_ms = 1_000;
+    s.send(OUT, without_body(&response("401 Unauthorized", "BYE", "c", "b"))).unwrap();
+    assert_eq!(s.orders, live(&tags, LONGEST_MS - 1_000));
+    s.now_ms = 3_600_000;
+    assert_eq!(s.send(IN, invite("other")), Err(Denial::Limit), "it is known");
+    bye(&mut s);
+    assert_eq!(s.orders, live(&tags, 120_000));
+    s.send(OUT, without_body(&response("200 OK", "BYE", "c", "b"))).unwrap();
+    assert_eq!(s.orders.iter().filter(|o| matches!(o, Order::Close { .. })).count(), 2);
+    s.send(IN, invite("other")).unwrap();
+}
+
+/// Of two phones that have answered one is hung up on, and does not say that it has heard.
+#[test]
+fn a_bye_of_one_dialog_does_not_end_another() {
+    let mut s = sip();
+    s.profile.sip.max_dialogs = 1;
+    s.send(IN, invite("c")).unwrap();
+    s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+    s.send(OUT, answer("200 OK", "c", "z")).unwrap();
+    for tag in ["b", "z"] {
+        s.now_ms += 200_000;
+        s.send(IN, without_body(&request("BYE", "c", &format!(";tag={tag}")))).unwrap();
+        assert!(s.orders.is_empty(), "{tag}: {:?}", s.orders);
+        s.now_ms += 200_000;
+        assert_eq!(s.send(IN, invite("other")), Err(Denial::Limit), "{tag}");
+    }
+}
+
+/// Phones refresh their calls (RFC 4028), so silence says that nobody is there any more.
+#[test]
+fn a_call_of_which_nothing_is_heard_is_forgotten_where_the_profile_says_so() {
+    let mut s = sip();
+    s.profile.sip = SipOptions { max_dialogs: 1, call_idle_s: 600, ..s.profile.sip };
+    s.send(IN, invite("c")).unwrap();
+    s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+    assert_eq!(lifetimes(&s), [600_000; 2]);
+    let tags = tags(&s);
+    s.now_ms = 599_999;
+    s.send(OUT, without_body(&response("200 OK", "UPDATE", "c", "b"))).unwrap();
+    assert_eq!(s.orders, live(&tags, 600_000));
+    s.now_ms += 599_999;
+    assert_eq!(s.send(IN, invite("other")), Err(Denial::Limit));
+    s.now_ms += 1;
+    s.send(IN, invite("other")).unwrap();
+    // The longest time of a call counts all the same.
+    s.profile.sip.max_call_s = 300;
+    s.send(OUT, answer("200 OK", "other", "b")).unwrap();
+    assert_eq!(lifetimes(&s), [300_000; 2]);
+}
+
+/// 3GPP's T1 is 2 s: what belongs to a call comes for two minutes after its end.
+#[test]
+fn a_call_that_has_ended_is_known_for_as_long_as_messages_are_repeated() {
+    for (transaction_s, late_ms, begins) in
+        [(32, 31_999, false), (32, 32_000, true), (128, 127_999, false), (128, 128_000, true)]
+    {
+        let mut s = sip();
+        s.profile.sip = SipOptions { max_dialogs: 1, transaction_s, ..s.profile.sip };
+        s.send(IN, invite("c")).unwrap();
+        s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+        s.send(OUT, without_body(&response("200 OK", "BYE", "c", "b"))).unwrap();
+        s.now_ms = late_ms;
+        s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+        assert_eq!(s.send(IN, invite("other")).is_err(), begins, "{transaction_s} {late_ms}");
+    }
 }

@@ -457,3 +457,19 @@ fn a_session_lives_as_long_as_any_account_of_it() {
     p.s.send(OUT, response(BOB, "2", &known)).unwrap();
     assert!(p.s.orders.contains(&Order::KeepSession { ms: 3_632_000 }), "{:?}", p.s.orders);
 }
+
+/// 3GPP's T1 is 2 s: an answer may come after two minutes.
+#[test]
+fn an_answer_counts_for_as_long_as_messages_are_repeated() {
+    for (transaction_s, late_ms, counts) in [(32, 32_000, false), (128, 32_000, true), (128, 128_000, false)]
+    {
+        let mut p = Phone::new();
+        p.s.profile.sip.transaction_s = transaction_s;
+        p.asks(ALICE, "1", &at(ALICE, 600));
+        assert_eq!(p.s.expectations[0].lifetime_ms, transaction_s * 1000);
+        p.s.now_ms = late_ms;
+        let orders = p.agrees(ALICE, "1", &at(ALICE, 600));
+        assert_eq!(orders.contains(&Order::Activate { tag: CONTACT }), counts, "{transaction_s} {late_ms}");
+        assert_eq!(p.lifetimes(), if counts { vec![600_000 + 128_000] } else { vec![] });
+    }
+}

@@ -4,7 +4,7 @@
 
 use alg::Application;
 use alg::profile::WhenEncrypted;
-use alg::sip::Rewrite;
+use alg::sip::{Rewrite, SipOptions};
 use control::compile::{compile_interfaces, compile_policy, restart_needed};
 use control::config::Config;
 use dataplane::key::{InterfaceId, Protocol, ZoneId};
@@ -224,6 +224,7 @@ fn settings_and_rules_reach_their_profile() {
          [[alg]]\nname = \"s\"\nprotocol = \"sip\"\nmode = \"strict\"\nlowest_port = 10\n\
          forbidden_ports = [5900, \"6000-6063\"]\nlongest_registration = 600\nrewrite = \"full\"\ndetect = true\n\
          max_dialogs = 30\nmax_call = 120\nmedia_idle = 60\n\
+         transaction = 128\nringing = 300\nearly_media = 90\ndisconnect = 60\ncall_idle = 30\n\
          [[alg]]\nname = \"g\"\nprotocol = \"ftp\"\nstrict = true\nmask_syst = true\n\
          blind = \"passive\"\npassive_ports = \"2000-2009\"\non_change = \"drop\"\n\
          mode = \"monitor\"\noverflow = \"pass\"\n\
@@ -241,8 +242,13 @@ fn settings_and_rules_reach_their_profile() {
     let sip = &s.settings.sip;
     assert_eq!((sip.longest_registration_s, sip.rewrite), (600, Rewrite::Full));
     assert_eq!((sip.max_dialogs, sip.max_call_s, sip.media_idle_s), (30, 7_200, 60));
+    let times = |sip: &SipOptions| {
+        [sip.transaction_s, sip.ringing_s, sip.early_media_s, sip.disconnect_s, sip.call_idle_s]
+    };
+    assert_eq!(times(sip), [128, 300, 90, 60, 1_800]);
     let sip = &f.settings.sip;
     assert_eq!((sip.max_dialogs, sip.max_call_s, sip.media_idle_s), (u32::MAX, 43_200, 120), "the defaults");
+    assert_eq!(times(sip), [32, 240, 240, 120, u32::MAX], "the defaults");
     assert!(g.settings.ftp.mask_syst && !f.settings.ftp.mask_syst);
     let encrypted = [f, s, g].map(|p| p.settings.encrypted);
     assert_eq!(encrypted, [WhenEncrypted::Allow, WhenEncrypted::Allow, WhenEncrypted::Passive(2000, 2009)]);

@@ -92,7 +92,7 @@ fn unknown_keys_of_every_table() {
             "one of name, protocol, mode, ports, detect, default, on_change, overflow, strict, third_party, lowest_port, forbidden_ports, \
              blind, passive_ports, bare_lf, mask_greeting, mask_syst, correct_passive_address, quit_closes_data, longest_line, read, write, rewrite, \
              unknown_methods, pass_malformed, bye_closes_media, mask_software, max_dialogs, max_call, \
-             media_idle, longest_registration, longest_message, other_source, teardown_closes_media, limits, rule",
+             media_idle, transaction, ringing, early_media, disconnect, call_idle, longest_registration, longest_message, other_source, teardown_closes_media, limits, rule",
         ),
         (
             "[[rule]]",

@@ -53,8 +53,9 @@ fn the_reference_states_the_defaults() {
     let range = |alg: &Alg| matches!(alg.settings.encrypted, WhenEncrypted::Passive(50_000, 50_099));
     assert_eq!(reference.algs.iter().map(range).collect::<Vec<_>>(), [true, false, false, false]);
     reference.algs[0].settings.encrypted = WhenEncrypted::default();
-    assert_eq!(reference.algs[2].settings.sip.max_dialogs, 100);
-    reference.algs[2].settings.sip.max_dialogs = u32::MAX;
+    let phones = &mut reference.algs[2].settings.sip;
+    assert_eq!((phones.max_dialogs, phones.call_idle_s), (100, 240 * 60));
+    (phones.max_dialogs, phones.call_idle_s) = (u32::MAX, u32::MAX);
     for alg in &reference.algs {
         let defaults = (AlgMode::default(), OnChange::default(), AlgSettings::default());
         assert_eq!((alg.mode, alg.on_change, alg.settings.clone()), defaults, "{}", alg.name);

@@ -10,7 +10,7 @@ use crate::contract::Side;
 use crate::sip::accounts::MAX_REGISTERED;
 use crate::sip::call::left;
 use crate::sip::calls::Calls;
-use crate::sip::contacts::{GRACE_MS, MAX_CONTACTS};
+use crate::sip::contacts::MAX_CONTACTS;
 use crate::sip::sets::Entry;
 use arrayvec::ArrayVec;
 
@@ -31,15 +31,16 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// One that may be answered until then.
     pub(super) fn new(
         (call, cseq): (u64, u32),
         aor: u64,
         contacts: &ArrayVec<u32, MAX_CONTACTS>,
-        now_ms: u32,
+        until_ms: u32,
     ) -> Self {
         let mut tags = [0; MAX_CONTACTS];
         tags.iter_mut().zip(contacts).for_each(|(place, tag)| *place = *tag);
-        Self { call, cseq, until_ms: now_ms.wrapping_add(GRACE_MS), aor, tags }
+        Self { call, cseq, until_ms, aor, tags }
     }
 
     /// The tags of the contacts that it names.
@@ -91,7 +92,8 @@ const fn key((flow, end): (u64, Side)) -> (u64, u64) {
 impl Asker {
     /// One more. Answers whether another has given way that may yet have been answered.
     fn add(&mut self, new: Asked, now_ms: u32) -> bool {
-        self.until_ms = new.until_ms;
+        let longest = left(self.until_ms, now_ms).max(left(new.until_ms, now_ms));
+        self.until_ms = now_ms.wrapping_add(longest);
         let id = (new.call, new.cseq);
         // Times that are over are taken out while they are known to be.
         let over = |asked: &Asked| {
@@ -161,11 +163,12 @@ mod tests {
     use super::*;
 
     const IN: Side = Side::Initiator;
+    const GRACE_MS: u32 = 32_000;
 
     fn asks(calls: &mut Calls, end: (u64, Side), id: (u64, u32), tags: &[u32], now_ms: u32) -> bool {
         let tags = tags.iter().copied().collect();
         calls.next();
-        calls.ask(end, Asked::new(id, 77, &tags, now_ms), now_ms, |_| true)
+        calls.ask(end, Asked::new(id, 77, &tags, now_ms.wrapping_add(GRACE_MS)), now_ms, |_| true)
     }
 
     #[test]
@@ -181,7 +184,7 @@ mod tests {
         assert_eq!((known((1, IN), (6, 1), 0), known((1, IN), (5, 2), 0)), (None, None));
         let mut calls = Calls::new(8);
         assert!(calls.register((1, 77, 11), 1_000, 0, |_| true).is_some());
-        let asked = Asked::new((5, 1), 77, &[7, 9].into_iter().collect(), 0);
+        let asked = Asked::new((5, 1), 77, &[7, 9].into_iter().collect(), GRACE_MS);
         assert_eq!(calls.may_be(1, &asked, 0)[..], [7, 9, 11]);
         assert_eq!(calls.may_be(1, &asked, 1_000)[..], [7, 9], "registered no more");
     }
@@ -231,7 +234,7 @@ mod tests {
         let mut calls = Calls::new(8);
         // Another call, another account, an earlier one that comes late: both may be answered.
         assert!(asks(&mut calls, (1, IN), (5, 2), &[7], 0) && asks(&mut calls, (1, IN), (6, 3), &[7], 0));
-        let other = Asked::new((5, 4), 78, &[7].into_iter().collect(), 0);
+        let other = Asked::new((5, 4), 78, &[7].into_iter().collect(), GRACE_MS);
         assert!(calls.ask((1, IN), other, 0, |_| true) && asks(&mut calls, (1, IN), (5, 1), &[7], 0));
         for id in [(5, 2), (6, 3), (5, 4), (5, 1)] {
             assert!(calls.answered((1, IN), id, 0).is_some(), "{id:?}");

@@ -53,6 +53,8 @@ pub(crate) struct Call {
     pub(super) began_ms: u32,
     /// Until when it is remembered.
     pub(super) until_ms: u32,
+    /// An end has said BYE, and nobody has answered: until when that is waited for.
+    pub(super) leaves_ms: Option<u32>,
     /// It has ended: it is remembered so that what comes late does not begin it again.
     pub(super) ended: bool,
     /// An INVITE was answered with 2xx, or what asked for a subscription was.
@@ -102,11 +104,17 @@ impl Entry for Call {
     }
 
     fn is_live(&self, now_ms: u32) -> bool {
-        !self.ended && left(self.until_ms, now_ms) > 0
+        !self.ended && self.left(now_ms) > 0
     }
 }
 
 impl Call {
+    /// How much longer it is known without another word.
+    pub(super) fn left(&self, now_ms: u32) -> u32 {
+        let leaves = self.leaves_ms.map_or(u32::MAX, |leaves| left(leaves, now_ms));
+        left(self.until_ms, now_ms).min(leaves)
+    }
+
     /// The same call as the sessions see it whose initiator is at the other end.
     pub(super) fn turned(mut self) -> Self {
         self.media.reverse();
@@ -162,7 +170,8 @@ impl Call {
     /// A new dialog of this call: the caller's offer goes for it as well.
     pub(super) fn forked(&self, tag: u64, number: u8) -> Self {
         let id = other_id(self.id, tag);
-        let mut fork = Self { id, fork: number, confirmed: false, exact: false, settled: false, ..*self };
+        let (leaves_ms, confirmed) = (None, false);
+        let mut fork = Self { id, fork: number, leaves_ms, confirmed, exact: false, settled: false, ..*self };
         *fork.side_mut(self.caller.other()) = [None; MAX_MEDIA];
         fork
     }

@@ -21,10 +21,6 @@ const SWEPT: usize = 8;
 const SWEPT_AT_REGISTER: usize = 4;
 /// Most changes of contacts that one message makes: all that it names, and those of calls whose time is over that it finds there.
 const CONTACT_CHANGES: usize = 256;
-/// How long a call is remembered that has ended: as long as its messages are repeated (RFC 3261 §17.1.1.2, 64 * T1).
-const ENDED_MS: u32 = 32_000;
-/// How long a call that is not confirmed is remembered without a word: longer than timer C (RFC 3261 §16.6).
-pub(super) const EARLY_MS: u32 = 240_000;
 
 /// How many calls a session has.
 #[derive(Clone, Copy, Debug)]
@@ -145,15 +141,22 @@ impl Calls {
         self.calls.get((first.flow, other_id(first.id, tag)), now_ms)
     }
 
-    /// A new call, which is not in the table yet.
-    pub(super) fn begin(&mut self, flow: u64, id: u64, now_ms: u32, caller: (Side, u64)) -> Call {
+    /// A new call, which is not in the table yet. It is known for `ms`.
+    pub(super) fn begin(
+        &mut self,
+        (flow, id): (u64, u64),
+        ms: u32,
+        now_ms: u32,
+        caller: (Side, u64),
+    ) -> Call {
         self.serial = self.serial.wrapping_add(1);
         Call {
             flow,
             id,
             serial: self.serial,
             began_ms: now_ms,
-            until_ms: now_ms.wrapping_add(EARLY_MS),
+            until_ms: now_ms.wrapping_add(ms),
+            leaves_ms: None,
             ended: false,
             confirmed: false,
             invited: false,
@@ -234,12 +237,12 @@ impl Calls {
         self.calls.remove(dialog.key());
     }
 
-    /// A call has ended, and holds nothing any more.
-    pub(super) fn end(&mut self, call: &Call, now_ms: u32) {
+    /// A call has ended, and holds nothing any more. For `ms` it is known as such.
+    pub(super) fn end(&mut self, call: &Call, ms: u32, now_ms: u32) {
         let Some(was) = self.calls.peek(call.key()) else { return };
         less(&mut self.counts, &was);
         let media = [[None; MAX_MEDIA]; 2];
-        let until_ms = now_ms.wrapping_add(ENDED_MS);
+        let until_ms = now_ms.wrapping_add(ms);
         // It has a place, which anybody may take.
         let _ = self.calls.put(
             Call { ended: true, until_ms, held: [None; MAX_HELD], media, ..was },
@@ -293,16 +296,22 @@ mod tests {
     use crate::sip::call::{Held, Place};
 
     const CALLER: (Side, u64) = (Side::Initiator, 7);
+    const EARLY_MS: u32 = 240_000;
+    const ENDED_MS: u32 = 32_000;
+
+    fn begin(calls: &mut Calls, flow: u64, id: u64, now_ms: u32) -> Call {
+        calls.begin((flow, id), EARLY_MS, now_ms, CALLER)
+    }
 
     #[test]
     fn calls_come_and_go_and_are_counted() {
         let mut calls = Calls::new(8);
         for id in 0..8 {
-            let call = calls.begin(1, id, 0, CALLER);
+            let call = begin(&mut calls, 1, id, 0);
             assert!(calls.put(call, 0, |_| true) && calls.put(call, 0, |_| true));
         }
         assert_eq!((calls.count(1), calls.count(2)), (8, 0));
-        let ninth = calls.begin(2, 100, 0, CALLER);
+        let ninth = begin(&mut calls, 2, 100, 0);
         assert!(!calls.put(ninth, 0, |_| true), "all live");
         assert_eq!((calls.take_refused(), calls.take_refused()), (1, 0));
         assert!(calls.get(1, 3, EARLY_MS - 1).is_some() && calls.get(1, 3, EARLY_MS).is_none());
@@ -311,8 +320,8 @@ mod tests {
             "the others are over"
         );
         assert_eq!((calls.count(1), calls.count(2)), (7, 1));
-        calls.end(&ninth, EARLY_MS);
-        calls.end(&ninth, EARLY_MS);
+        calls.end(&ninth, ENDED_MS, EARLY_MS);
+        calls.end(&ninth, ENDED_MS, EARLY_MS);
         assert_eq!(calls.count(2), 0);
         calls.next();
         assert!(!calls.may_begin(1, 7, 0, |_| true));
@@ -323,18 +332,18 @@ mod tests {
     #[test]
     fn a_call_that_has_ended_is_remembered_for_a_while_and_makes_room() {
         let mut calls = Calls::new(8);
-        let call = calls.begin(1, 5, 0, CALLER);
+        let call = begin(&mut calls, 1, 5, 0);
         assert!(calls.put(call, 0, |_| true) && !calls.has_ended(1, 5, 0));
-        calls.end(&call, 1_000);
+        calls.end(&call, ENDED_MS, 1_000);
         assert_eq!((calls.get(1, 5, 1_000), calls.count(1)), (None, 0));
         assert!(calls.has_ended(1, 5, 32_999) && !calls.has_ended(1, 5, 33_000));
-        let again = calls.begin(1, 5, 2_000, CALLER);
+        let again = begin(&mut calls, 1, 5, 2_000);
         assert!(calls.put(again, 2_000, |_| true));
         assert_eq!((calls.get(1, 5, 2_000), calls.count(1)), (Some(again), 1), "it is called anew");
-        calls.end(&again, 2_000);
+        calls.end(&again, ENDED_MS, 2_000);
         calls.next();
         for id in 10..18 {
-            let call = calls.begin(2, id, 2_000, CALLER);
+            let call = begin(&mut calls, 2, id, 2_000);
             assert!(calls.put(call, 2_000, |_| true), "it holds no place");
         }
         assert_eq!((calls.count(1), calls.count(2)), (0, 8));
@@ -344,11 +353,11 @@ mod tests {
     #[test]
     fn a_message_that_does_not_go_on_leaves_no_call_and_ends_none() {
         let mut calls = Calls::new(8);
-        let (first, second) = (calls.begin(1, 5, 0, CALLER), calls.begin(1, 6, 0, CALLER));
+        let (first, second) = (begin(&mut calls, 1, 5, 0), begin(&mut calls, 1, 6, 0));
         assert!(calls.put(first, 0, |_| true));
         calls.next();
         assert!(calls.put(second, 0, |_| true));
-        calls.end(&first, 0);
+        calls.end(&first, ENDED_MS, 0);
         assert_eq!(calls.count(1), 1);
         calls.undo();
         assert_eq!((calls.get(1, 5, 0), calls.get(1, 6, 0), calls.count(1)), (Some(first), None, 1));
@@ -358,7 +367,7 @@ mod tests {
     #[test]
     fn dialogs_have_places_of_their_own() {
         let mut calls = Calls::new(8);
-        let mut first = calls.begin(1, 9, 0, CALLER);
+        let mut first = begin(&mut calls, 1, 9, 0);
         assert_eq!((first.dialog(7, 5), first.dialog(5, 7), first.dialog(7, 0)), (5, 5, 0));
         assert_eq!((first.place(0), first.place(5)), (Some(Place::First), None));
         assert_eq!(first.new_place(5), Some(Place::First));
@@ -378,7 +387,7 @@ mod tests {
     /// A trunk has more calls in a day than 20 bits can number.
     #[test]
     fn calls_of_a_long_life_have_tags_of_their_own() {
-        let call = |serial, fork| Call { serial, fork, ..Calls::new(8).begin(1, 9, 0, CALLER) };
+        let call = |serial, fork| Call { serial, fork, ..begin(&mut Calls::new(8), 1, 9, 0) };
         let tags = [(0, 0), (1 << 20, 0), (0, 3), (1 << 20, 3), ((1 << 21) - 1, 3)];
         let tags = tags.map(|(serial, fork)| call(serial, fork).tag(5, 31));
         let distinct: std::collections::BTreeSet<_> = tags.iter().collect();
@@ -388,7 +397,7 @@ mod tests {
 
     #[test]
     fn a_call_holds_a_few_contacts_and_the_newest_count() {
-        let mut call = Calls::new(8).begin(1, 9, 0, CALLER);
+        let mut call = begin(&mut Calls::new(8), 1, 9, 0);
         let held = |tag, dialog| Held { tag, dialog, contact: 1 };
         for tag in [1, 2, 3, 0x1_0004] {
             assert_eq!(call.hold(held(tag, u64::from(tag)), 0x1_0000), Some((true, None)));

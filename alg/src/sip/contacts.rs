@@ -25,8 +25,6 @@ pub(super) const MAX_CONTACTS: usize = 4;
 pub(super) const MAX_ECHOED: usize = 2 * MAX_REGISTERED;
 /// Most that one message needs: those, and what its call holds already.
 pub(super) const MAX_NEEDS: usize = 2 * MAX_CONTACTS;
-/// What a registration lives beyond its time, for the one that renews it (RFC 3261 §17.1.2.2, timer F).
-pub(super) const GRACE_MS: u32 = 32_000;
 
 /// A contact that a dialog or a registration needs from this message on.
 #[derive(Clone, Copy, Debug)]
@@ -284,7 +282,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
         }
         let tag = self.contact_tag(self.from, listener.port, flow.transport);
         // A contact at the same port has the same pinhole, and keeps it.
-        let ms = self.cx.tables.calls.opens_for(flow.group, tag, GRACE_MS, flow.now_ms);
+        let answered_in = self.cx.profile.sip.transaction_ms();
+        let ms = self.cx.tables.calls.opens_for(flow.group, tag, answered_in, flow.now_ms);
         self.lead_to(listener, flow.transport, tag, true, ms)
     }
 }

@@ -5,12 +5,10 @@
 //!
 //! A response may be of a call that the gateway does not remember. Nobody need have asked for it, so it lives no longer than
 //! one that rings, until the other side speaks in it too. One that has ended is remembered for a while: what comes late, or again,
-//! does not begin it anew.
+//! does not begin it anew. One that an end has left waits for the other's answer, though not for long.
 
 use crate::contract::{Denial, Gateway};
 use crate::sip::call::{Call, MAX_FORKS, Place, left};
-use crate::sip::calls::EARLY_MS;
-use crate::sip::contacts::GRACE_MS;
 use crate::sip::message::slice;
 use crate::sip::read::{Facts, Method, Reading, Stop};
 use crate::sip::{media, pinholes};
@@ -29,6 +27,11 @@ pub(super) struct Dialog {
     pub(super) tag: u64,
     /// This message has confirmed it.
     pub(super) confirms: bool,
+    /// It rings, and time has passed since anybody has said so.
+    rings_on: bool,
+    /// How long it is known while it rings, and how long its media wait.
+    ringing_ms: u32,
+    early_ms: u32,
 }
 
 impl Dialog {
@@ -41,17 +44,24 @@ impl Dialog {
     pub(super) fn ms(&self, now_ms: u32) -> u32 {
         let call = self.other.as_ref().unwrap_or(&self.first);
         match call.confirmed {
-            true => left(call.until_ms, now_ms),
-            false if self.first.unasked => left(self.first.until_ms, now_ms),
-            false => EARLY_MS,
+            true => call.left(now_ms),
+            false if self.first.unasked => self.first.left(now_ms),
+            false => self.ringing_ms,
         }
+    }
+
+    /// How long pinholes of its media wait that nobody has used.
+    pub(super) fn media_ms(&self, now_ms: u32) -> u32 {
+        let confirmed = self.other.as_ref().unwrap_or(&self.first).confirmed;
+        let most = if confirmed { u32::MAX } else { self.early_ms };
+        self.ms(now_ms).min(most)
     }
 }
 
 impl<G: Gateway> Reading<'_, '_, G> {
     /// The call of the message, if it is of one that is known or that it begins.
     pub(super) fn dialog(&mut self, facts: &Facts, id: u64) -> Result<Option<Dialog>, Stop> {
-        let kind = facts.content_type.clone();
+        let kind = facts.content_type.clone().filter(|_| facts.method != Method::Bye);
         let described = kind.is_some_and(|kind| media::reads(slice(self.bytes, kind)));
         let contact = || self.has_contact(facts);
         let (looks, begins) = match (facts.method, facts.code) {
@@ -62,6 +72,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
             (Method::Modifies, Some(code)) => ((101..300).contains(&code), described && code < 300),
             (Method::Subscribes, None) => (contact(), contact()),
             (Method::Notify, None) => (true, contact() && !facts.terminated),
+            (Method::Bye, None) => (true, false),
             (Method::Subscribes | Method::Notify | Method::Bye, Some(code)) => (code >= 200, false),
             _ => (false, false),
         };
@@ -83,7 +94,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         if tag != 0 && first.gone.contains(&tag) {
             return Ok(None);
         }
-        let asks = first.unasked && self.from == first.caller;
+        let asks = first.unasked && self.from == first.caller && facts.method != Method::Bye;
         first.unasked &= !asks;
         if facts.method == Method::Ack && !described && !asks {
             return Ok(None);
@@ -115,14 +126,19 @@ impl<G: Gateway> Reading<'_, '_, G> {
             }
             Some(Place::First) | None => None,
         };
-        let mut dialog = Dialog { first, other, tag, confirms: false };
+        let sip = &self.cx.profile.sip;
+        let (ringing_ms, early_ms) = (sip.ringing_ms(), sip.early_media_s.saturating_mul(1000));
+        let rings_on = rings && self.from != first.caller && first.left(flow.now_ms) < ringing_ms;
+        let mut dialog = Dialog { first, other, tag, confirms: false, rings_on, ringing_ms, early_ms };
         self.subscribe(facts, &mut dialog.first);
-        if settles {
-            let until_ms = dialog.first.began_ms.wrapping_add(self.longest_call_ms());
-            dialog.confirms = !dialog.is().confirmed;
+        if settles || dialog.first.settled && dialog.first.invited {
+            let until_ms = self.known_until(&dialog.first);
             for call in [Some(&mut dialog.first), dialog.other.as_mut()].into_iter().flatten() {
                 call.until_ms = until_ms;
             }
+        }
+        if settles {
+            dialog.confirms = !dialog.is().confirmed;
             dialog.is().confirmed = true;
             dialog.first.settled = true;
         }
@@ -140,7 +156,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
             _ => return,
         };
         let now = self.cx.flow.now_ms;
-        let ms = s.min(self.cx.profile.sip.max_call_s).saturating_mul(1000).saturating_add(GRACE_MS);
+        let sip = &self.cx.profile.sip;
+        let ms = s.min(sip.max_call_s).saturating_mul(1000).saturating_add(sip.transaction_ms());
         let before = if call.confirmed { left(call.until_ms, now) } else { 0 };
         call.until_ms = now.wrapping_add(before.max(ms));
         call.confirmed = true;
@@ -158,15 +175,24 @@ impl<G: Gateway> Reading<'_, '_, G> {
         self.cx.profile.sip.max_call_s.saturating_mul(1000)
     }
 
+    /// Until when a call that was answered is known: for its longest time, and while anything is heard of it.
+    fn known_until(&self, first: &Call) -> u32 {
+        let now = self.cx.flow.now_ms;
+        let longest = left(first.began_ms.wrapping_add(self.longest_call_ms()), now);
+        now.wrapping_add(longest.min(self.cx.profile.sip.call_idle_s.saturating_mul(1000)))
+    }
+
     /// A call that nobody knew.
     fn begin(&mut self, facts: &Facts, id: u64) -> Result<Call, Stop> {
         let (flow, gateway) = (*self.cx.flow, &*self.cx.gateway);
         let most = self.cx.profile.sip.max_dialogs;
+        let ringing_ms = self.cx.profile.sip.ringing_ms();
         let calls = &mut self.cx.tables.calls;
         let unasked = facts.code.is_some();
         let caller = if unasked { self.from.other() } else { self.from };
         if calls.may_begin(flow.group, most, flow.now_ms, |flow| gateway.lives(flow)) {
-            let mut call = calls.begin(flow.group, id, flow.now_ms, (caller, facts.from_tag));
+            let at = (flow.group, id);
+            let mut call = calls.begin(at, ringing_ms, flow.now_ms, (caller, facts.from_tag));
             call.unasked = unasked;
             Ok(call)
         } else {
@@ -234,7 +260,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
         while let Some(held) = first.take_held(0) {
             self.let_go(held, first.id);
         }
-        self.cx.tables.calls.end(first, self.cx.flow.now_ms);
+        let ms = self.cx.profile.sip.transaction_ms();
+        self.cx.tables.calls.end(first, ms, self.cx.flow.now_ms);
     }
 
     /// What becomes of the call when all of the message is read.
@@ -270,11 +297,32 @@ impl<G: Gateway> Reading<'_, '_, G> {
             dialog.first.gone(dialog.tag);
             dialog.other = None;
         }
-        if dialog.confirms && !described {
-            let ms = dialog.ms(now);
+        // A phone that rings on says so again and again; a call that may fall silent is heard from.
+        let idles = self.cx.profile.sip.call_idle_s != u32::MAX && dialog.first.settled;
+        let leaves = facts.method == Method::Bye && !ends && self.leaves(facts, &mut dialog);
+        let goes_on = dialog.rings_on && !dialog.is().confirmed || leaves || idles && dialog.first.invited;
+        if (dialog.confirms || goes_on) && !described {
+            let ms = dialog.media_ms(now);
             pinholes::prolong(dialog.is(), self.answer, ms);
         }
         self.keep(dialog)
+    }
+
+    /// An end has said BYE, or the other has refused it (RFC 3261 §15.1.2): nobody knows the call for hours whose BYE is never
+    /// answered. Where it has other dialogs these have the say. Answers whether this changes anything.
+    fn leaves(&self, facts: &Facts, dialog: &mut Dialog) -> bool {
+        if dialog.first.others(dialog.tag).next().is_some() {
+            return false;
+        }
+        let disconnect_ms = self.cx.profile.sip.disconnect_s.saturating_mul(1000);
+        let waits = Some(self.cx.flow.now_ms.wrapping_add(disconnect_ms));
+        // Not anew for each repetition.
+        let before = dialog.is().leaves_ms;
+        let leaves_ms = before.or(waits).filter(|_| facts.code.is_none());
+        for call in [Some(&mut dialog.first), dialog.other.as_mut()].into_iter().flatten() {
+            call.leaves_ms = leaves_ms;
+        }
+        leaves_ms != before
     }
 
     /// Keeps the call, and the contacts that it needs, in the tables of the worker.
@@ -282,9 +330,10 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let (flow, gateway) = (*self.cx.flow, &*self.cx.gateway);
         let lives = |flow| gateway.lives(flow);
         let since = if dialog.first.unasked { dialog.first.began_ms } else { flow.now_ms };
+        let ringing_ms = dialog.ringing_ms;
         for call in [Some(&mut dialog.first), dialog.other.as_mut()].into_iter().flatten() {
             if !call.confirmed && !call.settled {
-                call.until_ms = since.wrapping_add(EARLY_MS);
+                call.until_ms = since.wrapping_add(ringing_ms);
             }
         }
         let calls = &mut self.cx.tables.calls;

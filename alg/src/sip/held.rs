@@ -267,9 +267,9 @@ mod tests {
     use super::*;
     use crate::contract::Side;
     use crate::sip::call::Held;
-    use crate::sip::calls::EARLY_MS;
 
     const AOR: u64 = 77;
+    const EARLY_MS: u32 = 240_000;
 
     /// The call holds the first contact that was known at its tag.
     const fn call(id: u64) -> Option<Holder> {
@@ -356,7 +356,7 @@ mod tests {
     #[test]
     fn a_call_whose_time_is_over_holds_nothing() {
         let contact = |calls: &mut Calls, id| {
-            let mut call = calls.begin(1, id, 0, (Side::Initiator, 7));
+            let mut call = calls.begin((1, id), EARLY_MS, 0, (Side::Initiator, 7));
             let contact = calls.contact_number(1, 5060, 0);
             call.hold(Held { tag: 5060, dialog: 0, contact }, 1 << 16).unwrap();
             assert!(calls.put(call, 0, |_| true));
@@ -373,7 +373,7 @@ mod tests {
         let mut calls = Calls::new(8);
         contact(&mut calls, 8);
         for id in 10..18 {
-            let call = calls.begin(2, id, EARLY_MS, (Side::Initiator, 7));
+            let call = calls.begin((2, id), EARLY_MS, EARLY_MS, (Side::Initiator, 7));
             assert!(calls.put(call, EARLY_MS, |_| true));
         }
         assert!(!calls.contact(1, 5060, EARLY_MS).is_held());

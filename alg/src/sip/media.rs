@@ -178,7 +178,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
             return Err(Denial::Limit.into());
         }
         self.tell_apart(dialog);
-        let ms = dialog.ms(self.cx.flow.now_ms);
+        let ms = dialog.media_ms(self.cx.flow.now_ms);
         for place in named {
             let from = self.answer.expectations.len();
             self.open(dialog.is(), place, ms)?;

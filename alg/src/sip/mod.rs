@@ -96,6 +96,17 @@ pub struct SipOptions {
     pub max_call_s: u32,
     /// How long the media of a medium live without a packet, RTP and RTCP together, in seconds.
     pub media_idle_s: u32,
+    /// How long messages are repeated, in seconds (64 * T1, RFC 3261 §17.1.1.2): so long an answer is waited for, and a call that
+    /// has ended is known as such.
+    pub transaction_s: u32,
+    /// How long a call that nobody has answered is known without a word, in seconds. Longer than timer C (RFC 3261 §16.6).
+    pub ringing_s: u32,
+    /// How long pinholes that nobody has used wait while a call rings, in seconds; no longer than the call is known.
+    pub early_media_s: u32,
+    /// How long a call is known whose BYE nobody answers, in seconds.
+    pub disconnect_s: u32,
+    /// How long a call that was answered is known without a word, in seconds.
+    pub call_idle_s: u32,
     /// Longest registration that keeps its pinhole and its session, in seconds.
     pub longest_registration_s: u32,
     /// Longest message, in bytes.
@@ -113,9 +124,26 @@ impl Default for SipOptions {
             max_dialogs: u32::MAX,
             max_call_s: 720 * 60,
             media_idle_s: 120,
+            transaction_s: 32,
+            ringing_s: 240,
+            early_media_s: 240,
+            disconnect_s: 120,
+            call_idle_s: u32::MAX,
             longest_registration_s: 86_400,
             longest_message: 16 * 1024,
         }
+    }
+}
+
+impl SipOptions {
+    /// [`Self::transaction_s`], in milliseconds.
+    pub(crate) const fn transaction_ms(&self) -> u32 {
+        self.transaction_s.saturating_mul(1000)
+    }
+
+    /// [`Self::ringing_s`], in milliseconds.
+    pub(crate) const fn ringing_ms(&self) -> u32 {
+        self.ringing_s.saturating_mul(1000)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::contract::{Denial, Endpoint, Gateway, Order, Side, Transport};
 use crate::sip::asked::Asked;
-use crate::sip::contacts::{GRACE_MS, MAX_ECHOED, Need};
+use crate::sip::contacts::{MAX_ECHOED, Need};
 use crate::sip::held::Holder;
 use crate::sip::read::{Facts, Reading, Stop};
 use arrayvec::ArrayVec;
@@ -72,7 +72,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let asker = (flow.group, self.from.turned(flow.turned));
         let gateway = &*self.cx.gateway;
         let calls = &mut self.cx.tables.calls;
-        let new = Asked::new(request_id(facts), aor, &tags, flow.now_ms);
+        let until_ms = flow.now_ms.wrapping_add(self.cx.profile.sip.transaction_ms());
+        let new = Asked::new(request_id(facts), aor, &tags, until_ms);
         let asked = calls.ask(asker, new, flow.now_ms, |flow| gateway.lives(flow));
         if asked { Ok(()) } else { Err(Denial::Limit.into()) }
     }
@@ -87,17 +88,19 @@ impl<G: Gateway> Reading<'_, '_, G> {
     ) -> Result<(), Stop> {
         let flow = *self.cx.flow;
         // How long a registration lives is the registrar's word.
-        let ms = self.cx.tables.calls.opens_for(flow.group, tag, GRACE_MS, flow.now_ms);
-        let by = Some(Holder::Account(aor, GRACE_MS));
+        let answered_in = self.cx.profile.sip.transaction_ms();
+        let ms = self.cx.tables.calls.opens_for(flow.group, tag, answered_in, flow.now_ms);
+        let by = Some(Holder::Account(aor, answered_in));
         self.needs.try_push(Need { tag, ms, by }).map_err(|_| Denial::TooMany)?;
-        self.lead_to(endpoint, transport, tag, self.is_via(endpoint, transport), GRACE_MS)
+        self.lead_to(endpoint, transport, tag, self.is_via(endpoint, transport), answered_in)
     }
 
     /// A contact is to be registered no longer. The registrar will agree, and need not name it when it does: it closes in the
     /// time that takes, unless another account is registered there.
     fn leave(&mut self, tag: u32, aor: u64) {
         let flow = *self.cx.flow;
-        let pinhole = self.cx.tables.calls.leave((flow.group, aor, tag), GRACE_MS, flow.now_ms);
+        let answered_in = self.cx.profile.sip.transaction_ms();
+        let pinhole = self.cx.tables.calls.leave((flow.group, aor, tag), answered_in, flow.now_ms);
         self.becomes(tag, pinhole);
     }
 
@@ -108,7 +111,9 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let may_be = self.cx.tables.calls.may_be(flow.group, asked, flow.now_ms);
         let aor = asked.aor;
         let limit = self.cx.profile.sip.longest_registration_s;
-        let ms = |s: u32| s.min(limit).saturating_mul(1000).saturating_add(GRACE_MS);
+        // It lives beyond its time, for the one that renews it (RFC 3261 §17.1.2.2, timer F).
+        let grace_ms = self.cx.profile.sip.transaction_ms();
+        let ms = |s: u32| s.min(limit).saturating_mul(1000).saturating_add(grace_ms);
         let mut longest_ms = 0;
         if facts.echoes_more {
             // One that is not read is not kept.

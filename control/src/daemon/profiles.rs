@@ -93,6 +93,18 @@ pub(super) fn options(profile: &AlgProfile) -> Vec<(&'static str, String)> {
             ),
             ("max_call", (sip.max_call_s / 60).to_string()),
             ("media_idle", sip.media_idle_s.to_string()),
+            ("transaction", sip.transaction_s.to_string()),
+            ("ringing", sip.ringing_s.to_string()),
+            ("early_media", sip.early_media_s.to_string()),
+            ("disconnect", sip.disconnect_s.to_string()),
+            (
+                "call_idle",
+                if sip.call_idle_s == u32::MAX {
+                    "none".to_owned()
+                } else {
+                    (sip.call_idle_s / 60).to_string()
+                },
+            ),
             ("longest_registration", sip.longest_registration_s.to_string()),
             ("longest_message", sip.longest_message.to_string()),
         ]),

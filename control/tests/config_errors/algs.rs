@@ -80,6 +80,12 @@ fn profiles() {
             "protocol = 'sip'\n[alg.limits]\ntotal = »1.5",
             "\"total\" is a float; expected an integer from 1 to 1048576",
         ),
+        ("protocol = 'sip'\ntransaction = »7", "bad transaction \"7\"; expected an integer from 8 to 600"),
+        ("protocol = 'sip'\nringing = »'4m'", "\"ringing\" is a string; expected an integer from 60 to 3600"),
+        (
+            "protocol = 'rtsp'\ncall_idle = »30",
+            "\"call_idle\" is of sip alone; expected protocol sip, or no \"call_idle\"",
+        ),
         ("protocol = 'sip'\nrewrite = »'all'", "unknown rewrite \"all\"; expected one of minimal, full"),
         (
             "protocol = 'ftp'\ndefault = true\n[[alg]]\nname = 'b'\nprotocol = 'ftp'\ndefault = »true",

@@ -175,6 +175,7 @@ const NOTHING: &[(&str, &str, &str)] = &[
     ("[[alg]]", "overflow", "overflow: None"),
     ("[[alg]]", "limits", "per_alg: 4294967295"),
     ("[[alg]]", "max_dialogs", "max_dialogs: 4294967295"),
+    ("[[alg]]", "call_idle", "call_idle_s: 4294967295"),
     ("[[alg]]", "rule", "rules: [] }]"),
     ("[alg.limits]", "per_session", "per_flow: 4294967295"),
     ("[alg.limits]", "per_host", "per_host: 4294967295"),
@@ -217,6 +218,7 @@ const CASES: &[(&str, &str, &str, Cases)] = &[
     ),
     ("[[route]]", "interface", "the one that `via` is on", &[(&[], "\"inside\"")]),
     ("[[alg]]", "default", "`true` for the first profile of its protocol", &[(&[], "true")]),
+    ("[[alg]]", "early_media", "as `ringing`", &[(&[], "240"), (&[("ringing", "600")], "600")]),
     ("[[alg.rule]]", "name", "`\"rule N\"`, counted from 1", &[(&[], "\"rule 1\"")]),
     ("[[rule]]", "name", "`\"rule N\"`, counted from 1", &[(&[], "\"rule 1\"")]),
     (

@@ -45,6 +45,11 @@ static ALG: Schema = Schema {
         "max_dialogs",
         "max_call",
         "media_idle",
+        "transaction",
+        "ringing",
+        "early_media",
+        "disconnect",
+        "call_idle",
         "longest_registration",
         "longest_message",
         "other_source",
@@ -206,6 +211,11 @@ fn owner(key: &str) -> Option<AlgProtocol> {
         | "max_dialogs"
         | "max_call"
         | "media_idle"
+        | "transaction"
+        | "ringing"
+        | "early_media"
+        | "disconnect"
+        | "call_idle"
         | "longest_registration"
         | "longest_message" => Some(AlgProtocol::Sip),
         "other_source" | "teardown_closes_media" => Some(AlgProtocol::Rtsp),
@@ -252,8 +262,6 @@ fn options<'t>(reader: &mut Reader<'t>, table: &Table<'t>, protocol: Option<AlgP
         *value = number.unwrap_or(*value);
     }
     sip_limits(reader, table, &mut s.sip);
-    let registration = reader.integer(table, "longest_registration", 60..=604_800);
-    s.sip.longest_registration_s = registration.unwrap_or(s.sip.longest_registration_s);
     if let Some(text) = reader.string(table, "rewrite", "one of minimal, full") {
         let words = [("minimal", Rewrite::Minimal), ("full", Rewrite::Full)];
         s.sip.rewrite = reader.word(&text, "rewrite", &words, &[]).unwrap_or(s.sip.rewrite);
@@ -278,7 +286,19 @@ fn sip_limits<'t>(reader: &mut Reader<'t>, table: &Table<'t>, s: &mut SipOptions
     s.max_dialogs = reader.integer(table, "max_dialogs", 1..=1_000_000).unwrap_or(s.max_dialogs);
     let minutes = reader.integer(table, "max_call", 3..=7_200);
     s.max_call_s = minutes.map_or(s.max_call_s, |minutes| minutes * 60);
-    s.media_idle_s = reader.integer(table, "media_idle", 10..=2_550).unwrap_or(s.media_idle_s);
+    let minutes = reader.integer(table, "call_idle", 3..=7_200);
+    s.call_idle_s = minutes.map_or(s.call_idle_s, |minutes| minutes * 60);
+    for (key, range, value) in [
+        ("media_idle", 10..=2_550, &mut s.media_idle_s),
+        ("transaction", 8..=600, &mut s.transaction_s),
+        ("ringing", 60..=3_600, &mut s.ringing_s),
+        ("disconnect", 8..=3_600, &mut s.disconnect_s),
+        ("longest_registration", 60..=604_800, &mut s.longest_registration_s),
+    ] {
+        *value = reader.integer(table, key, range).unwrap_or(*value);
+    }
+    // Media do not wait for longer than their call.
+    s.early_media_s = reader.integer(table, "early_media", 10..=3_600).unwrap_or(s.ringing_s);
 }
 
 /// What becomes of encrypted control sessions: `blind`, and the range that one of its words needs.
