@@ -72,12 +72,12 @@ impl Bound {
     }
 }
 
-/// A profile that wants to read all has what is encrypted refused.
-fn refuse_encrypted<G>(cx: &Context<'_, G>, verdict: Verdict) -> Verdict {
+/// A profile that wants to read all has what is encrypted refused, and what is tunnelled.
+fn refuse_unreadable<G>(cx: &Context<'_, G>, verdict: Verdict) -> Verdict {
     match verdict {
-        Verdict::Blind(Blindness::Encrypted) if cx.profile.encrypted == WhenEncrypted::Deny => {
-            Verdict::Deny(Denial::Encrypted)
-        }
+        _ if cx.profile.encrypted != WhenEncrypted::Deny => verdict,
+        Verdict::Blind(Blindness::Encrypted) => Verdict::Deny(Denial::Encrypted),
+        Verdict::Blind(Blindness::Tunnelled) => Verdict::Deny(Denial::Unsupported),
         other => other,
     }
 }
@@ -96,7 +96,7 @@ impl StreamAlg for Bound {
             Self::Sip(sip) => sip.inspect(cx, from, offset, bytes, answer),
             Self::Rtsp(rtsp) => rtsp.inspect(cx, from, offset, bytes, answer),
         };
-        refuse_encrypted(cx, verdict)
+        refuse_unreadable(cx, verdict)
     }
 
     fn give_up(&mut self, from: Side, bytes: &[u8]) -> bool {

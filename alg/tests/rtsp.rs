@@ -3,6 +3,7 @@
 
 mod common;
 
+use alg::profile::WhenEncrypted;
 use alg::rules::{Pattern, Rule};
 use alg::{Action, Application, Blindness, CommandPolicy, Denial, Opener, Order, Side};
 use common::{Engine, end, flow};
@@ -247,6 +248,44 @@ fn another_protocol_is_never_read() {
             assert_eq!((e.blind(), e.expectations.len()), (Some(why), 0), "{first:?}");
         }
     }
+}
+
+/// Apple's players: what a tunnel carries needs no pinhole, and is told apart from another protocol, however it is cut.
+#[test]
+fn a_tunnel_over_http_is_told_of_as_one() {
+    const GET: &str = "GET /film HTTP/1.0\r\nUser-Agent: QTS\r\nx-sessioncookie: tD9hKgAAfB8ABCftAAAAAw\r\n\
+        Accept: application/x-rtsp-tunnelled\r\nPragma: no-cache\r\n\r\n";
+    const POST: &str = "POST /film HTTP/1.1\r\nX-SessionCookie: tD9hKgAAfB8ABCftAAAAAw\r\n\
+        Content-Type: application/x-rtsp-tunnelled\r\nContent-Length: 32767\r\n\r\nU0VUVVAgcnRzcDovLw==";
+    let (tunnel, other) = (Blindness::Tunnelled, Blindness::OtherProtocol);
+    for (text, why) in [
+        (GET.to_owned(), tunnel),
+        (POST.to_owned(), tunnel),
+        (GET.replace("\r\n", "\n"), tunnel),
+        (GET.replace("x-sessioncookie", "cookie"), other),
+        (GET.replace("application/x-rtsp-tunnelled", "*/*"), other),
+        (GET.replace("GET ", "PUT "), other),
+        (GET.replace("HTTP/1.0", "HTTP/2.0"), other),
+        (GET.replace("User-Agent: QTS", "no header"), other),
+        (GET.replace("QTS", &"Q".repeat(2_048)), other),
+    ] {
+        for size in [1, 7, 10_000] {
+            let mut e = rtsp();
+            let setup = setup("RTP/AVP;unicast;client_port=50000-50001");
+            e.feed_cut(C, text.as_bytes(), &[size]).server("HTTP/1.0 200 OK\r\n\r\n").client(&setup);
+            assert_eq!((e.blind(), e.expectations.len()), (Some(why), 0), "{text}");
+            assert_eq!(e.out(C), text.clone() + &setup);
+        }
+    }
+    // Who wants all to be read wants no tunnel.
+    let mut e = rtsp();
+    e.profile.encrypted = WhenEncrypted::Deny;
+    e.client(GET);
+    assert_eq!(e.denial, Some(Denial::Unsupported));
+    // A server does not begin one.
+    let mut e = rtsp();
+    e.server(GET);
+    assert_eq!(e.blind(), Some(other));
 }
 
 fn denying(action: Action) -> Engine {

@@ -217,6 +217,24 @@ fn an_alg_that_lost_its_place_says_so_once() {
     });
 }
 
+/// RTSP in an HTTP tunnel: every byte passes, and the log says what it is.
+#[test]
+fn a_tunnel_of_rtsp_says_so() {
+    const GET: &str =
+        "GET /film HTTP/1.0\r\nx-sessioncookie: tD9hKgAA\r\nAccept: application/x-rtsp-tunnelled\r\n\r\n";
+    const DESCRIBE: &str = "RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n";
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &few_places(""));
+        let mut pair = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 554));
+        assert_eq!(pair.say(&mut gw, Side::Initiator, GET), GET);
+        assert_eq!(pair.say(&mut gw, Side::Responder, DESCRIBE), DESCRIBE);
+        assert_eq!(blind(&mut gw), [(Application::Rtsp, Blindness::Tunnelled)]);
+        assert_eq!(view(&gw, 40_000).blindness, Some(Blindness::Tunnelled));
+        assert_eq!(held(&gw), (0, 0));
+        gw.drain_all();
+    });
+}
+
 #[test]
 fn a_commit_that_drops_sessions_says_so() {
     const ON: &str =

@@ -184,17 +184,25 @@ fn a_denied_handshake_resets_both_ends() {
 /// At its own port too, whether the service says what it is, or the rule names a profile and its port does. Records and
 /// session say why it is not read.
 #[test]
-fn tls_at_the_ports_of_sip() {
+fn tls_at_the_ports_of_sip_and_rtsp() {
     const HELLO: &[u8] = b"\x16\x03\x01\0\x05\x01\0\0\x01\0";
-    let by_profile = way_text("tcp/5061").replace("log = true", "log = true\nalg = \"phones\"");
-    let bindings = [(5060, way_text("sip-tcp")), (5061, way_text("sip-tls")), (5061, by_profile)];
+    let by_profile = |service: &str| way_text(service).replace("log = true", "log = true\nalg = \"named\"");
+    let bindings = [
+        (Application::Sip, 5060, way_text("sip-tcp")),
+        (Application::Sip, 5061, way_text("sip-tls")),
+        (Application::Sip, 5061, by_profile("tcp/5061")),
+        (Application::Rtsp, 554, way_text("rtsp")),
+        (Application::Rtsp, 322, way_text("rtsps")),
+        (Application::Rtsp, 322, by_profile("tcp/322")),
+    ];
     each_mode(|mode| {
-        for ((port, rules), deny) in bindings.iter().flat_map(|b| [(b, true), (b, false)]) {
+        for ((application, port, rules), deny) in bindings.iter().flat_map(|b| [(b, true), (b, false)]) {
             let keys = if deny { "blind = \"deny\"" } else { "" };
-            let alg = format!("\n[[alg]]\nname = \"phones\"\nprotocol = \"sip\"\n{keys}\n");
+            let protocol = application.name();
+            let alg = format!("\n[[alg]]\nname = \"named\"\nprotocol = \"{protocol}\"\n{keys}\n");
             let mut gw = Gateway::new(mode, &(rules.clone() + &alg));
-            let sip = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, *port));
-            gw.inject(INSIDE, &sip.frame(Side::Initiator, PSH | ACK, HELLO));
+            let pair = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, *port));
+            gw.inject(INSIDE, &pair.frame(Side::Initiator, PSH | ACK, HELLO));
             gw.run();
             let left = gw.recv(OUTSIDE).unwrap();
             assert_eq!((left.tcp().flags & RST != 0, left.payload == HELLO), (deny, !deny));
@@ -204,12 +212,12 @@ fn tls_at_the_ports_of_sip() {
                 _ => None,
             });
             let why = if deny { Err(Denial::Encrypted) } else { Ok(Blindness::Encrypted) };
-            assert_eq!(events, [(Application::Sip, why)]);
+            assert_eq!(events, [(*application, why)]);
             if !deny {
                 let session = gw.session();
                 assert_eq!(
                     (session.application, session.blindness),
-                    (Application::Sip, Some(Blindness::Encrypted))
+                    (*application, Some(Blindness::Encrypted))
                 );
             }
             gw.drain_all();

@@ -232,12 +232,21 @@ pub enum Blindness {
     Unbound = 4,
     /// Its segments are signed: nobody may change them (`alg-blind`; RFC 2385, RFC 5925).
     Signed = 5,
+    /// It travels in another protocol, where nothing need be opened for it (`alg-blind`; RTSP over HTTP).
+    Tunnelled = 6,
 }
 
 impl Blindness {
     /// All, in the order of their number.
-    pub const ALL: [Self; 6] =
-        [Self::Encrypted, Self::OtherProtocol, Self::Watched, Self::Lost, Self::Unbound, Self::Signed];
+    pub const ALL: [Self; 7] = [
+        Self::Encrypted,
+        Self::OtherProtocol,
+        Self::Watched,
+        Self::Lost,
+        Self::Unbound,
+        Self::Signed,
+        Self::Tunnelled,
+    ];
 
     /// The reason of a number.
     #[must_use]
@@ -255,6 +264,7 @@ impl Blindness {
             Self::Lost => "lost",
             Self::Unbound => "unbound",
             Self::Signed => "signed",
+            Self::Tunnelled => "tunnelled",
         }
     }
 }

@@ -18,10 +18,12 @@
 //! Refused: `destination=` of a third party (a stream aimed at somebody else), ports below 1024 and forbidden ones,
 //! what is not of RTSP's form, and more than [`MAX_TRACKS`] tracks.
 //!
-//! - `tracks`: what SETUP and its reply open. `transport`: the grammar of the Transport header.
+//! - `tracks`: what SETUP and its reply open. `transport`: the grammar of the Transport header. `tunnel`: RTSP over HTTP, which is not
+//!   read.
 
 mod tracks;
 mod transport;
+mod tunnel;
 
 use crate::contract::{
     Answer, Application, Blindness, Context, Denial, Edit, Fact, Gateway, MAX_EXCERPT, Probe, Side,
@@ -360,7 +362,11 @@ impl Reader for Rtsp {
                 Probe::Unsure if rest.len() < MAX_HEAD => return Step::Unfinished,
                 Probe::NotMine if rest == [0x16] => return Step::Unfinished,
                 Probe::Unsure | Probe::NotMine => {
-                    self.blind = Some(Blindness::OtherProtocol);
+                    self.blind = Some(match tunnel::probe(rest) {
+                        Probe::Certain if from == Side::Initiator => Blindness::Tunnelled,
+                        Probe::Unsure if from == Side::Initiator => return Step::Unfinished,
+                        _ => Blindness::OtherProtocol,
+                    });
                     return Step::Read(rest.len());
                 }
             }

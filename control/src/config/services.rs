@@ -25,7 +25,7 @@ const fn one(protocol: Protocol, port: u16, application: Application) -> Named {
 
 /// Names, ports as IANA assigns them, and the application where Postern knows it. `any` is not among them: a rule
 /// takes it for the absence of a list.
-pub(super) const PREDEFINED: [(&str, Named); 26] = {
+pub(super) const PREDEFINED: [(&str, Named); 27] = {
     use Application::{Dns, Ftp, Http, Https, Ping, Rtsp, Sip, Ssh, Tftp, Unknown};
     use Protocol::{Icmp, Tcp, Udp};
     [
@@ -49,6 +49,7 @@ pub(super) const PREDEFINED: [(&str, Named); 26] = {
         ("sip-tcp", one(Tcp, 5060, Sip)),
         ("sip-tls", one(Tcp, 5061, Sip)),
         ("rtsp", one(Tcp, 554, Rtsp)),
+        ("rtsps", one(Tcp, 322, Rtsp)),
         ("pptp", one(Tcp, 1723, Unknown)),
         ("irc", one(Tcp, 6667, Unknown)),
         ("h323", one(Tcp, 1720, Unknown)),

@@ -71,14 +71,14 @@ impl AlgProtocol {
         }
     }
 
-    /// The ports that IANA assigned. The second one of SIP is for TLS.
+    /// The ports that IANA assigned. The second ones of SIP and RTSP are for TLS.
     #[must_use]
     pub const fn ports(self) -> &'static [u16] {
         match self {
             Self::Ftp => &[21],
             Self::Tftp => &[69],
             Self::Sip => &[5060, 5061],
-            Self::Rtsp => &[554],
+            Self::Rtsp => &[554, 322],
         }
     }
 

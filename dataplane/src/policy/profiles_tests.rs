@@ -63,6 +63,14 @@ fn ports_count_for_ftp_by_default_and_for_others_where_the_file_or_a_rule_asks()
     assert_eq!(taken(&plain, &named, Protocol::Tcp, 5061), Application::Sip, "SIP over TLS");
     assert_eq!(taken(&plain, &named, Protocol::Udp, 5061), Application::Unknown);
     assert_eq!(taken(&plain, &NONE, Protocol::Tcp, 5061), Application::Unknown);
+    let films = [None, None, None, Some(3)];
+    for (transport, application) in
+        [(Protocol::Tcp, Application::Rtsp), (Protocol::Udp, Application::Unknown)]
+    {
+        // RTSP has datagrams no more, and TLS had none.
+        assert_eq!([554, 322].map(|port| taken(&plain, &films, transport, port)), [application; 2]);
+    }
+    assert_eq!(taken(&plain, &NONE, Protocol::Tcp, 322), Application::Unknown);
     let listed = AlgProfile { ports: Some(vec![5080]), ..profile(AlgProtocol::Sip, "a") };
     let listed = AlgProfiles::new(vec![listed], [None, None, Some(0), None]);
     assert_eq!(taken(&listed, &NONE, Protocol::Udp, 5080), Application::Sip);
