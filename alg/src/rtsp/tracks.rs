@@ -213,6 +213,10 @@ impl Rtsp {
         if other.is_some() && !cx.profile.rtsp.other_source {
             return Err(Denial::ThirdPartyAddress);
         }
+        if other.is_some_and(|other| other.is_ipv4() != server.is_ipv4()) {
+            // Its media are of the other version of IP: nothing that the client has offered is used.
+            return Ok(None);
+        }
         let mut remote = None;
         if let Some(ports) = &spec.server {
             if !cx.profile.allows_port(ports.first) {

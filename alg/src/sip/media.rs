@@ -366,7 +366,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
             (Some((inside, inside)), inside.port)
         };
         self.edit(line.range.clone(), decimal(u32::from(port)))?;
-        if let Some(at) = &media.rtcp_addr {
+        // The line says of which version its address is.
+        if let Some(at) = media.rtcp_addr.as_ref().filter(|at| at.is.is_ipv4() == published.addr.is_ipv4()) {
             self.edit(at.range.clone(), address_text(published.addr))?;
         }
         Ok(result)
@@ -405,6 +406,10 @@ impl<G: Gateway> Reading<'_, '_, G> {
         (here, there): (Option<Medium>, Option<Medium>),
     ) -> Result<(), Stop> {
         let Some(here) = here else { return Ok(()) };
+        if there.is_some_and(|there| there.own.addr.is_ipv4() != here.own.addr.is_ipv4()) {
+            // Media of the other version of IP do not come through this session's gateway: nothing would use a pinhole.
+            return Ok(());
+        }
         let other = side.other();
         let muxed = here.mux && there.is_some_and(|t| t.mux);
         let exact = call.exact && other != call.caller;
