@@ -422,6 +422,9 @@ pub fn run(script: &[u8]) {
                     let more: Vec<u8> = bytes.by_ref().take(len.min(room)).collect();
                     end.says.extend(more);
                 }
+                if uses.urgent && op & 64 != 0 && !end.says.is_empty() {
+                    end.urgent = Some(end.says.len());
+                }
             }
             // What comes next, in order.
             2 => {
