@@ -4,7 +4,7 @@
 use super::command::{Daemon, run, wait_until};
 use super::gateway::Gateway;
 use super::nat::{INCOMING, Nat, Published};
-use super::peers::{FtpServer, Mode, listens_at, same_content};
+use super::peers::{FtpServer, Mode, listens_at, noise, same_content};
 use super::rtsp;
 use super::sip::{CALLER, answerer, answerer_at, call, call_from, wait_for_sound};
 use super::voice::Over;
@@ -47,14 +47,17 @@ fn ftp() {
         let Some(world) = World::new() else { return };
         let gateway = nat.start(&world, "ftp", "");
         let server = FtpServer::start(&world);
+        // The commands are what is tried: others fetch what is long.
+        let content = noise(9, 100_000);
+        server.place("short", &content);
         let script = world.files.path().join("ftp_bytes.py");
         fs::write(&script, FTP_CLIENT).unwrap();
         for mode in Mode::ALL {
             let target = world.files.path().join(format!("fetched-{}", mode.command()));
             let mut client = world.limited(Place::Client, 40, "/usr/bin/python3");
-            client.arg(&script).args([nat.called(), "21", mode.command(), "file"]).arg(&target);
+            client.arg(&script).args([nat.called(), "21", mode.command(), "incoming/short"]).arg(&target);
             run(&mut client).expect_ok(&format!("{} byte by byte, {nat:?}", mode.command()));
-            same_content(&target, &server.content);
+            same_content(&target, &content);
             server.saw(&format!("\"{}", mode.command()));
         }
         assert_eq!((gateway.counter("expectations-hit"), gateway.counter("alg-denied")), (4, 0), "{nat:?}");
