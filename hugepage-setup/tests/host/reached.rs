@@ -214,10 +214,13 @@ fn routes_that_cannot_be_read_may_lead_over_any_nic() {
     );
 }
 
+/// Makes something unreadable.
+type Spoil = fn(&Fixture);
+
 /// Whose connection it is, is known by processes alone. A NIC without addresses and connections is nobody's way.
 #[test]
 fn processes_that_cannot_be_read_make_a_nic_with_an_address_doubtful() {
-    let breaks: [(&str, fn(&Fixture)); 4] = [
+    let breaks: [(&str, Spoil); 4] = [
         ("proc/100/environ", |fixture| {
             fixture.remove("proc/100/environ");
             fixture.folder("proc/100/environ");
