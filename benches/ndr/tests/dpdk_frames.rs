@@ -2,6 +2,7 @@
 #![cfg(feature = "dpdk")]
 #![allow(clippy::unwrap_used)]
 
+use benches::rig::flows::Place;
 use benches::rig::frame::{Kind, SHORTEST, Writer};
 use dataplane::buf::PacketBuf;
 use dataplane::device::Device;
@@ -56,7 +57,7 @@ fn frames_are_given_counted_and_sampled() {
     for flow in 0..FLOWS {
         let mut slot = [0; SLOT];
         let frame = slot.get_mut(..SHORTEST).unwrap();
-        Writer::new(Protocol::Udp).write(frame, flow, Direction::Forward, Kind::Data, 0);
+        Writer::new(Protocol::Udp).write(frame, flow, Direction::Forward, Kind::Data, Place::default());
         slots.extend(slot);
     }
     std::fs::write(path("frames"), slots).unwrap();
@@ -151,7 +152,7 @@ fn inside() {
         let mut slot = [0; SLOT];
         control.0.read_exact_at(&mut slot, SAMPLES_AT + sample * SLOT as u64).unwrap();
         let mut frame = [0; SHORTEST];
-        writer.write(&mut frame, writer.flow(&slot), Direction::Forward, Kind::Data, 0);
+        writer.write(&mut frame, writer.flow(&slot), Direction::Forward, Kind::Data, Place::default());
         assert!(writer.flow(&slot) < 10 && slot.starts_with(&frame), "{slot:?}");
     }
     // And no more.
