@@ -81,6 +81,7 @@ fn no_cache_line_is_written_by_two_workers_on_the_hit_path() {
         inspected: 0,
         pinholes: 0,
         nat: Nat::Shared,
+        dependent: false,
     };
     let mut crew = Crew::new(&spec, 2000).unwrap();
     let both = written_by_both(&mut crew, Traffic::Symmetric);

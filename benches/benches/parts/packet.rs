@@ -75,6 +75,7 @@ fn forward(c: &mut Criterion) {
             inspected: 0,
             pinholes: 0,
             nat: Nat::Shared,
+            dependent: false,
         };
         let Built { shared, core: _core } = spec.build().unwrap();
         let grid = Grid::new(1);

@@ -21,6 +21,7 @@ fn policy(c: &mut Criterion) {
             inspected: 0,
             pinholes: 0,
             nat: Nat::Shared,
+            dependent: false,
         };
         let built = spec.build().unwrap();
         let policy = built.shared.policy.load_full();

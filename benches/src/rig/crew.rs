@@ -475,6 +475,7 @@ mod tests {
             inspected: 0,
             pinholes: 0,
             nat: Nat::Shared,
+            dependent: false,
         }
     }
 

@@ -437,6 +437,7 @@ mod tests {
             inspected: 0,
             pinholes: 0,
             nat: Nat::Shared,
+            dependent: false,
         }
     }
 
@@ -527,6 +528,21 @@ mod tests {
         assert!(memory.planned > 200_000 * 256, "{memory:?}");
         // What is on hugepages was planned, but for the packet buffers and what fills up the last page of each region.
         assert!(memory.huge <= memory.planned + (16 << 21), "{memory:?}");
+    }
+
+    /// Flows that share an endpoint would keep its port; the wire sees that they do not.
+    #[test]
+    fn each_session_has_a_port_of_its_own_where_the_mapping_says_so() {
+        let flows = crate::rig::flows::ENDPOINTS + 1_000;
+        for nat in [Nat::Shared, Nat::Own(2)] {
+            let spec = Spec { nat, dependent: true, sessions: 32_768, ..spec(Protocol::Udp) };
+            let mut rig = Rig::new(&spec, 2e9).unwrap();
+            let run = rig.open(0, flows, false);
+            assert_eq!((run.opened, run.lost()), (u64::from(flows), 0), "{:?}", rig.drops());
+            let wire = rig.wire().borrow();
+            let expected = if nat == Nat::Shared { 1_000 } else { 0 };
+            assert_eq!(wire.verdict().1, expected, "{nat:?}: {:?}", wire.verdict());
+        }
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct Spec {
     pub pinholes: u32,
     /// Who shares a translated port with whom.
     pub nat: Nat,
+    /// Source NAT maps each session by itself. With an endpoint for each flow the ports are as many either way.
+    pub dependent: bool,
 }
 
 /// Bindings where endpoints are shared: more than there are endpoints.
@@ -155,6 +157,7 @@ type = "source"
 from = "trust"
 to = "untrust"
 translate = {}
+mapping = "{}"
 [log]
 audit = "off"
 "#,
@@ -166,6 +169,7 @@ audit = "off"
             mac_text(mac::INSIDE),
             mac_text(mac::OUTSIDE),
             self.nat.translate(),
+            if self.dependent { "endpoint-dependent" } else { "endpoint-independent" },
         );
         let mode = if self.algs { "full" } else { "off" };
         for protocol in AlgProtocol::ALL {

@@ -49,6 +49,9 @@ pub struct Args {
     /// makes a binding. Without it 20,000 endpoints share the ports of one address.
     #[arg(long, value_name = "ADDRESSES", value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_POOLED)))]
     pool: Option<u16>,
+    /// Source NAT maps each session by itself (endpoint-dependent).
+    #[arg(long, requires = "pool")]
+    endpoint_dependent: bool,
     /// Packets of one repetition; default: 4M, or 1M with --quick.
     #[arg(long, value_parser = number)]
     packets: Option<u32>,
@@ -151,6 +154,7 @@ impl Args {
             split: self.split && workload == Workload::Alg,
             pinholes: self.pinholes.unwrap_or(0),
             nat: self.pool.map_or(Nat::Shared, Nat::Own),
+            dependent: self.endpoint_dependent,
         };
         exchanges.iter().flat_map(|e| self.flows.iter().map(move |flows| case(flows, e))).collect()
     }

@@ -66,6 +66,8 @@ pub struct Case {
     pub pinholes: u32,
     /// Who shares a translated port with whom.
     pub nat: Nat,
+    /// Source NAT maps each session by itself.
+    pub dependent: bool,
 }
 
 /// Phases of [`Workload::New`] in which flows begin: as many each time.
@@ -111,8 +113,8 @@ impl Case {
             Workload::Alg => (self.exchange.transport(), self.flows),
             _ => (self.protocol, 0),
         };
-        let (rules, algs, pinholes, nat) = (self.rules, self.algs, self.pinholes, self.nat);
-        Spec { protocol, sessions, rules, algs, timeout, workers, inspected, pinholes, nat }
+        let Self { rules, algs, pinholes, nat, dependent, .. } = *self;
+        Spec { protocol, sessions, rules, algs, timeout, workers, inspected, pinholes, nat, dependent }
     }
 
     /// Whether its gateway takes so much memory that no other may live beside it.
@@ -151,6 +153,9 @@ impl Case {
         }
         if let Nat::Own(pool) = self.nat {
             name.push_str(&format!(", pool of {pool}"));
+        }
+        if self.dependent {
+            name.push_str(", endpoint-dependent");
         }
         name
     }
@@ -207,6 +212,7 @@ pub fn suite(quick: bool) -> Vec<Case> {
         split: false,
         pinholes: 0,
         nat: Nat::Shared,
+        dependent: false,
     };
     let case = |protocol, flows| Case { protocol, flows, ..base.clone() };
     let million = 1_000_000;
@@ -222,6 +228,7 @@ pub fn suite(quick: bool) -> Vec<Case> {
     cases.extend([Size::Imix, Size::Fixed(1514)].map(|size| Case { size, ..case(Udp, million) }));
     cases.extend([1000, million].map(|n| Case { size: Size::Fixed(1514), ..case(Tcp, n) }));
     cases.push(Case { rules: 1000, ..case(Udp, 1000) });
+    cases.extend([1000, million].map(|n| Case { dependent: true, ..case(Udp, n).own() }));
     let of = |workload, case: Case| Case { workload, ..case };
     let new = if quick { 250_000 } else { million };
     for n in [100_000, million] {
@@ -235,6 +242,7 @@ pub fn suite(quick: bool) -> Vec<Case> {
         cases.push(of(Workload::New, case(protocol, new)).own());
     }
     cases.push(of(Workload::New, Case { rules: 1000, ..case(Udp, new) }));
+    cases.extend([1000, new].map(|n| Case { dependent: true, ..of(Workload::New, case(Udp, n)).own() }));
     for n in [1000, million] {
         cases.push(of(Workload::Latency, case(Udp, n)));
     }

@@ -168,7 +168,7 @@ pub fn print(machine: &Machine, rows: &[Row], race_json: &Path) {
             let row = rows.iter().find(|r| {
                 let c = &r.case;
                 let like = c.workload == Workload::New && c.protocol == protocol && c.rules == 10;
-                like && (c.nat != Nat::Shared) == own
+                like && (c.nat != Nat::Shared) == own && !c.dependent
             });
             for (phases, of) in [(&[0, 1, 3][..], "fill, grow, delete"), (&[2][..], "as many end")] {
                 let measured = row.and_then(|r| rate(r, machine, phases));

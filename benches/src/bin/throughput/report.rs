@@ -388,6 +388,7 @@ pub fn json(m: &Machine, [chain, width]: [Spread; 2], rows: &[Row]) -> Value {
                 "rules": row.case.rules,
                 "algs": row.case.algs,
                 "nat": row.case.nat.to_string(),
+                "endpoint_dependent": row.case.dependent,
                 "established": steady,
                 "new": phases,
                 "latency": latency::json(row),

@@ -534,6 +534,7 @@ mod tests {
             inspected: SESSIONS,
             pinholes: 0,
             nat: Nat::Shared,
+            dependent: false,
         };
         Rig::talking(&spec, 2e9, (exchange, split), SESSIONS).unwrap()
     }
