@@ -154,7 +154,8 @@ impl Queues {
     pub fn shown(&self) -> Option<Choice> {
         let silent: Vec<String> = (0_u16..)
             .zip(&self.silent)
-            .filter_map(|(queue, silent)| silent.then(|| queue.to_string()))
+            .filter(|&(_, silent)| *silent)
+            .map(|(queue, _)| queue.to_string())
             .collect();
         if silent.is_empty() {
             return None;

@@ -140,6 +140,9 @@ pub fn json(row: &Row) -> Option<Value> {
     Some(json!({ "highest_mpps": latency.highest, "points": points }))
 }
 
+/// Takes the times of one kind.
+type Times = fn(Point) -> [f64; 3];
+
 /// Writes the plot, if there is anything to plot.
 ///
 /// # Errors
@@ -147,7 +150,7 @@ pub fn json(row: &Row) -> Option<Value> {
 pub fn plot(path: &Path, rows: &[Row]) -> Result<(), PlotError> {
     let mut lines: Vec<Line> = Vec::new();
     for (row, latency) in measured(rows) {
-        let kinds: [(&str, fn(Point) -> [f64; 3]); 2] = [("rx", |p| p.worker), ("due", |p| p.sojourn)];
+        let kinds: [(&str, Times); 2] = [("rx", |p| p.worker), ("due", |p| p.sojourn)];
         for (quantile, name) in [(0, "p50"), (2, "p99.9")] {
             for (since, of) in kinds {
                 let points = LOADS.iter().zip(latency.points);
