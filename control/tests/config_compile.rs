@@ -161,6 +161,7 @@ fn interfaces_share_a_device_by_their_vlans() {
     for (one, other) in [
         ("spread = \"on\"", "spread = \"off\""),
         ("offloads = \"auto\"", "offloads = \"off\""),
+        ("tx_checksums = \"on\"", "tx_checksums = \"off\""),
         ("rx_descriptors = 64", "rx_descriptors = 65"),
         ("tx_descriptors = 64", "tx_descriptors = 65"),
     ] {

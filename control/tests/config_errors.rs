@@ -126,7 +126,7 @@ fn unknown_keys_of_every_table() {
         );
     }
     let interface = "unknown key \"mtuu\" in [[interface]]; expected one of name, device, zone, addresses, vlan, \
-                     mtu, mac, spread, offloads, rx_descriptors, tx_descriptors (did you mean \"mtu\"?)";
+                     mtu, mac, spread, offloads, tx_checksums, rx_descriptors, tx_descriptors (did you mean \"mtu\"?)";
     expect_whole(&format!("{INTERFACES}»mtuu = 1500"), interface);
 }
 
@@ -339,6 +339,11 @@ fn interfaces() {
             "zone",
             "zone = 'untrust'\noffloads = »'on'",
             "unknown offloads \"on\"; expected one of auto, off".into(),
+        ),
+        (
+            "zone",
+            "zone = 'untrust'\ntx_checksums = »'auto'",
+            "unknown tx_checksums \"auto\"; expected one of on, off".into(),
         ),
         (
             "zone",

@@ -5,6 +5,7 @@
 //! Buffers are move-only. Whoever holds one frees it by dropping it, exactly once.
 
 use crate::heap::HeapBuf;
+use crate::key::Protocol;
 
 /// Bytes reserved before a new packet, as DPDK's `RTE_PKTMBUF_HEADROOM`.
 pub const HEADROOM: usize = 128;
@@ -49,6 +50,14 @@ pub trait PacketBuf: Sized + Send {
     fn is_linear(&self) -> bool {
         true
     }
+    /// Leaves the checksum of TCP or UDP to the device that sends the packet, or takes that back. True if it is left: the field
+    /// then holds anything. Only for what leaves through a port that fills checksums in ([`crate::port::Port::fills_checksums`]).
+    fn leave_checksum(&mut self, to_device: Option<Protocol>) -> bool {
+        let _ = to_device;
+        false
+    }
+    /// Fills in a checksum that was left to a device, since none will: the packet is about to be copied.
+    fn fill_checksum(&mut self) {}
 }
 
 /// Where new packets (errors, resets, ARP) come from.
@@ -115,5 +124,13 @@ impl<B: PacketBuf> PacketBuf for Packet<B> {
     #[inline]
     fn is_linear(&self) -> bool {
         either!(self, buf => buf.is_linear())
+    }
+
+    fn leave_checksum(&mut self, to_device: Option<Protocol>) -> bool {
+        either!(self, buf => buf.leave_checksum(to_device))
+    }
+
+    fn fill_checksum(&mut self) {
+        either!(self, buf => buf.fill_checksum());
     }
 }

@@ -35,6 +35,10 @@ pub trait Port {
     fn wrong_checksums(&mut self) -> usize {
         0
     }
+    /// Whether it fills in checksums that were left to it ([`PacketBuf::leave_checksum`]). No other port may get such packets.
+    fn fills_checksums(&self) -> bool {
+        false
+    }
     /// True once the device was pulled out: it receives and sends nothing any more.
     fn is_gone(&self) -> bool {
         false

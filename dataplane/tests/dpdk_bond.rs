@@ -32,6 +32,7 @@ fn the_members_of_a_bond_spread_packets() {
         tx_desc: 64,
         spread: Spread::Auto,
         offloads: true,
+        tx_checksums: false,
         one_pool: true,
         nodes: Vec::new(),
     };

@@ -20,6 +20,7 @@ fn wish(spread: Spread) -> Wish {
         tx_desc: 64,
         spread,
         offloads: true,
+        tx_checksums: false,
         one_pool: true,
         nodes: Vec::new(),
     }

@@ -66,6 +66,7 @@ fn interfaces(old: &Config, new: &Config, changes: &mut Vec<String>) {
         for (key, changed) in [
             ("spread", nic.spread != new.spread),
             ("offloads", nic.offloads != new.offloads),
+            ("tx_checksums", nic.tx_checksums != new.tx_checksums),
             ("rx_descriptors", nic.rx_descriptors != new.rx_descriptors),
             ("tx_descriptors", nic.tx_descriptors != new.tx_descriptors),
         ] {

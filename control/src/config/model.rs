@@ -87,6 +87,8 @@ pub struct NicSettings {
     pub spread: Spread,
     /// Whether it is used for what it can do beyond packets.
     pub offloads: bool,
+    /// Whether checksums of what the gateway writes are left to it.
+    pub tx_checksums: bool,
     /// Receive descriptors of each queue.
     pub rx_descriptors: u16,
     /// Transmit descriptors of each queue.
@@ -95,7 +97,13 @@ pub struct NicSettings {
 
 impl Default for NicSettings {
     fn default() -> Self {
-        Self { spread: Spread::Auto, offloads: true, rx_descriptors: 1_024, tx_descriptors: 1_024 }
+        Self {
+            spread: Spread::Auto,
+            offloads: true,
+            tx_checksums: false,
+            rx_descriptors: 1_024,
+            tx_descriptors: 1_024,
+        }
     }
 }
 

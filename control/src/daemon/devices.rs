@@ -41,6 +41,7 @@ pub fn plan(eal: &Eal, config: &Config, cores: &[u16], home: &Home) -> Result<Ve
             tx_desc: needs.nic.tx_descriptors,
             spread: needs.nic.spread,
             offloads: needs.nic.offloads,
+            tx_checksums: needs.nic.tx_checksums,
             one_pool,
             nodes: nodes.clone(),
         };

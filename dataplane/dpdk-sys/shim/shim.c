@@ -46,6 +46,11 @@ int postern_pktmbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail)
 	return rte_pktmbuf_chain(head, tail);
 }
 
+void postern_pktmbuf_lengths(struct rte_mbuf *mbuf, uint64_t l2, uint64_t l3, uint64_t l4, uint64_t segment)
+{
+	mbuf->tx_offload = rte_mbuf_tx_offload(l2, l3, l4, segment, 0, 0, 0);
+}
+
 uint16_t postern_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
 {
 	return rte_eth_rx_burst(port, queue, mbufs, count);
@@ -54,6 +59,11 @@ uint16_t postern_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **m
 uint16_t postern_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
 {
 	return rte_eth_tx_burst(port, queue, mbufs, count);
+}
+
+uint16_t postern_eth_tx_prepare(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	return rte_eth_tx_prepare(port, queue, mbufs, count);
 }
 
 int postern_eth_link(uint16_t port, uint32_t *speed, uint8_t *up)

@@ -43,10 +43,19 @@ static const uint64_t POSTERN_RX_IPV4_CKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t POSTERN_RX_UDP_CKSUM = RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
 static const uint64_t POSTERN_RX_TCP_CKSUM = RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
 static const uint64_t POSTERN_TX_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+static const uint64_t POSTERN_TX_TCP_CKSUM = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
+static const uint64_t POSTERN_TX_UDP_CKSUM = RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 static const uint64_t POSTERN_IP_CKSUM_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK;
 static const uint64_t POSTERN_IP_CKSUM_BAD = RTE_MBUF_F_RX_IP_CKSUM_BAD;
 static const uint64_t POSTERN_L4_CKSUM_MASK = RTE_MBUF_F_RX_L4_CKSUM_MASK;
 static const uint64_t POSTERN_L4_CKSUM_BAD = RTE_MBUF_F_RX_L4_CKSUM_BAD;
+
+/* What is asked of a device for a packet that is sent. */
+static const uint64_t POSTERN_SEND_IPV4 = RTE_MBUF_F_TX_IPV4;
+static const uint64_t POSTERN_SEND_TCP_CKSUM = RTE_MBUF_F_TX_TCP_CKSUM;
+static const uint64_t POSTERN_SEND_UDP_CKSUM = RTE_MBUF_F_TX_UDP_CKSUM;
+/* All that is asked for here. */
+static const uint64_t POSTERN_SEND_MASK = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_L4_MASK;
 
 static const uint32_t POSTERN_LCORE_ANY = LCORE_ID_ANY;
 static const int POSTERN_SOCKET_ANY = SOCKET_ID_ANY;
@@ -57,10 +66,14 @@ int postern_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs
 void postern_pktmbuf_free(struct rte_mbuf *mbuf);
 /* Appends a segment to a packet (for tests of what is not linear). 0 or a negative errno. */
 int postern_pktmbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail);
+/* Says how long the headers of a packet are, and of what size its segments shall be (0 for none). */
+void postern_pktmbuf_lengths(struct rte_mbuf *mbuf, uint64_t l2, uint64_t l3, uint64_t l4, uint64_t segment);
 
 /* Ports. */
 uint16_t postern_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 uint16_t postern_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
+/* Makes packets ready for what is asked of the device for them. How many are: the one behind the last cannot be sent. */
+uint16_t postern_eth_tx_prepare(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 /* Speed in Mb/s, and 1 if the link is up. 0 or a negative errno. Does not wait for the link. */
 int postern_eth_link(uint16_t port, uint32_t *speed, uint8_t *up);
 /* From now on the port's removal is noticed. 0 or a negative errno. */

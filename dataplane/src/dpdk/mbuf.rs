@@ -1,6 +1,8 @@
 //! A packet in DPDK's memory. Move-only; dropping it gives it back to its pool.
 
 use crate::buf::PacketBuf;
+use crate::key::Protocol;
+use crate::packet::{Layers, layers};
 use dpdk_sys::{mbuf as field, rte_mbuf};
 use std::{mem, ptr::NonNull, slice};
 
@@ -54,6 +56,37 @@ impl Mbuf {
         let flag = if of_header { dpdk_sys::POSTERN_IP_CKSUM_BAD } else { dpdk_sys::POSTERN_L4_CKSUM_BAD };
         // SAFETY: we alone hold the mbuf.
         unsafe { field::set_ol_flags(self.raw(), flag) }
+    }
+
+    /// What is asked of the device that sends the packet, as bits of `ol_flags`.
+    pub fn asked(&self) -> u64 {
+        // SAFETY: we hold the mbuf.
+        unsafe { field::ol_flags(self.raw()) & dpdk_sys::POSTERN_SEND_MASK }
+    }
+
+    /// Asks something of the device that sends the packet, and nothing else.
+    fn ask(&mut self, flags: u64) {
+        // SAFETY: we alone hold the mbuf.
+        unsafe {
+            let others = field::ol_flags(self.raw()) & !dpdk_sys::POSTERN_SEND_MASK;
+            field::set_ol_flags(self.raw(), others | flags);
+        }
+    }
+
+    /// Writes down for the device what is asked of it: where the headers are, and the sum that it adds to. False if it cannot be
+    /// said: the packet must not leave then.
+    pub(super) fn brief_device(&mut self) -> bool {
+        if self.asked() == 0 {
+            return true;
+        }
+        let Some(layers) = Layers::of(self.bytes()) else { return false };
+        let length = |bytes: usize| bytes as u64;
+        // SAFETY: we alone hold the mbuf.
+        unsafe {
+            let (l2, l3, l4) = (length(layers.l2), length(layers.l3), length(layers.l4));
+            dpdk_sys::postern_pktmbuf_lengths(self.raw(), l2, l3, l4, 0);
+        }
+        layers.put_pseudo(self.bytes_mut())
     }
 
     #[inline(always)]
@@ -185,5 +218,23 @@ impl PacketBuf for Mbuf {
     fn is_linear(&self) -> bool {
         // SAFETY: we hold the mbuf.
         unsafe { field::nb_segs(self.raw()) == 1 }
+    }
+
+    fn leave_checksum(&mut self, to_device: Option<Protocol>) -> bool {
+        let flags = match to_device {
+            Some(Protocol::Tcp) => dpdk_sys::POSTERN_SEND_IPV4 | dpdk_sys::POSTERN_SEND_TCP_CKSUM,
+            Some(Protocol::Udp) => dpdk_sys::POSTERN_SEND_IPV4 | dpdk_sys::POSTERN_SEND_UDP_CKSUM,
+            Some(Protocol::Icmp) | None => 0,
+        };
+        self.ask(flags);
+        flags != 0
+    }
+
+    fn fill_checksum(&mut self) {
+        if self.asked() != 0 {
+            self.ask(0);
+            // What was left has one.
+            let _ = layers::fill(self.bytes_mut());
+        }
     }
 }

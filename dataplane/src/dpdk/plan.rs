@@ -12,7 +12,9 @@ use thiserror::Error;
 /// Length of a hash key where the device does not say, in bytes.
 const KEY_LEN: u8 = 40;
 /// Received checksums that a device may have looked at.
-const RX_CHECKSUMS: u64 = sys::POSTERN_RX_IPV4_CKSUM | sys::POSTERN_RX_UDP_CKSUM | sys::POSTERN_RX_TCP_CKSUM;
+pub(super) const RX_CHECKSUMS: u64 = sys::POSTERN_RX_IPV4_CKSUM | sys::POSTERN_RX_UDP_CKSUM | sys::POSTERN_RX_TCP_CKSUM;
+/// Sent checksums that a device may fill in. What it fills in is in packets with a plain IPv4 header, whose sum is ours.
+pub(super) const TX_CHECKSUMS: u64 = sys::POSTERN_TX_TCP_CKSUM | sys::POSTERN_TX_UDP_CKSUM;
 /// Software that stands for NICs: what it reports is what they can, and what it is told it tells them.
 const NICS_IN_ONE: [&str; 2] = ["net_bonding", "net_failsafe"];
 /// All flow types that are asked for.
@@ -73,6 +75,8 @@ pub struct Wish {
     pub spread: Spread,
     /// Use what the device can do for us.
     pub offloads: bool,
+    /// Leave checksums of what the gateway itself has written to the device.
+    pub tx_checksums: bool,
     /// All packets come from one pool.
     pub one_pool: bool,
     /// The NUMA node of each worker's core, where it is known.
@@ -246,6 +250,7 @@ pub fn plan(nic: &Nic, wish: &Wish, home: &Home) -> Result<Plan, Refusal> {
         None => Vec::new(),
     };
     let (rx_offloads, tx_offloads) = offloads(nic, wish, &mut choices);
+    let tx_offloads = tx_offloads | sent_checksums(nic, wish, &mut choices);
     if let Some(node) = nic.node {
         choices.push(numa(node, &wish.nodes));
     }
@@ -368,6 +373,19 @@ fn offloads(nic: &Nic, wish: &Wish, choices: &mut Vec<Choice>) -> (u64, u64) {
     });
     let tx = if wish.one_pool { nic.tx_offloads & sys::POSTERN_TX_FAST_FREE } else { 0 };
     (rx, tx)
+}
+
+/// Sent checksums, where they are asked for.
+fn sent_checksums(nic: &Nic, wish: &Wish, choices: &mut Vec<Choice>) -> u64 {
+    if !wish.tx_checksums {
+        return 0;
+    }
+    let can = nic.tx_offloads & TX_CHECKSUMS == TX_CHECKSUMS;
+    choices.push(match can {
+        true => Choice::new("sent checksums", "of what the gateway writes filled in by the device"),
+        false => Choice::new("sent checksums", "in software").but("the device does not fill in those of TCP and UDP"),
+    });
+    if can { TX_CHECKSUMS } else { 0 }
 }
 
 /// Whether device and workers share a NUMA node.

@@ -29,6 +29,7 @@ fn wish(workers: u16) -> Wish {
         tx_desc: 1_024,
         spread: Spread::Auto,
         offloads: true,
+        tx_checksums: false,
         one_pool: true,
         nodes: vec![Some(0); usize::from(workers)],
     }
@@ -263,6 +264,22 @@ fn offloads_are_what_the_device_has_and_nobody_lies_about() {
         assert_eq!(of(&Nic { driver: driver.into(), ..igb() }, &wish(2)).rx_offloads, 0, "{driver}");
     }
     assert_eq!(of(&igb(), &Wish { one_pool: false, ..wish(2) }).tx_offloads, 0);
+}
+
+#[test]
+fn sent_checksums_are_left_to_a_device_that_does_both_and_is_asked() {
+    let asked = Wish { tx_checksums: true, ..wish(2) };
+    let plan = of(&igb(), &asked);
+    assert_eq!(plan.tx_offloads, TX_CHECKSUMS | sys::POSTERN_TX_FAST_FREE);
+    assert_eq!(lack(&plan, "sent checksums"), "");
+    for one in [0, sys::POSTERN_TX_TCP_CKSUM, sys::POSTERN_TX_UDP_CKSUM] {
+        let plan = of(&Nic { tx_offloads: one, ..igb() }, &asked);
+        assert_eq!(plan.tx_offloads, 0);
+        assert!(lack(&plan, "sent checksums").contains("TCP and UDP"));
+    }
+    let plan = of(&igb(), &wish(2));
+    assert_eq!(plan.tx_offloads & TX_CHECKSUMS, 0, "most drivers pay for it: nobody has asked");
+    assert!(plan.choices.iter().all(|c| c.what != "sent checksums"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod queue;
 
 pub use queue::EthQueue;
 
-use super::plan::{Choice, DescLimits, Nic, Plan, Rss};
+use super::plan::{self, Choice, DescLimits, Nic, Plan, Rss};
 use super::{Eal, Mempool, eal, log, os_error, steering};
 use crate::device::Device;
 use crate::home::SYMMETRIC_KEY;
@@ -189,6 +189,8 @@ struct Inner {
     reta: Vec<u16>,
     /// Received packets say whether their checksums are wrong.
     looks: bool,
+    /// Checksums may be left to it.
+    fills: bool,
     rx_queues: u16,
     /// Nobody else empties the rings of a `net_ring` port.
     is_ring: bool,
@@ -265,7 +267,8 @@ impl EthPort {
                     mtu: config.mtu,
                     rss: config.rss,
                     reta: config.reta.clone(),
-                    looks: config.rx_offloads != 0,
+                    looks: config.rx_offloads & plan::RX_CHECKSUMS != 0,
+                    fills: config.tx_offloads & plan::TX_CHECKSUMS == plan::TX_CHECKSUMS,
                     rx_queues: config.rx_queues,
                     is_ring: port.is_ring,
                     started: AtomicBool::new(false),

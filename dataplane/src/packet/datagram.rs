@@ -8,19 +8,31 @@ use crate::key::Protocol;
 /// TTL of an answer.
 const TTL: u8 = 64;
 
-/// Puts a new payload into a datagram: room, bytes, lengths, checksums. A datagram without a checksum stays without. False
-/// if there is no room in the buffer; the packet is then of no use any more.
+/// Puts a new payload into a datagram: room, bytes, lengths, checksums. A datagram without a checksum stays without. `leave`
+/// says that the device that it leaves by may fill the checksum in. False if there is no room in the buffer; the packet is then
+/// of no use any more.
 #[must_use]
-pub fn replace_payload<B: PacketBuf>(buf: &mut B, parsed: &mut Parsed, payload: &[u8]) -> bool {
+pub fn replace_payload<B: PacketBuf>(buf: &mut B, parsed: &mut Parsed, payload: &[u8], leave: bool) -> bool {
     let old = usize::from(parsed.payload_len);
     let resized = match payload.len().checked_sub(old) {
         Some(more) => buf.append(more),
         None => buf.trim_back(old - payload.len()),
     };
-    resized && fill(buf.bytes_mut(), parsed, payload).is_some()
+    if !resized {
+        return false;
+    }
+    match fill(buf.bytes_mut(), parsed, payload) {
+        Some(true) if !buf.leave_checksum(leave.then_some(Protocol::Udp)) => {
+            let udp = buf.bytes_mut().get_mut(parsed.segment());
+            udp.is_some_and(|udp| checksum::l4_fill(parsed.src, parsed.dst, Protocol::Udp, udp))
+        }
+        Some(_) => true,
+        None => false,
+    }
 }
 
-fn fill(frame: &mut [u8], parsed: &mut Parsed, payload: &[u8]) -> Option<()> {
+/// All but the checksum of UDP. Answers whether there is one.
+fn fill(frame: &mut [u8], parsed: &mut Parsed, payload: &[u8]) -> Option<bool> {
     let (l3, l4) = (usize::from(parsed.l3), usize::from(parsed.l4));
     let udp_len = u16::try_from(UDP_LEN + payload.len()).ok()?;
     parsed.payload_len = u16::try_from(payload.len()).ok()?;
@@ -33,8 +45,7 @@ fn fill(frame: &mut [u8], parsed: &mut Parsed, payload: &[u8]) -> Option<()> {
     }
     let udp = frame.get_mut(parsed.segment())?;
     put(udp, 4, udp_len.to_be_bytes())?;
-    let summed = bytes::<2>(udp, 6)? != [0, 0];
-    (!summed || checksum::l4_fill(parsed.src, parsed.dst, Protocol::Udp, udp)).then_some(())
+    Some(bytes::<2>(udp, 6)? != [0, 0])
 }
 
 /// Turns a datagram round: what its sender gets as if the addressee had sent it. False if it is no UDP.

@@ -11,6 +11,7 @@ mod field;
 pub mod fragment;
 pub mod icmp_error;
 pub mod ip_options;
+pub mod layers;
 pub mod limit;
 pub mod parse;
 pub mod quote;
@@ -20,6 +21,7 @@ pub mod vlan;
 
 pub use fragment::Fragment;
 pub use ip_options::IpOptions;
+pub use layers::Layers;
 pub use parse::{Parse, Parsed, parse};
 pub use quote::Quoted;
 

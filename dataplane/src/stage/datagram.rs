@@ -160,9 +160,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             let fits = apply(payload, &self.scratch.answer.edits, &mut self.datagrams.payload);
             let grown = self.datagrams.payload.len().saturating_sub(payload.len());
             let mtu = cx.fib.interface(hop.interface).map_or(0, |i| i.mtu);
+            let leave = self.leaves_checksums(cx, hop);
             if !fits
                 || !self.make_room(&mut item.buf, grown)
-                || !replace_payload(&mut item.buf, &mut item.parsed, &self.datagrams.payload)
+                || !replace_payload(&mut item.buf, &mut item.parsed, &self.datagrams.payload, leave)
                 || !self.may_leave(mtu, item)
             {
                 release(&cx.shared.registry, &mut self.bindings, &mut reserved);
@@ -230,7 +231,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
         let reply = &self.scratch.answer.reply;
         if !reply.is_empty() {
-            let built = replace_payload(&mut item.buf, &mut item.parsed, reply)
+            let built = replace_payload(&mut item.buf, &mut item.parsed, reply, false)
                 && turn_round(item.buf.bytes_mut(), &item.parsed);
             if built {
                 return Ok(Fate::Error(DropReason::AlgDenied));

@@ -29,7 +29,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             Packet::Port(buf) if buf.bytes().len() <= ETHERNET_LEN + usize::from(mtu) => {
                 self.transmit(cx, egress, buf);
             }
-            packet => {
+            mut packet => {
+                packet.fill_checksum();
                 // What cannot leave was counted.
                 let _ = self.cut(cx, egress, packet.bytes(), longest);
             }

@@ -9,6 +9,7 @@ use crate::stream::chunk::Pool;
 use crate::stream::segment::{Emission, Options, Payload, Segment, Timestamp};
 use alg::Side;
 use arrayvec::ArrayVec;
+use core::ops::Range;
 
 /// Bytes of IP and TCP header without options.
 pub(crate) const HEADERS: u16 = (IPV4_LEN + TCP_LEN) as u16;
@@ -73,8 +74,17 @@ pub(crate) fn segment<'a>(from: Side, parsed: &Parsed, frame: &'a [u8]) -> Segme
     }
 }
 
-/// Turns the packet that came into what it goes on as. `parsed` then says so. False if it does not fit: the packet is
-/// of no use then.
+/// Writes TCP's checksum afresh, or leaves it to the device if it may be left.
+fn seal<B: PacketBuf>(buf: &mut B, segment: Range<usize>, source: u32, destination: u32, leave: bool) -> bool {
+    buf.leave_checksum(leave.then_some(Protocol::Tcp))
+        || buf
+            .bytes_mut()
+            .get_mut(segment)
+            .is_some_and(|segment| checksum::l4_fill(source, destination, Protocol::Tcp, segment))
+}
+
+/// Turns the packet that came into what it goes on as. `parsed` then says so. `leave` says that the device that it leaves by may
+/// fill the checksum in. False if it does not fit: the packet is of no use then.
 pub(crate) fn alter<B: PacketBuf>(
     buf: &mut B,
     parsed: &mut Parsed,
@@ -82,6 +92,7 @@ pub(crate) fn alter<B: PacketBuf>(
     chunks: &Pool,
     from: Side,
     emission: &Emission,
+    leave: bool,
 ) -> bool {
     if parsed.has(flag::SYN) {
         return alter_syn(buf, parsed, stream, emission);
@@ -113,8 +124,7 @@ pub(crate) fn alter<B: PacketBuf>(
         [*high, *low] = urgent;
     }
     parsed.tcp_flags = emission.flags;
-    let (source, destination) = (parsed.src, parsed.dst);
-    frame.get_mut(parsed.segment()).is_some_and(|s| checksum::l4_fill(source, destination, Protocol::Tcp, s))
+    seal(buf, parsed.segment(), parsed.src, parsed.dst, leave)
 }
 
 /// A SYN keeps the options that the engine carries, and loses what would go around it, and ECN, whose echo an edited stream
@@ -142,8 +152,8 @@ fn alter_syn<B: PacketBuf>(buf: &mut B, parsed: &mut Parsed, stream: &Stream, em
         *flags &= !(flag::ECE | flag::CWR);
     }
     parsed.tcp_flags &= !(flag::ECE | flag::CWR);
-    let (source, destination) = (parsed.src, parsed.dst);
-    frame.get_mut(parsed.segment()).is_some_and(|s| checksum::l4_fill(source, destination, Protocol::Tcp, s))
+    // Headers alone: nothing that a device would save.
+    seal(buf, parsed.segment(), parsed.src, parsed.dst, false)
 }
 
 fn set_timestamp(frame: &mut [u8], parsed: &Parsed, timestamp: Timestamp) {
@@ -203,13 +213,15 @@ fn own_options(emission: &Emission) -> ArrayVec<u8, 40> {
     out
 }
 
-/// Writes a whole packet into an empty buffer, as it leaves for `emission.to`: translated, without its L2 header.
+/// Writes a whole packet into an empty buffer, as it leaves for `emission.to`: translated, without its L2 header. `leave` is that
+/// of [`alter`].
 pub(crate) fn build<B: PacketBuf>(
     buf: &mut B,
     hit: &Hit<'_>,
     stream: &Stream,
     chunks: &Pool,
     emission: &Emission,
+    leave: bool,
 ) -> bool {
     // The answer to this packet arrives as the other key says; what leaves is that key turned round.
     let answer = hit.session.key(hit.direction.other());
@@ -243,5 +255,6 @@ pub(crate) fn build<B: PacketBuf>(
     header.extend(options);
     let Some((place, payload)) = tcp.split_at_mut_checked(header.len()) else { return false };
     place.copy_from_slice(&header);
-    stream.copy(chunks, side, at, payload) && checksum::l4_fill(source, destination, Protocol::Tcp, tcp)
+    stream.copy(chunks, side, at, payload)
+        && seal(buf, ETHERNET_LEN + IPV4_LEN..head + len, source, destination, leave)
 }

@@ -305,9 +305,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             self.shed(cx, hit, slot);
             return Ok(Some(Fate::TakenIn));
         };
-        let inspected = self.algs.get(slot).ok_or(DropReason::AlgTableFull)?;
-        let altered =
-            emit::alter(&mut item.buf, &mut item.parsed, &inspected.stream, &self.algs.chunks, from, &onward);
+        let leave = self.leaves_checksums(cx, hop);
+        let stream = &self.algs.get(slot).ok_or(DropReason::AlgTableFull)?.stream;
+        let (buf, parsed) = (&mut item.buf, &mut item.parsed);
+        let altered = emit::alter(buf, parsed, stream, &self.algs.chunks, from, &onward, leave);
         self.shed(cx, hit, slot);
         if altered { Ok(None) } else { Err(DropReason::AlgNoRoom) }
     }
@@ -537,8 +538,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 continue;
             };
             let Some(mut buf) = self.buffer(cx) else { return };
+            let leave = self.leaves_checksums(cx, &hop);
             let Some(inspected) = self.algs.get(slot) else { return };
-            if !emit::build(&mut buf, &hit, &inspected.stream, &self.algs.chunks, emission) {
+            if !emit::build(&mut buf, &hit, &inspected.stream, &self.algs.chunks, emission, leave) {
                 self.count(cx, Counter::StreamUnsent, 1);
                 continue;
             }

@@ -7,9 +7,15 @@ use crate::drop_reason::DropReason;
 use crate::key::InterfaceId;
 use crate::packet::vlan;
 use crate::port::{BURST, Port};
-use crate::stage::Context;
+use crate::stage::{Context, NextHop};
 
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
+    /// Whether what leaves for this next hop may leave its checksum to the device. What has to wait for it may not: it is copied.
+    pub(crate) fn leaves_checksums(&self, cx: &Context<'_>, hop: &NextHop) -> bool {
+        let port = cx.fib.interface(hop.interface).and_then(|to| self.ports.get(usize::from(to.port)));
+        hop.mac.is_some() && port.is_some_and(Port::fills_checksums)
+    }
+
     /// Puts a packet into the next burst of an interface. Interfaces that share a port have bursts of their own.
     pub(crate) fn transmit(&mut self, cx: &Context<'_>, egress: InterfaceId, buf: P::Buf) {
         let number = usize::from(egress.0);

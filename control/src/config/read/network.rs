@@ -58,6 +58,7 @@ static INTERFACE: Schema = Schema {
         "mac",
         "spread",
         "offloads",
+        "tx_checksums",
         "rx_descriptors",
         "tx_descriptors",
     ],

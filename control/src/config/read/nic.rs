@@ -13,6 +13,7 @@ const DESCRIPTORS: RangeInclusive<u32> = 32..=32_768;
 pub(super) struct Said {
     spread: Option<Spread>,
     offloads: Option<bool>,
+    tx_checksums: Option<bool>,
     rx_descriptors: Option<u16>,
     tx_descriptors: Option<u16>,
 }
@@ -24,13 +25,21 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> Said {
     let offloads = reader.string(table, "offloads", "one of auto, off");
     let words = [("auto", true), ("off", false)];
     let offloads = offloads.and_then(|text| reader.word(&text, "offloads", &words, &[]));
+    let tx_checksums = switch(reader, table, "tx_checksums");
     let mut descriptors = |key| reader.integer(table, key, DESCRIPTORS).and_then(|n| u16::try_from(n).ok());
     Said {
         spread,
         offloads,
+        tx_checksums,
         rx_descriptors: descriptors("rx_descriptors"),
         tx_descriptors: descriptors("tx_descriptors"),
     }
+}
+
+/// What the device can do and is not asked for unless the operator says so.
+fn switch<'t>(reader: &mut Reader<'t>, table: &Table<'t>, key: &'static str) -> Option<bool> {
+    let text = reader.string(table, key, "one of on, off");
+    text.and_then(|text| reader.word(&text, key, &[("on", true), ("off", false)], &[]))
 }
 
 /// Adds what one more interface of a device says. Two cannot want it set up in two ways.
@@ -47,6 +56,7 @@ pub(super) fn agree<'t>(reader: &mut Reader<'t>, table: &Table<'t>, device: &mut
     };
     differs("spread", take(&mut device.spread, new.spread));
     differs("offloads", take(&mut device.offloads, new.offloads));
+    differs("tx_checksums", take(&mut device.tx_checksums, new.tx_checksums));
     differs("rx_descriptors", take(&mut device.rx_descriptors, new.rx_descriptors));
     differs("tx_descriptors", take(&mut device.tx_descriptors, new.tx_descriptors));
 }
@@ -66,6 +76,7 @@ pub(super) fn settle(interfaces: &mut [Interface], devices: &[Said]) {
         interface.nic = NicSettings {
             spread: said.spread.unwrap_or(d.spread),
             offloads: said.offloads.unwrap_or(d.offloads),
+            tx_checksums: said.tx_checksums.unwrap_or(d.tx_checksums),
             rx_descriptors: said.rx_descriptors.unwrap_or(d.rx_descriptors),
             tx_descriptors: said.tx_descriptors.unwrap_or(d.tx_descriptors),
         };

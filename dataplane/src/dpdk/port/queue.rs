@@ -50,6 +50,10 @@ pub struct EthQueue {
     rx: u16,
     /// Received packets say whether their checksums are wrong.
     looks: bool,
+    /// Checksums may be left to the device.
+    fills: bool,
+    /// More is to be done than to send: something may be asked of the device for what leaves, or it was pulled out.
+    prepares: bool,
     /// Packets with wrong checksums that nobody has asked for yet.
     wrong: usize,
     receives: Option<Taken>,
@@ -73,6 +77,8 @@ impl EthQueue {
             queue: tx,
             rx: rx.unwrap_or(NONE),
             looks: port.looks,
+            fills: port.fills,
+            prepares: port.fills,
             wrong: 0,
             receives,
             sends: Some(sends),
@@ -91,10 +97,16 @@ impl EthQueue {
         self.looks = on;
     }
 
+    /// Whether checksums are left to the device, whatever it can do. For tests: what comes out of a ring is what was given to it.
+    pub fn fill(&mut self, on: bool) {
+        (self.fills, self.prepares) = (on, on);
+    }
+
     /// Gives the queues back: the device was pulled out.
     #[cold]
     fn leave(&mut self) {
         self.rx = NONE;
+        self.prepares = true;
         self.receives = None;
         self.sends = None;
     }
@@ -111,6 +123,27 @@ impl EthQueue {
             number <= len || !mbuf.checksum_is_wrong()
         });
         self.wrong += before - burst.len();
+    }
+
+    /// Makes a burst ready for the device: what it was asked for is written down as its driver wants it. What it cannot send, or
+    /// all of it where the device is gone, is freed.
+    #[cold]
+    fn prepare(&mut self, burst: &mut Burst<Mbuf>) {
+        if self.is_gone() {
+            burst.clear();
+            return;
+        }
+        burst.retain(Mbuf::brief_device);
+        let mut ready = 0;
+        // Each turn makes some ready or frees one.
+        while let Some(rest) = burst.get_mut(ready..).filter(|rest| !rest.is_empty()) {
+            // SAFETY: an Mbuf is a pointer to an mbuf that is ours, and there are as many as we say. The queue is ours alone.
+            ready += usize::from(unsafe {
+                let count = rest.len() as u16;
+                sys::postern_eth_tx_prepare(self.port_id, self.queue, rest.as_mut_ptr().cast(), count)
+            });
+            let _refused = burst.pop_at(ready);
+        }
     }
 }
 
@@ -150,16 +183,21 @@ impl Port for EthQueue {
     }
 
     #[inline]
+    fn fills_checksums(&self) -> bool {
+        self.fills
+    }
+
+    #[inline]
     fn wrong_checksums(&mut self) -> usize {
         mem::take(&mut self.wrong)
     }
 
     #[inline]
     fn tx_burst(&mut self, burst: &mut Burst<Mbuf>) -> usize {
-        let len = burst.len();
-        if self.is_gone() {
-            burst.clear();
+        if self.prepares {
+            self.prepare(burst);
         }
+        let len = burst.len();
         if burst.is_empty() {
             return 0;
         }

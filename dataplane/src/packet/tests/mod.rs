@@ -1,6 +1,7 @@
 //! Tests of parsing, rewriting and answering, against frames that smoltcp built and checks.
 
 mod answer;
+mod layers;
 mod parsing;
 mod rewriting;
 
