@@ -162,6 +162,8 @@ fn interfaces_share_a_device_by_their_vlans() {
         ("spread = \"on\"", "spread = \"off\""),
         ("offloads = \"auto\"", "offloads = \"off\""),
         ("tx_checksums = \"on\"", "tx_checksums = \"off\""),
+        ("lro = \"off\"", "lro = \"on\""),
+        ("tso = \"on\"", "tso = \"off\""),
         ("rx_descriptors = 64", "rx_descriptors = 65"),
         ("tx_descriptors = 64", "tx_descriptors = 65"),
     ] {

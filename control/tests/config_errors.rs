@@ -126,7 +126,8 @@ fn unknown_keys_of_every_table() {
         );
     }
     let interface = "unknown key \"mtuu\" in [[interface]]; expected one of name, device, zone, addresses, vlan, \
-                     mtu, mac, spread, offloads, tx_checksums, rx_descriptors, tx_descriptors (did you mean \"mtu\"?)";
+                     mtu, mac, spread, offloads, tx_checksums, lro, tso, rx_descriptors, \
+                     tx_descriptors (did you mean \"mtu\"?)";
     expect_whole(&format!("{INTERFACES}»mtuu = 1500"), interface);
 }
 
@@ -344,6 +345,12 @@ fn interfaces() {
             "zone",
             "zone = 'untrust'\ntx_checksums = »'auto'",
             "unknown tx_checksums \"auto\"; expected one of on, off".into(),
+        ),
+        ("zone", "zone = 'untrust'\nlro = »'yes'", "unknown lro \"yes\"; expected one of on, off".into()),
+        (
+            "zone",
+            "zone = 'untrust'\ntso = »true",
+            "\"tso\" is a boolean; expected a string, one of on, off".into(),
         ),
         (
             "zone",

@@ -12,6 +12,15 @@ pub const HEADROOM: usize = 128;
 /// Data room of one buffer after its headroom, in bytes.
 pub const DATA_ROOM: usize = 2048;
 
+/// What a packet is that a device has put together from TCP segments (LRO).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aggregate {
+    /// Bytes of payload that each of them had, but the last, which may have had fewer.
+    pub segment: u16,
+    /// Pieces of memory that it lies in.
+    pub pieces: u16,
+}
+
 /// One packet in one contiguous piece of memory, starting at its Ethernet header.
 ///
 /// None of the calls allocates, and none panics: those that can fail say so and leave the packet as it was.
@@ -46,14 +55,34 @@ pub trait PacketBuf: Sized + Send {
             crate::prefetch_to_write(first);
         }
     }
-    /// True if the packet lies in one segment. The journey drops what does not.
+    /// True if the packet lies in one segment. Of what does not, the journey takes aggregates alone.
     fn is_linear(&self) -> bool {
         true
+    }
+    /// Bytes of the packet over all its segments.
+    #[inline(always)]
+    fn total_len(&self) -> usize {
+        self.bytes().len()
+    }
+    /// What it is put together from, if a device has put it together and says so.
+    fn aggregate(&self) -> Option<Aggregate> {
+        None
+    }
+    /// Copies bytes of the packet from `at` on, over all its segments. False if there are not so many.
+    #[must_use]
+    fn copy_out(&self, at: usize, into: &mut [u8]) -> bool {
+        let found = self.bytes().get(at..).and_then(|rest| rest.get(..into.len()));
+        found.map(|found| into.copy_from_slice(found)).is_some()
     }
     /// Leaves the checksum of TCP or UDP to the device that sends the packet, or takes that back. True if it is left: the field
     /// then holds anything. Only for what leaves through a port that fills checksums in ([`crate::port::Port::fills_checksums`]).
     fn leave_checksum(&mut self, to_device: Option<Protocol>) -> bool {
         let _ = to_device;
+        false
+    }
+    /// Leaves it to the device that sends an aggregate to cut it. True if it is left: the packet then is of no use for anything else.
+    /// Only for what leaves through a port that takes it ([`crate::port::Port::cuts`]).
+    fn leave_whole(&mut self) -> bool {
         false
     }
     /// Fills in a checksum that was left to a device, since none will: the packet is about to be copied.
@@ -126,8 +155,24 @@ impl<B: PacketBuf> PacketBuf for Packet<B> {
         either!(self, buf => buf.is_linear())
     }
 
+    fn total_len(&self) -> usize {
+        either!(self, buf => buf.total_len())
+    }
+
+    fn aggregate(&self) -> Option<Aggregate> {
+        either!(self, buf => buf.aggregate())
+    }
+
+    fn copy_out(&self, at: usize, into: &mut [u8]) -> bool {
+        either!(self, buf => buf.copy_out(at, into))
+    }
+
     fn leave_checksum(&mut self, to_device: Option<Protocol>) -> bool {
         either!(self, buf => buf.leave_checksum(to_device))
+    }
+
+    fn leave_whole(&mut self) -> bool {
+        either!(self, buf => buf.leave_whole())
     }
 
     fn fill_checksum(&mut self) {

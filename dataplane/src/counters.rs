@@ -75,6 +75,9 @@ counters! {
     IcmpErrors = "icmp-errors", "ICMP errors sent.";
     IcmpErrorsLimited = "icmp-errors-limited", "ICMP errors and resets not sent because of the rate limit.";
     IcmpErrorsRelated = "icmp-errors-related", "ICMP errors about sessions, translated and passed on.";
+    Aggregates = "aggregates", "Packets that a device had put together from TCP segments (`lro`). Each counts as one packet.";
+    AggregatesSent = "aggregates-sent", "Aggregates that left whole, for the device to cut (`tso`).";
+    AggregateSegments = "aggregate-segments", "Segments that the other aggregates were cut to.";
     FragmentsJoined = "fragments-joined", "Fragments that were put together to whole datagrams.";
     DatagramsReassembled = "datagrams-reassembled", "Datagrams that were put together from them.";
     DatagramsFragmented = "datagrams-fragmented", "Datagrams that left in fragments, because their egress takes no packets that long.";

@@ -29,7 +29,8 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    NotLinear = "not-linear", "The packet came in several segments.";
+    NotLinear = "not-linear", "The packet came in several pieces of memory, and is no aggregate of segments.";
+    AggregateInvalid = "aggregate-invalid", "An aggregate (`lro`) that is no TCP with data, has its headers in several pieces, or whose lengths do not fit.";
     EthTruncated = "eth-truncated", "Shorter than an Ethernet header.";
     EthNotForUs = "eth-not-for-us", "Unicast to another MAC address.";
     VlanUnknown = "vlan-unknown", "A VLAN that no interface of the port has.";
@@ -117,6 +118,7 @@ drop_reasons! {
     ExpectationGone = "expectation-gone", "The expectation was taken or expired while the packet was on its way.";
     TxFull = "tx-full", "The port did not take the packet.";
     TxNoPort = "tx-no-port", "The egress interface has no port on this worker, or its device was pulled out.";
+    SegmentsNoBuffer = "segments-no-buffer", "No buffer for segments of an aggregate (`lro`): all of it is lost, or the rest of it.";
     PoolEmpty = "pool-empty", "No buffer for a packet of our own.";
     Shutdown = "shutdown", "In flight when the gateway stopped.";
 }

@@ -1,6 +1,6 @@
 //! The port seam: bursts in, bursts out.
 
-use crate::buf::PacketBuf;
+use crate::buf::{Aggregate, PacketBuf};
 use arrayvec::ArrayVec;
 
 /// Most packets of one rx or tx burst.
@@ -30,13 +30,22 @@ pub trait Port {
     /// Sends the burst in order. Consumes all of it: what the device refuses is freed. Returns how many were sent;
     /// the caller counts the difference.
     fn tx_burst(&mut self, burst: &mut Burst<Self::Buf>) -> usize;
-    /// Packets with a wrong checksum that the device has pointed out since this was last asked: they are freed, and were in no
-    /// burst. Ports that are software do not look.
-    fn wrong_checksums(&mut self) -> usize {
+    /// Packets that it has refused since this was last asked: they are freed, and were in no burst. The device has pointed out that
+    /// their checksums are wrong; or they are of [`Self::without_room`]. Ports that are software do not look.
+    fn refused(&mut self) -> usize {
+        0
+    }
+    /// Of those, aggregates that there was no buffer for.
+    fn without_room(&mut self) -> usize {
         0
     }
     /// Whether it fills in checksums that were left to it ([`PacketBuf::leave_checksum`]). No other port may get such packets.
     fn fills_checksums(&self) -> bool {
+        false
+    }
+    /// Whether it takes an aggregate whole, and cuts it ([`PacketBuf::leave_whole`]). No other port may get one.
+    fn cuts(&self, aggregate: Aggregate) -> bool {
+        let _ = aggregate;
         false
     }
     /// True once the device was pulled out: it receives and sends nothing any more.

@@ -72,7 +72,7 @@ pub struct Worker<P: Port, A: BufPool<Buf = P::Buf>> {
 pub struct Local<P: Port, A: BufPool<Buf = P::Buf>> {
     pub(crate) id: WorkerId,
     ports: Vec<P>,
-    pool: A,
+    pub(crate) pool: A,
     tx: Vec<Burst<P::Buf>>,
     pub(crate) magazine: Magazine,
     pub(crate) marks: Marks,
@@ -195,12 +195,14 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
         for number in 0..self.local.ports.len() {
             let Some(port) = self.local.ports.get_mut(number) else { break };
             let received = port.rx_burst(&mut self.burst);
-            let wrong = port.wrong_checksums();
+            let wrong = port.refused();
             if wrong > 0 {
                 work += wrong;
+                let no_room = port.without_room().min(wrong);
                 if let Some(lane) = shared.lane(self.local.id) {
                     lane.counters.add(Counter::RxPackets, wrong as u64);
-                    lane.counters.drop(DropReason::NicChecksum, wrong as u64);
+                    lane.counters.drop(DropReason::NicChecksum, (wrong - no_room) as u64);
+                    lane.counters.drop(DropReason::SegmentsNoBuffer, no_room as u64);
                 }
             }
             if received == 0 {
@@ -218,7 +220,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             let ingress = map.and_then(PortMap::untagged).unwrap_or(InterfaceId(u16::MAX));
             let first = plan(&cx, ingress, burst, plans);
             port.planned();
-            let bytes: usize = burst.iter().map(|b| b.bytes().len()).sum();
+            let bytes: usize = burst.iter().map(PacketBuf::total_len).sum();
             self.local.count(&cx, Counter::RxPackets, received as u64);
             self.local.count(&cx, Counter::RxBytes, bytes as u64);
             if let Some(counters) = self.local.counters_of(&cx, ingress) {
@@ -286,7 +288,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         burst: &mut Burst<P::Buf>,
         plans: &mut forward::Plans,
     ) {
-        let bytes: usize = burst.iter().map(|b| b.bytes().len()).sum();
+        let bytes: usize = burst.iter().map(PacketBuf::total_len).sum();
         self.count(cx, Counter::RxPackets, burst.len() as u64);
         self.count(cx, Counter::RxBytes, bytes as u64);
         let mut left = ArrayVec::<(InterfaceId, P::Buf), BURST>::new();
@@ -310,7 +312,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             }
             left = others;
             if let Some(counters) = self.counters_of(cx, ingress) {
-                let bytes: usize = burst.iter().map(|b| b.bytes().len()).sum();
+                let bytes: usize = burst.iter().map(PacketBuf::total_len).sum();
                 counters.received(burst.len() as u64, bytes as u64);
             }
             let first = plan(cx, ingress, burst, plans);
@@ -410,7 +412,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
     }
 
-    fn long_way(
+    pub(crate) fn long_way(
         &mut self,
         cx: &Context<'_>,
         grid: &Ends<P::Buf>,
@@ -428,6 +430,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 } else if let Some(item) = self.gather(cx, from, &fragment, &buf) {
                     self.dispatch(cx, grid, item);
                 }
+            }
+            Received::Aggregate(aggregate, ingress, buf) => {
+                self.carry_aggregate(cx, grid, (ingress, hops), buf, aggregate);
             }
             Received::Nothing => {}
         }
@@ -585,7 +590,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
     }
 
-    fn hand_off(&mut self, cx: &Context<'_>, grid: &Ends<P::Buf>, to: WorkerId, mut parcel: Parcel<P::Buf>) {
+    pub(crate) fn hand_off(
+        &mut self,
+        cx: &Context<'_>,
+        grid: &Ends<P::Buf>,
+        to: WorkerId,
+        mut parcel: Parcel<P::Buf>,
+    ) {
         parcel.hops += 1;
         let (ingress, hops) = (parcel.ingress, parcel.hops);
         let pushed = match grid.to(to) {

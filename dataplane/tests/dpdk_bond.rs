@@ -33,6 +33,8 @@ fn the_members_of_a_bond_spread_packets() {
         spread: Spread::Auto,
         offloads: true,
         tx_checksums: false,
+        lro: false,
+        tso: false,
         one_pool: true,
         nodes: Vec::new(),
     };

@@ -3,7 +3,11 @@
 
 mod dpdk_common;
 
-use dataplane::buf::{BufPool, DATA_ROOM, HEADROOM, PacketBuf};
+use dataplane::buf::{Aggregate, BufPool, DATA_ROOM, HEADROOM, PacketBuf};
+use dataplane::dpdk::Asked;
+use dataplane::key::Protocol;
+use dataplane::packet::build::{self, Ends};
+use std::net::Ipv4Addr;
 
 #[test]
 fn a_packet_stays_within_its_buffer() {
@@ -51,6 +55,33 @@ fn a_packet_stays_within_its_buffer() {
     assert!(chain.trim_front(1));
     assert_eq!(chain.bytes(), b"ead");
     assert_eq!(pool.available(), 61);
+    // But counted, and copied, are all.
+    let mut rest = [0; 4];
+    assert!(chain.total_len() == 7 && chain.copy_out(2, &mut rest));
+    assert_eq!(&rest, b"dtai");
+    assert!(!chain.copy_out(4, &mut rest) && !chain.copy_out(usize::MAX, &mut rest));
+    assert_eq!(chain.aggregate(), None, "no device has said so");
+    chain.set_aggregate(3);
+    assert_eq!(chain.aggregate(), Some(Aggregate { segment: 3, pieces: 2 }));
     drop(chain);
     assert_eq!(pool.available(), 63);
+
+    // What was left to a device, and is not sent by it after all, is filled in.
+    let ends = Ends::new([2; 6], Ipv4Addr::new(10, 0, 0, 1), [4; 6], Ipv4Addr::new(10, 0, 0, 2));
+    for (frame, protocol) in [
+        (build::udp(&ends, 1, 2, b"left"), Protocol::Udp),
+        (build::tcp(&ends, &build::Tcp::default(), b"left"), Protocol::Tcp),
+    ] {
+        let mut m = dpdk_common::packet(&mut pool, &frame);
+        m.fill_checksum();
+        assert_eq!((m.bytes(), m.asked()), (&frame[..], Asked::Nothing));
+        let field = if protocol == Protocol::Udp { 40 } else { 50 };
+        m.bytes_mut()[field] ^= 1;
+        assert!(m.leave_checksum(Some(protocol)));
+        assert_eq!(m.asked(), Asked::Checksum);
+        m.fill_checksum();
+        assert_eq!((m.bytes(), m.asked()), (&frame[..], Asked::Nothing));
+        assert!(m.leave_checksum(Some(protocol)) && !m.leave_checksum(None));
+        assert_eq!(m.asked(), Asked::Nothing, "taken back");
+    }
 }

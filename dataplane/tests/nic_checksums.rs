@@ -24,7 +24,7 @@ impl Port for Broken {
         self.0.tx_burst(burst)
     }
 
-    fn wrong_checksums(&mut self) -> usize {
+    fn refused(&mut self) -> usize {
         std::mem::take(&mut self.1)
     }
 }

@@ -137,7 +137,7 @@ fn inside() {
     assert_eq!((control.get(SEEN), control.get(OFFERED), control.get(TAKEN)), (1, 100, 100));
     let between = control.get(LAST) - control.get(FIRST);
     assert!((1..=between).contains(&control.get(OWN)) && control.get(SAMPLES) == 0);
-    assert_eq!((pool.available(), rx.wrong_checksums()), (pool.size(), 0));
+    assert_eq!((pool.available(), rx.refused()), (pool.size(), 0));
 
     // In turns, of fewer; a sample of every 256th burst.
     control.begin(10, 0);

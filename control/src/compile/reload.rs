@@ -67,6 +67,8 @@ fn interfaces(old: &Config, new: &Config, changes: &mut Vec<String>) {
             ("spread", nic.spread != new.spread),
             ("offloads", nic.offloads != new.offloads),
             ("tx_checksums", nic.tx_checksums != new.tx_checksums),
+            ("lro", nic.lro != new.lro),
+            ("tso", nic.tso != new.tso),
             ("rx_descriptors", nic.rx_descriptors != new.rx_descriptors),
             ("tx_descriptors", nic.tx_descriptors != new.tx_descriptors),
         ] {

@@ -89,6 +89,10 @@ pub struct NicSettings {
     pub offloads: bool,
     /// Whether checksums of what the gateway writes are left to it.
     pub tx_checksums: bool,
+    /// Whether it puts TCP segments together.
+    pub lro: bool,
+    /// Whether it cuts what another has put together.
+    pub tso: bool,
     /// Receive descriptors of each queue.
     pub rx_descriptors: u16,
     /// Transmit descriptors of each queue.
@@ -101,6 +105,8 @@ impl Default for NicSettings {
             spread: Spread::Auto,
             offloads: true,
             tx_checksums: false,
+            lro: false,
+            tso: false,
             rx_descriptors: 1_024,
             tx_descriptors: 1_024,
         }

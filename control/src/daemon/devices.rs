@@ -42,6 +42,8 @@ pub fn plan(eal: &Eal, config: &Config, cores: &[u16], home: &Home) -> Result<Ve
             spread: needs.nic.spread,
             offloads: needs.nic.offloads,
             tx_checksums: needs.nic.tx_checksums,
+            lro: needs.nic.lro,
+            tso: needs.nic.tso,
             one_pool,
             nodes: nodes.clone(),
         };
@@ -66,7 +68,7 @@ impl Pools {
         let ports = config.ports();
         let rings = ports.iter().zip(planned).map(|(needs, p)| {
             let (received, sent) = p.plan.descriptors();
-            Rings::of(needs.device, p.nic.node, received, sent)
+            Rings::of(needs.device, p.nic.node, received, sent).merging(needs.nic.lro)
         });
         let mut pools = Vec::new();
         for PoolSize { node, mbufs: count } in sizes::pools(&rings.collect::<Vec<_>>(), workers) {

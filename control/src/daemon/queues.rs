@@ -226,6 +226,9 @@ mod tests {
             tx_desc: 1_024,
             spread: Spread::Auto,
             offloads: true,
+            tx_checksums: false,
+            lro: false,
+            tso: false,
             one_pool: true,
             nodes: vec![None; usize::from(queues)],
         };

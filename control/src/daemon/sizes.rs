@@ -29,6 +29,12 @@ impl Rings {
         let all = |own: u32| own.saturating_mul(device.members());
         Self { node, received: all(received), sent: all(sent) }
     }
+
+    /// The same where the device may put segments together: a worker's burst then holds up to all that a queue has received, while the
+    /// queue is full again.
+    pub fn merging(self, merges: bool) -> Self {
+        Self { received: self.received.saturating_mul(1 + u32::from(merges)), ..self }
+    }
 }
 
 /// A pool of packet buffers.
@@ -69,7 +75,7 @@ pub fn wanted(config: &Config, workers: usize, node: impl Fn(&Device) -> Option<
     let rings = config.ports().into_iter().map(|port| {
         let all = |descriptors: u16| u32::from(descriptors).saturating_mul(workers);
         let (received, sent) = (all(port.nic.rx_descriptors), all(port.nic.tx_descriptors));
-        Rings::of(port.device, node(port.device), received, sent)
+        Rings::of(port.device, node(port.device), received, sent).merging(port.nic.lro)
     });
     pools(&rings.collect::<Vec<_>>(), workers)
 }
@@ -312,6 +318,14 @@ mod tests {
         let mut deep = plain.clone();
         deep.interfaces[0].nic.rx_descriptors = 4_096;
         assert_eq!(mbufs(&deep, 3) - mbufs(&plain, 3), 3 * (4_096 - 1_024));
+    }
+
+    #[test]
+    fn what_a_device_puts_together_has_buffers_of_its_own() {
+        let plain = config("", ["3b:00.0", "3b:00.1"]);
+        let mut merging = plain.clone();
+        merging.interfaces[0].nic.lro = true;
+        assert_eq!(mbufs(&merging, 3) - mbufs(&plain, 3), 3 * 1_024);
     }
 
     #[test]

@@ -46,6 +46,23 @@ int postern_pktmbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail)
 	return rte_pktmbuf_chain(head, tail);
 }
 
+uint16_t postern_pktmbuf_segment(const struct rte_mbuf *mbuf)
+{
+	return mbuf->tso_segsz;
+}
+
+int postern_pktmbuf_copy_out(const struct rte_mbuf *mbuf, uint32_t at, uint32_t len, void *to)
+{
+	const void *found = rte_pktmbuf_read(mbuf, at, len, to);
+
+	if (found == NULL)
+		return -1;
+	/* What lies in one segment is not copied, but pointed at. */
+	if (found != to)
+		memcpy(to, found, len);
+	return 0;
+}
+
 void postern_pktmbuf_lengths(struct rte_mbuf *mbuf, uint64_t l2, uint64_t l3, uint64_t l4, uint64_t segment)
 {
 	mbuf->tx_offload = rte_mbuf_tx_offload(l2, l3, l4, segment, 0, 0, 0);

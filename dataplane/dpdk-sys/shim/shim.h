@@ -42,20 +42,29 @@ static const uint32_t POSTERN_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
 static const uint64_t POSTERN_RX_IPV4_CKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t POSTERN_RX_UDP_CKSUM = RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
 static const uint64_t POSTERN_RX_TCP_CKSUM = RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
+static const uint64_t POSTERN_RX_LRO = RTE_ETH_RX_OFFLOAD_TCP_LRO;
+static const uint64_t POSTERN_RX_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;
 static const uint64_t POSTERN_TX_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
 static const uint64_t POSTERN_TX_TCP_CKSUM = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
 static const uint64_t POSTERN_TX_UDP_CKSUM = RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
+static const uint64_t POSTERN_TX_IPV4_CKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+static const uint64_t POSTERN_TX_TSO = RTE_ETH_TX_OFFLOAD_TCP_TSO;
+static const uint64_t POSTERN_TX_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 static const uint64_t POSTERN_IP_CKSUM_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK;
 static const uint64_t POSTERN_IP_CKSUM_BAD = RTE_MBUF_F_RX_IP_CKSUM_BAD;
 static const uint64_t POSTERN_L4_CKSUM_MASK = RTE_MBUF_F_RX_L4_CKSUM_MASK;
 static const uint64_t POSTERN_L4_CKSUM_BAD = RTE_MBUF_F_RX_L4_CKSUM_BAD;
+static const uint64_t POSTERN_L4_CKSUM_NONE = RTE_MBUF_F_RX_L4_CKSUM_NONE;
+static const uint64_t POSTERN_AGGREGATE = RTE_MBUF_F_RX_LRO;
 
 /* What is asked of a device for a packet that is sent. */
 static const uint64_t POSTERN_SEND_IPV4 = RTE_MBUF_F_TX_IPV4;
 static const uint64_t POSTERN_SEND_TCP_CKSUM = RTE_MBUF_F_TX_TCP_CKSUM;
 static const uint64_t POSTERN_SEND_UDP_CKSUM = RTE_MBUF_F_TX_UDP_CKSUM;
+static const uint64_t POSTERN_SEND_SEGMENTS = RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_IP_CKSUM;
 /* All that is asked for here. */
-static const uint64_t POSTERN_SEND_MASK = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_L4_MASK;
+static const uint64_t POSTERN_SEND_MASK =
+	RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_IP_CKSUM;
 
 static const uint32_t POSTERN_LCORE_ANY = LCORE_ID_ANY;
 static const int POSTERN_SOCKET_ANY = SOCKET_ID_ANY;
@@ -64,8 +73,12 @@ static const int POSTERN_SOCKET_ANY = SOCKET_ID_ANY;
 struct rte_mbuf *postern_pktmbuf_alloc(struct rte_mempool *pool);
 int postern_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
 void postern_pktmbuf_free(struct rte_mbuf *mbuf);
-/* Appends a segment to a packet (for tests of what is not linear). 0 or a negative errno. */
+/* Appends a segment to a packet. 0 or a negative errno. */
 int postern_pktmbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail);
+/* Bytes of payload of the segments that a device has put together, where it says that it has. */
+uint16_t postern_pktmbuf_segment(const struct rte_mbuf *mbuf);
+/* Copies `len` bytes from `at` on, over all segments. 0, or -1 if there are not so many. */
+int postern_pktmbuf_copy_out(const struct rte_mbuf *mbuf, uint32_t at, uint32_t len, void *to);
 /* Says how long the headers of a packet are, and of what size its segments shall be (0 for none). */
 void postern_pktmbuf_lengths(struct rte_mbuf *mbuf, uint64_t l2, uint64_t l3, uint64_t l4, uint64_t segment);
 

@@ -1,6 +1,7 @@
 //! A packet in DPDK's memory. Move-only; dropping it gives it back to its pool.
 
-use crate::buf::PacketBuf;
+use super::Mempool;
+use crate::buf::{Aggregate, BufPool, PacketBuf};
 use crate::key::Protocol;
 use crate::packet::{Layers, layers};
 use dpdk_sys::{mbuf as field, rte_mbuf};
@@ -9,9 +10,20 @@ use std::{mem, ptr::NonNull, slice};
 /// One packet. As large as a pointer, so that a burst of them is the array that DPDK wants.
 ///
 /// The journey works on linear packets. Of a packet in several segments only the first is visible, it does not grow
-/// behind, and it is not cut behind: whoever gets one drops it.
+/// behind, and it is not cut behind: whoever gets one drops it, unless it is an aggregate ([`PacketBuf::aggregate`]).
 #[repr(transparent)]
 pub struct Mbuf(NonNull<rte_mbuf>);
+
+/// What is asked of the device that sends a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// To send it as it is.
+    Nothing,
+    /// To fill in the checksum of TCP or UDP.
+    Checksum,
+    /// To cut it into segments with so many bytes of payload.
+    Segments(u16),
+}
 
 // A burst is handed to DPDK as an array of pointers.
 const _: () = assert!(mem::size_of::<Mbuf>() == mem::size_of::<*mut rte_mbuf>());
@@ -32,13 +44,62 @@ impl Mbuf {
     /// Appends another packet as further segments, for tests of what is not linear. Fails, giving both back
     /// to their pools, if DPDK refuses (too many segments).
     #[must_use]
-    pub fn chain(self, tail: Self) -> Option<Self> {
-        // SAFETY: both are whole packets that we hold; on success the head holds the tail.
+    pub fn chain(mut self, tail: Self) -> Option<Self> {
+        self.attach(tail).then_some(self)
+    }
+
+    /// Appends another packet as further segments. False, and the other is given back to its pool, if DPDK refuses.
+    fn attach(&mut self, tail: Self) -> bool {
+        // SAFETY: both are whole packets that we alone hold; on success the head holds the tail.
         let ok = unsafe { dpdk_sys::postern_pktmbuf_chain(self.raw(), tail.raw()) } == 0;
-        ok.then(|| {
+        if ok {
             mem::forget(tail);
-            self
-        })
+        }
+        ok
+    }
+
+    /// Makes of a packet that a device on a port with LRO has received what the journey expects. An aggregate lies in two segments at
+    /// least, also where one could hold it: so nobody takes it for a packet. A checksum that its sender has left to hardware is
+    /// filled in. False if there is no buffer for the second segment.
+    pub(super) fn settle(&mut self, pool: &mut Mempool) -> bool {
+        // SAFETY: we hold the mbuf.
+        let flags = unsafe { field::ol_flags(self.raw()) };
+        if !self.is_linear() {
+            return true;
+        }
+        if flags & dpdk_sys::POSTERN_AGGREGATE != 0 {
+            return self.split(pool);
+        }
+        if flags & dpdk_sys::POSTERN_L4_CKSUM_MASK == dpdk_sys::POSTERN_L4_CKSUM_NONE {
+            // What has no such checksum is as it was.
+            let _ = layers::fill(self.bytes_mut());
+        }
+        true
+    }
+
+    /// Moves the last byte of a linear packet to a second segment. False if there is none, or no buffer for it.
+    fn split(&mut self, pool: &mut Mempool) -> bool {
+        let Some(last) = self.bytes().last().copied() else { return false };
+        let Some(mut tail) = pool.alloc().filter(|_| self.trim_back(1)) else { return false };
+        let room = tail.append(1);
+        tail.bytes_mut().fill(last);
+        room && self.attach(tail)
+    }
+
+    /// Says of the packet that a device has put it together from segments with so many bytes of payload. For tests: no device that
+    /// is software does.
+    pub fn set_aggregate(&mut self, segment: u16) {
+        // SAFETY: we alone hold the mbuf.
+        unsafe {
+            field::set_ol_flags(self.raw(), dpdk_sys::POSTERN_AGGREGATE);
+            dpdk_sys::postern_pktmbuf_lengths(self.raw(), 0, 0, 0, u64::from(segment));
+        }
+    }
+
+    /// Says of the packet that its sender has left the checksum of TCP or UDP to hardware. For tests likewise.
+    pub fn set_unfilled(&mut self) {
+        // SAFETY: we alone hold the mbuf.
+        unsafe { field::set_ol_flags(self.raw(), dpdk_sys::POSTERN_L4_CKSUM_NONE) }
     }
 
     /// True if the device found the checksum of the IPv4 header, or that of TCP or UDP, wrong.
@@ -58,8 +119,18 @@ impl Mbuf {
         unsafe { field::set_ol_flags(self.raw(), flag) }
     }
 
-    /// What is asked of the device that sends the packet, as bits of `ol_flags`.
-    pub fn asked(&self) -> u64 {
+    /// What is asked of the device that sends the packet.
+    pub fn asked(&self) -> Asked {
+        match self.asked_flags() {
+            0 => Asked::Nothing,
+            flags if flags & dpdk_sys::POSTERN_SEND_SEGMENTS != 0 => Asked::Segments(self.segment()),
+            _ => Asked::Checksum,
+        }
+    }
+
+    /// The same as bits of `ol_flags`.
+    #[inline(always)]
+    fn asked_flags(&self) -> u64 {
         // SAFETY: we hold the mbuf.
         unsafe { field::ol_flags(self.raw()) & dpdk_sys::POSTERN_SEND_MASK }
     }
@@ -76,17 +147,23 @@ impl Mbuf {
     /// Writes down for the device what is asked of it: where the headers are, and the sum that it adds to. False if it cannot be
     /// said: the packet must not leave then.
     pub(super) fn brief_device(&mut self) -> bool {
-        if self.asked() == 0 {
-            return true;
-        }
+        let segment = match self.asked() {
+            Asked::Nothing => return true,
+            Asked::Checksum => 0,
+            Asked::Segments(segment) => segment,
+        };
         let Some(layers) = Layers::of(self.bytes()) else { return false };
-        let length = |bytes: usize| bytes as u64;
+        let [l2, l3, l4] = [layers.l2, layers.l3, layers.l4].map(|bytes| bytes as u64);
         // SAFETY: we alone hold the mbuf.
-        unsafe {
-            let (l2, l3, l4) = (length(layers.l2), length(layers.l3), length(layers.l4));
-            dpdk_sys::postern_pktmbuf_lengths(self.raw(), l2, l3, l4, 0);
-        }
-        layers.put_pseudo(self.bytes_mut())
+        unsafe { dpdk_sys::postern_pktmbuf_lengths(self.raw(), l2, l3, l4, u64::from(segment)) };
+        let frame = self.bytes_mut();
+        if segment == 0 { layers.put_pseudo(frame) } else { layers.put_pseudo_to_cut(frame) }
+    }
+
+    /// Bytes of payload of the segments that it was put together from, or that it shall be cut to.
+    fn segment(&self) -> u16 {
+        // SAFETY: we hold the mbuf.
+        unsafe { dpdk_sys::postern_pktmbuf_segment(self.raw()) }
     }
 
     #[inline(always)]
@@ -220,6 +297,32 @@ impl PacketBuf for Mbuf {
         unsafe { field::nb_segs(self.raw()) == 1 }
     }
 
+    #[inline(always)]
+    fn total_len(&self) -> usize {
+        // SAFETY: we hold the mbuf.
+        unsafe { field::pkt_len(self.raw()) as usize }
+    }
+
+    fn aggregate(&self) -> Option<Aggregate> {
+        // SAFETY: we hold the mbuf.
+        let (flags, pieces) = unsafe { (field::ol_flags(self.raw()), field::nb_segs(self.raw())) };
+        let merged = flags & dpdk_sys::POSTERN_AGGREGATE != 0;
+        merged.then(|| Aggregate { segment: self.segment(), pieces })
+    }
+
+    fn copy_out(&self, at: usize, into: &mut [u8]) -> bool {
+        let (Ok(at), Ok(len)) = (u32::try_from(at), u32::try_from(into.len())) else { return false };
+        // SAFETY: we hold the mbuf and all its segments, and `into` has room for as many bytes as we say.
+        unsafe { dpdk_sys::postern_pktmbuf_copy_out(self.raw(), at, len, into.as_mut_ptr().cast()) == 0 }
+    }
+
+    fn leave_whole(&mut self) -> bool {
+        self.ask(
+            dpdk_sys::POSTERN_SEND_IPV4 | dpdk_sys::POSTERN_SEND_TCP_CKSUM | dpdk_sys::POSTERN_SEND_SEGMENTS,
+        );
+        true
+    }
+
     fn leave_checksum(&mut self, to_device: Option<Protocol>) -> bool {
         let flags = match to_device {
             Some(Protocol::Tcp) => dpdk_sys::POSTERN_SEND_IPV4 | dpdk_sys::POSTERN_SEND_TCP_CKSUM,
@@ -231,7 +334,7 @@ impl PacketBuf for Mbuf {
     }
 
     fn fill_checksum(&mut self) {
-        if self.asked() != 0 {
+        if self.asked_flags() != 0 {
             self.ask(0);
             // What was left has one.
             let _ = layers::fill(self.bytes_mut());

@@ -19,7 +19,7 @@ mod steering;
 
 pub use eal::{Eal, EalConfig, EalError, LogLevel, Memory};
 pub use lcore::{Lcore, LcoreError, Tsc};
-pub use mbuf::Mbuf;
+pub use mbuf::{Asked, Mbuf};
 pub use mempool::{Mempool, MempoolError, needed_mbufs};
 pub use port::{EthPort, EthQueue, LetGo, LinkStatus, PortConfig, PortError, PortStats, ring_pair};
 

@@ -12,7 +12,8 @@ use thiserror::Error;
 /// Length of a hash key where the device does not say, in bytes.
 const KEY_LEN: u8 = 40;
 /// Received checksums that a device may have looked at.
-pub(super) const RX_CHECKSUMS: u64 = sys::POSTERN_RX_IPV4_CKSUM | sys::POSTERN_RX_UDP_CKSUM | sys::POSTERN_RX_TCP_CKSUM;
+pub(super) const RX_CHECKSUMS: u64 =
+    sys::POSTERN_RX_IPV4_CKSUM | sys::POSTERN_RX_UDP_CKSUM | sys::POSTERN_RX_TCP_CKSUM;
 /// Sent checksums that a device may fill in. What it fills in is in packets with a plain IPv4 header, whose sum is ours.
 pub(super) const TX_CHECKSUMS: u64 = sys::POSTERN_TX_TCP_CKSUM | sys::POSTERN_TX_UDP_CKSUM;
 /// Software that stands for NICs: what it reports is what they can, and what it is told it tells them.
@@ -77,6 +78,10 @@ pub struct Wish {
     pub offloads: bool,
     /// Leave checksums of what the gateway itself has written to the device.
     pub tx_checksums: bool,
+    /// Have it put TCP segments together.
+    pub lro: bool,
+    /// Have it cut what another has put together.
+    pub tso: bool,
     /// All packets come from one pool.
     pub one_pool: bool,
     /// The NUMA node of each worker's core, where it is known.
@@ -250,7 +255,12 @@ pub fn plan(nic: &Nic, wish: &Wish, home: &Home) -> Result<Plan, Refusal> {
         None => Vec::new(),
     };
     let (rx_offloads, tx_offloads) = offloads(nic, wish, &mut choices);
+    let rx_offloads = rx_offloads | merging(nic, wish, &mut choices);
     let tx_offloads = tx_offloads | sent_checksums(nic, wish, &mut choices);
+    let cutting = cutting(nic, wish, &mut choices);
+    // Buffers freed in bulk are those of packets in one piece.
+    let tx_offloads =
+        if cutting == 0 { tx_offloads } else { tx_offloads & !sys::POSTERN_TX_FAST_FREE | cutting };
     if let Some(node) = nic.node {
         choices.push(numa(node, &wish.nodes));
     }
@@ -383,9 +393,49 @@ fn sent_checksums(nic: &Nic, wish: &Wish, choices: &mut Vec<Choice>) -> u64 {
     let can = nic.tx_offloads & TX_CHECKSUMS == TX_CHECKSUMS;
     choices.push(match can {
         true => Choice::new("sent checksums", "of what the gateway writes filled in by the device"),
-        false => Choice::new("sent checksums", "in software").but("the device does not fill in those of TCP and UDP"),
+        false => Choice::new("sent checksums", "in software")
+            .but("the device does not fill in those of TCP and UDP"),
     });
     if can { TX_CHECKSUMS } else { 0 }
+}
+
+/// LRO, where it is asked for. Segments must leave as they came: only of a driver that says how long they were.
+fn merging(nic: &Nic, wish: &Wish, choices: &mut Vec<Choice>) -> u64 {
+    if !wish.lro {
+        return 0;
+    }
+    let why = match nic.driver.as_str() {
+        _ if nic.rx_offloads & sys::POSTERN_RX_LRO == 0 => "the device does not put segments together",
+        "net_virtio" => "",
+        "mlx5_pci" | "mlx5_auxiliary" => "its driver knows the average length of the segments alone",
+        "net_vmxnet3" => "the first version of the device does not say how long the segments were",
+        _ => "its driver is not known to say how long the segments were",
+    };
+    if !why.is_empty() {
+        choices.push(Choice::new("lro", "off").but(why));
+        return 0;
+    }
+    choices.push(Choice::new("lro", "TCP segments put together by the device"));
+    sys::POSTERN_RX_LRO | nic.rx_offloads & sys::POSTERN_RX_SCATTER
+}
+
+/// TSO, where it is asked for.
+fn cutting(nic: &Nic, wish: &Wish, choices: &mut Vec<Choice>) -> u64 {
+    const NEEDED: u64 = sys::POSTERN_TX_TSO | sys::POSTERN_TX_MULTI_SEGS | sys::POSTERN_TX_TCP_CKSUM;
+    if !wish.tso {
+        return 0;
+    }
+    let why = match nic.driver.as_str() {
+        _ if nic.tx_offloads & NEEDED != NEEDED => "the device does not cut packets of several pieces",
+        "net_tap" => "its driver cuts to no segments as long as the MTU",
+        _ => "",
+    };
+    if !why.is_empty() {
+        choices.push(Choice::new("tso", "in software").but(why));
+        return 0;
+    }
+    choices.push(Choice::new("tso", "aggregates cut by the device"));
+    NEEDED | nic.tx_offloads & sys::POSTERN_TX_IPV4_CKSUM
 }
 
 /// Whether device and workers share a NUMA node.

@@ -30,6 +30,8 @@ fn wish(workers: u16) -> Wish {
         spread: Spread::Auto,
         offloads: true,
         tx_checksums: false,
+        lro: false,
+        tso: false,
         one_pool: true,
         nodes: vec![Some(0); usize::from(workers)],
     }
@@ -280,6 +282,49 @@ fn sent_checksums_are_left_to_a_device_that_does_both_and_is_asked() {
     let plan = of(&igb(), &wish(2));
     assert_eq!(plan.tx_offloads & TX_CHECKSUMS, 0, "most drivers pay for it: nobody has asked");
     assert!(plan.choices.iter().all(|c| c.what != "sent checksums"));
+}
+
+#[test]
+fn segments_are_put_together_by_a_device_that_says_how_long_they_were() {
+    let asked = Wish { lro: true, ..wish(2) };
+    let virtio = Nic { driver: "net_virtio".into(), ..igb() };
+    let plan = of(&virtio, &asked);
+    assert_eq!(plan.rx_offloads, sys::POSTERN_RX_LRO | sys::POSTERN_RX_SCATTER);
+    assert_eq!(lack(&plan, "lro"), "");
+    let small = Nic { rx_offloads: sys::POSTERN_RX_LRO, ..virtio.clone() };
+    assert_eq!(of(&small, &asked).rx_offloads, sys::POSTERN_RX_LRO);
+    let none = Nic { rx_offloads: 0, ..virtio.clone() };
+    for (nic, says) in [
+        (none, "does not put"),
+        (Nic { driver: "mlx5_pci".into(), ..igb() }, "average"),
+        (Nic { driver: "net_vmxnet3".into(), ..igb() }, "first version"),
+        (igb(), "not known"),
+    ] {
+        let plan = of(&nic, &asked);
+        assert_eq!(plan.rx_offloads & sys::POSTERN_RX_LRO, 0, "{says}");
+        assert!(lack(&plan, "lro").contains(says), "{:?}", plan.choices);
+    }
+    let plan = of(&virtio, &wish(2));
+    assert_eq!(plan.rx_offloads, 0, "nobody has asked");
+    assert!(plan.choices.iter().all(|c| c.what != "lro"));
+}
+
+#[test]
+fn aggregates_are_cut_by_a_device_that_can() {
+    let asked = Wish { tso: true, ..wish(2) };
+    let needed = sys::POSTERN_TX_TSO | sys::POSTERN_TX_MULTI_SEGS | sys::POSTERN_TX_TCP_CKSUM;
+    let plan = of(&igb(), &asked);
+    let ipv4 = sys::POSTERN_TX_IPV4_CKSUM;
+    assert_eq!(plan.tx_offloads, needed | ipv4, "what lies in several pieces is not freed in bulk");
+    assert_eq!(lack(&plan, "tso"), "");
+    assert_eq!(of(&Nic { tx_offloads: ALL & !ipv4, ..igb() }, &asked).tx_offloads, needed);
+    for lacks in [sys::POSTERN_TX_TSO, sys::POSTERN_TX_MULTI_SEGS] {
+        let plan = of(&Nic { tx_offloads: ALL & !lacks, ..igb() }, &asked);
+        assert_eq!(plan.tx_offloads, sys::POSTERN_TX_FAST_FREE);
+        assert!(lack(&plan, "tso").contains("several pieces"));
+    }
+    assert!(lack(&of(&Nic { driver: "net_tap".into(), ..igb() }, &asked), "tso").contains("MTU"));
+    assert_eq!(of(&igb(), &wish(2)).tx_offloads, sys::POSTERN_TX_FAST_FREE, "nobody has asked");
 }
 
 #[test]

@@ -189,8 +189,12 @@ struct Inner {
     reta: Vec<u16>,
     /// Received packets say whether their checksums are wrong.
     looks: bool,
+    /// Received packets may be aggregates of TCP segments.
+    merges: bool,
     /// Checksums may be left to it.
     fills: bool,
+    /// Aggregates of at most so many pieces may be left to it; 0 if none may.
+    pieces: u16,
     rx_queues: u16,
     /// Nobody else empties the rings of a `net_ring` port.
     is_ring: bool,
@@ -205,7 +209,7 @@ struct Inner {
     /// One for each receive queue.
     polled: Box<[AtomicBool]>,
     /// Received packets come from here.
-    _pool: Mempool,
+    pool: Mempool,
     eal: Arc<eal::Inner>,
 }
 
@@ -268,6 +272,8 @@ impl EthPort {
                     rss: config.rss,
                     reta: config.reta.clone(),
                     looks: config.rx_offloads & plan::RX_CHECKSUMS != 0,
+                    merges: config.rx_offloads & sys::POSTERN_RX_LRO != 0,
+                    pieces: if config.tx_offloads & sys::POSTERN_TX_TSO != 0 { port.pieces } else { 0 },
                     fills: config.tx_offloads & plan::TX_CHECKSUMS == plan::TX_CHECKSUMS,
                     rx_queues: config.rx_queues,
                     is_ring: port.is_ring,
@@ -276,7 +282,7 @@ impl EthPort {
                     closed: RwLock::new(None),
                     taken: free(config.tx_queues),
                     polled: free(config.rx_queues),
-                    _pool: config.pool.clone(),
+                    pool: config.pool.clone(),
                     eal: owner,
                 })))
             }
@@ -519,6 +525,8 @@ pub fn ring_pair(eal: &Eal, name: &str, queues: u16, size: u32) -> Result<[Strin
 struct SetUp {
     mac: [u8; 6],
     is_ring: bool,
+    /// Of how many pieces a packet may be that is sent.
+    pieces: u16,
 }
 
 /// Configures the port, its queues and its address filter.
@@ -532,6 +540,10 @@ fn set_up(id: u16, name: &str, config: &PortConfig) -> Result<SetUp, PortError> 
     let mut conf: sys::rte_eth_conf = unsafe { mem::zeroed() };
     conf.rxmode.mtu = u32::from(config.mtu);
     conf.rxmode.offloads = config.rx_offloads;
+    if config.rx_offloads & sys::POSTERN_RX_LRO != 0 {
+        // As long as it can; 0 of one that does not say is what DPDK makes of it.
+        conf.rxmode.max_lro_pkt_size = limits.max_lro_pkt_size;
+    }
     conf.txmode.offloads = config.tx_offloads;
     let mut key = symmetric_key();
     if let Some(rss) = config.rss {
@@ -579,7 +591,11 @@ fn set_up(id: u16, name: &str, config: &PortConfig) -> Result<SetUp, PortError> 
     // SAFETY: a C string of the driver, or null; DPDK is up.
     let is_ring =
         !limits.driver_name.is_null() && unsafe { CStr::from_ptr(limits.driver_name) } == c"net_ring";
-    Ok(SetUp { mac: mac.addr_bytes, is_ring })
+    let pieces = match limits.tx_desc_lim.nb_seg_max {
+        0 => u16::MAX,
+        most => most,
+    };
+    Ok(SetUp { mac: mac.addr_bytes, is_ring, pieces })
 }
 
 /// Compares what is wanted with what the device and the pool can do.

@@ -86,6 +86,14 @@ impl Layers {
         let sum = checksum::pseudo(self.source, self.destination, self.protocol, self.len);
         put16(frame, self.at(), sum).is_some()
     }
+
+    /// The same as devices want it that cut the packet: without a length, which each segment has of its own. Nor is there a
+    /// checksum of the IPv4 header.
+    #[must_use]
+    pub fn put_pseudo_to_cut(&self, frame: &mut [u8]) -> bool {
+        let sum = checksum::pseudo(self.source, self.destination, self.protocol, 0);
+        put16(frame, self.at(), sum).and_then(|()| put16(frame, self.l2 + 10, 0)).is_some()
+    }
 }
 
 /// Writes the checksum of TCP or UDP afresh. False, and nothing changed, if the frame has none that can be.

@@ -17,6 +17,7 @@ pub mod parse;
 pub mod quote;
 pub mod reset;
 pub mod rewrite;
+pub mod segments;
 pub mod vlan;
 
 pub use fragment::Fragment;

@@ -75,7 +75,13 @@ pub(crate) fn segment<'a>(from: Side, parsed: &Parsed, frame: &'a [u8]) -> Segme
 }
 
 /// Writes TCP's checksum afresh, or leaves it to the device if it may be left.
-fn seal<B: PacketBuf>(buf: &mut B, segment: Range<usize>, source: u32, destination: u32, leave: bool) -> bool {
+fn seal<B: PacketBuf>(
+    buf: &mut B,
+    segment: Range<usize>,
+    source: u32,
+    destination: u32,
+    leave: bool,
+) -> bool {
     buf.leave_checksum(leave.then_some(Protocol::Tcp))
         || buf
             .bytes_mut()
@@ -124,7 +130,8 @@ pub(crate) fn alter<B: PacketBuf>(
         [*high, *low] = urgent;
     }
     parsed.tcp_flags = emission.flags;
-    seal(buf, parsed.segment(), parsed.src, parsed.dst, leave)
+    // Of headers alone a device would save nothing.
+    seal(buf, parsed.segment(), parsed.src, parsed.dst, leave && len > 0)
 }
 
 /// A SYN keeps the options that the engine carries, and loses what would go around it, and ECN, whose echo an edited stream
@@ -152,7 +159,6 @@ fn alter_syn<B: PacketBuf>(buf: &mut B, parsed: &mut Parsed, stream: &Stream, em
         *flags &= !(flag::ECE | flag::CWR);
     }
     parsed.tcp_flags &= !(flag::ECE | flag::CWR);
-    // Headers alone: nothing that a device would save.
     seal(buf, parsed.segment(), parsed.src, parsed.dst, false)
 }
 
@@ -256,5 +262,5 @@ pub(crate) fn build<B: PacketBuf>(
     let Some((place, payload)) = tcp.split_at_mut_checked(header.len()) else { return false };
     place.copy_from_slice(&header);
     stream.copy(chunks, side, at, payload)
-        && seal(buf, ETHERNET_LEN + IPV4_LEN..head + len, source, destination, leave)
+        && seal(buf, ETHERNET_LEN + IPV4_LEN..head + len, source, destination, leave && len > 0)
 }

@@ -1,6 +1,7 @@
 //! The stages of the journey, one file each, named by their verb. Their order is [`crate::worker::Local::journey`].
 
 pub mod admit;
+pub mod aggregate;
 pub mod announce;
 pub mod answer;
 pub mod child;

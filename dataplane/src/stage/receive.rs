@@ -1,6 +1,6 @@
 //! Receive: frames from a port, parsed, to items. ARP goes to the control core, fragments to where their datagram meets.
 
-use crate::buf::{BufPool, Packet, PacketBuf};
+use crate::buf::{Aggregate, BufPool, Packet, PacketBuf};
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::Frame;
@@ -19,6 +19,8 @@ pub(crate) enum Received<B> {
     Item(Item<B>),
     /// A part of one, as it came in from this interface and zone.
     Fragment(Fragment, (InterfaceId, ZoneId), B),
+    /// TCP segments that a device has put together, as they came in from this interface.
+    Aggregate(Aggregate, InterfaceId, B),
     /// None of the journey's: it was dropped and counted, or went to control.
     Nothing,
 }
@@ -63,6 +65,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return Received::Nothing;
         };
         if !buf.is_linear() {
+            if let Some(aggregate) = buf.aggregate() {
+                return Received::Aggregate(aggregate, ingress, buf);
+            }
             self.drop(cx, DropReason::NotLinear, 1);
             return Received::Nothing;
         }

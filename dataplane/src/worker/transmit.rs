@@ -12,8 +12,12 @@ use crate::stage::{Context, NextHop};
 impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// Whether what leaves for this next hop may leave its checksum to the device. What has to wait for it may not: it is copied.
     pub(crate) fn leaves_checksums(&self, cx: &Context<'_>, hop: &NextHop) -> bool {
-        let port = cx.fib.interface(hop.interface).and_then(|to| self.ports.get(usize::from(to.port)));
-        hop.mac.is_some() && port.is_some_and(Port::fills_checksums)
+        hop.mac.is_some() && self.port_to(cx, hop.interface).is_some_and(Port::fills_checksums)
+    }
+
+    /// The port that an interface is on.
+    pub(crate) fn port_to(&self, cx: &Context<'_>, egress: InterfaceId) -> Option<&P> {
+        cx.fib.interface(egress).and_then(|interface| self.ports.get(usize::from(interface.port)))
     }
 
     /// Puts a packet into the next burst of an interface. Interfaces that share a port have bursts of their own.
@@ -55,7 +59,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let mut lengths = [0; BURST];
         let mut bytes = 0;
         for (length, buf) in lengths.iter_mut().zip(burst.iter()) {
-            *length = buf.bytes().len() as u64;
+            *length = buf.total_len() as u64;
             bytes += *length;
         }
         let sent = port.tx_burst(burst);

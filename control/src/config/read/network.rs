@@ -59,6 +59,8 @@ static INTERFACE: Schema = Schema {
         "spread",
         "offloads",
         "tx_checksums",
+        "lro",
+        "tso",
         "rx_descriptors",
         "tx_descriptors",
     ],

@@ -14,6 +14,8 @@ pub(super) struct Said {
     spread: Option<Spread>,
     offloads: Option<bool>,
     tx_checksums: Option<bool>,
+    lro: Option<bool>,
+    tso: Option<bool>,
     rx_descriptors: Option<u16>,
     tx_descriptors: Option<u16>,
 }
@@ -26,11 +28,15 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, table: &Table<'t>) -> Said {
     let words = [("auto", true), ("off", false)];
     let offloads = offloads.and_then(|text| reader.word(&text, "offloads", &words, &[]));
     let tx_checksums = switch(reader, table, "tx_checksums");
+    let lro = switch(reader, table, "lro");
+    let tso = switch(reader, table, "tso");
     let mut descriptors = |key| reader.integer(table, key, DESCRIPTORS).and_then(|n| u16::try_from(n).ok());
     Said {
         spread,
         offloads,
         tx_checksums,
+        lro,
+        tso,
         rx_descriptors: descriptors("rx_descriptors"),
         tx_descriptors: descriptors("tx_descriptors"),
     }
@@ -57,6 +63,8 @@ pub(super) fn agree<'t>(reader: &mut Reader<'t>, table: &Table<'t>, device: &mut
     differs("spread", take(&mut device.spread, new.spread));
     differs("offloads", take(&mut device.offloads, new.offloads));
     differs("tx_checksums", take(&mut device.tx_checksums, new.tx_checksums));
+    differs("lro", take(&mut device.lro, new.lro));
+    differs("tso", take(&mut device.tso, new.tso));
     differs("rx_descriptors", take(&mut device.rx_descriptors, new.rx_descriptors));
     differs("tx_descriptors", take(&mut device.tx_descriptors, new.tx_descriptors));
 }
@@ -77,6 +85,8 @@ pub(super) fn settle(interfaces: &mut [Interface], devices: &[Said]) {
             spread: said.spread.unwrap_or(d.spread),
             offloads: said.offloads.unwrap_or(d.offloads),
             tx_checksums: said.tx_checksums.unwrap_or(d.tx_checksums),
+            lro: said.lro.unwrap_or(d.lro),
+            tso: said.tso.unwrap_or(d.tso),
             rx_descriptors: said.rx_descriptors.unwrap_or(d.rx_descriptors),
             tx_descriptors: said.tx_descriptors.unwrap_or(d.tx_descriptors),
         };

@@ -1,8 +1,8 @@
 //! Queues of a port: what a worker receives from and sends to, and gives back when the port goes.
 
 use super::Inner;
-use crate::buf::PacketBuf;
-use crate::dpdk::Mbuf;
+use crate::buf::{Aggregate, PacketBuf};
+use crate::dpdk::{Mbuf, Mempool};
 use crate::port::{Burst, Port};
 use dpdk_sys as sys;
 use std::{
@@ -10,6 +10,7 @@ use std::{
     ffi::c_uint,
     marker::PhantomData,
     mem,
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,6 +19,8 @@ use std::{
 
 /// No queue.
 const NONE: u16 = u16::MAX;
+/// Segments that a device is asked to cut to. Some cut to none that are shorter, or longer.
+const SEGMENTS: RangeInclusive<u16> = 536..=9_000;
 
 /// A queue that somebody has, given back when it goes.
 struct Taken {
@@ -50,12 +53,22 @@ pub struct EthQueue {
     rx: u16,
     /// Received packets say whether their checksums are wrong.
     looks: bool,
+    /// Received packets may be aggregates.
+    merges: bool,
+    /// One of both: what comes in is to be looked at.
+    examines: bool,
     /// Checksums may be left to the device.
     fills: bool,
+    /// Aggregates of at most so many pieces may be left to it.
+    pieces: u16,
     /// More is to be done than to send: something may be asked of the device for what leaves, or it was pulled out.
     prepares: bool,
-    /// Packets with wrong checksums that nobody has asked for yet.
+    /// Packets that were refused and that nobody has asked for yet.
     wrong: usize,
+    /// Of those, aggregates that there was no buffer for.
+    without_room: usize,
+    /// Where a second segment of one comes from.
+    pool: Mempool,
     receives: Option<Taken>,
     /// None once the device was pulled out.
     sends: Option<Taken>,
@@ -77,9 +90,14 @@ impl EthQueue {
             queue: tx,
             rx: rx.unwrap_or(NONE),
             looks: port.looks,
+            merges: port.merges,
+            examines: port.looks || port.merges,
             fills: port.fills,
-            prepares: port.fills,
+            pieces: port.pieces,
+            prepares: port.fills || port.pieces > 0,
             wrong: 0,
+            without_room: 0,
+            pool: port.pool.clone(),
             receives,
             sends: Some(sends),
             _one_thread: PhantomData,
@@ -95,11 +113,25 @@ impl EthQueue {
     /// is software says anything.
     pub fn believe(&mut self, on: bool) {
         self.looks = on;
+        self.examines = on || self.merges;
+    }
+
+    /// Whether received packets may be aggregates, whatever the device can do. For tests likewise.
+    pub fn merge(&mut self, on: bool) {
+        self.merges = on;
+        self.examines = on || self.looks;
     }
 
     /// Whether checksums are left to the device, whatever it can do. For tests: what comes out of a ring is what was given to it.
     pub fn fill(&mut self, on: bool) {
-        (self.fills, self.prepares) = (on, on);
+        self.fills = on;
+        self.prepares = on || self.pieces > 0;
+    }
+
+    /// Of how many pieces aggregates may be that are left to the device, whatever it can do. For tests likewise.
+    pub fn cut(&mut self, pieces: u16) {
+        self.pieces = pieces;
+        self.prepares = self.fills || pieces > 0;
     }
 
     /// Gives the queues back: the device was pulled out.
@@ -109,6 +141,23 @@ impl EthQueue {
         self.prepares = true;
         self.receives = None;
         self.sends = None;
+    }
+
+    /// Looks at what came behind `len`.
+    fn examine(&mut self, burst: &mut Burst<Mbuf>, len: usize) {
+        if self.looks {
+            self.refuse_wrong(burst, len);
+        }
+        if self.merges {
+            let (before, pool) = (burst.len(), &mut self.pool);
+            let mut number = 0;
+            burst.retain(|mbuf| {
+                number += 1;
+                number <= len || mbuf.settle(pool)
+            });
+            self.without_room += before - burst.len();
+            self.wrong += before - burst.len();
+        }
     }
 
     /// Takes out of a burst what came behind `len` and has a wrong checksum.
@@ -171,8 +220,8 @@ impl Port for EthQueue {
         for mbuf in burst.iter().skip(len) {
             mbuf.prefetch_bytes();
         }
-        if self.looks {
-            self.refuse_wrong(burst, len);
+        if self.examines {
+            self.examine(burst, len);
         }
         burst.len() - len
     }
@@ -182,13 +231,21 @@ impl Port for EthQueue {
         self.sends.is_none()
     }
 
+    fn without_room(&mut self) -> usize {
+        mem::take(&mut self.without_room)
+    }
+
+    fn cuts(&self, aggregate: Aggregate) -> bool {
+        aggregate.pieces <= self.pieces && SEGMENTS.contains(&aggregate.segment)
+    }
+
     #[inline]
     fn fills_checksums(&self) -> bool {
         self.fills
     }
 
     #[inline]
-    fn wrong_checksums(&mut self) -> usize {
+    fn refused(&mut self) -> usize {
         mem::take(&mut self.wrong)
     }
 

@@ -52,6 +52,13 @@ fn a_device_that_adds_up_the_rest_comes_to_the_checksum() {
             let sum = !checksum::sum(&left[at..]);
             let field = at + checksum::offset(layers.protocol);
             assert_eq!(frame[field..field + 2], sum.to_be_bytes());
+            let mut to_cut = left.clone();
+            assert!(layers.put_pseudo_to_cut(&mut to_cut));
+            // The device adds what it needs of each segment: here, of the only one.
+            let length = u16::try_from(frame.len() - at).unwrap();
+            let known = u16::from_be_bytes([to_cut[field], to_cut[field + 1]]);
+            assert_eq!(checksum::join(known, length).to_be_bytes(), left[field..field + 2]);
+            assert_eq!(to_cut[layers.l2 + 10..layers.l2 + 12], [0, 0]);
             left[field] ^= 0x55;
             assert!(layers::fill(&mut left));
             assert_eq!(left, frame);

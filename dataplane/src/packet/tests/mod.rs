@@ -4,6 +4,7 @@ mod answer;
 mod layers;
 mod parsing;
 mod rewriting;
+mod segments;
 
 use super::build::Ends;
 use super::{Parse, Parsed, checksum, parse};
