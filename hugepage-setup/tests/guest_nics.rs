@@ -23,12 +23,16 @@ mod world;
 
 #[path = "guest/cable.rs"]
 mod cable;
+#[path = "guest/carrier.rs"]
+mod carrier;
 #[path = "guest/gateway.rs"]
 mod gateway;
 #[path = "guest/host_setup.rs"]
 mod host_setup;
 #[path = "guest/machine.rs"]
 mod machine;
+#[path = "guest/monitor.rs"]
+mod monitor;
 #[path = "guest/nics.rs"]
 mod nics;
 #[path = "guest/traffic.rs"]
@@ -76,6 +80,10 @@ fn nics_of_a_guest() {
         let gateway = Gateway::start(&mut machine, &place, &config);
         step(began, &format!("{name}: the daemon runs"));
         carries_traffic(&world, &mut machine, &gateway, pair, began);
+        if pair.family.pulled {
+            carrier::comes_and_goes(&world, &mut machine, &gateway, pair);
+            step(began, &format!("{name}: a cable that is pulled out and put back is told"));
+        }
         lets_go(&world, &mut machine, &gateway, &before.addresses[0]);
         step(began, &format!("{name}: a device that the kernel asks for is given back"));
         gateway.stop(&mut machine);

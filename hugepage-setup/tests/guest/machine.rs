@@ -1,7 +1,9 @@
 //! The guest: QEMU in the gateway's namespace, and a folder that both share, through which it is told what to do.
 
 use crate::command::{Daemon, wait_until};
+use crate::monitor::Monitor;
 use crate::world::{self, World};
+use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -69,6 +71,8 @@ pub struct Machine {
     qemu: Daemon,
     /// The shared folder, on the host.
     pub share: PathBuf,
+    /// QEMU's monitor.
+    monitor: PathBuf,
     scripts: u32,
 }
 
@@ -110,9 +114,11 @@ impl Machine {
             "console=ttyS0 panic=-1 no_timer_check intel_iommu=on iommu=pt isolcpus=2-5 mitigations=off";
         qemu.args(["-append", kernel]);
         qemu.arg("-serial").arg(format!("file:{}", share.join("console").display()));
+        let monitor = world.files.path().join("monitor");
+        qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", monitor.display()));
         qemu.args(devices);
         let qemu = Daemon::spawn(&mut qemu, &world.files.path().join("qemu.output"));
-        Self { qemu, share, scripts: 0 }
+        Self { qemu, share, monitor, scripts: 0 }
     }
 
     /// True. Panics if QEMU has ended.
@@ -145,6 +151,12 @@ impl Machine {
         let said = self.run(seconds, script);
         assert_eq!(said.code, 0, "in the guest: {script}\n{}", said.text);
         said.text
+    }
+
+    /// Takes the carrier away from a NIC, by the name of its cable, or gives it back.
+    #[track_caller]
+    pub fn set_link(&self, cable: &str, up: bool) {
+        Monitor::connect(&self.monitor).execute("set_link", &json!({ "name": cable, "up": up }));
     }
 
     /// Switches it off.

@@ -33,6 +33,8 @@ pub struct Family {
     pub offloads: &'static str,
     /// Whether it does.
     pub looks: bool,
+    /// Whether its cable is pulled out while the gateway runs.
+    pub pulled: bool,
 }
 
 /// The families, the one first that has most.
@@ -59,6 +61,7 @@ pub const FAMILIES: [Family; 4] = [
         ],
         offloads: "auto",
         looks: true,
+        pulled: true,
     },
     Family {
         device: "virtio-net-pci",
@@ -76,6 +79,7 @@ pub const FAMILIES: [Family; 4] = [
         settings: &[],
         offloads: "auto",
         looks: false,
+        pulled: false,
     },
     // Granted two queues it delivers on the first alone: the gateway takes one of each NIC, whose worker hands over.
     Family {
@@ -93,6 +97,7 @@ pub const FAMILIES: [Family; 4] = [
         settings: &[],
         offloads: "auto",
         looks: false,
+        pulled: false,
     },
     Family {
         device: "e1000e",
@@ -110,6 +115,7 @@ pub const FAMILIES: [Family; 4] = [
         settings: &[("queues", "1 to receive, 1 to send"), ("checksums", "in software")],
         offloads: "off",
         looks: false,
+        pulled: false,
     },
 ];
 
@@ -141,10 +147,15 @@ impl Pair {
         format!("tap{}{}", self.number, side(place))
     }
 
+    /// QEMU's name for the cable to that place.
+    pub fn cable(&self, place: Place) -> String {
+        format!("n{}{}", self.number, side(place))
+    }
+
     /// QEMU's options for it.
     fn devices(&self) -> Vec<String> {
         let of = |place| {
-            let id = format!("n{}{}", self.number, side(place));
+            let id = self.cable(place);
             let port = self.number * 2 + side(place) + 1;
             let Family { device, properties, backend, .. } = self.family;
             [
