@@ -115,7 +115,7 @@ pub const FAMILIES: [Family; 4] = [
         settings: &[("queues", "1 to receive, 1 to send"), ("checksums", "in software")],
         offloads: "off",
         looks: false,
-        pulled: false,
+        pulled: true,
     },
 ];
 
