@@ -27,6 +27,12 @@ const PROTOCOLS: usize = 3;
 /// Most words of the bitmap that are searched for a port that fits a [`Landing`]: 8192 ports.
 const MOST_WORDS: usize = 128;
 
+/// From one word of the bitmap to the next that is searched. Inside ports that are kept fill whole ranges: who walks word by word
+/// through one of them looks at hundreds. A prime that no number of words has as its factor, so that every word comes once, and
+/// near the golden part of all, so that those in a row lie far apart.
+const STRIDE: usize = 619;
+const _: () = assert!(WORDS.is_power_of_two() && BLOCKS < STRIDE);
+
 /// Bits of a word at even ports.
 const EVEN: u64 = 0x5555_5555_5555_5555;
 
@@ -287,7 +293,7 @@ impl PortSpace {
         let start = ((random >> 32) as usize * words) >> 32;
         let turn = random as u32 % 64;
         for step in 0..words.min(most) {
-            let at = (start + step) % words;
+            let at = (start + step * STRIDE) % words;
             let block = self.own_blocks(worker).nth(at / WORDS)?;
             let word = at % WORDS;
             let line = lines.get(block)?;

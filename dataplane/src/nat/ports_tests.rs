@@ -362,6 +362,27 @@ fn a_wish_and_its_parity_are_kept_where_they_fit() {
     }
 }
 
+/// Hosts keep their ports where they can, and have them in the same range: that one is full long before the others.
+#[test]
+fn a_range_that_is_full_is_not_walked_through() {
+    let (space, me) = (PortSpace::new(1), WorkerId(0));
+    for port in 20_000..60_000 {
+        assert!(space.alloc_exact(me, TCP, port, 1));
+    }
+    let (mut random, mut visited) = (1u64, 0);
+    for _ in 0..10_000 {
+        random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let mixed = random ^ (random >> 29);
+        let found = space.search((me, TCP), 1, mixed, usize::MAX, |_, free| {
+            visited += 1;
+            free
+        });
+        assert!(found.is_some());
+    }
+    // Six words of ten are full. One by one, some two million would be looked at.
+    assert!(visited < 100_000, "{visited}");
+}
+
 #[test]
 fn the_search_for_a_port_that_fits_has_a_bound() {
     let (home, worker) = (Home::new(2), WorkerId(0));
@@ -369,7 +390,10 @@ fn the_search_for_a_port_that_fits_has_a_bound() {
     let landing = landings.of(&reply(TCP, 9, 0));
     let words: Vec<u16> = {
         let space = PortSpace::new(2);
-        (FIRST_PORT..=u16::MAX).step_by(64).filter(|first| space.owner(*first) == worker).collect()
+        let own: Vec<u16> =
+            (FIRST_PORT..=u16::MAX).step_by(64).filter(|first| space.owner(*first) == worker).collect();
+        // In the order in which they are searched.
+        (0..own.len()).map(|step| own[step * STRIDE % own.len()]).collect()
     };
     for (reaches, first) in [(true, MOST_WORDS - 1), (false, MOST_WORDS)] {
         let space = PortSpace::new(2);
