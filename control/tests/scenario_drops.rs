@@ -546,6 +546,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("stream-unplaced", "scenario_stream::nothing_is_read_before_its_senders_syn"),
     // Heap buffers are linear; DPDK rings chain mbufs.
     ("not-linear", "dataplane/tests/dpdk_scenario_ring::no_mbuf_is_lost"),
+    ("aggregate-invalid", "dpdk_offloads::devices_do_what_they_are_asked_and_the_gateway_the_rest"),
+    ("segments-no-buffer", "dpdk_offloads::devices_do_what_they_are_asked_and_the_gateway_the_rest"),
     // Only a NIC looks at checksums.
     ("nic-checksum", "dataplane/tests/nic_checksums::broken_packets_are_counted"),
 ];
