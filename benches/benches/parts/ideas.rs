@@ -1,4 +1,4 @@
-//! What was weighed for the path, beside what the path does (`docs/decisions/0019`). Each pair does the same work.
+//! What was weighed for the path, beside what the path does (`docs/decisions/0020`). Each pair does the same work.
 
 use benches::key;
 use benches::rig::flows::Walk;
