@@ -103,6 +103,7 @@ fn carries_traffic(world: &World, machine: &mut Machine, gateway: &Gateway, pair
     step(began, &format!("{name}: pings come back"));
     traffic::tcp_both_ways();
     step(began, &format!("{name}: TCP arrives unchanged both ways"));
+    put_together(machine, gateway, pair, began);
     let before = gateway.counters(machine);
     traffic::udp_packet_by_packet();
     step(began, &format!("{name}: every numbered datagram arrives once and comes back once"));
@@ -135,6 +136,21 @@ fn carries_traffic(world: &World, machine: &mut Machine, gateway: &Gateway, pair
     let said = gateway.log(machine);
     for line in said.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")) {
         step(began, &format!("{name}: the daemon says: {line}"));
+    }
+}
+
+/// What the peers' kernels have left to hardware came as aggregates, and left so; no other NIC puts anything together.
+fn put_together(machine: &mut Machine, gateway: &Gateway, pair: &Pair, began: Instant) {
+    let counters = gateway.counters(machine);
+    let all = |counter: &str| of_workers(&counters, counter).iter().sum::<u64>();
+    let [came, left, segments] = ["aggregates", "aggregates-sent", "aggregate-segments"].map(all);
+    step(
+        began,
+        &format!("{}: aggregates {came}, cut by the NIC {left}, segments cut here {segments}", pair.name()),
+    );
+    assert_eq!((came > 0, left > 0), (pair.family.merges, pair.family.merges), "{counters:#?}");
+    for lost in ["not-linear", "aggregate-invalid", "segments-no-buffer"] {
+        assert_eq!(all(lost), 0, "{counters:#?}");
     }
 }
 

@@ -416,7 +416,10 @@ fn merging(nic: &Nic, wish: &Wish, choices: &mut Vec<Choice>) -> u64 {
         return 0;
     }
     choices.push(Choice::new("lro", "TCP segments put together by the device"));
-    sys::POSTERN_RX_LRO | nic.rx_offloads & sys::POSTERN_RX_SCATTER
+    // virtio's host keeps aggregates from a driver that does not take checksums left to hardware too, and DPDK's asks for no more
+    // than it is told. It never says of a checksum that it is wrong.
+    let left = sys::POSTERN_RX_TCP_CKSUM | sys::POSTERN_RX_UDP_CKSUM;
+    sys::POSTERN_RX_LRO | nic.rx_offloads & (sys::POSTERN_RX_SCATTER | left)
 }
 
 /// TSO, where it is asked for.

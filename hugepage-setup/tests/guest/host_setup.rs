@@ -79,14 +79,14 @@ fn is_with_the_kernel(machine: &mut Machine, place: &Place, pair: &Pair, before:
 /// The gateway's configuration on a pair, where the guest reads it.
 fn configuration(machine: &Machine, pair: &Pair, before: &Before) -> String {
     let cores = &CORES[..pair.family.workers];
-    let nics::Family { eal_args, mapping, offloads, .. } = pair.family;
+    let nics::Family { eal_args, mapping, offloads, keys, .. } = pair.family;
     let [inside, outside] = &before.addresses;
     let text = format!(
         "[dataplane]\nworkers = {cores:?}\nsessions = 16384\nidle = \"sleep\"\neal_args = {eal_args:?}\n\n\
          [log]\naudit = \"{STATE}/audit.jsonl\"\n\n\
          [control]\nsocket = \"{STATE}/control.sock\"\n\n\
-         [[interface]]\nname = \"inside\"\ndevice = \"{inside}\"\noffloads = {offloads:?}\nzone = \"trust\"\naddresses = [\"{INSIDE}/24\"]\n\n\
-         [[interface]]\nname = \"outside\"\ndevice = \"{outside}\"\noffloads = {offloads:?}\nzone = \"untrust\"\n\
+         [[interface]]\nname = \"inside\"\ndevice = \"{inside}\"\noffloads = {offloads:?}\n{keys}zone = \"trust\"\naddresses = [\"{INSIDE}/24\"]\n\n\
+         [[interface]]\nname = \"outside\"\ndevice = \"{outside}\"\noffloads = {offloads:?}\n{keys}zone = \"untrust\"\n\
          addresses = [\"{OUTSIDE}/24\"]\n\n\
          [[route]]\nto = \"0.0.0.0/0\"\nvia = \"{SERVER}\"\n\n\
          [[nat]]\ntype = \"source\"\nfrom = \"trust\"\nto = \"untrust\"\ntranslate = \"interface\"\n\

@@ -35,6 +35,10 @@ pub struct Family {
     pub looks: bool,
     /// Whether its cable is pulled out while the gateway runs.
     pub pulled: bool,
+    /// Further keys of its interfaces.
+    pub keys: &'static str,
+    /// Whether it puts TCP segments together and cuts them again. The peers' kernels then leave both to it, and checksums.
+    pub merges: bool,
 }
 
 /// The families, the one first that has most.
@@ -56,12 +60,15 @@ pub const FAMILIES: [Family; 4] = [
         settings: &[
             ("queues", "4 to receive, 4 to send"),
             ("checksums", "received ones looked at by the device"),
+            ("sent checksums", "of what the gateway writes filled in by the device"),
             ("hash in force", "symmetric"),
             ("table in force", "128 entries"),
         ],
         offloads: "auto",
         looks: true,
         pulled: true,
+        keys: "tx_checksums = \"on\"\n",
+        merges: false,
     },
     Family {
         device: "virtio-net-pci",
@@ -76,10 +83,16 @@ pub const FAMILIES: [Family; 4] = [
         receivers: 2,
         mapping: "endpoint-independent",
         brings_home: false,
-        settings: &[],
+        settings: &[
+            ("sent checksums", "of what the gateway writes filled in by the device"),
+            ("lro", "TCP segments put together by the device"),
+            ("tso", "aggregates cut by the device"),
+        ],
         offloads: "auto",
         looks: false,
         pulled: false,
+        keys: "tx_checksums = \"on\"\nlro = \"on\"\ntso = \"on\"\n",
+        merges: true,
     },
     // Granted two queues it delivers on the first alone: the gateway takes one of each NIC, whose worker hands over.
     Family {
@@ -98,6 +111,8 @@ pub const FAMILIES: [Family; 4] = [
         offloads: "auto",
         looks: false,
         pulled: false,
+        keys: "",
+        merges: false,
     },
     Family {
         device: "e1000e",
@@ -112,10 +127,16 @@ pub const FAMILIES: [Family; 4] = [
         receivers: 1,
         mapping: "endpoint-independent",
         brings_home: false,
-        settings: &[("queues", "1 to receive, 1 to send"), ("checksums", "in software")],
+        settings: &[
+            ("queues", "1 to receive, 1 to send"),
+            ("checksums", "in software"),
+            ("sent checksums", "of what the gateway writes filled in by the device"),
+        ],
         offloads: "off",
         looks: false,
         pulled: true,
+        keys: "tx_checksums = \"on\"\n",
+        merges: false,
     },
 ];
 
