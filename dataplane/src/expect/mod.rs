@@ -209,9 +209,11 @@ impl Expectations {
         found
     }
 
-    /// Tells of whoever has this key in the table, whether it may be met or not.
-    pub fn holders(&self, init: &Init, direction: Direction, mut each: impl FnMut(Ref, &Expectation)) {
-        let Some(key) = init.key_of(direction) else { return };
+    /// Whoever has this key in the table, whether it may be met or not.
+    #[must_use]
+    pub fn holder(&self, init: &Init, direction: Direction) -> Option<Ref> {
+        let key = init.key_of(direction)?;
+        let mut found = None;
         self.table.find(self.hash(&key), |e| {
             let Some(record) = self.records.get(e.index as usize) else { return false };
             let version = record.version.load(Ordering::Acquire);
@@ -220,10 +222,11 @@ impl Expectations {
                 && record.matches(direction, &key)
                 && (init.class != ExpectationClass::PortRange || record.overlaps(init));
             if hit {
-                each(Ref { index: e.index, version }, record);
+                found = Some(Ref { index: e.index, version });
             }
-            false
+            hit
         });
+        found
     }
 
     fn count(&self, init: &Init, add: bool) {
@@ -247,15 +250,6 @@ impl Expectations {
     /// [`Unique::Taken`] if another waits for the same child, [`Unique::Full`] if the table is full. The index is free as
     /// before.
     pub fn open(&self, index: u32, init: &Init) -> Result<Ref, Unique> {
-        self.open_beside(index, init, |_| false)
-    }
-
-    /// The same, beside those of its keys that `yields` names. Who opens it ends them before anybody may meet this one: it is not
-    /// armed until then.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub fn open_beside(&self, index: u32, init: &Init, yields: impl Fn(Ref) -> bool) -> Result<Ref, Unique> {
         let Some(record) = self.records.get(index as usize) else { return Err(Unique::Full) };
         let id = Ref { index, version: record.write(init) };
         self.count(init, true);
@@ -272,12 +266,10 @@ impl Expectations {
             let same = |e: Entry| {
                 e.direction == direction
                     && self.records.get(e.index as usize).is_some_and(|r| {
-                        let version = r.version.load(Ordering::Acquire);
-                        version & 1 == 1
+                        r.version.load(Ordering::Acquire) & 1 == 1
                             && r.matches(direction, &key)
                             && !shares(r)
                             && (!ranges || r.overlaps(init))
-                            && !yields(Ref { index: e.index, version })
                     })
             };
             if let Err(unique) = self.table.insert_unique(self.hash(&key), Self::entry(id, direction), same) {
@@ -357,21 +349,6 @@ impl Expectations {
             self.unpublish(id, record);
         }
         ended
-    }
-
-    /// Takes back one that was never armed: nobody has met it, so that its index is free at once. Its owner only. False if control
-    /// has ended it meanwhile: then it is freed as any other.
-    pub fn withdraw(&self, id: Ref) -> bool {
-        let Some(record) = self.resolve(id) else { return false };
-        let withdrawn = self.change(id, |was| {
-            let unmet = was.state == ExpectationState::Inactive && was.children == 0;
-            unmet.then_some(Claim { state: ExpectationState::Free, ..was })
-        });
-        if withdrawn {
-            self.unpublish(id, record);
-            self.free(id);
-        }
-        withdrawn
     }
 
     /// Only the winner comes here, so the slots are cleared once. The record stays until the grace period is over.

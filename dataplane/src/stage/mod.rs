@@ -2,7 +2,6 @@
 
 pub mod admit;
 pub mod aggregate;
-pub mod announce;
 pub mod answer;
 pub mod child;
 pub mod datagram;
