@@ -12,12 +12,22 @@ say() { printf 'peers: %s\n' "$*" >&2; }
 # A figure: system, packets or sessions, flows, millions a second, cycles of generator and check.
 note() { printf '%s\t%s\t%s\t%s\t%s\n' "$@"; }
 
-# shellcheck disable=SC2034 # the others use it
-realtime=()
-if [ -z "${PEERS_GENTLE:-}" ] && chrt -f 50 true 2>/dev/null; then
-    # shellcheck disable=SC2034
-    realtime=(chrt -f 50)
-fi
+# Gives one thread of a process real-time priority, the one that polls. Not the whole process: its other threads have no
+# core of their own then, and the first of them that waits for another by polling keeps it from running for good.
+favour() { # pid, the thread's name as a pattern
+    local task name
+    if [ -n "${PEERS_GENTLE:-}" ] || ! chrt -f 50 true 2>/dev/null; then return 0; fi
+    for _ in $(seq 100); do
+        for task in "/proc/$1/task/"*; do
+            read -r name 2>/dev/null <"$task/comm" || continue
+            # shellcheck disable=SC2254 # a pattern
+            case "$name" in $2) chrt -f -p 50 "${task##*/}"; return 0 ;; esac
+        done
+        sleep 0.1
+    done
+    say "process $1 has no thread $2"
+    return 1
+}
 
 # Memory of a DPDK program: hugepages that nobody else can open and that are free again when it ends, or small pages.
 eal_memory() { # megabytes

@@ -33,11 +33,12 @@ start() {
         other_config:pmd-cpu-mask="$(printf '0x%x' $((1 << PEERS_CPU)))" \
         other_config:dpdk-extra="$(eal_memory 1536) --no-pci --file-prefix=postern-ovs-$$ -d postern-frames.so"
     POSTERN_CONTROL=$PEERS_SCRATCH/control POSTERN_FRAMES=$PEERS_FRAMES LD_LIBRARY_PATH=$PEERS_PLUGIN \
-        "${realtime[@]}" "$daemon" "unix:$home/db.sock" --unixctl="$home/sw.ctl" --no-chdir >"$home/sw.log" 2>&1 &
+        "$daemon" "unix:$home/db.sock" --unixctl="$home/sw.ctl" --no-chdir >"$home/sw.log" 2>&1 &
     pids+=($!)
     vsctl add-br br0 -- set bridge br0 datapath_type=netdev fail-mode=secure \
         -- add-port br0 in -- set interface in type=dpdk ofport_request=1 options:dpdk-devargs=net_null0,size=60 \
         -- add-port br0 out -- set interface out type=dpdk ofport_request=2 options:dpdk-devargs=net_null1,size=60,no-rx=1
+    favour "${pids[1]}" "pmd-c*"
 }
 rules() {
     ovs-ofctl del-flows "unix:$home/br0.mgmt"

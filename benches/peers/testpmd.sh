@@ -22,16 +22,21 @@ start() { # mode, EAL arguments; it ends if its input does
     shift
     read -ra memory <<<"$(eal_memory 512)"
     POSTERN_CONTROL=$PEERS_SCRATCH/control POSTERN_FRAMES=$PEERS_FRAMES LD_LIBRARY_PATH=$PEERS_PLUGIN \
-        "${realtime[@]}" dpdk-testpmd "${memory[@]}" --no-pci --file-prefix "postern-testpmd-$$" -l "0,$PEERS_CPU" "$@" -- \
+        dpdk-testpmd "${memory[@]}" --no-pci --file-prefix "postern-testpmd-$$" -l "0,$PEERS_CPU" "$@" -- \
         --forward-mode="$mode" --nb-cores=1 --burst=64 --stats-period 1 --total-num-mbufs=16384 \
         < <(exec sleep 600) >"$PEERS_SCRATCH/testpmd" 2>&1 &
     pid=$!
+    favour "$pid" "*-worker-$PEERS_CPU"
 }
 
 # Both ports' receive rates together, the mean of the seconds after the first two.
 bare() { # mode
     start "$1" --vdev net_null0,size=60 --vdev net_null1,size=60
-    sleep "$((PEERS_SECONDS + 3))"
+    # It takes its time to start, and then tells both ports once a second.
+    for _ in $(seq 300); do
+        [ "$(grep -c Rx-pps: "$PEERS_SCRATCH/testpmd" || true)" -lt $((2 * (PEERS_SECONDS + 2))) ] || break
+        sleep 0.1
+    done
     end
     local rate
     if rate=$(awk '$1 == "Rx-pps:" { v[++k] = $2 }

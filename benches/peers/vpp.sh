@@ -46,13 +46,14 @@ memory { main-heap-size 3G main-heap-page-size $buffers }
 buffers { buffers-per-numa 32768 page-size $buffers }
 plugins { plugin dpdk_plugin.so { disable } }
 CONF
-    "${realtime[@]}" vpp -c "$home/startup.conf" >"$home/out" 2>&1 &
+    vpp -c "$home/startup.conf" >"$home/out" 2>&1 &
     pid=$!
     for _ in $(seq 300); do
         [ -S "$home/cli.sock" ] && vpp_says show version >/dev/null 2>&1 && break
         kill -0 "$pid" 2>/dev/null || return 1
         sleep 0.1
     done
+    favour "$pid" "vpp_wk_*" || return 1
     local command
     while read -r command; do
         # shellcheck disable=SC2086 # words
