@@ -167,6 +167,13 @@ impl Action {
         }
     }
 
+    /// True if a state leaves nothing to take back. A device that has gone on to another driver is no longer with the one
+    /// that it was bound to, whoever did it.
+    #[must_use]
+    pub fn is_back(&self, present: Option<&str>, old: Option<&str>) -> bool {
+        present == old || matches!(self, Self::Bind { driver, .. } if present != Some(driver))
+    }
+
     /// Makes the change.
     ///
     /// # Errors
@@ -197,12 +204,21 @@ impl Action {
             Self::Module { module, .. } => kernel.unload(module),
             Self::Unbind { device, interfaces, .. } => {
                 let Some(driver) = old else { return Ok(()) };
-                kernel.write(&host.sysfs.join("bus/pci/drivers").join(driver).join("bind"), device)?;
+                // A driver takes a device that nobody has.
+                match self.present(host)? {
+                    Some(now) if now == driver => {}
+                    Some(now) => kernel.write(&host.driver(&now).join("unbind"), device)?,
+                    None => {}
+                }
+                if self.present(host)?.as_deref() != Some(driver) {
+                    kernel.write(&host.driver(driver).join("bind"), device)?;
+                }
                 restore_names(kernel, device, interfaces)
             }
-            Self::Bind { device, driver, .. } => {
-                kernel.write(&host.sysfs.join("bus/pci/drivers").join(driver).join("unbind"), device)
-            }
+            Self::Bind { device, driver, .. } => match self.present(host)? {
+                Some(now) if now == *driver => kernel.write(&host.driver(driver).join("unbind"), device),
+                _ => Ok(()),
+            },
             Self::Folder { path } => kernel.remove_folder(path),
             Self::Mount { path, .. } => kernel.unmount(path),
             Self::File { path, .. } => match old {

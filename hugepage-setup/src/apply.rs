@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::facts::{Facts, system};
 use crate::journal::{History, Journal};
 use crate::kernel::Kernel;
-use crate::need::Need;
-use crate::plan::{Plan, Step};
+use crate::need::{KIB_1G, KIB_2M, Need};
+use crate::plan::{Plan, Step, reserve};
 use crate::topic::{Finding, Level, Topic};
 use std::io;
 use std::path::Path;
@@ -44,9 +44,9 @@ pub fn apply(
     let host = kernel.host();
     let mut journal = Journal::lock(&host.state)?;
     let facts = Facts::read(host, connection);
-    let plan = facts.and_then(|facts| Plan::make(host, &facts, need, program));
-    let plan = match plan {
-        Ok(plan) => plan,
+    let plan = facts.and_then(|facts| Ok((Plan::make(host, &facts, need, program)?, facts)));
+    let (plan, facts) = match plan {
+        Ok(both) => both,
         Err(error) => {
             journal.close()?;
             return Err(error);
@@ -60,7 +60,7 @@ pub fn apply(
     keep_names(&mut applied.plan, journal.history());
     journal.begin(&system::boot(host), need.arguments())?;
     for step in applied.plan.steps.clone() {
-        if let Some(problem) = make(kernel, &mut journal, step, need, &mut applied.made)? {
+        if let Some(problem) = make(kernel, &mut journal, step, (&facts, need), &mut applied.made)? {
             let goes_on = problem.level < Level::Fail;
             applied.findings.push(problem);
             if !goes_on {
@@ -96,7 +96,7 @@ fn make(
     kernel: &dyn Kernel,
     journal: &mut Journal,
     step: Step,
-    need: &Need,
+    (facts, need): (&Facts, &Need),
     made: &mut Vec<(Step, Option<String>)>,
 ) -> Result<Option<Finding>, Error> {
     let host = kernel.host();
@@ -118,7 +118,7 @@ fn make(
         .present(host)
         .map_err(|source| Error::Read { path: step.action.path().to_owned(), source })?;
     journal.done(number, state.clone())?;
-    let problem = (state != wanted).then(|| otherwise(&step.action, state.as_deref(), need));
+    let problem = (state != wanted).then(|| otherwise(&step.action, state.as_deref(), facts, need));
     made.push((step, state));
     Ok(problem)
 }
@@ -140,16 +140,15 @@ pub fn refused(action: &Action, error: &io::Error) -> Finding {
 }
 
 /// The kernel said yes and did something else.
-fn otherwise(action: &Action, state: Option<&str>, need: &Need) -> Finding {
+fn otherwise(action: &Action, state: Option<&str>, facts: &Facts, need: &Need) -> Finding {
     let got = state.unwrap_or("nothing");
     let path = action.path().display();
     if let Action::Pages { count, .. } = action {
         let giga = path.to_string().contains("1048576kB");
-        let size = if giga { "1G" } else { "2M" };
+        let boot = reserve(facts, need, if giga { KIB_1G } else { KIB_2M }).join(" ");
         let text = format!("{path}: asked for {count} pages, got {got}: memory is fragmented");
         let fix = format!(
-            "stop programs and try again, reserve them at boot (hugepagesz={size} hugepages={count} on the kernel's \
-             command line), or go on with what there is (--partial)"
+            "stop programs and try again, reserve them at boot ({boot} on the kernel's command line), or go on with what there is (--partial)"
         );
         let level = if need.partial { Level::Warn } else { Level::Fail };
         return Finding::new(level, Topic::PagesFragmented, text).fix(fix);

@@ -65,6 +65,12 @@ impl Host {
         self.pci_devices().join(address)
     }
 
+    /// A driver of PCI devices.
+    #[must_use]
+    pub fn driver(&self, name: &str) -> PathBuf {
+        self.sysfs.join("bus/pci/drivers").join(name)
+    }
+
     /// The folder of a loaded module.
     #[must_use]
     pub fn module(&self, name: &str) -> PathBuf {
@@ -146,6 +152,18 @@ pub fn tidy(text: &str) -> String {
     }
 }
 
+/// A size such as `2M`, `1024M`, `1G`, or in bytes.
+#[must_use]
+pub fn bytes(text: &str) -> Option<u64> {
+    let (number, unit) = match text.char_indices().next_back()? {
+        (at, 'K' | 'k') => (text.get(..at)?, 1 << 10),
+        (at, 'M' | 'm') => (text.get(..at)?, 1 << 20),
+        (at, 'G' | 'g') => (text.get(..at)?, 1 << 30),
+        _ => (text, 1),
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
 /// The numbers of a list such as `0-3,8`. Sorted, each once. What is no number is passed over.
 #[must_use]
 pub fn cpu_list(text: &str) -> Vec<u32> {
@@ -191,6 +209,12 @@ mod tests {
         assert_eq!(tidy("(null)\n"), "");
         assert_eq!(tidy("[Unit]\nDescription=x\n"), "[Unit]\nDescription=x");
         assert_eq!(tidy("[::1]"), "[::1]");
+    }
+
+    #[test]
+    fn sizes_are_read_in_any_unit() {
+        let all = ["2M", "2048k", "1G", "4096", "G", "", "x"].map(bytes);
+        assert_eq!(all, [Some(2 << 20), Some(2 << 20), Some(1 << 30), Some(4096), None, None, None]);
     }
 
     #[test]

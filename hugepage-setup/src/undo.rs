@@ -74,7 +74,7 @@ fn take_back(kernel: &dyn Kernel, entry: &Entry, boot: &str, force: bool) -> Fin
         Ok(present) => present,
         Err(error) => return left(action, &error),
     };
-    if present == *old {
+    if action.is_back(present.as_deref(), old.as_deref()) {
         return match action.settle(kernel) {
             Ok(()) => say(Level::Note, Topic::UndoneAlready, "it is as it was before"),
             Err(error) => left(action, &error),
@@ -100,7 +100,9 @@ fn take_back(kernel: &dyn Kernel, entry: &Entry, boot: &str, force: bool) -> Fin
         Err(error) => return left(action, &error),
     }
     match action.present(host) {
-        Ok(state) if state == *old => say(Level::Ok, Topic::Undone, &action.undo_text(old.as_deref())),
+        Ok(state) if action.is_back(state.as_deref(), old.as_deref()) => {
+            say(Level::Ok, Topic::Undone, &action.undo_text(old.as_deref()))
+        }
         // The kernel keeps pages that are in use until they are given back.
         Ok(Some(state)) if matches!(action, Action::Pages { .. }) => {
             let text = format!("{state} pages are in use, and go when their programs end");

@@ -4,6 +4,8 @@
 
 #[path = "host/applying.rs"]
 mod applying;
+#[path = "host/booted.rs"]
+mod booted;
 #[path = "host/configured.rs"]
 mod configured;
 #[path = "host/documented.rs"]
@@ -12,6 +14,8 @@ mod documented;
 mod fake;
 #[path = "host/fixture.rs"]
 mod fixture;
+#[path = "host/handed_back.rs"]
+mod handed_back;
 #[path = "host/interrupted.rs"]
 mod interrupted;
 #[path = "host/nics.rs"]

@@ -1,6 +1,6 @@
 //! Where hugepages are mounted.
 
-use crate::host::{Host, soft};
+use crate::host::{Host, bytes, soft};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,12 @@ struct Line {
 impl Line {
     fn huge(self) -> Option<HugeMount> {
         (self.kind == "hugetlbfs").then(|| HugeMount {
-            page_kib: self.options.split(',').find_map(|o| o.strip_prefix("pagesize=")).and_then(page_kib),
+            page_kib: self
+                .options
+                .split(',')
+                .find_map(|o| o.strip_prefix("pagesize="))
+                .and_then(bytes)
+                .map(|bytes| bytes >> 10),
             target: self.target,
             options: self.options,
         })
@@ -58,18 +63,6 @@ fn lines(host: &Host) -> Vec<Line> {
 /// The kernel writes blanks in paths as `\040`.
 fn unescaped(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
-}
-
-/// `2M` or `1024M` or `1G`, in KiB.
-fn page_kib(text: &str) -> Option<u64> {
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "K" => Some(number),
-        "M" => number.checked_mul(1 << 10),
-        "G" => number.checked_mul(1 << 20),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

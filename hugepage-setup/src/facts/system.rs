@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::host::{Host, names, raw, soft, soft_number};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// What this tool writes for GRUB, below the folder of the configuration.
@@ -42,6 +43,9 @@ pub struct System {
     pub grub: bool,
     /// Boot parameters that this tool has written for GRUB.
     pub drop_in: Vec<String>,
+    /// Words of GRUB's other files.
+    #[serde(skip)]
+    pub grub_words: BTreeSet<String>,
 }
 
 /// Memory of all nodes.
@@ -88,6 +92,7 @@ impl System {
             irqbalance: runs(host, "irqbalance"),
             grub: ["default/grub", "default/grub.d"].iter().any(|name| host.etc.join(name).exists()),
             drop_in: drop_in(&raw(&host.etc.join(DROP_IN))),
+            grub_words: grub_words(host),
         }
     }
 
@@ -122,6 +127,20 @@ fn drop_in(text: &str) -> Vec<String> {
     let line = text.lines().find_map(|line| line.strip_prefix("GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX "));
     let words = line.and_then(|line| line.strip_suffix('"')).unwrap_or("");
     words.split_whitespace().map(str::to_owned).collect()
+}
+
+/// What somebody else has GRUB say: every word of a line that sets something, without quotation marks.
+fn grub_words(host: &Host) -> BTreeSet<String> {
+    let folder = host.etc.join("default");
+    let mut files = vec![folder.join("grub")];
+    let parts = names(&folder.join("grub.d")).unwrap_or_default();
+    files.extend(parts.iter().map(|name| folder.join("grub.d").join(name)));
+    files.retain(|file| *file != host.etc.join(DROP_IN));
+    let text: Vec<String> = files.iter().map(|file| raw(file)).collect();
+    let lines = text.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once('='));
+    let lines = lines.filter(|(name, _)| name.starts_with("GRUB_CMDLINE_LINUX"));
+    let words = lines.flat_map(|(_, words)| words.split([' ', '\t', '"', '\'']));
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 fn memlock(limits: &str) -> Option<u64> {

@@ -20,6 +20,7 @@ use crate::topic::{Finding, Level, Topic};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+pub(crate) use boot::reserve;
 pub use persist::UNIT;
 
 /// A change, with the state before it and the reason.
@@ -102,7 +103,7 @@ impl Plan {
             }
         }
         draft.findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
-        Ok(Self { steps, findings: draft.findings, boot })
+        Ok(Self { steps, findings: draft.findings, boot: boot.missing })
     }
 
     /// The worst that was found.

@@ -260,7 +260,7 @@ fn bind(draft: &mut Draft, host: &Host, nic: &Nic) {
             .iter()
             .map(|interface| Named { name: interface.name.clone(), mac: interface.mac.clone() })
             .collect();
-        let path = host.sysfs.join("bus/pci/drivers").join(driver).join("unbind");
+        let path = host.driver(driver).join("unbind");
         draft.step(
             Action::Unbind { path, device: device(), interfaces },
             format!("take {title} from {driver}"),

@@ -1,6 +1,6 @@
 //! Hugepages: which pools grow, and by how much.
 
-use super::Draft;
+use super::{Draft, boot};
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::facts::hugepages::size;
@@ -44,7 +44,7 @@ pub(super) fn plan(draft: &mut Draft, host: &Host, facts: &Facts, need: &Need) {
         *grown = grown.saturating_add(more);
         if size_kib >= KIB_1G {
             let text = format!("{title} at run time: the kernel may not find them");
-            let fix = format!("reserve them at boot: hugepagesz=1G hugepages={count}");
+            let fix = format!("reserve them at boot: {}", boot::reserve(facts, need, size_kib).join(" "));
             draft.say(Finding::new(Level::Note, Topic::PagesGigantic, text).fix(fix));
         }
         let action = Action::Pages { path: pool.attribute(&host.sysfs), count };
@@ -106,6 +106,12 @@ fn has_memory(facts: &Facts, node: u32) -> bool {
     let here = |memory: &&NodeMemory| memory.node == Some(node);
     facts.pools.iter().any(|pool| pool.node == Some(node))
         && facts.nodes.iter().find(here).is_none_or(|memory| memory.total_kib > 0)
+}
+
+/// Nodes over which a kernel spreads what it reserves at boot.
+pub(super) fn nodes_with_memory(facts: &Facts) -> usize {
+    let nodes: BTreeSet<u32> = facts.pools.iter().filter_map(|pool| pool.node).collect();
+    nodes.into_iter().filter(|node| has_memory(facts, *node)).count()
 }
 
 fn no_pool(facts: &Facts, size_kib: u64) -> String {

@@ -1,6 +1,7 @@
 //! The same again at every boot.
 
 use super::Draft;
+use super::boot::Boot;
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::facts::system::DROP_IN;
@@ -12,14 +13,7 @@ use std::path::Path;
 /// The unit's name.
 pub const UNIT: &str = "postern-host.service";
 
-pub(super) fn plan(
-    draft: &mut Draft,
-    host: &Host,
-    facts: &Facts,
-    need: &Need,
-    boot: &[String],
-    program: &Path,
-) {
+pub(super) fn plan(draft: &mut Draft, host: &Host, facts: &Facts, need: &Need, boot: &Boot, program: &Path) {
     if !need.persist {
         if !need.is_empty() {
             let text = "nothing of this outlives a reboot";
@@ -34,23 +28,39 @@ pub(super) fn plan(
     draft.step(Action::File { path: path.clone(), text: unit(need, program) }, "do the same at every boot");
     draft.step(Action::Link { path: wants.join(UNIT), target: path }, "have systemd start it");
 
-    if boot.is_empty() {
+    if boot.missing.is_empty() && boot.stale.is_empty() {
         return;
     }
     let grub = host.etc.join("default");
     if !facts.system.grub {
         let text = format!("there is no GRUB in {}: boot parameters are not written", grub.display());
-        let fix = format!("add to the kernel's command line: {}", boot.join(" "));
+        let fix = format!("add to the kernel's command line: {}", boot.missing.join(" "));
         draft.say(Finding::new(Level::Warn, Topic::PersistBoot, text).fix(fix));
+        return;
+    }
+    // The kernel reads those first, and of some parameters the first.
+    let others: Vec<&str> = boot
+        .stale
+        .iter()
+        .filter(|word| facts.system.grub_words.contains(*word))
+        .map(String::as_str)
+        .collect();
+    if !others.is_empty() {
+        let text =
+            format!("{} says {}, against what is needed", grub.join("grub").display(), others.join(" "));
+        let fix = "take it out there (or of the other files in grub.d), then run update-grub and reboot";
+        draft.say(Finding::new(Level::Warn, Topic::PersistBoot, text).fix(fix));
+    }
+    if boot.missing.is_empty() {
         return;
     }
     draft.folders(&grub, &grub.join("grub.d"), "hold GRUB's drop-in");
     // What was written for an earlier need stays, unless it is said anew.
     let key = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
-    let is_new = |word: &&String| boot.iter().any(|new| key(new) == key(word));
+    let is_new = |word: &&String| boot.missing.iter().any(|new| key(new) == key(word));
     let mut words: Vec<&str> =
         facts.system.drop_in.iter().filter(|word| !is_new(word)).map(String::as_str).collect();
-    words.extend(boot.iter().map(String::as_str));
+    words.extend(boot.missing.iter().map(String::as_str));
     let text = format!(
         "# Written by hugepage-setup --persist; `hugepage-setup undo` removes it. Read by update-grub.\n\
          GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {}\"\n",

@@ -149,7 +149,7 @@ impl<'f> Fake<'f> {
         std::os::unix::fs::symlink(format!("../../drivers/{driver}"), folder.join("driver"))?;
         if driver == "vfio-pci" {
             self.make_up_group(device)?;
-        } else {
+        } else if driver != "igb_uio" {
             for (name, mac) in self.asleep.borrow_mut().remove(device).unwrap_or_default() {
                 let name = self.comes_back_as.borrow().clone().unwrap_or(name);
                 self.fixture.interface(device, &name, &mac);
