@@ -304,6 +304,18 @@ fn pages(kernel: &dyn Kernel, path: &Path, count: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Kernels before 6.2 rename no interface that is up, and whoever manages the network may have brought it up by now.
+fn rename(kernel: &dyn Kernel, from: &str, to: &str) -> io::Result<()> {
+    let renamed = kernel.rename_interface(from, to);
+    if renamed.is_ok() || !pci::is_up(kernel.host(), from) {
+        return renamed;
+    }
+    kernel.set_interface(from, false)?;
+    let renamed = kernel.rename_interface(from, to);
+    kernel.set_interface(if renamed.is_ok() { to } else { from }, true)?;
+    renamed
+}
+
 /// Waits for a device's interfaces and gives them their former names. udev may have named them otherwise.
 fn restore_names(kernel: &dyn Kernel, device: &str, interfaces: &[Named]) -> io::Result<()> {
     let folder = kernel.host().pci(device);
@@ -326,7 +338,7 @@ fn restore_names(kernel: &dyn Kernel, device: &str, interfaces: &[Named]) -> io:
         }
         match found {
             Some(interface) if interface.name != wanted.name => {
-                kernel.rename_interface(&interface.name, &wanted.name)?;
+                rename(kernel, &interface.name, &wanted.name)?;
             }
             Some(_) => {}
             None => {

@@ -82,6 +82,12 @@ pub trait Kernel {
     /// What `ip` says.
     fn rename_interface(&self, from: &str, to: &str) -> io::Result<()>;
 
+    /// Brings a network interface up, or takes it down.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    fn set_interface(&self, name: &str, up: bool) -> io::Result<()>;
+
     /// Lets a moment pass: the kernel and udev make interfaces in their own time.
     fn pause(&self);
 }
@@ -155,6 +161,10 @@ impl Kernel for Linux {
 
     fn rename_interface(&self, from: &str, to: &str) -> io::Result<()> {
         run(Command::new("ip").args(["link", "set", "dev", from, "name", to]))
+    }
+
+    fn set_interface(&self, name: &str, up: bool) -> io::Result<()> {
+        run(Command::new("ip").args(["link", "set", "dev", name, if up { "up" } else { "down" }]))
     }
 
     fn pause(&self) {

@@ -119,6 +119,9 @@ pub fn undo_text(undo: &Undo) -> String {
         finding_text(&mut text, finding);
     }
     text.push_str(match undo.is_complete() {
+        true if undo.waits_for_boot() => {
+            "\nThe host is as it was before, but for its boot parameters: run update-grub and reboot.\n"
+        }
         true => "\nThe host is as it was before.\n",
         false => "\nSomething is left: see above, and run undo again.\n",
     });

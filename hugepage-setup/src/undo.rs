@@ -3,7 +3,8 @@
 use crate::action::Action;
 use crate::apply::refused;
 use crate::error::Error;
-use crate::facts::system;
+use crate::facts::system::{self, DROP_IN};
+use crate::host::Host;
 use crate::journal::{Entry, History, Journal, Outcome};
 use crate::kernel::Kernel;
 use crate::plan::Step;
@@ -18,6 +19,12 @@ pub struct Undo {
 }
 
 impl Undo {
+    /// True if the next boot still has what GRUB was told.
+    #[must_use]
+    pub fn waits_for_boot(&self) -> bool {
+        self.steps.iter().any(|(_, finding)| finding.topic == Topic::PersistBoot)
+    }
+
     /// True if nothing is left.
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -49,6 +56,7 @@ pub fn undo(kernel: &dyn Kernel, force: bool) -> Result<Undo, Error> {
     let mut steps = Vec::new();
     for entry in journal.history().entries.clone().into_iter().rev() {
         let finding = take_back(kernel, &entry, &boot, force);
+        let finding = with_boot(host, &entry, finding);
         if finding.level < Level::Warn {
             journal.undone(entry.number)?;
         }
@@ -114,6 +122,18 @@ fn take_back(kernel: &dyn Kernel, entry: &Entry, boot: &str, force: bool) -> Fin
         }
         Err(error) => left(action, &error),
     }
+}
+
+/// GRUB's drop-in is back, and GRUB has not read it yet.
+fn with_boot(host: &Host, entry: &Entry, finding: Finding) -> Finding {
+    let action = &entry.step.action;
+    let was_written = finding.topic == Topic::Undone
+        || (finding.topic == Topic::UndoneAlready && entry.outcome != Outcome::Unknown);
+    if !matches!(action, Action::File { path, .. } if *path == host.etc.join(DROP_IN)) || !was_written {
+        return finding;
+    }
+    let text = format!("{}; the next boot still has what it said", finding.text);
+    Finding::new(Level::Note, Topic::PersistBoot, text).fix("run update-grub and reboot")
 }
 
 fn left(action: &Action, error: &io::Error) -> Finding {

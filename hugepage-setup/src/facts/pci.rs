@@ -228,6 +228,15 @@ pub fn interfaces(folder: &Path) -> Result<Vec<Interface>, Error> {
     Ok(found)
 }
 
+/// True if somebody has brought an interface up, whether its cable carries a signal or not.
+#[must_use]
+pub fn is_up(host: &Host, interface: &str) -> bool {
+    /// `IFF_UP`.
+    const UP: u32 = 1;
+    let flags = soft(&host.sysfs.join("class/net").join(interface).join("flags")).unwrap_or_default();
+    u32::from_str_radix(flags.trim_start_matches("0x"), 16).is_ok_and(|flags| flags & UP != 0)
+}
+
 fn members(host: &Host, group: &str, but: &str) -> Result<Vec<Member>, Error> {
     let folder = host.sysfs.join("kernel/iommu_groups").join(group).join("devices");
     let others = names(&folder)?.into_iter().filter(|address| address != but);

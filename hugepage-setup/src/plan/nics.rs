@@ -26,6 +26,10 @@ pub(super) fn plan(draft: &mut Draft, host: &Host, facts: &Facts, need: &Need) {
         match facts.nic(&address.0) {
             Some(nic) => {
                 check_place(draft, facts, need, nic);
+                if nic.is_shared_with_kernel() {
+                    // The kernel keeps the device, and DPDK gets what comes in.
+                    check_cut_off(draft, facts, need, nic);
+                }
                 if is_to_be_taken(draft, facts, nic) {
                     taken.push(nic);
                 }

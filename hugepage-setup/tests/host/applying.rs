@@ -4,6 +4,7 @@ use crate::fake::Fake;
 use crate::fixture::{Fixture, LEFT, PROGRAM, about, need, only};
 use hugepage_setup::action::Action;
 use hugepage_setup::apply::{Applied, apply};
+use hugepage_setup::report;
 use hugepage_setup::topic::{Level, Topic};
 use hugepage_setup::undo::{preview, undo};
 use rustix::io::Errno;
@@ -198,7 +199,16 @@ fn what_is_persisted_is_a_unit_and_a_drop_in_for_grub() {
         drop_in.contains("isolcpus=2-3") && drop_in.contains("hugepagesz=1G hugepages=0:2\""),
         "{drop_in}"
     );
-    assert!(undo(&kernel, false).unwrap().is_complete());
+    // GRUB has read it, and does not know that it goes.
+    let undone = undo(&kernel, false).unwrap();
+    assert!(undone.is_complete());
+    let told: Vec<_> = undone.steps.iter().filter(|(_, f)| f.topic == Topic::PersistBoot).collect();
+    assert_eq!(told.len(), 2, "one for each text that it had: {undone:#?}");
+    for (_, finding) in told {
+        assert_eq!(finding.fix.as_deref(), Some("run update-grub and reboot"));
+    }
+    let text = report::undo_text(&undone);
+    assert!(text.ends_with("but for its boot parameters: run update-grub and reboot.\n"), "{text}");
     assert!(!fixture.path("etc/default/grub.d").exists() && !fixture.path("etc/systemd").exists());
 }
 

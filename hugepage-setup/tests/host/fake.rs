@@ -34,6 +34,10 @@ pub struct Fake<'f> {
     pub comes_back_as: RefCell<Option<String>>,
     /// Every write fails in this way.
     pub refuses: Cell<Option<rustix::io::Errno>>,
+    /// An interface that is up may be renamed, as since Linux 6.2.
+    pub renames_live: Cell<bool>,
+    /// Names and states that interfaces were given.
+    pub links: RefCell<Vec<String>>,
     /// The kernel takes `drivers_probe` and binds nothing.
     pub probe_is_deaf: Cell<bool>,
 }
@@ -51,6 +55,8 @@ impl<'f> Fake<'f> {
             asleep: RefCell::default(),
             comes_back_as: RefCell::default(),
             refuses: Cell::new(None),
+            renames_live: Cell::new(false),
+            links: RefCell::default(),
             probe_is_deaf: Cell::new(false),
         }
     }
@@ -264,6 +270,10 @@ impl Kernel for Fake<'_> {
 
     fn rename_interface(&self, from: &str, to: &str) -> io::Result<()> {
         self.change(|| {
+            if !self.renames_live.get() && hugepage_setup::facts::pci::is_up(self.host(), from) {
+                return Err(rustix::io::Errno::BUSY.into());
+            }
+            self.links.borrow_mut().push(format!("{from} is {to}"));
             for device in fs::read_dir(self.host().pci_devices())? {
                 let net = device?.path().join("net");
                 if net.join(from).exists() {
@@ -272,6 +282,14 @@ impl Kernel for Fake<'_> {
             }
             let class = self.host().sysfs.join("class/net");
             fs::rename(class.join(from), class.join(to))
+        })
+    }
+
+    fn set_interface(&self, name: &str, up: bool) -> io::Result<()> {
+        self.change(|| {
+            self.links.borrow_mut().push(format!("{name} {}", if up { "up" } else { "down" }));
+            let flags = if up { "0x1003\n" } else { "0x1002\n" };
+            fs::write(self.host().sysfs.join("class/net").join(name).join("flags"), flags)
         })
     }
 

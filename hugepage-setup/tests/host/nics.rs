@@ -63,6 +63,25 @@ fn a_nic_goes_to_vfio_and_comes_back_under_its_name() {
     assert_eq!(fixture.dump(), before);
 }
 
+/// Whoever manages the network has brought it up when its name comes back.
+#[test]
+fn an_interface_that_is_up_gets_its_name_back_and_stays_up() {
+    for (live, links) in
+        [(false, &["eth7 down", "eth7 is ens1f0", "ens1f0 up"][..]), (true, &["eth7 is ens1f0"])]
+    {
+        let fixture = Fixture::new();
+        let before = fixture.dump();
+        let kernel = Fake::new(&fixture);
+        kernel.renames_live.set(live);
+        assert!(applied(&kernel, &[&bind(&[LEFT])]).is_ready());
+        *kernel.comes_back_as.borrow_mut() = Some("eth7".to_owned());
+        let undone = undo(&kernel, false).unwrap();
+        assert!(undone.is_complete(), "{undone:#?}");
+        assert_eq!(*kernel.links.borrow(), links);
+        assert_eq!(fixture.dump(), before);
+    }
+}
+
 #[test]
 fn a_nic_that_was_taken_again_at_boot_comes_back_under_its_first_name() {
     let fixture = Fixture::new();

@@ -2,7 +2,7 @@
 
 use crate::fake::Fake;
 use crate::fixture::{
-    Fixture, LEFT, PROGRAM, RIGHT, Route, UPLINK, about, default, need, network, only, own,
+    Fixture, LEFT, MELLANOX, PROGRAM, RIGHT, Route, UPLINK, about, default, need, network, only, own,
 };
 use hugepage_setup::apply::{Applied, apply};
 use hugepage_setup::facts::Facts;
@@ -61,6 +61,24 @@ fn the_nic_of_the_default_route_is_refused_unless_forced() {
     let outcome = applied(&["--bind", UPLINK, "--force"]);
     assert!(outcome.is_ready(), "{outcome:#?}");
     only(&outcome.plan.findings, Topic::NicDefaultRoute, Level::Warn);
+}
+
+/// Its driver stays, and what arrives is the gateway's all the same.
+#[test]
+fn a_nic_that_is_shared_with_the_kernel_is_refused_too() {
+    let fixture = Fixture::new();
+    assert!(is_free(&fixture, MELLANOX));
+    fixture.routes(&[default("eno1"), network("10.0.0.0", 8, "ens2"), own("10.0.2.5", "ens2")]);
+    assert!(is_free(&fixture, MELLANOX));
+    connections(&fixture, &[established("0016", 0)]);
+    let plan = |options: &[&str]| fixture.plan(&[&["--bind", MELLANOX], options].concat());
+    only(&plan(&[]).findings, Topic::NicSsh, Level::Refuse);
+    only(&plan(&["--force"]).findings, Topic::NicSsh, Level::Warn);
+    fixture.routes(&[default("ens2")]);
+    only(&plan(&[]).findings, Topic::NicDefaultRoute, Level::Refuse);
+    assert!(!plan(&["--force"]).is_refused());
+    fixture.remove("netlink/routes");
+    only(&plan(&[]).findings, Topic::NicUnknown, Level::Refuse);
 }
 
 #[test]
