@@ -187,12 +187,13 @@ fn sack_blocks_round_inward_and_never_name_what_is_held() {
     let mut w = Wire::new();
     w.client(0, &[GROW, 2, b'a', b'b', PASS, 2, b'x', b'y', GROW, 9]);
     // The server has: GROW 2 | abab | PASS 2 x y. Offsets 0..2, 2..6, 6..10.
-    let map = |w: &Wire, l: u32, r: u32| w.gate.stream.map_sack(Responder, c(l), c(r));
+    let map = |w: &Wire, l: u32, r: u32| w.gate.stream.map_sack(Responder, c(0), true, (c(l), c(r)));
     assert_eq!(map(&w, 6, 10), Some((c(4), c(8))));
     assert_eq!(map(&w, 3, 10), Some((c(4), c(8))), "the left edge goes to the end of the edit");
     assert_eq!(map(&w, 1, 5), Some((c(1), c(2))), "the right edge to its start");
     assert_eq!(map(&w, 3, 5), None);
     assert_eq!(map(&w, 6, 11), None, "nobody can have what was never sent");
+    assert_eq!((map(&w, 10, 6), map(&w, 7, 7)), (None, None), "no block is empty");
 }
 
 #[test]
@@ -204,9 +205,40 @@ fn sack_blocks_of_what_was_acknowledged_on_behalf_go_no_further() {
     w.client(4, &[GROW, 2]);
     w.client(6, b"ab");
     w.client(8, &[PASS, 2, b'x', b'y']);
-    let map = |w: &Wire, l: u32, r: u32| w.gate.stream.map_sack(Responder, c(l), c(r));
+    let map = |w: &Wire, l: u32, r: u32| w.gate.stream.map_sack(Responder, c(4), true, (c(l), c(r)));
     assert_eq!(map(&w, 5, 6), None, "the client was told that 6 bytes have come: to it this is a duplicate");
     assert_eq!(map(&w, 10, 14), Some((c(8), c(12))));
+}
+
+/// Linux repeats its blocks of before beside the acknowledgement of a FIN that waited behind a gap. Only a first block may tell of
+/// what is acknowledged as well, and then it tells of duplicates (RFC 2883 §4).
+#[test]
+fn sack_blocks_of_what_is_acknowledged_stand_first_or_go_no_further() {
+    let mut w = Wire::new();
+    w.client(0, &[PASS, 8, b'a', b'b', b'c', b'd', b'e', b'f', b'g', b'h']);
+    w.client(10, &[PASS, 4, b'i', b'j', b'k', b'l']);
+    w.server_acks(10);
+    let map = |w: &Wire, ack: u32, first: bool, l: u32, r: u32| {
+        w.gate.stream.map_sack(Responder, c(ack), first, (c(l), c(r)))
+    };
+    for (l, r) in [(2, 6), (2, 10), (0, 2)] {
+        assert_eq!(map(&w, 10, true, l, r), Some((c(l), c(r))), "it has come twice");
+        assert_eq!(map(&w, 10, false, l, r), None, "left over");
+    }
+    for first in [true, false] {
+        assert_eq!(map(&w, 10, first, 12, 14), Some((c(12), c(14))));
+        assert_eq!(map(&w, 10, first, 10, 14), None, "the byte before a block has not come");
+        assert_eq!(map(&w, 10, first, 8, 14), None);
+        // Its segment was overtaken. Beside the latest acknowledgement it would tell of duplicates.
+        assert_eq!(map(&w, 2, first, 4, 8), None);
+        assert_eq!(map(&w, 2, first, 4, 12), None);
+        assert_eq!(map(&w, 2, first, 12, 14), Some((c(12), c(14))));
+    }
+    // Where edits have moved what lies before, nobody knows what has come twice.
+    w.server_acks(16);
+    w.client(16, &[GROW, 1, b'm']);
+    w.server_acks(20);
+    assert_eq!(map(&w, 20, true, 2, 6), None);
 }
 
 #[test]

@@ -109,7 +109,10 @@ pub(crate) fn alter<B: PacketBuf>(
     if !numbers {
         return false;
     }
-    let _ = rewrite::map_sack(frame, parsed, |left, right| stream.map_sack(from, left, right));
+    let mut first = true;
+    let _ = rewrite::map_sack(frame, parsed, |left, right| {
+        stream.map_sack(from, parsed.ack, core::mem::take(&mut first), (left, right))
+    });
     let Payload::Kept { side, at, len } = emission.payload else { return true };
     if !resize(buf, parsed, len) {
         return false;

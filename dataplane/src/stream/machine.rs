@@ -209,19 +209,26 @@ impl Stream {
         self.half(side).copy_kept(pool, at, out)
     }
 
-    /// A SACK block that `from` sent, in the space of who sent those bytes, rounded inward (RFC 2018 §3).
+    /// A SACK block that `from` sent beside the acknowledgement `ack`, in the space of who sent those bytes, rounded inward
+    /// (RFC 2018 §3). `first`: no other block of its segment stands before it.
     #[must_use]
-    pub fn map_sack(&self, from: Side, left: u32, right: u32) -> Option<(u32, u32)> {
+    pub fn map_sack(&self, from: Side, ack: u32, first: bool, block: (u32, u32)) -> Option<(u32, u32)> {
         let half = self.half(from.other());
-        let (left, right) = (half.offset_of_ack(left)?, half.offset_of_ack(right)?);
-        // A block below the acknowledgement tells of duplicates (RFC 2883 §4). Settled edits moved it by an unknown amount.
-        if (left < half.acked && !half.edits.is_identity()) || right > half.high {
+        let (left, right) = (half.offset_of_ack(block.0)?, half.offset_of_ack(block.1)?);
+        if left >= right || right > half.high {
             return None;
         }
+        if right <= half.offset_of_ack(ack)? {
+            // It tells of duplicates, which the first block alone may (RFC 2883 §4). Another one is left over from before:
+            // Linux sends such beside the acknowledgement of a FIN that waited behind a gap. Settled edits moved either by an
+            // unknown amount.
+            return (first && half.edits.is_identity()).then_some(block);
+        }
         let (from, to) = half.edits.unmap_block(left, right)?;
-        // The sender may have been told that all of it has arrived: a block there would tell of duplicates as well.
-        let told = left >= half.acked && from <= half.acknowledgement();
-        (!told).then(|| (half.seq(from), half.seq(to)))
+        // The sender may have been told that its beginning has arrived: on the receiver's behalf, or by a segment that has
+        // overtaken this one. There it would tell of duplicates. What is left of it behind the acknowledgement is no block
+        // either, since the byte before a block has not come (RFC 2018 §3).
+        (from > half.acknowledgement()).then(|| (half.seq(from), half.seq(to)))
     }
 
     /// A sequence number that left for `to`, as the other end wrote it. None if that stream was never edited.

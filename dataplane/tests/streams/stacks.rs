@@ -392,9 +392,13 @@ impl World {
         let mut sack_ranges = [None; 3];
         let blocks: Vec<_> = match own {
             Some(own) => {
-                let blocks = own.sack_ranges.iter().flatten();
-                let map = |(l, r): &(u32, u32)| {
-                    if self.gate.over { Some((*l, *r)) } else { self.gate.stream.map_sack(from, *l, *r) }
+                let blocks = own.sack_ranges.iter().flatten().enumerate();
+                let ack = own.ack_number.map_or(0, number);
+                let map = |(place, block): (usize, &(u32, u32))| {
+                    if self.gate.over {
+                        return Some(*block);
+                    }
+                    self.gate.stream.map_sack(from, ack, place == 0, *block)
                 };
                 blocks.filter_map(map).collect()
             }
