@@ -1,5 +1,5 @@
-//! Resets of TCP sessions that nobody reads: whether one ends the connection is decided at its receiver (RFC 5961 §3.2), and
-//! the gateway learns it from what the ends say next.
+//! Resets of TCP sessions: whether one ends the connection is decided at its receiver (RFC 5961 §3.2). Where nobody reads, the
+//! gateway learns it from what the ends say next.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod scenario;
@@ -136,5 +136,50 @@ fn a_forged_reset_leaves_the_state_that_was() {
         tcp.pass(&mut gw, Side::Initiator, FIN | ACK, b"");
         assert_eq!(gw.session().state, State::TcpTimeWait);
         ends(&mut gw, 10_000, CloseReason::Fin, State::TcpTimeWait);
+    });
+}
+
+/// Resets of a connection that is read leave where their receiver may stand. This one stands between: it asks, and the question comes
+/// back in the client's numbers, so that its answer is exact.
+#[test]
+fn a_reset_of_a_read_connection_that_its_receiver_challenges_is_repeated() {
+    let resets = |gw: &mut Gateway, ftp: &Pair| {
+        let place = |seen: Seen| {
+            assert_eq!((seen.tcp().flags & RST, seen.payload.len()), (RST, 0));
+            seen.tcp().seq.wrapping_sub(ftp.responder.ack).cast_signed()
+        };
+        let mut places: Vec<_> = std::iter::from_fn(|| gw.recv(OUTSIDE)).map(place).collect();
+        places.sort_unstable();
+        gw.assert_silent();
+        places
+    };
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &standard());
+        let mut ftp = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
+        ftp.say(&mut gw, Side::Responder, "220 ready\r\n");
+        let edited = ftp.say(&mut gw, Side::Initiator, "PORT 10,1,0,2,195,81\r\n");
+        assert_ne!(edited.len(), 22, "the server counts otherwise from here on");
+        ftp.pass(&mut gw, Side::Initiator, PSH | ACK, b"NOOP\r\n");
+        // This is lost behind the gateway.
+        gw.pass(INSIDE, &ftp.frame(Side::Initiator, PSH | ACK, b"PWD\r\n"), OUTSIDE);
+        ftp.sent(Side::Initiator, 5);
+        gw.inject(INSIDE, &ftp.frame(Side::Initiator, RST | ACK, b""));
+        gw.run();
+        assert_eq!(resets(&mut gw, &ftp), [-6, 5], "at what it has acknowledged, and behind all");
+        for _ in 0..2 {
+            let question = gw.pass(OUTSIDE, &ftp.frame(Side::Responder, PSH | ACK, b"200 done\r\n"), INSIDE);
+            assert_eq!((question.tcp().flags, question.payload.len()), (ACK, 0));
+            assert_eq!(question.tcp().ack, ftp.initiator.seq.wrapping_sub(5));
+            assert_eq!(question.tcp().seq, ftp.initiator.ack);
+            let mut gone = ftp.clone();
+            gone.initiator.seq = question.tcp().ack;
+            gw.inject(INSIDE, &gone.frame(Side::Initiator, RST, b""));
+            gw.run();
+            assert_eq!(resets(&mut gw, &ftp), [0, 5]);
+        }
+        // Its own segments behind it are late.
+        gw.refuse(INSIDE, &ftp.frame(Side::Initiator, ACK, b""), DropReason::StreamUnplaced);
+        assert_eq!(gw.session().state, State::TcpReset);
+        ends(&mut gw, 2_000, CloseReason::Reset, State::TcpReset);
     });
 }

@@ -426,6 +426,60 @@ fn a_reset_reaches_a_receiver_that_may_not_have_the_last_bytes() {
     assert_eq!(at, [0, 6], "at what it has acknowledged, and behind what was sent");
 }
 
+/// The receiver has some of the bytes that were sent to it: to it neither number is exact. It asks (RFC 5961 §3.2), and the answer
+/// is a reset at the number that it has asked with (RFC 9293 §3.10.7.1).
+#[test]
+fn a_reset_that_its_receiver_challenges_is_repeated_where_that_stands() {
+    let mut w = Wire::with(Options { mss: Some(4), ..Options::default() }, Limits::default());
+    let places = |outs: Vec<Out>| {
+        let mut at: Vec<_> = outs.iter().filter(|o| o.has(RST)).map(|o| o.seq.wrapping_sub(C)).collect();
+        at.sort_unstable();
+        (at, outs.len())
+    };
+    // A grown message, and the beginning of another, which is held: 4 + 2 bytes leave.
+    let out = w.client(0, &[GROW, 2, b'a', b'b']);
+    assert_eq!(bytes(&out, Responder).len(), 2);
+    w.client(4, &[GROW, 9, b'x']);
+    assert_eq!(places(w.gate.step(&segment(Initiator, c(7), S, RST | ACK, b""))), (vec![0, 6], 2));
+    // The server has the first four, of which it has not yet told, and says something of its own.
+    for payload in [&b""[..], &[PASS, 1, b'y']] {
+        let out = w.gate.step(&segment(Responder, S, c(4), ACK, payload));
+        let [question] = &out[..] else { panic!("{out:?}") };
+        assert_eq!((question.to, question.flags, question.payload.len()), (Initiator, ACK, 0));
+        assert_eq!((question.seq, question.ack), (S, c(2)), "inside the edit: its start");
+        let answer = segment(Initiator, question.ack, 0, RST, b"");
+        assert_eq!(places(w.gate.step(&answer)), (vec![4, 6], 2));
+    }
+    // It has all of them, and the resets were lost.
+    let out = w.server_acks(6);
+    assert_eq!(acks(&out, Initiator), [c(7)], "what was held was acknowledged on its behalf");
+    assert_eq!(places(w.gate.step(&segment(Initiator, out[0].ack, 0, RST, b""))), (vec![6], 1));
+}
+
+#[test]
+fn nothing_but_a_question_of_the_other_end_goes_on_behind_a_reset() {
+    let reset = |w: &mut Wire| {
+        w.client(0, &[GROW, 2, b'a', b'b']);
+        w.gate.step(&segment(Initiator, c(4), S, RST, b""));
+    };
+    let refused = |w: &mut Wire, segment: &Segment<'_>| {
+        assert_eq!(w.gate.step(segment), []);
+        assert_eq!(w.gate.arrival, Arrival::Refused(Refusal::Unplaced));
+    };
+    let mut w = Wire::new();
+    reset(&mut w);
+    // What its own sender said before it, and comes late.
+    refused(&mut w, &segment(Initiator, c(4), S, ACK | PSH, &[PASS, 0]));
+    // What acknowledges bytes that were never sent, or nothing at all.
+    refused(&mut w, &segment(Responder, S, c(7), ACK, b""));
+    refused(&mut w, &segment(Responder, S, 0, PSH, b"y"));
+    // The gateway has reset both ends: nobody is there to be asked.
+    let mut w = Wire::new();
+    w.gate.stream.clear(&mut w.gate.pool);
+    refused(&mut w, &segment(Responder, S, c(0), ACK, b""));
+    refused(&mut w, &segment(Initiator, c(0), S, ACK, b""));
+}
+
 #[test]
 fn a_forged_reset_is_not_made_exact() {
     let mut w = Wire::new();

@@ -11,10 +11,10 @@
 use crate::drop_reason::DropReason;
 use crate::key::Protocol;
 use crate::packet::{Parsed, flag};
-use crate::session::record::Doubt;
+use crate::session::record::{Doubt, FLAG_ALG};
 use crate::stage::{Context, Hit, Item};
 use crate::table::Direction;
-use crate::view::State;
+use crate::view::{CloseReason, State};
 
 /// Kinds of segment, by their flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,9 +123,16 @@ pub fn tcp_next(state: State, direction: Direction, flags: u8) -> Option<State> 
 /// Whoever sent the reset sends nothing else if it was meant: a segment of its own says that it was forged, or late. The
 /// other end may have sent before it came, or may challenge it: that passes, and its answer, a reset that is exact, can
 /// follow. But what acknowledges more than the reset was placed at comes from an end that ignores it.
+///
+/// Of an inspected session the reset was exact, or the gateway's own refusal. What the other end may still ask its stream knows.
 #[cold]
 fn after_reset(hit: &Hit<'_>, parsed: &Parsed) -> Option<State> {
-    let Doubt { by, seq, before } = hit.session.doubt()?;
+    let Some(Doubt { by, seq, before }) = hit.session.doubt() else {
+        let inspected =
+            hit.session.flags() & FLAG_ALG != 0 && hit.session.close_reason() == CloseReason::None;
+        let asks = inspected && matches!(kind(parsed.tcp_flags), Kind::Ack | Kind::Fin);
+        return asks.then_some(State::TcpReset);
+    };
     let alive = tcp_next(before, hit.direction, parsed.tcp_flags)?;
     let beyond = parsed.tcp_flags & flag::ACK != 0 && is_later(parsed.ack, seq);
     Some(if by == hit.direction || beyond { alive } else { State::TcpReset })

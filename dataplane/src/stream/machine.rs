@@ -36,6 +36,8 @@ struct Offer {
 enum Kind {
     Syn,
     Reset,
+    /// An end has not taken the other's reset, and goes on.
+    Question,
     Bytes,
     /// The ALG reads no more, and nothing is kept: it passes with its own payload.
     Passed,
@@ -87,8 +89,10 @@ pub struct Stream {
     told: [Option<(u32, u16)>; 2],
     /// Nobody reads any more.
     blind: bool,
-    /// An end has reset the connection.
+    /// An end has reset the connection, or the gateway has.
     reset: bool,
+    /// Which end it was, if one has.
+    reset_by: Option<Side>,
 }
 
 impl Stream {
@@ -126,7 +130,7 @@ impl Stream {
         self.blind
     }
 
-    /// Whether an end has reset the connection.
+    /// Whether the connection was reset.
     #[must_use]
     pub const fn is_reset(&self) -> bool {
         self.reset

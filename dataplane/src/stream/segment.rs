@@ -207,7 +207,7 @@ pub enum Refusal {
     Timestamp,
     /// A reset that is not at the number that its receiver expects (RFC 5961 §3.2): its sender is asked.
     Reset,
-    /// It carries nothing that the stream has not, and cannot be placed: its sender's first number is not known.
+    /// It cannot be placed: its sender's first number is not known, or the connection was reset.
     Unplaced,
 }
 

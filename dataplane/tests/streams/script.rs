@@ -384,10 +384,28 @@ impl Script {
             let start = self.ends[at(side)].acked;
             let more = self.ends[at(side)].says.get(start..).unwrap_or_default().to_vec();
             let sent = self.made(side, start, more, false);
-            assert_eq!(self.gate.step(&sent.segment()), [], "nothing goes on behind a reset");
+            let outs = self.gate.step(&sent.segment());
+            if side == from {
+                assert_eq!(outs, [], "nothing of its own goes on behind a reset");
+            } else {
+                self.ask(&sent, &outs);
+            }
         }
         self.gate.now += 60_000;
         assert_eq!(self.gate.tick(), [], "nor later");
+    }
+
+    /// Whatever an end says that has not taken a reset asks for it again, and the answer is exact where that end stands.
+    fn ask(&mut self, sent: &Sent, outs: &[Out]) {
+        let gone = sent.from.other();
+        let [question] = outs else { panic!("{outs:?}") };
+        assert_eq!((question.to, question.flags, question.payload.len()), (gone, ACK, 0), "{question:?}");
+        let offset = position(gone, question.ack, self.ends[at(gone)].sent);
+        let outs = self.reset_at(gone, usize::try_from(offset).unwrap());
+        assert_eq!(self.gate.arrival, Arrival::Taken);
+        let heard = &mut self.heard[at(sent.from)].acknowledged;
+        *heard = sent.got.max(*heard);
+        self.check_resets(gone, &outs);
     }
 }
 

@@ -50,14 +50,14 @@ impl Stream {
             let reset = segment.has(flags::RST);
             event.kind = if reset { Kind::Reset } else { Kind::Refused(Refusal::Unplaced) };
             if reset {
-                self.clear(pool);
+                self.take_reset(pool, from);
             }
             return event;
         };
         event.start = start;
         event.stop = start + i64::try_from(segment.payload.len()).unwrap_or(0);
         if self.reset && !segment.has(flags::RST) {
-            event.kind = Kind::Refused(Refusal::Unplaced);
+            event.kind = self.arrive_behind_reset(pool, &event, segment);
             return event;
         }
         if segment.has(flags::RST) {
@@ -158,7 +158,31 @@ impl Stream {
         if !(exact || opening || self.reset) {
             return Kind::Refused(Refusal::Reset);
         }
-        self.clear(pool);
+        self.take_reset(pool, from);
         Kind::Reset
+    }
+
+    /// An end resets the connection.
+    fn take_reset(&mut self, pool: &mut Pool, from: Side) {
+        self.clear(pool);
+        self.reset_by.get_or_insert(from);
+    }
+
+    /// What an end says behind the other's reset: it has not taken that, since it has some of the bytes before it and not all, or
+    /// the reset was lost. Where it stands is asked of who has reset, whose answer is exact there (RFC 5961 §3.2,
+    /// RFC 9293 §3.10.7.1). Its bytes are nobody's any more.
+    fn arrive_behind_reset(&mut self, pool: &mut Pool, event: &Event, segment: &Segment<'_>) -> Kind {
+        let asked = self.half(event.from.other());
+        let ack = event.ack.filter(|ack| asked.may_acknowledge(*ack));
+        let Some(ack) = ack.filter(|_| self.reset_by == Some(event.from.other())) else {
+            return Kind::Refused(Refusal::Unplaced);
+        };
+        if let Some(timestamp) = segment.options.timestamp {
+            self.half_mut(event.from).note_timestamp(timestamp, false);
+        }
+        let half = self.half_mut(event.from.other());
+        let window = u32::from(segment.window) << half.scale;
+        half.acknowledge(pool, ack, window, event.start);
+        Kind::Question
     }
 }

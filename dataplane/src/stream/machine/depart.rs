@@ -26,6 +26,11 @@ impl Stream {
         match event.kind {
             Kind::Syn => self.depart_syn(event, segment, out),
             Kind::Reset => self.depart_reset(event, segment, out),
+            Kind::Question => {
+                let half = self.half(event.from);
+                let seq = half.seq(half.current());
+                out.onward = self.emission(limits, event.from, seq);
+            }
             Kind::Passed => self.depart_passed(limits, event, segment, out),
             Kind::Bytes => self.depart_bytes(limits, path, event, segment, out, tally),
             // RFC 5961 §3.2, §5.2 and RFC 7323 §5.3 answer with an acknowledgement.

@@ -19,7 +19,7 @@ pub(super) struct Heard {
     /// Which of its bytes came.
     came: Vec<bool>,
     /// What it has acknowledged of the other stream.
-    acknowledged: usize,
+    pub acknowledged: usize,
     /// Behind the last byte, or the FIN, of its stream that left for the other end.
     pub left: usize,
     /// So many of its edits were not acknowledged at once that the engine joins some: numbers inside those are coarse.
