@@ -87,6 +87,9 @@ pub struct Roots {
     /// The system's configuration.
     #[arg(long, global = true, hide = true, value_name = "FOLDER")]
     pub etc: Option<PathBuf>,
+    /// Programs of the system's administrator.
+    #[arg(long, global = true, hide = true, value_name = "FOLDER")]
+    pub sbin: Option<PathBuf>,
     /// Kernels and their configurations.
     #[arg(long, global = true, hide = true, value_name = "FOLDER")]
     pub boot: Option<PathBuf>,
@@ -111,6 +114,7 @@ impl Roots {
             sysfs: or(&self.sysfs, usual.sysfs),
             procfs: or(&self.procfs, usual.procfs),
             etc: or(&self.etc, usual.etc),
+            sbin: or(&self.sbin, usual.sbin),
             boot: or(&self.boot, usual.boot),
             modules: or(&self.modules, usual.modules),
             state: or(&self.state, usual.state),

@@ -13,6 +13,8 @@ pub struct Host {
     pub procfs: PathBuf,
     /// The system's configuration.
     pub etc: PathBuf,
+    /// Programs of the system's administrator.
+    pub sbin: PathBuf,
     /// Kernels and their configurations.
     pub boot: PathBuf,
     /// Folders of kernel modules, one a kernel.
@@ -34,6 +36,7 @@ impl Default for Host {
             sysfs: "/sys".into(),
             procfs: "/proc".into(),
             etc: "/etc".into(),
+            sbin: "/usr/sbin".into(),
             boot: "/boot".into(),
             modules: "/lib/modules".into(),
             dpdk: folders(&[

@@ -38,6 +38,7 @@ topics! {
     PagesInUse "pages-in-use" "Pages that a program holds are not free for the gateway";
     PagesGigantic "pages-gigantic" "Pieces of 1 GiB are rare once the host has run for a while";
     MountReady "mount-ready" "A mounted hugetlbfs serves DPDK programs that do not run in memory";
+    MountOther "mount-other" "Options of a mounted hugetlbfs cannot be changed: page size, owner, mode and limit are those of its mount";
     NicReady "nic-ready" "A NIC that is bound to vfio-pci belongs to user space";
     NicMissing "nic-missing" "The gateway cannot start without its NICs";
     NicNotNetwork "nic-not-network" "Only network devices are bound";

@@ -15,6 +15,14 @@ pub struct HugeMount {
     pub options: String,
 }
 
+impl HugeMount {
+    /// The value of an option; none if the kernel does not tell it.
+    #[must_use]
+    pub fn option(&self, name: &str) -> Option<&str> {
+        self.options.split(',').find_map(|option| option.strip_prefix(name)?.strip_prefix('='))
+    }
+}
+
 /// Every hugetlbfs of this mount namespace.
 #[must_use]
 pub fn read(host: &Host) -> Vec<HugeMount> {

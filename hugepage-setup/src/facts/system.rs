@@ -39,8 +39,12 @@ pub struct System {
     pub memlock: Option<u64>,
     /// True if irqbalance runs.
     pub irqbalance: bool,
-    /// True if the host boots by GRUB, as Debian sets it up.
+    /// True if the gateway runs.
+    pub posternd: bool,
+    /// True if the host boots by GRUB, and GRUB reads drop-ins: as Debian sets it up.
     pub grub: bool,
+    /// True if the host has Fedora's tool for boot parameters.
+    pub grubby: bool,
     /// Boot parameters that this tool has written for GRUB.
     pub drop_in: Vec<String>,
     /// Words of GRUB's other files.
@@ -90,7 +94,9 @@ impl System {
             swap: proc("swaps").is_some_and(|text| text.lines().count() > 1),
             memlock: memlock(&proc("self/limits").unwrap_or_default()),
             irqbalance: runs(host, "irqbalance"),
-            grub: ["default/grub", "default/grub.d"].iter().any(|name| host.etc.join(name).exists()),
+            posternd: runs(host, "posternd"),
+            grub: reads_drop_ins(host),
+            grubby: host.sbin.join("grubby").exists(),
             drop_in: drop_in(&raw(&host.etc.join(DROP_IN))),
             grub_words: grub_words(host),
         }
@@ -127,6 +133,12 @@ fn drop_in(text: &str) -> Vec<String> {
     let line = text.lines().find_map(|line| line.strip_prefix("GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX "));
     let words = line.and_then(|line| line.strip_suffix('"')).unwrap_or("");
     words.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Fedora has a `default/grub` too, and nothing there reads what lies beside it.
+fn reads_drop_ins(host: &Host) -> bool {
+    let folder = host.etc.join("default");
+    folder.join("grub.d").is_dir() || (folder.join("grub").exists() && host.sbin.join("update-grub").exists())
 }
 
 /// What somebody else has GRUB say: every word of a line that sets something, without quotation marks.

@@ -19,6 +19,18 @@ pub(super) struct Boot {
     pub(super) stale: Vec<String>,
 }
 
+impl Boot {
+    /// What to do where Fedora's tool has the parameters of every kernel.
+    pub(super) fn grubby(&self) -> String {
+        let words = |option: &str, words: &[String]| match words.is_empty() {
+            true => String::new(),
+            false => format!(" --{option}=\"{}\"", words.join(" ")),
+        };
+        let (gone, new) = (words("remove-args", &self.stale), words("args", &self.missing));
+        format!("grubby --update-kernel=ALL{gone}{new}, then reboot")
+    }
+}
+
 pub(super) fn plan(draft: &mut Draft, facts: &Facts, need: &Need) -> Boot {
     let mut line = Line::new(&facts.system.command_line);
     let mut missing = Vec::new();
@@ -38,13 +50,18 @@ pub(super) fn plan(draft: &mut Draft, facts: &Facts, need: &Need) -> Boot {
     let says = (!stale.is_empty()).then(|| format!("says {}", stale.join(" ")));
     let both: Vec<String> = lacks.into_iter().chain(says).collect();
     let text = format!("the kernel's command line {}", both.join(", and "));
-    let fix = format!(
-        "in /etc/default/grub: GRUB_CMDLINE_LINUX=\"{}\", then update-grub and reboot; --persist writes it \
-         beside that file",
-        line.grub(&missing)
-    );
+    let boot = Boot { missing, stale };
+    let fix = if facts.system.grubby && !facts.system.grub {
+        boot.grubby()
+    } else {
+        format!(
+            "in /etc/default/grub: GRUB_CMDLINE_LINUX=\"{}\", then update-grub and reboot; --persist writes it \
+             beside that file",
+            line.grub(&boot.missing)
+        )
+    };
     draft.say(Finding::new(Level::Note, Topic::Boot, text).fix(fix));
-    Boot { missing, stale }
+    boot
 }
 
 fn iommu(draft: &mut Draft, line: &mut Line<'_>, facts: &Facts, missing: &mut Vec<String>) {

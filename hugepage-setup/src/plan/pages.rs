@@ -28,13 +28,13 @@ pub(super) fn plan(draft: &mut Draft, host: &Host, facts: &Facts, need: &Need) {
             draft.say(finding.fix(no_pool(facts, size_kib)));
             continue;
         };
+        let used = pool.total.saturating_sub(pool.free);
+        let spare = pool.total.max(count) - count;
+        if used > spare {
+            in_use(draft, facts, need, format!("{title}: {} are there, {used} of them in use", pool.total));
+        }
         if pool.total >= count {
-            if pool.free < count {
-                let used = pool.total - pool.free;
-                let text = format!("{title}: {} are there, {used} of them in use", pool.total);
-                let fix = "nothing, if it is posternd that uses them; otherwise ask for that many more";
-                draft.say(Finding::new(Level::Note, Topic::PagesInUse, text).fix(fix));
-            } else {
+            if used <= spare {
                 draft.note(Level::Ok, Topic::PagesReady, format!("{title}: {} are there", pool.total));
             }
             continue;
@@ -53,6 +53,18 @@ pub(super) fn plan(draft: &mut Draft, host: &Host, facts: &Facts, need: &Need) {
     for (node, more) in growth {
         check_memory(draft, facts, node, more);
     }
+}
+
+/// They are the gateway's, or somebody else has what it needs.
+fn in_use(draft: &mut Draft, facts: &Facts, need: &Need, text: String) {
+    if facts.system.posternd {
+        draft.note(Level::Ok, Topic::PagesInUse, format!("{text}; posternd runs"));
+        return;
+    }
+    let level = if need.partial { Level::Warn } else { Level::Fail };
+    let text = format!("{text}, and posternd does not run");
+    let fix = "end what uses them (grep -l huge /proc/*/smaps names it), or ask for that many more";
+    draft.say(Finding::new(level, Topic::PagesInUse, text).fix(fix));
 }
 
 /// How messages name them.

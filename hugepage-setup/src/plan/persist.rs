@@ -33,8 +33,11 @@ pub(super) fn plan(draft: &mut Draft, host: &Host, facts: &Facts, need: &Need, b
     }
     let grub = host.etc.join("default");
     if !facts.system.grub {
-        let text = format!("there is no GRUB in {}: boot parameters are not written", grub.display());
-        let fix = format!("add to the kernel's command line: {}", boot.missing.join(" "));
+        let text = format!("no GRUB reads drop-ins in {}: boot parameters are not written", grub.display());
+        let fix = match facts.system.grubby {
+            true => boot.grubby(),
+            false => format!("add to the kernel's command line: {}", boot.missing.join(" ")),
+        };
         draft.say(Finding::new(Level::Warn, Topic::PersistBoot, text).fix(fix));
         return;
     }

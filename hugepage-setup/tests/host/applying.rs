@@ -126,9 +126,18 @@ fn pages_that_are_in_use_are_told() {
     assert!(applied(&kernel, &["--pages-2m=0:64"]).is_ready());
     kernel.used_pages.set(40);
     fixture.file("sys/devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages", "24\n");
+    // Not the gateway: it would not start. One page more, and 24 are still too few.
+    for options in ["--pages-2m=0:64", "--pages-2m=0:65"] {
+        let plan = fixture.plan(&[options]);
+        assert!(!plan.is_ready());
+        assert!(only(&plan.findings, Topic::PagesInUse, Level::Fail).contains("40 of them in use"));
+    }
+    only(&fixture.plan(&["--pages-2m=0:64", "--partial"]).findings, Topic::PagesInUse, Level::Warn);
+    only(&fixture.plan(&["--pages-2m=0:24"]).findings, Topic::PagesReady, Level::Ok);
+    fixture.process(900, "posternd", 1, "");
     let plan = fixture.plan(&["--pages-2m=0:64"]);
     assert!(plan.is_ready());
-    assert!(only(&plan.findings, Topic::PagesInUse, Level::Note).contains("40 of them in use"));
+    only(&plan.findings, Topic::PagesInUse, Level::Ok);
     let undone = undo(&kernel, false).unwrap();
     assert!(undone.is_complete());
     let finding = &undone.steps[0].1;
@@ -159,12 +168,50 @@ fn a_mount_has_its_mode_its_owner_and_its_limit() {
     assert!(applied(&kernel, &options).is_ready());
     let mounts = fixture.read("proc/self/mounts");
     let own = fixture.path("a/b/mnt/2M");
-    let line = format!("{} hugetlbfs rw,pagesize=2M,mode=0770,uid=7,gid=8,size=4G", own.display());
+    let line = format!("{} hugetlbfs rw,uid=7,gid=8,mode=770,pagesize=2M,size=4294967296", own.display());
     assert!(mounts.contains(&line), "{mounts}");
-    assert!(mounts.contains("pagesize=1G"));
+    assert!(mounts.contains("pagesize=1024M"));
     assert_eq!(about(&fixture.plan(&options).findings, Topic::MountReady).len(), 2);
+    assert_eq!(about(&fixture.plan(&["--pages-2m=8", &mount]).findings, Topic::MountReady).len(), 1);
+    // Other options need another mount.
+    for (other, is) in [
+        ("--mount-mode=0755", "mode=770"),
+        ("--mount-uid=0", "uid=7"),
+        ("--mount-gid=9", "gid=8"),
+        ("--mount-size=3G", "size=4294967296"),
+    ] {
+        let plan = fixture.plan(&["--pages-2m=8", &mount, other]);
+        let text = only(&plan.findings, Topic::MountOther, Level::Fail);
+        assert!(text.contains(&format!("2M is mounted with {is},")) && text.contains("umount"), "{text}");
+        assert!(!plan.is_ready() && about(&plan.findings, Topic::MountReady).is_empty());
+    }
     assert!(undo(&kernel, false).unwrap().is_complete());
     assert_eq!(fixture.dump(), before);
+}
+
+#[test]
+fn a_mount_of_other_pages_and_one_without_options_are_not_what_is_asked_for() {
+    let fixture = Fixture::new();
+    let mount = format!("--mount={}", fixture.path("mnt").display());
+    let mounts = fixture.read("proc/self/mounts");
+    let line = |options: &str| {
+        format!("hugetlbfs {} hugetlbfs rw,{options} 0 0\n", fixture.path("mnt/2M").display())
+    };
+    let plan = |lines: &[String], more: &[&str]| {
+        fixture.file("proc/self/mounts", &format!("{mounts}{}", lines.concat()));
+        fixture.plan(&[&["--pages-2m=8", mount.as_str()], more].concat())
+    };
+    let (small, giant) = (line("relatime,pagesize=2M"), line("relatime,pagesize=1024M"));
+    let text = only(&plan(&[giant.clone()], &[]).findings, Topic::MountOther, Level::Fail);
+    assert!(text.contains("pagesize=1024M"), "{text}");
+    // The one on top counts.
+    only(&plan(&[giant.clone(), small.clone()], &[]).findings, Topic::MountReady, Level::Ok);
+    only(&plan(&[small.clone(), giant], &[]).findings, Topic::MountOther, Level::Fail);
+    let usual = ["--mount-mode=0755", "--mount-uid=0", "--mount-gid=0"];
+    only(&plan(&[small.clone()], &usual).findings, Topic::MountReady, Level::Ok);
+    let unusual = ["--mount-mode=0700", "--mount-uid=7", "--mount-gid=8", "--mount-size=1G"];
+    let text = only(&plan(&[small], &unusual).findings, Topic::MountOther, Level::Fail);
+    assert!(text.contains("mounted with mode=755,uid=0,gid=0,size=none,"), "{text}");
 }
 
 #[test]

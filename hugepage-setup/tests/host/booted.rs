@@ -109,6 +109,30 @@ fn pages_of_1_gib_are_reserved_on_their_nodes() {
     assert_eq!(fixture.plan(&["--pages-1g=1:3"]).boot.join(" "), "hugepagesz=1G hugepages=3");
 }
 
+/// Fedora and RHEL: a `default/grub`, and nobody who reads what lies beside it.
+#[test]
+fn where_grub_reads_no_drop_ins_none_is_written() {
+    let fixture = Fixture::new();
+    fixture.file("etc/default/grub", "GRUB_CMDLINE_LINUX=\"quiet\"\n");
+    fixture.remove("sbin/update-grub");
+    fixture.file("sbin/grubby", "");
+    fixture.file("proc/cmdline", "quiet isolcpus=2-3\n");
+    let plan = fixture.plan(&["--cores=0,1", "--persist"]);
+    let text = only(&plan.findings, Topic::PersistBoot, Level::Warn);
+    let line = "grubby --update-kernel=ALL --remove-args=\"isolcpus=2-3\" --args=\"isolcpus=0-1 nohz_full=0-1 rcu_nocbs=0-1\"";
+    assert!(text.contains(line) && !text.contains("from the next boot on"), "{text}");
+    assert!(only(&plan.findings, Topic::Boot, Level::Note).contains(line));
+    assert!(plan.steps.iter().all(|step| !step.action.path().ends_with("postern.cfg")), "{:#?}", plan.steps);
+    // Neither tool.
+    fixture.remove("sbin/grubby");
+    let text = only(&fixture.plan(&["--cores=0,1", "--persist"]).findings, Topic::PersistBoot, Level::Warn);
+    assert!(text.contains("command line: isolcpus=0-1"), "{text}");
+    // A folder of drop-ins is read wherever there is one.
+    fixture.folder("etc/default/grub.d");
+    let plan = fixture.plan(&["--cores=0,1", "--persist"]);
+    assert!(plan.steps.iter().any(|step| step.action.path().ends_with("postern.cfg")), "{:#?}", plan.steps);
+}
+
 #[test]
 fn cores_that_have_changed_reach_the_drop_in() {
     let fixture = Fixture::new();

@@ -2,7 +2,7 @@
 
 use crate::fixture::Fixture;
 use hugepage_setup::action::unfinished;
-use hugepage_setup::host::{Host, link_name, tidy};
+use hugepage_setup::host::{Host, bytes, link_name, tidy};
 use hugepage_setup::kernel::{Kernel, Linux};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -40,6 +40,23 @@ pub struct Fake<'f> {
     pub links: RefCell<Vec<String>>,
     /// The kernel takes `drivers_probe` and binds nothing.
     pub probe_is_deaf: Cell<bool>,
+}
+
+/// Options of a hugetlbfs as the kernel tells them: in its order, in its units, and none that is usual.
+fn shown(options: &str) -> String {
+    let value =
+        |name: &str| options.split(',').find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
+    let id = |name: &str| value(name).filter(|id| *id != "0").map(|id| format!("{name}={id}"));
+    let mode = value("mode").map(|mode| mode.trim_start_matches('0')).filter(|mode| *mode != "755");
+    let page = value("pagesize").and_then(bytes).unwrap();
+    let all = [
+        id("uid"),
+        id("gid"),
+        mode.map(|mode| format!("mode={mode}")),
+        Some(format!("pagesize={}M", page >> 20)),
+        value("size").and_then(bytes).map(|size| format!("size={}", size / page * page)),
+    ];
+    all.into_iter().flatten().collect::<Vec<_>>().join(",")
 }
 
 impl<'f> Fake<'f> {
@@ -230,7 +247,8 @@ impl Kernel for Fake<'_> {
             fs::metadata(target)?;
             let path = self.host().procfs.join("self/mounts");
             let text = fs::read_to_string(&path)?;
-            fs::write(&path, format!("{text}hugetlbfs {} hugetlbfs rw,{options} 0 0\n", target.display()))
+            let shown = shown(options);
+            fs::write(&path, format!("{text}hugetlbfs {} hugetlbfs rw,{shown} 0 0\n", target.display()))
         })
     }
 

@@ -38,6 +38,7 @@ impl Fixture {
             sysfs: at("sys"),
             procfs: at("proc"),
             etc: at("etc"),
+            sbin: at("sbin"),
             boot: at("boot"),
             modules: at("modules"),
             dpdk: vec![at("dpdk")],
@@ -51,6 +52,7 @@ impl Fixture {
         fixture.processes();
         fixture.network();
         fixture.folder("etc");
+        fixture.file("sbin/update-grub", "");
         fixture
     }
 

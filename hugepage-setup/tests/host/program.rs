@@ -14,6 +14,7 @@ fn run(fixture: &Fixture, words: &[&str]) -> Output {
             folder("sysfs", &host.sysfs),
             folder("procfs", &host.procfs),
             folder("etc", &host.etc),
+            folder("sbin", &host.sbin),
             folder("boot", &host.boot),
             folder("modules", &host.modules),
             folder("state", &host.state),
@@ -59,6 +60,9 @@ fn a_host_goes_through_all_of_it() {
 
     let applied = json(&fixture, &[&["apply"], options.as_slice()].concat(), 0);
     assert_eq!(applied["ready"], true);
+    // What the kernel does to the file beside.
+    let free = "sys/devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages";
+    fixture.file(free, "8\n");
     let strip = |value: &Value| {
         let steps =
             value.as_array().unwrap().iter().map(|step| (step["path"].clone(), step["write"].clone()));
@@ -74,6 +78,7 @@ fn a_host_goes_through_all_of_it() {
     assert_eq!(preview["steps"].as_array().unwrap().len(), plan["steps"].as_array().unwrap().len());
 
     let undone = json(&fixture, &["undo"], 0);
+    fixture.file(free, "0\n");
     assert_eq!(undone["complete"], true);
     assert_eq!(undone["steps"][0]["result"]["topic"], "undone");
     assert_eq!(fixture.dump(), before);
