@@ -1,8 +1,8 @@
 //! A plan carried out: each step is written to the journal, made, and asked back.
 
-use crate::action::{Action, Named};
+use crate::action::Action;
 use crate::error::Error;
-use crate::facts::{Facts, system};
+use crate::facts::Facts;
 use crate::journal::{History, Journal};
 use crate::kernel::Kernel;
 use crate::need::{KIB_1G, KIB_2M, Need};
@@ -54,11 +54,16 @@ pub fn apply(
     };
     let mut applied = Applied { plan, made: Vec::new(), findings: Vec::new() };
     if applied.plan.is_refused() || applied.plan.steps.is_empty() {
+        // What `verify` asks for, as long as there is anything to undo.
+        let is_new = journal.history().need.as_ref().is_some_and(|last| *last != need.arguments());
+        if is_new && !applied.plan.is_refused() {
+            journal.begin(host, need.arguments())?;
+        }
         journal.close()?;
         return Ok(applied);
     }
     keep_names(&mut applied.plan, journal.history());
-    journal.begin(&system::boot(host), need.arguments())?;
+    journal.begin(host, need.arguments())?;
     for step in applied.plan.steps.clone() {
         if let Some(problem) = make(kernel, &mut journal, step, (&facts, need), &mut applied.made)? {
             let goes_on = problem.level < Level::Fail;
@@ -74,16 +79,10 @@ pub fn apply(
 
 /// At boot an interface may not have its name yet when its device is taken: the name of the first time counts.
 fn keep_names(plan: &mut Plan, history: &History) {
-    let mut known: Vec<&Named> = Vec::new();
-    for entry in &history.entries {
-        if let Action::Unbind { interfaces, .. } = &entry.step.action {
-            known.extend(interfaces);
-        }
-    }
     for step in &mut plan.steps {
         if let Action::Unbind { interfaces, .. } = &mut step.action {
             for interface in interfaces {
-                if let Some(first) = known.iter().find(|first| first.mac == interface.mac) {
+                if let Some(first) = history.names.iter().find(|first| first.mac == interface.mac) {
                     interface.name.clone_from(&first.name);
                 }
             }

@@ -4,7 +4,10 @@
 //! without an answer is a step that may or may not have been made: undo looks at the host. The folder is locked
 //! while anybody changes anything, so that runs exclude each other. When all is undone the journal goes too.
 
+use crate::action::{Action, Named};
 use crate::error::Error;
+use crate::facts::system;
+use crate::host::Host;
 use crate::plan::Step;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -25,6 +28,9 @@ enum Record {
         need: Vec<String>,
         /// True if the folder of the journal was made for it.
         made_folder: bool,
+        /// Interfaces that earlier boots have taken, by their first names.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        names: Vec<Named>,
     },
     /// A step is about to be made.
     Intent { number: u32, step: Step },
@@ -63,6 +69,8 @@ pub struct History {
     pub entries: Vec<Entry>,
     /// What was last asked for.
     pub need: Option<Vec<String>>,
+    /// Interfaces that were taken, each as it was the first time: at a later boot udev may not have named it yet.
+    pub names: Vec<Named>,
     made_folder: bool,
     next: u32,
     /// Bytes that are whole lines.
@@ -101,12 +109,16 @@ impl History {
 
     fn add(&mut self, record: Record, boot: &mut String) {
         match record {
-            Record::Begin { boot: new, need, made_folder } => {
+            Record::Begin { boot: new, need, made_folder, names } => {
                 *boot = new;
                 self.need = Some(need);
                 self.made_folder |= made_folder;
+                self.learn(&names);
             }
             Record::Intent { number, step } => {
+                if let Action::Unbind { interfaces, .. } = &step.action {
+                    self.learn(interfaces);
+                }
                 self.next = self.next.max(number.saturating_add(1));
                 let (outcome, boot) = (Outcome::Unknown, boot.clone());
                 self.entries.push(Entry { number, step, outcome, boot });
@@ -117,6 +129,14 @@ impl History {
                 }
             }
             Record::Undone { number } => self.entries.retain(|entry| entry.number != number),
+        }
+    }
+
+    fn learn(&mut self, interfaces: &[Named]) {
+        for interface in interfaces {
+            if self.names.iter().all(|known| known.mac != interface.mac) {
+                self.names.push(interface.clone());
+            }
         }
     }
 }
@@ -152,8 +172,14 @@ impl Journal {
             if !is_same(&lock.0, state).map_err(failed)? {
                 continue;
             }
+            // What was left when the power went while the journal was written anew.
+            let left = unfinished(state);
+            if left.exists() {
+                fs::remove_file(&left).map_err(|source| Error::Write { path: left, source })?;
+            }
             let history = History::read(state)?;
-            let made_folder = made_folder || history.made_folder;
+            // A folder without a line in it is one whose run ended before the first.
+            let made_folder = made_folder || history.made_folder || history.need.is_none();
             return Ok(Self { folder: state.to_owned(), _lock: lock, file: None, history, made_folder });
         }
     }
@@ -164,14 +190,25 @@ impl Journal {
         &self.history
     }
 
-    /// A run of this boot begins.
+    /// A run of this boot begins. What an earlier boot did to sysfs is gone, and so may be what it did to folders in memory:
+    /// the journal does not grow with every boot.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn begin(&mut self, boot: &str, need: Vec<String>) -> Result<(), Error> {
-        self.forget_other_boots(boot)?;
-        let made_folder = self.made_folder;
-        self.append(Record::Begin { boot: boot.to_owned(), need, made_folder })
+    pub fn begin(&mut self, host: &Host, need: Vec<String>) -> Result<(), Error> {
+        let boot = system::boot(host);
+        let is_gone = |entry: &Entry| entry.boot != boot && is_over(host, entry);
+        let grows = self.history.entries.iter().any(is_gone);
+        let (made_folder, names) = (self.made_folder, self.history.names.clone());
+        let begin = Record::Begin { boot: boot.clone(), need, made_folder, names };
+        if !grows {
+            return self.append(begin);
+        }
+        self.history.entries.retain(|entry| !is_gone(entry));
+        self.rewrite(&begin)?;
+        let mut boot = boot;
+        self.history.add(begin, &mut boot);
+        Ok(())
     }
 
     /// A step is about to be made. Answers its number.
@@ -223,13 +260,8 @@ impl Journal {
         Ok(())
     }
 
-    /// What an earlier boot did to sysfs is gone. The journal holds what lasts, and does not grow with every boot.
-    fn forget_other_boots(&mut self, boot: &str) -> Result<(), Error> {
-        let is_gone = |entry: &Entry| entry.boot != boot && !entry.step.action.lasts();
-        if !self.history.entries.iter().any(is_gone) {
-            return Ok(());
-        }
-        self.history.entries.retain(|entry| !is_gone(entry));
+    /// Replaces the journal by what is known of the entries, and the record of a run that begins: all of it or nothing.
+    fn rewrite(&mut self, begin: &Record) -> Result<(), Error> {
         let mut text = String::new();
         let need = self.history.need.clone().unwrap_or_default();
         let mut line = |record: &Record| -> Result<(), Error> {
@@ -241,7 +273,7 @@ impl Journal {
         for Entry { number, step, outcome, boot: made } in &self.history.entries {
             if boot.as_ref() != Some(&made) {
                 let (need, made_folder) = (need.clone(), self.made_folder);
-                line(&Record::Begin { boot: made.clone(), need, made_folder })?;
+                line(&Record::Begin { boot: made.clone(), need, made_folder, names: Vec::new() })?;
                 boot = Some(made);
             }
             line(&Record::Intent { number: *number, step: step.clone() })?;
@@ -249,7 +281,8 @@ impl Journal {
                 line(&Record::Done { number: *number, state: state.clone() })?;
             }
         }
-        let (path, new) = (file(&self.folder), self.folder.join("journal.new"));
+        line(begin)?;
+        let (path, new) = (file(&self.folder), unfinished(&self.folder));
         let replace = || {
             let mut file = File::create(&new)?;
             file.write_all(text.as_bytes())?;
@@ -298,6 +331,20 @@ impl Journal {
 #[must_use]
 pub fn file(state: &Path) -> PathBuf {
     state.join("journal.jsonl")
+}
+
+/// Where it is written anew before it is renamed into place.
+fn unfinished(state: &Path) -> PathBuf {
+    state.join("journal.new")
+}
+
+/// True of a change of an earlier boot that is not there any more: one of sysfs, a folder in memory, or what somebody else
+/// has taken back.
+fn is_over(host: &Host, entry: &Entry) -> bool {
+    let Step { action, old, .. } = &entry.step;
+    let is_back =
+        || action.present(host).is_ok_and(|present| action.is_back(present.as_deref(), old.as_deref()));
+    !action.lasts() || (entry.outcome != Outcome::Unknown && is_back())
 }
 
 /// Makes a folder and those above it. True if the folder was not there.

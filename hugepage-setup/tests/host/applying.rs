@@ -4,6 +4,7 @@ use crate::fake::Fake;
 use crate::fixture::{Fixture, LEFT, PROGRAM, about, need, only};
 use hugepage_setup::action::Action;
 use hugepage_setup::apply::{Applied, apply};
+use hugepage_setup::journal::History;
 use hugepage_setup::report;
 use hugepage_setup::topic::{Level, Topic};
 use hugepage_setup::undo::{preview, undo};
@@ -263,14 +264,22 @@ fn what_is_persisted_is_a_unit_and_a_drop_in_for_grub() {
 fn a_reboot_takes_sysfs_back_and_the_journal_does_not_grow() {
     let fixture = Fixture::new();
     let kernel = Fake::new(&fixture);
-    let options = ["--pages-2m=0:8", "--persist"];
+    // `/dev` is in memory, and its folders go with the boot.
+    fixture.folder("dev");
+    let mounts = fixture.read("proc/self/mounts");
+    let mount = format!("--mount={}", fixture.path("dev/hugepages").display());
+    let options = ["--pages-2m=0:8", "--persist", &mount];
     let mut sizes = Vec::new();
     for boot in 0..4 {
         fixture.file("proc/sys/kernel/random/boot_id", &format!("boot-{boot}\n"));
         fixture.file(&Fixture::pool(0), "0\n");
+        fixture.file("proc/self/mounts", &mounts);
+        fixture.remove("dev");
+        fixture.folder("dev");
         assert!(applied(&kernel, &options).is_ready());
         assert_eq!(pages(&fixture, 0), "8");
-        sizes.push(std::fs::metadata(fixture.host.state.join("journal.jsonl")).unwrap().len());
+        // Lines: the number of a step gets another digit one day.
+        sizes.push(fixture.read("state/postern/journal.jsonl").lines().count());
     }
     assert_eq!(sizes[1], sizes[3], "{sizes:?}");
     // After one more, somebody else has reserved as many: they are not ours.
@@ -281,6 +290,28 @@ fn a_reboot_takes_sysfs_back_and_the_journal_does_not_grow() {
     assert_eq!(pages(&fixture, 0), "8");
     assert!(!fixture.path("etc/systemd").exists());
     assert!(!fixture.host.state.exists());
+}
+
+/// `verify` asks for what was last applied, also if that had nothing to do.
+#[test]
+fn a_need_that_is_met_already_is_the_last_one_all_the_same() {
+    let fixture = Fixture::new();
+    let kernel = Fake::new(&fixture);
+    let last = || History::read(&fixture.host.state).unwrap().need;
+    let words = |word: &str| Some(vec![word.to_owned()]);
+    assert!(applied(&kernel, &["--pages-2m=0:16"]).is_ready());
+    let again = applied(&kernel, &["--pages-2m=0:8"]);
+    assert!(again.is_ready() && again.plan.steps.is_empty());
+    assert_eq!(last(), words("--pages-2m=0:8"));
+    // A need that is refused is none that was applied, and the same need is not written twice.
+    assert!(applied(&kernel, &["--pages-2m=7:8"]).plan.is_refused());
+    let journal = || fixture.read("state/postern/journal.jsonl");
+    let before = journal();
+    assert!(applied(&kernel, &["--pages-2m=0:8"]).is_ready());
+    assert_eq!((last(), journal()), (words("--pages-2m=0:8"), before));
+    assert!(undo(&kernel, false).unwrap().is_complete());
+    assert_eq!(last(), None);
+    assert_eq!(pages(&fixture, 0), "0");
 }
 
 #[test]

@@ -144,9 +144,14 @@ impl<'f> Fake<'f> {
             return Err(rustix::io::Errno::NODEV.into());
         }
         fs::remove_file(folder.join("driver"))?;
-        if self.host().sysfs.join("kernel/iommu_groups/0/name").exists() {
-            fs::remove_dir_all(self.host().sysfs.join("kernel/iommu_groups"))?;
+        let groups = self.host().sysfs.join("kernel/iommu_groups");
+        if groups.join("0/name").exists() && folder.join("iommu_group").is_symlink() {
+            // A group that vfio has made up goes with its device, and the folder with the last of them.
             fs::remove_file(folder.join("iommu_group"))?;
+            fs::remove_dir(groups.join("0/devices").join(device))?;
+            if fs::read_dir(groups.join("0/devices"))?.next().is_none() {
+                fs::remove_dir_all(groups)?;
+            }
         }
         let net = folder.join("net");
         if net.exists() {

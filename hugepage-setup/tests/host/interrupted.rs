@@ -10,12 +10,27 @@ use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// Every kind of step.
-fn everything(fixture: &Fixture) -> Vec<String> {
+/// A host, with an IOMMU or without.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Protected,
+    Bare,
+}
+
+const KINDS: [Kind; 2] = [Kind::Protected, Kind::Bare];
+
+/// Every kind of step that there is on such a host.
+fn everything(fixture: &Fixture, kind: Kind) -> Vec<String> {
     fixture.file("etc/default/grub", "GRUB_CMDLINE_LINUX=\"\"\n");
     let mount = format!("--mount={}", fixture.path("dev-hugepages").display());
     let bind = format!("--bind={LEFT},{RIGHT}");
-    ["--pages-2m=0:64,1:128", "--cores=2", "--tune", "--persist", &mount, &bind].map(str::to_owned).to_vec()
+    let pages = ["--pages-2m=0:64,1:128", "--pages-1g=1:2"];
+    let mut options = [&pages[..], &["--cores=2", "--tune", "--persist", &mount, &bind]].concat();
+    if matches!(kind, Kind::Bare) {
+        fixture.without_iommu();
+        options.push("--noiommu");
+    }
+    options.into_iter().map(str::to_owned).collect()
 }
 
 fn applied(kernel: &Fake<'_>, options: &[String]) -> Result<Applied, Error> {
@@ -28,18 +43,27 @@ fn goes_out<T>(work: impl FnOnce() -> T) -> bool {
     catch_unwind(AssertUnwindSafe(work)).is_err()
 }
 
-fn changes_of_a_whole_run() -> (u32, u32) {
+fn changes_of_a_whole_run(kind: Kind) -> (u32, u32) {
     let fixture = Fixture::new();
-    let options = everything(&fixture);
+    let options = everything(&fixture, kind);
     let kernel = Fake::new(&fixture);
-    assert!(applied(&kernel, &options).unwrap().is_ready());
+    let outcome = applied(&kernel, &options).unwrap();
+    assert!(outcome.is_ready(), "{outcome:#?}");
+    let made = |end: &str| outcome.made.iter().any(|(step, _)| step.action.path().ends_with(end));
+    assert!(made("hugepages-1048576kB/nr_hugepages"));
+    assert_eq!(made("enable_unsafe_noiommu_mode"), matches!(kind, Kind::Bare));
     let there = kernel.changes.replace(0);
     assert!(undo(&kernel, false).unwrap().is_complete());
     (there, kernel.changes.get())
 }
 
-fn all_cuts(changes: u32) -> impl Iterator<Item = Cut> {
-    (0..changes).flat_map(|number| [Cut::Before(number), Cut::After(number)])
+/// Of an apply, or of an undo.
+fn all_cuts(of: fn((u32, u32)) -> u32) -> impl Iterator<Item = (Kind, Cut)> {
+    KINDS.into_iter().flat_map(move |kind| {
+        let changes = of(changes_of_a_whole_run(kind));
+        assert!(changes > 18, "{changes} changes are not all kinds of them");
+        (0..changes).flat_map(move |number| [(kind, Cut::Before(number)), (kind, Cut::After(number))])
+    })
 }
 
 fn assert_complete(undo: &Undo, cut: Cut) {
@@ -48,11 +72,9 @@ fn assert_complete(undo: &Undo, cut: Cut) {
 
 #[test]
 fn an_interrupted_apply_can_be_undone_at_every_step() {
-    let (changes, _) = changes_of_a_whole_run();
-    assert!(changes > 18, "{changes} changes are not all kinds of them");
-    for cut in all_cuts(changes) {
+    for (kind, cut) in all_cuts(|(there, _)| there) {
         let fixture = Fixture::new();
-        let options = everything(&fixture);
+        let options = everything(&fixture, kind);
         let before = fixture.dump();
         let kernel = Fake::new(&fixture);
         kernel.cut.set(Some(cut));
@@ -66,16 +88,15 @@ fn an_interrupted_apply_can_be_undone_at_every_step() {
 
 #[test]
 fn an_interrupted_apply_can_be_resumed_at_every_step() {
-    let (changes, _) = changes_of_a_whole_run();
-    let after = {
+    let after = KINDS.map(|kind| {
         let fixture = Fixture::new();
-        let options = everything(&fixture);
+        let options = everything(&fixture, kind);
         applied(&Fake::new(&fixture), &options).unwrap();
         shape(&fixture)
-    };
-    for cut in all_cuts(changes) {
+    });
+    for (kind, cut) in all_cuts(|(there, _)| there) {
         let fixture = Fixture::new();
-        let options = everything(&fixture);
+        let options = everything(&fixture, kind);
         let before = fixture.dump();
         let kernel = Fake::new(&fixture);
         kernel.cut.set(Some(cut));
@@ -83,7 +104,7 @@ fn an_interrupted_apply_can_be_resumed_at_every_step() {
         kernel.cut.set(None);
         let outcome = applied(&kernel, &options).unwrap();
         assert!(outcome.is_ready(), "{cut:?}: {outcome:#?}");
-        assert_eq!(shape(&fixture), after, "{cut:?}");
+        assert_eq!(shape(&fixture), after[kind as usize], "{kind:?} {cut:?}");
         assert_complete(&undo(&kernel, false).unwrap(), cut);
         assert_eq!(fixture.dump(), before, "{cut:?}");
     }
@@ -98,10 +119,9 @@ fn shape(fixture: &Fixture) -> Vec<(std::path::PathBuf, String)> {
 
 #[test]
 fn an_interrupted_undo_can_be_taken_up_at_every_step() {
-    let (_, changes) = changes_of_a_whole_run();
-    for cut in all_cuts(changes) {
+    for (kind, cut) in all_cuts(|(_, back)| back) {
         let fixture = Fixture::new();
-        let options = everything(&fixture);
+        let options = everything(&fixture, kind);
         let before = fixture.dump();
         let kernel = Fake::new(&fixture);
         assert!(applied(&kernel, &options).unwrap().is_ready());
@@ -136,7 +156,7 @@ fn half_a_line_of_the_journal_is_a_step_that_never_began() {
     let fixture = Fixture::new();
     let before = fixture.dump();
     let kernel = Fake::new(&fixture);
-    let options = everything(&fixture);
+    let options = everything(&fixture, Kind::Protected);
     kernel.cut.set(Some(Cut::Before(1)));
     assert!(goes_out(|| applied(&kernel, &options)));
     kernel.cut.set(None);
@@ -148,6 +168,68 @@ fn half_a_line_of_the_journal_is_a_step_that_never_began() {
     assert!(undo(&kernel, false).unwrap().is_complete());
     fixture.remove("etc/default");
     assert_eq!(fixture.dump(), before);
+}
+
+/// Between the making of its folder and the end of its first line, and while it is written anew at a later boot.
+#[test]
+fn a_journal_that_is_not_whole_yet_is_no_obstacle_and_leaves_nothing() {
+    type Left = fn(&Fixture, &[u8]);
+    let cuts: [(&str, Left); 4] = [
+        ("no line", |_, _| ()),
+        ("an empty journal", |fixture, _| fixture.file("state/postern/journal.jsonl", "")),
+        ("half a line", |fixture, whole| {
+            let half = String::from_utf8_lossy(&whole[..20]).into_owned();
+            fixture.file("state/postern/journal.jsonl", &half);
+        }),
+        ("another half", |fixture, whole| {
+            let half = String::from_utf8_lossy(&whole[..20]).into_owned();
+            fixture.file("state/postern/journal.new", &half);
+        }),
+    ];
+    let options = ["--pages-2m=0:4".to_owned()];
+    for (what, leave) in cuts {
+        for goes_on in [false, true] {
+            let fixture = Fixture::new();
+            let before = fixture.dump();
+            let kernel = Fake::new(&fixture);
+            applied(&kernel, &options).unwrap();
+            let whole = std::fs::read(journal::file(&fixture.host.state)).unwrap();
+            undo(&kernel, false).unwrap();
+            fixture.folder("state/postern");
+            leave(&fixture, &whole);
+            if goes_on {
+                assert!(applied(&kernel, &options).unwrap().is_ready(), "{what}");
+            }
+            assert!(undo(&kernel, false).unwrap().is_complete(), "{what}");
+            assert!(!fixture.host.state.exists(), "{what}: the folder is still there");
+            assert_eq!(fixture.dump(), before, "{what}");
+        }
+    }
+}
+
+/// The rest of a rewriting that did not end, beside a journal that is whole.
+#[test]
+fn a_journal_that_was_being_written_anew_counts_as_it_was() {
+    let fixture = Fixture::new();
+    let before = fixture.dump();
+    let kernel = Fake::new(&fixture);
+    applied(&kernel, &["--pages-2m=0:4".to_owned(), "--persist".to_owned()]).unwrap();
+    fixture.file("state/postern/journal.new", "{\"begin\":{\"bo");
+    assert!(undo(&kernel, false).unwrap().is_complete());
+    assert!(!fixture.host.state.exists());
+    assert_eq!(fixture.dump(), before);
+}
+
+/// A folder that somebody keeps other things in stays.
+#[test]
+fn a_folder_of_the_journal_with_other_files_stays() {
+    let fixture = Fixture::new();
+    let kernel = Fake::new(&fixture);
+    fixture.file("state/postern/other", "");
+    applied(&kernel, &["--pages-2m=0:4".to_owned()]).unwrap();
+    assert!(undo(&kernel, false).unwrap().is_complete());
+    assert!(fixture.path("state/postern/other").exists());
+    assert!(!journal::file(&fixture.host.state).exists());
 }
 
 #[test]

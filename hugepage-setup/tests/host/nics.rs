@@ -82,20 +82,48 @@ fn an_interface_that_is_up_gets_its_name_back_and_stays_up() {
     }
 }
 
+/// The next boot: the kernel has its NIC, and udev has not named the interface yet.
+fn boots_anew(fixture: &Fixture, boot: &str) {
+    fixture.file("proc/sys/kernel/random/boot_id", &format!("{boot}\n"));
+    for path in ["sys/module/vfio", "sys/module/vfio_pci", "sys/bus/pci/drivers/vfio-pci"] {
+        if fixture.path(path).exists() {
+            fixture.remove(path);
+        }
+    }
+    fixture.remove(&format!("sys/bus/pci/devices/{LEFT}/driver"));
+    fixture.device(LEFT, "0x020000", [0x8086, 0x10fb], "ixgbe", 1);
+    fixture.interface(LEFT, "eth0", "00:00:00:00:00:01");
+}
+
+/// One boot stops at its pages, before it takes the NIC: the name is known all the same.
+#[test]
+fn a_name_outlives_a_boot_that_did_not_come_to_the_nic() {
+    let fixture = Fixture::new();
+    let before = fixture.dump();
+    let options = [&bind(&[LEFT]), "--pages-2m=8", "--persist"];
+    assert!(applied(&Fake::new(&fixture), &options).is_ready());
+    for boot in ["boot-2", "boot-3"] {
+        boots_anew(&fixture, boot);
+        fixture.file(&Fixture::pool(1), "0\n");
+        let kernel = Fake::new(&fixture);
+        kernel.most_pages.set(2);
+        only(&applied(&kernel, &options).findings, Topic::PagesFragmented, Level::Fail);
+        assert_eq!(driver(&fixture, LEFT).as_deref(), Some("ixgbe"), "it stopped");
+    }
+    let kernel = Fake::new(&fixture);
+    assert!(applied(&kernel, &options).is_ready());
+    assert!(undo(&kernel, false).unwrap().is_complete());
+    fixture.file("proc/sys/kernel/random/boot_id", "boot-1\n");
+    assert_eq!(fixture.dump(), before);
+}
+
 #[test]
 fn a_nic_that_was_taken_again_at_boot_comes_back_under_its_first_name() {
     let fixture = Fixture::new();
     let before = fixture.dump();
     let options = [&bind(&[LEFT]), "--persist"];
     assert!(applied(&Fake::new(&fixture), &options).is_ready());
-    // The next boot: the kernel has its NIC, and udev has not named the interface yet.
-    fixture.file("proc/sys/kernel/random/boot_id", "boot-2\n");
-    fixture.remove(&format!("sys/bus/pci/devices/{LEFT}/driver"));
-    fixture.device(LEFT, "0x020000", [0x8086, 0x10fb], "ixgbe", 1);
-    fixture.interface(LEFT, "eth0", "00:00:00:00:00:01");
-    fixture.remove("sys/module/vfio");
-    fixture.remove("sys/module/vfio_pci");
-    fixture.remove("sys/bus/pci/drivers/vfio-pci");
+    boots_anew(&fixture, "boot-2");
     let kernel = Fake::new(&fixture);
     assert!(applied(&kernel, &options).is_ready());
     assert!(undo(&kernel, false).unwrap().is_complete());
