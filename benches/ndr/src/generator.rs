@@ -1,6 +1,6 @@
 //! The seam to whatever makes the traffic.
 
-use crate::trial::{Outcome, Size, Trial};
+use crate::trial::{Outcome, Size, Transport, Trial};
 use thiserror::Error;
 
 /// Why a generator does not work.
@@ -84,6 +84,11 @@ pub trait Generator {
     /// # Errors
     /// The generator fails, or cannot do such a trial. A device that loses everything is no error.
     fn run(&mut self, trial: &Trial) -> Result<Outcome, GeneratorError>;
+
+    /// How many sessions it can still begin whose addresses and ports were not used before. None: they do not run out.
+    fn unused(&self, _transport: Transport) -> Option<u64> {
+        None
+    }
 
     /// Lets time pass between trials. A generator that must answer the device meanwhile does.
     fn wait(&mut self, seconds: f64) {

@@ -1,12 +1,15 @@
 //! `postern-ndr`: RFC 2544 style searches through a gateway, by our own generator or another.
 
+#[cfg(all(test, feature = "dpdk"))]
+mod documented;
+
 use clap::{Args, Parser, Subcommand};
+use ndr::campaign;
 use ndr::external::External;
 use ndr::generator::{Generator, GeneratorError};
 use ndr::report;
 use ndr::suite::{Runner, Settings, Suite};
 use ndr::trial::Size;
-use std::fs;
 #[cfg(feature = "dpdk")]
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -49,50 +52,97 @@ struct What {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "throughput,latency")]
     suite: Vec<Suite>,
     /// Frame sizes with the FCS (64 to 1518), or imix.
-    #[arg(long, value_parser = Size::read, value_delimiter = ',', default_value = "64,128,256,512,1024,1280,1518,imix")]
+    #[arg(long, value_parser = Size::read, value_delimiter = ',', default_values_t = Settings::default().sizes)]
     sizes: Vec<Size>,
     /// Shares of loss that a throughput may have: 0 is the NDR.
-    #[arg(long, value_delimiter = ',', default_value = "0,0.005")]
+    #[arg(long, value_delimiter = ',', default_values_t = Settings::default().losses)]
     loss: Vec<f64>,
     /// Established flows.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = Settings::default().flows, value_parser = clap::value_parser!(u32).range(1..))]
     flows: u32,
     /// Traffic both ways at once.
     #[arg(long)]
     both: bool,
     /// Seconds of a trial (RFC 2544 wants 60 for what is reported).
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = Settings::default().seconds)]
     seconds: f64,
     /// Trials that must pass again at what was found.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = Settings::default().confirmations)]
     confirm: u32,
     /// Share of the figure to which it is searched.
-    #[arg(long, default_value_t = 0.005)]
+    #[arg(long, default_value_t = Settings::default().resolution)]
     resolution: f64,
     /// Highest rate of frames to ask for, where the link's speed is not known or less is wanted.
     #[arg(long)]
     most_frames: Option<f64>,
     /// Highest rate of new sessions to ask for.
-    #[arg(long, default_value_t = 5e6)]
+    #[arg(long, default_value_t = Settings::default().most_new)]
     most_new: f64,
+    /// Most new sessions of one trial, which is shorter then: RFC 9693's N. The gateway's table and its addresses must hold as
+    /// many. A trial never takes more than a 32nd of our own addresses and ports that were not used before.
+    #[arg(long, default_value_t = Settings::default().new_sessions, value_parser = clap::value_parser!(u32).range(1..))]
+    new_sessions: u32,
     /// Most sessions at once to ask for.
-    #[arg(long, default_value_t = 10_000_000)]
+    #[arg(long, default_value_t = Settings::default().most_sessions)]
     most_sessions: u32,
-    /// Rate at which flows and held sessions are opened.
-    #[arg(long, default_value_t = 50_000.0)]
+    /// Rate at which flows and held sessions are opened, and at which it is looked whether new sessions are there. UDP sessions
+    /// that have seen no answer must live longer than either takes (`udp_new`).
+    #[arg(long, default_value_t = Settings::default().open)]
     open: f64,
-    /// Longest burst to try.
-    #[arg(long, default_value_t = 1_000_000)]
-    most_burst: u32,
+    /// Longest burst to try, in frames. Without it: what the link carries in --burst-seconds, or a million if nobody knows its
+    /// speed.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    most_burst: Option<u32>,
+    /// Seconds of the longest burst (RFC 2544 wants 2).
+    #[arg(long, default_value_t = Settings::default().burst_seconds)]
+    burst_seconds: f64,
+    /// Searches for the longest burst; the report has the mean (RFC 2544 wants 50).
+    #[arg(long, default_value_t = Settings::default().burst_trials)]
+    burst_trials: u32,
+    /// Trials of latency at each rate; the report has the mean of each figure (RFC 2544 wants 20).
+    #[arg(long, default_value_t = Settings::default().latency_trials)]
+    latency_trials: u32,
+    /// Seconds of a trial of latency, if not as of others (RFC 2544 wants 120).
+    #[arg(long)]
+    latency_seconds: Option<f64>,
+    /// Trials of recovery; the report has the mean.
+    #[arg(long, default_value_t = Settings::default().recovery_trials)]
+    recovery_trials: u32,
     /// Seconds between trials that make sessions: longer than the gateway's timeouts for them.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = Settings::default().settle)]
     settle: f64,
-    /// Folder for ndr.tsv and the plots.
+    /// Folder for ndr.tsv, which is written anew with each figure, and the plots.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Fails if a figure of the report is below 1, or a frame came out wrong: for trying the whole out.
     #[arg(long)]
     check: bool,
+}
+
+impl What {
+    fn settings(&self) -> Settings {
+        Settings {
+            sizes: self.sizes.clone(),
+            losses: self.loss.clone(),
+            flows: self.flows,
+            both: self.both,
+            seconds: self.seconds,
+            confirmations: self.confirm,
+            resolution: self.resolution,
+            most_frames: self.most_frames,
+            most_new: self.most_new,
+            new_sessions: self.new_sessions,
+            most_sessions: self.most_sessions,
+            open: self.open,
+            most_burst: self.most_burst,
+            burst_seconds: self.burst_seconds,
+            burst_trials: self.burst_trials,
+            latency_trials: self.latency_trials,
+            latency_seconds: self.latency_seconds,
+            recovery_trials: self.recovery_trials,
+            settle: self.settle,
+        }
+    }
 }
 
 #[cfg(feature = "dpdk")]
@@ -146,10 +196,16 @@ fn link(text: &str) -> Result<(Ipv4Addr, Ipv4Addr), String> {
 }
 
 #[cfg(feature = "dpdk")]
+impl OwnArgs {
+    fn plan(&self) -> Result<ndr::own::plan::Plan, ndr::own::plan::PlanError> {
+        ndr::own::plan::Plan::read(&self.clients, &self.client_ports, &self.servers, self.server_port)
+    }
+}
+
+#[cfg(feature = "dpdk")]
 fn own(args: OwnArgs, open: f64) -> Result<Box<dyn Generator>, GeneratorError> {
-    use ndr::own::{Pace, dpdk, plan::Plan};
-    let plan = Plan::read(&args.clients, &args.client_ports, &args.servers, args.server_port)
-        .map_err(|error| GeneratorError::Port(error.to_string()))?;
+    use ndr::own::{Pace, dpdk};
+    let plan = args.plan().map_err(|error| GeneratorError::Port(error.to_string()))?;
     let end = |device: String, (address, gateway)| dpdk::End { device, address, gateway };
     let (client, server) = (end(args.client, args.client_link), end(args.server, args.server_link));
     let start = dpdk::Start { memory_mb: args.memory, core: args.core, eal_args: args.eal_arg };
@@ -164,38 +220,16 @@ fn run(cli: Cli) -> Result<(), String> {
             (Box::new(External::start(&command).map_err(|e| e.to_string())?), what)
         }
     };
-    let name = generator.about().name;
-    let settings = Settings {
-        sizes: what.sizes,
-        losses: what.loss,
-        flows: what.flows,
-        both: what.both,
-        seconds: what.seconds,
-        confirmations: what.confirm,
-        resolution: what.resolution,
-        most_frames: what.most_frames,
-        most_new: what.most_new,
-        most_sessions: what.most_sessions,
-        open: what.open,
-        most_burst: what.most_burst,
-        settle: what.settle,
-    };
+    let (settings, suites) = (what.settings(), &what.suite);
     let mut progress = |line: &str| eprintln!("{line}");
     let mut runner = Runner::new(&mut *generator, &settings, &mut progress);
-    let mut rows = Vec::new();
-    for suite in what.suite {
-        rows.extend(runner.run(suite).map_err(|error| format!("{}: {error}", suite.name()))?);
+    let found = campaign::run(&mut runner, suites, what.out.as_deref())
+        .map_err(|error| format!("the report cannot be written: {error}"))?;
+    print!("{}", report::table(&found.rows));
+    if !found.failures.is_empty() {
+        return Err(found.failures.join("\npostern-ndr: "));
     }
-    print!("{}", report::table(&rows));
-    if let Some(folder) = what.out {
-        let failed = |error: std::io::Error| format!("cannot write to {}: {error}", folder.display());
-        fs::create_dir_all(&folder).map_err(failed)?;
-        fs::write(folder.join("ndr.tsv"), report::tsv(&rows)).map_err(failed)?;
-        report::plots(&folder, &name, &rows).map_err(|error| error.to_string())?;
-    }
-    let bad =
-        rows.iter().find(|row| row.outcome.wrong > 0 || row.answer.passed().is_none_or(|value| value < 1.0));
-    match bad.filter(|_| what.check) {
+    match found.rows.iter().find(|row| what.check && !row.holds()) {
         Some(row) => Err(format!(
             "{} at {} B does not hold: {:?}, {:?}",
             row.suite.name(),

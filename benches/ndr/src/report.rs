@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// The columns of the tab-separated values.
-pub const COLUMNS: &str = "procedure\tsize\tat\tbound\tvalue\tunit\tgbit_s_on_the_link\toffered\treturned\twrong\tp50_ns\tp90_ns\tp99_ns\tp99_9_ns\tmax_ns\ttrials";
+pub const COLUMNS: &str = "procedure\tsize\tat\tbound\tvalue\tunit\tgbit_s_on_the_link\tlimit\toffered\treturned\twrong\tp50_ns\tp90_ns\tp99_ns\tp99_9_ns\tmax_ns\ttrials";
 
 impl Suite {
     /// Its name in reports.
@@ -18,6 +18,7 @@ impl Suite {
             Self::Latency => "latency",
             Self::Loss => "loss",
             Self::Bursts => "bursts",
+            Self::Recovery => "recovery",
             Self::NewUdp => "new-udp",
             Self::NewTcp => "new-tcp",
             Self::Sessions => "sessions",
@@ -29,6 +30,7 @@ impl Suite {
         match self {
             Self::Throughput | Self::Latency | Self::Loss => "frames/s",
             Self::Bursts => "frames",
+            Self::Recovery => "ms",
             Self::NewUdp | Self::NewTcp => "sessions/s",
             Self::Sessions | Self::SessionsTcp => "sessions",
         }
@@ -55,9 +57,10 @@ pub fn tsv(rows: &[Row]) -> String {
     for row in rows {
         let o = &row.outcome;
         let gbit = gigabits(row).map_or_else(|| "-".to_owned(), |g| format!("{g:.4}"));
+        let limit = row.limit.map_or_else(|| "-".to_owned(), |limit| format!("{limit:.0}"));
         let _ = write!(
             out,
-            "{}\t{}\t{}\t{}\t{:.0}\t{}\t{gbit}\t{}\t{}\t{}",
+            "{}\t{}\t{}\t{}\t{:.0}\t{}\t{gbit}\t{limit}\t{}\t{}\t{}",
             row.suite.name(),
             row.size,
             row.at,
@@ -83,23 +86,26 @@ pub fn tsv(rows: &[Row]) -> String {
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
     let mut out = format!(
-        "{:<12} {:>5} {:>7}  {:>2} {:>14} {:<10} {:>8} {:>10} {:>10} {:>10}\n",
-        "procedure", "size", "at", "", "value", "unit", "Gbit/s", "loss", "p50 us", "p99.9 us"
+        "{:<12} {:>5} {:>7}  {:>2} {:>14} {:<10} {:>8} {:>9} {:>10} {:>10} {:>10}\n",
+        "procedure", "size", "at", "", "value", "unit", "Gbit/s", "of limit", "loss", "p50 us", "p99.9 us"
     );
     for row in rows {
         let us = |ns: u64| format!("{:.1}", ns as f64 / 1000.0);
         let (p50, p999) = row.outcome.latency.map_or(("-".into(), "-".into()), |l| (us(l.p50), us(l.p99_9)));
         let gbit = gigabits(row).map_or_else(|| "-".to_owned(), |g| format!("{g:.3}"));
         let at = match row.suite {
-            Suite::Latency | Suite::Loss => format!("{:.0} %", row.at * 100.0),
+            Suite::Latency | Suite::Loss | Suite::Recovery => format!("{:.0} %", row.at * 100.0),
             Suite::Throughput => format!("{} %", row.at * 100.0),
             _ => "-".to_owned(),
         };
+        let limit = row
+            .limit
+            .map_or_else(|| "-".to_owned(), |limit| format!("{:.1} %", row.answer.load() / limit * 100.0));
         let wrong =
             if row.outcome.wrong > 0 { format!("  {} wrong", row.outcome.wrong) } else { String::new() };
         let _ = writeln!(
             out,
-            "{:<12} {:>5} {at:>7}  {:>2} {:>14.0} {:<10} {gbit:>8} {:>10.6} {p50:>10} {p999:>10}{wrong}",
+            "{:<12} {:>5} {at:>7}  {:>2} {:>14.0} {:<10} {gbit:>8} {limit:>9} {:>10.6} {p50:>10} {p999:>10}{wrong}",
             row.suite.name(),
             row.size.to_string(),
             bound(row.answer),
@@ -109,6 +115,15 @@ pub fn table(rows: &[Row]) -> String {
         );
     }
     out
+}
+
+/// Writes the tab-separated values: `ndr.tsv`.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write(folder: &Path, rows: &[Row]) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("ndr.tsv"), tsv(rows))
 }
 
 /// Writes the plots that the rows allow: `throughput.svg`, `latency.svg`.
@@ -158,14 +173,21 @@ mod tests {
 
     fn rows() -> Vec<Row> {
         let latency = Some(Latency { p50: 5_100, p90: 6_000, p99: 7_000, p99_9: 40_250, max: 90_000 });
-        let outcome = Outcome { offered: 1000, returned: 999, wrong: 0, seconds: 1.0, latency };
-        let row = |suite, at, answer| Row { suite, size: Size::Fixed(64), at, answer, outcome, trials: 9 };
+        let outcome = Outcome { offered: 1000, returned: 999, seconds: 1.0, latency, ..Outcome::default() };
+        let limit = Some(1_488_095.2);
+        let row =
+            |suite, at, answer| Row { suite, size: Size::Fixed(64), at, answer, limit, outcome, trials: 9 };
         vec![
             row(Suite::Throughput, 0.001, Answer::Exactly(1_488_095.0)),
             row(Suite::Latency, 0.5, Answer::Exactly(744_047.0)),
-            Row { outcome: Outcome::default(), ..row(Suite::NewTcp, 0.0, Answer::AtLeast(1_000_000.0)) },
-            Row { outcome: Outcome::default(), ..row(Suite::Sessions, 0.0, Answer::Below(1.0)) },
-            row(Suite::SessionsTcp, 0.0, Answer::Exactly(50_000.0)),
+            Row {
+                outcome: Outcome::default(),
+                limit: None,
+                ..row(Suite::NewTcp, 0.0, Answer::AtLeast(1_000_000.0))
+            },
+            Row { outcome: Outcome::default(), limit: None, ..row(Suite::Sessions, 0.0, Answer::Below(1.0)) },
+            Row { limit: None, ..row(Suite::SessionsTcp, 0.0, Answer::Exactly(50_000.0)) },
+            Row { limit: None, ..row(Suite::Recovery, 1.1, Answer::Exactly(3.0)) },
         ]
     }
 
@@ -175,16 +197,18 @@ mod tests {
         let columns = COLUMNS.split('\t').count();
         assert!(text.lines().all(|line| line.split('\t').count() == columns), "{text}");
         let first: Vec<_> = text.lines().nth(1).unwrap().split('\t').collect();
-        assert_eq!(first[..7], ["throughput", "64", "0.001", "=", "1488095", "frames/s", "1.0000"]);
-        assert!(text.contains("new-tcp\t64\t0\t>=\t1000000\tsessions/s\t-\t"));
+        let expected = ["throughput", "64", "0.001", "=", "1488095", "frames/s", "1.0000", "1488095"];
+        assert_eq!(first[..8], expected);
+        assert!(text.contains("new-tcp\t64\t0\t>=\t1000000\tsessions/s\t-\t-\t"));
         assert!(text.contains("\nsessions\t64\t0\t<\t1\tsessions\t-\t"));
         assert!(text.contains("\nsessions-tcp\t64\t0\t=\t50000\tsessions\t-\t"));
+        assert!(text.contains("\nrecovery\t64\t1.1\t=\t3\tms\t-\t-\t"));
     }
 
     #[test]
     fn people_see_bounds_and_microseconds() {
         let text = table(&rows());
-        for words in ["0.1 %", "50 %", ">=", "5.1", "40.2"] {
+        for words in ["0.1 %", "50 %", "100.0 %", "50.0 %", "110 %", ">=", "5.1", "40.2"] {
             assert!(text.contains(words), "{words}: {text}");
         }
     }

@@ -82,13 +82,20 @@ pub enum Load {
         /// Both directions, half of the rate each. Otherwise from the client's side alone.
         both: bool,
     },
+    /// The same at the rate for as long as the trial says, and then at half of it for as long. [`Outcome::recovery`] is what is
+    /// wanted.
+    Recovery {
+        /// Both directions.
+        both: bool,
+    },
     /// That many datagrams of such flows, one right after the other.
     Burst {
         /// Frames.
         frames: u32,
     },
-    /// New sessions; the rate counts them. `returned` counts those that came about: datagrams that arrived; connections that
-    /// were opened and closed, to the last segment.
+    /// New sessions; the rate counts them. `returned` counts those that came about. UDP: the first datagram arrived, and later one
+    /// back did, which finds no way without its session (the validation of RFC 9693). TCP: connections that were opened and
+    /// closed, to the last segment.
     New {
         /// Of which protocol.
         transport: Transport,
@@ -148,6 +155,26 @@ pub struct Outcome {
     /// How long frames took, where the generator can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
+    /// Of a recovery trial: seconds from the change of the rate until the last frame was sent that was lost. 0: none was;
+    /// the trial's `seconds`: the last one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<f64>,
+}
+
+impl Latency {
+    /// The mean of each figure; of the slowest, the slowest.
+    fn mean(all: &[Self]) -> Option<Self> {
+        let count = u128::try_from(all.len()).ok().filter(|count| *count > 0)?;
+        let mean =
+            |of: fn(&Self) -> u64| (all.iter().map(|l| u128::from(of(l))).sum::<u128>() / count) as u64;
+        Some(Self {
+            p50: mean(|l| l.p50),
+            p90: mean(|l| l.p90),
+            p99: mean(|l| l.p99),
+            p99_9: mean(|l| l.p99_9),
+            max: all.iter().map(|l| l.max).max()?,
+        })
+    }
 }
 
 impl Outcome {
@@ -158,6 +185,22 @@ impl Outcome {
             return 1.0;
         }
         self.offered.saturating_sub(self.returned) as f64 / self.offered as f64
+    }
+
+    /// Several trials as one: their frames and seconds together, the mean of what was measured in each.
+    #[must_use]
+    pub fn together(all: &[Self]) -> Self {
+        let latencies: Vec<Latency> = all.iter().filter_map(|outcome| outcome.latency).collect();
+        let recoveries: Vec<f64> = all.iter().filter_map(|outcome| outcome.recovery).collect();
+        Self {
+            offered: all.iter().map(|outcome| outcome.offered).sum(),
+            returned: all.iter().map(|outcome| outcome.returned).sum(),
+            wrong: all.iter().map(|outcome| outcome.wrong).sum(),
+            seconds: all.iter().map(|outcome| outcome.seconds).sum(),
+            latency: Latency::mean(&latencies),
+            recovery: (!recoveries.is_empty())
+                .then(|| recoveries.iter().sum::<f64>() / recoveries.len() as f64),
+        }
     }
 
     /// What was really offered a second.
@@ -196,6 +239,24 @@ mod tests {
         let outcome = Outcome { offered: 1000, returned: 999, seconds: 2.0, ..Outcome::default() };
         assert!((outcome.loss() - 0.001).abs() < 1e-12);
         assert!((outcome.rate() - 500.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn several_trials_are_their_mean() {
+        let outcome = |offered, ns, recovery| Outcome {
+            offered,
+            returned: offered - 1,
+            seconds: 2.0,
+            latency: Some(Latency { p50: ns, p90: ns, p99: ns, p99_9: ns, max: ns }),
+            recovery,
+            ..Outcome::default()
+        };
+        let all = Outcome::together(&[outcome(10, 100, Some(0.5)), outcome(30, 200, Some(1.5))]);
+        let latency = Some(Latency { p50: 150, p90: 150, p99: 150, p99_9: 150, max: 200 });
+        let expected =
+            Outcome { offered: 40, returned: 38, wrong: 0, seconds: 4.0, latency, recovery: Some(1.0) };
+        assert_eq!(all, expected);
+        assert_eq!(Outcome::together(&[]), Outcome::default());
     }
 
     #[test]

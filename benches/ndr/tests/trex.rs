@@ -5,7 +5,7 @@
 use ndr::external::External;
 use ndr::generator::Generator;
 use ndr::search::Answer;
-use ndr::suite::{Runner, Settings, Suite};
+use ndr::suite::{Row, Runner, Settings, Suite};
 use ndr::trial::{Latency, Load, Size, Transport, Trial};
 
 fn trex(more: &[&str]) -> External {
@@ -25,6 +25,12 @@ fn driven_by(program: &str, more: &[&str]) -> External {
     let ends = ["--clients", "10.1.0.10-10.1.0.250", "--servers", "198.51.100.2"];
     let command: Vec<String> = words.iter().chain(&ends).chain(more).map(|w| (*w).to_owned()).collect();
     External::start(&command).unwrap()
+}
+
+fn rows(generator: &mut External, settings: &Settings, suite: Suite) -> Vec<Row> {
+    let (mut progress, mut rows) = (|_: &str| (), Vec::new());
+    Runner::new(generator, settings, &mut progress).run(suite, &mut |row| rows.push(row)).unwrap();
+    rows
 }
 
 fn trial(load: Load, rate: f64) -> Trial {
@@ -72,19 +78,12 @@ fn a_search_through_it_finds_the_device_s_rate() {
         sizes: vec![Size::Fixed(64)],
         losses: vec![0.0],
         flows: 100,
-        both: false,
         seconds: 2.0,
-        confirmations: 1,
         resolution: 0.01,
         most_frames: Some(100_000.0),
-        most_new: 1.0,
-        most_sessions: 1,
-        open: 1000.0,
-        most_burst: 1,
-        settle: 0.0,
+        ..Settings::default()
     };
-    let mut progress = |_: &str| ();
-    let rows = Runner::new(&mut generator, &settings, &mut progress).run(Suite::Throughput).unwrap();
+    let rows = rows(&mut generator, &settings, Suite::Throughput);
     let Answer::Exactly(rate) = rows[0].answer else { panic!("{rows:?}") };
     assert!((9_900.0..=10_000.0).contains(&rate), "{rows:?}");
 }
@@ -129,17 +128,13 @@ fn searches_through_it_find_the_device_s_sessions() {
     let settings = Settings {
         sizes: vec![Size::Fixed(64)],
         losses: vec![0.0],
-        flows: 1,
-        both: false,
         seconds: 2.0,
-        confirmations: 1,
         resolution: 0.01,
-        most_frames: None,
         most_new: 50_000.0,
         most_sessions: 20_000,
         open: 2_000.0,
-        most_burst: 1,
         settle: 0.0,
+        ..Settings::default()
     };
     let mut generator = astf(&[]);
     for (suite, most) in [
@@ -148,8 +143,7 @@ fn searches_through_it_find_the_device_s_sessions() {
         (Suite::Sessions, 5_000.0),
         (Suite::SessionsTcp, 5_000.0),
     ] {
-        let mut progress = |_: &str| ();
-        let rows = Runner::new(&mut generator, &settings, &mut progress).run(suite).unwrap();
+        let rows = rows(&mut generator, &settings, suite);
         let Answer::Exactly(found) = rows[0].answer else { panic!("{rows:?}") };
         assert!((most * 0.985..=most).contains(&found), "{rows:?}");
     }

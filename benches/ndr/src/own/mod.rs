@@ -48,7 +48,7 @@ pub trait Clock {
 /// How the generator goes about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Flows a second while they are opened.
+    /// Flows a second while they are opened, and while new sessions are looked for afterwards.
     pub open: f64,
     /// Seconds that late frames have after the last one was sent. RFC 2544 §23 wants 2.
     pub drain: f64,
@@ -82,8 +82,8 @@ pub struct Own<P: Port, A, C> {
     open: Range<u32>,
     /// What servers see of each open flow; nothing for those that never came.
     seen: Vec<Option<End>>,
-    /// First flow that was never used.
-    fresh: u32,
+    /// First flow that was never used, of UDP and of TCP.
+    fresh: (u32, u32),
     number: u16,
     tally: Tally,
     /// How far TCP sessions of this trial go.
@@ -117,7 +117,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>, C: Clock> Own<P, A, C> {
             about,
             open: 0..0,
             seen: Vec::new(),
-            fresh: 0,
+            fresh: (0, 0),
             number: 0,
             random: 0x9e37_79b9_7f4a_7c15,
             received: Burst::new(),
@@ -160,12 +160,20 @@ impl<P: Port, A: BufPool<Buf = P::Buf>, C: Clock> Own<P, A, C> {
 
     fn flush(&mut self) {
         let unsent = self.client.flush() + self.server.flush();
-        self.tally.unsent += unsent;
+        if unsent > 0 {
+            self.tally.refuses(unsent);
+        }
     }
 
     /// Sends what `next` gives, `rate` a second: each a side to send from, a flow, and a length with FCS. `count` frames at
     /// most, `seconds` at most. Then late frames have their time.
-    fn send(&mut self, rate: f64, count: u64, seconds: f64, mut next: impl FnMut(&mut Self, u64) -> bool) {
+    fn send(&mut self, rate: f64, count: u64, seconds: f64, next: impl FnMut(&mut Self, u64) -> bool) {
+        self.offer(rate, count, seconds, next);
+        self.listen(self.pace.drain);
+    }
+
+    /// The same, without time for late frames.
+    fn offer(&mut self, rate: f64, count: u64, seconds: f64, mut next: impl FnMut(&mut Self, u64) -> bool) {
         let start = self.clock.now();
         let end = start.saturating_add(self.cycles(seconds));
         let per_cycle = rate / self.clock.hz() as f64;
@@ -185,12 +193,21 @@ impl<P: Port, A: BufPool<Buf = P::Buf>, C: Clock> Own<P, A, C> {
             self.receive();
             now = self.clock.now();
         }
-        self.tally.seconds = (now.max(start + 1) - start) as f64 / self.clock.hz() as f64;
+        let mut took = (now.max(start + 1) - start) as f64 / self.clock.hz() as f64;
         // A trial that had sent everything before its time was over lasted as long as its rate says.
         if sent >= count && rate.is_finite() {
-            self.tally.seconds = self.tally.seconds.max(count as f64 / rate);
+            took = took.max(count as f64 / rate);
         }
-        self.listen(self.pace.drain);
+        self.tally.seconds += took;
+    }
+
+    /// Established traffic at a rate, for so long.
+    fn established(&mut self, both: bool, size: Size, rate: f64, seconds: f64) {
+        self.offer(rate, u64::MAX, seconds, |own, n| {
+            let from = if both && n % 2 == 1 { Side::Server } else { Side::Client };
+            let flow = own.any_flow();
+            own.datagram(from, flow, size.of(if both { n / 2 } else { n }))
+        });
     }
 
     /// One datagram of a flow, from a side. False if there is no buffer, or no way to say whom a server answers.
@@ -203,9 +220,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>, C: Clock> Own<P, A, C> {
         let Some((source, destination)) = ends else { return false };
         let mark = Mark { trial: self.number, flow, stamp: self.clock.now() };
         let (leg, pool) = self.leg(from);
-        leg.push(pool, len.saturating_sub(FCS), |frame, stations| {
+        let queued = leg.push(pool, len.saturating_sub(FCS), |frame, stations| {
             frame::datagram(frame, stations, source, destination, mark);
-        })
+        });
+        if queued {
+            self.tally.sends(mark.stamp);
+        }
+        queued
     }
 
     fn leg(&mut self, side: Side) -> (&mut Leg<P>, &mut A) {
@@ -262,6 +283,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>, C: Clock> Own<P, A, C> {
             };
         if right && self.tally.sample_is_sound(frame, parsed) {
             self.tally.returns(mark.flow, now.saturating_sub(mark.stamp));
+            self.tally.sent_then_returns(mark.stamp);
         } else {
             self.tally.wrong += 1;
         }
@@ -285,17 +307,30 @@ impl<P: Port, A: BufPool<Buf = P::Buf>, C: Clock> Own<P, A, C> {
         self.open.start + (((self.random >> 32) * count) >> 32) as u32
     }
 
-    /// So many flows that were never used.
-    fn fresh(&mut self, count: u64) -> Result<Range<u32>, GeneratorError> {
+    /// How many flows of a protocol were never used.
+    fn left(&self, transport: Transport) -> u64 {
         let most = self.plan.flows().min(u64::from(u32::MAX));
-        let left = most - u64::from(self.fresh).min(most);
+        let used = match transport {
+            Transport::Udp => self.fresh.0,
+            Transport::Tcp => self.fresh.1,
+        };
+        most.saturating_sub(used.into())
+    }
+
+    /// So many flows of a protocol that were never used.
+    fn fresh(&mut self, transport: Transport, count: u64) -> Result<Range<u32>, GeneratorError> {
+        let left = self.left(transport);
         if count > left {
             return Err(GeneratorError::Addresses { wanted: count, left });
         }
-        let start = self.fresh;
-        // Below `most`, which has 32 bits.
-        self.fresh += count as u32;
-        Ok(start..self.fresh)
+        let first = match transport {
+            Transport::Udp => &mut self.fresh.0,
+            Transport::Tcp => &mut self.fresh.1,
+        };
+        let start = *first;
+        // What is left has 32 bits.
+        *first += count as u32;
+        Ok(start..*first)
     }
 
     /// Opens new flows at a rate and keeps what servers see of them; how many came through at the first go.
@@ -321,6 +356,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>, C: Clock> Own<P, A, C> {
         self.tally.offered.saturating_sub(self.tally.returned)
     }
 
+    /// A first datagram in each of the flows at a rate, and once all are there one back in each that came through, at another.
+    /// What counts is what came back: a device may forward first frames and keep no session.
+    fn there_and_back(&mut self, flows: Range<u32>, rate: f64, back: f64) -> Outcome {
+        self.begin(flows, rate);
+        let there = self.outcome();
+        self.answer_all(back);
+        let back = self.outcome();
+        Outcome { returned: back.returned, wrong: there.wrong + back.wrong, ..there }
+    }
+
     fn outcome(&self) -> Outcome {
         self.tally.outcome(self.clock.hz())
     }
@@ -333,7 +378,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>, C: Clock> Generator for Own<P, A, C> {
 
     fn open(&mut self, flows: u32) -> Result<(), GeneratorError> {
         self.number = self.number.wrapping_add(1);
-        let range = self.fresh(u64::from(flows))?;
+        let range = self.fresh(Transport::Udp, u64::from(flows))?;
         let (rate, start) = (self.pace.open, range.start);
         self.begin(range.clone(), rate);
         for _ in 1..ROUNDS {
@@ -369,16 +414,22 @@ impl<P: Port, A: BufPool<Buf = P::Buf>, C: Clock> Generator for Own<P, A, C> {
         // The numbers of our own trials and of those that are asked for are one sequence.
         self.number = self.number.wrapping_add(1);
         let size = trial.size;
-        let endless = u64::MAX;
+        // Of a trial of new sessions.
+        let count = (trial.rate * trial.seconds).ceil().max(1.0) as u64;
         match trial.load {
             Load::Established { both } => {
                 self.need_open()?;
                 self.tally = Tally::new(self.open.clone());
-                self.send(trial.rate, endless, trial.seconds, |own, n| {
-                    let from = if both && n % 2 == 1 { Side::Server } else { Side::Client };
-                    let flow = own.any_flow();
-                    own.datagram(from, flow, size.of(if both { n / 2 } else { n }))
-                });
+                self.established(both, size, trial.rate, trial.seconds);
+                self.listen(self.pace.drain);
+            }
+            Load::Recovery { both } => {
+                self.need_open()?;
+                self.tally = Tally::new(self.open.clone());
+                self.established(both, size, trial.rate, trial.seconds);
+                self.tally.watch(self.clock.now(), self.clock.hz(), trial.seconds);
+                self.established(both, size, trial.rate / 2.0, trial.seconds);
+                self.listen(self.pace.drain);
             }
             Load::Burst { frames } => {
                 self.need_open()?;
@@ -388,38 +439,31 @@ impl<P: Port, A: BufPool<Buf = P::Buf>, C: Clock> Generator for Own<P, A, C> {
                     own.datagram(Side::Client, flow, size.of(n))
                 });
             }
-            Load::New { transport } => {
-                let count = (trial.rate * trial.seconds).ceil().max(1.0) as u64;
-                let flows = self.fresh(count)?;
+            Load::New { transport: Transport::Udp } => {
+                let flows = self.fresh(Transport::Udp, count)?;
+                return Ok(self.there_and_back(flows, trial.rate, self.pace.open));
+            }
+            Load::New { transport: Transport::Tcp } => {
+                let flows = self.fresh(Transport::Tcp, count)?;
                 self.tally = Tally::new(flows.clone());
                 self.stage = Stage::Whole;
-                self.send(trial.rate, count, trial.seconds, |own, n| {
-                    let flow = flows.start + n as u32;
-                    match transport {
-                        Transport::Udp => own.datagram(Side::Client, flow, size.of(n)),
-                        Transport::Tcp => own.syn(flow),
-                    }
-                });
+                self.send(trial.rate, count, trial.seconds, |own, n| own.syn(flows.start + n as u32));
             }
             Load::Hold { sessions, transport: Transport::Tcp } => {
-                let flows = self.fresh(u64::from(sessions))?;
+                let flows = self.fresh(Transport::Tcp, u64::from(sessions))?;
                 return Ok(self.hold_tcp(flows, trial.rate));
             }
             Load::Hold { sessions, transport: Transport::Udp } => {
-                let flows = self.fresh(u64::from(sessions))?;
-                self.begin(flows, trial.rate);
-                let opened = self.outcome();
-                self.answer_all(trial.rate);
-                let back = self.outcome();
-                return Ok(Outcome {
-                    returned: back.returned,
-                    wrong: opened.wrong + back.wrong,
-                    latency: None,
-                    ..opened
-                });
+                let flows = self.fresh(Transport::Udp, u64::from(sessions))?;
+                let held = self.there_and_back(flows, trial.rate, trial.rate);
+                return Ok(Outcome { latency: None, ..held });
             }
         }
         Ok(self.outcome())
+    }
+
+    fn unused(&self, transport: Transport) -> Option<u64> {
+        Some(self.left(transport))
     }
 
     fn wait(&mut self, seconds: f64) {
