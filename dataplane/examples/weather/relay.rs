@@ -67,6 +67,9 @@ impl<'a> Sacks<'a> {
     }
 
     /// Says how many blocks come from an interface whenever there are more than ever, and which name what they cannot.
+    ///
+    /// Of what is acknowledged beside it only the first may tell, of duplicates (RFC 2883 §4). Others are called old where
+    /// everything is acknowledged, so that they are left over from before, and wrong elsewhere.
     fn watch(&mut self, from: usize, frame: &[u8]) {
         const SACK: u8 = 5;
         let mac = frame.first_chunk::<6>().copied().unwrap_or_default();
@@ -91,11 +94,13 @@ impl<'a> Sacks<'a> {
         for (place, block) in blocks.enumerate() {
             let edge = |at: usize| u32::from_be_bytes(block[at..at + 4].try_into().unwrap());
             let (left, right) = (edge(0), edge(4));
-            // The first may tell of duplicates (RFC 2883 §4).
-            let placed = is_behind(left, p.ack) || (place == 0 && !is_behind(right, p.ack));
-            if !placed || !is_behind(right, left) || is_behind(right, sent) {
-                println!("wrong sack from {}: {left}-{right}, ack {}, sent {sent}", self.names[from], p.ack);
-            }
+            let (some, told) = (is_behind(right, left), !is_behind(right, p.ack));
+            let fault = match is_behind(left, p.ack) || (told && place == 0) {
+                true if some && !is_behind(right, sent) => continue,
+                false if some && told && p.ack == sent => "old",
+                _ => "wrong",
+            };
+            println!("{fault} sack from {}: {left}-{right}, ack {}, sent {sent}", self.names[from], p.ack);
         }
     }
 }
