@@ -87,6 +87,8 @@ pub enum Published {
 }
 
 impl Published {
+    pub const ALL: [Self; 3] = [Self::Destination, Self::Static, Self::Plain];
+
     /// Where it is called.
     pub fn called(self) -> &'static str {
         match self {

@@ -57,7 +57,7 @@ fn without_nat_it_calls_a_phone_outside() {
 /// The control case: a new session is not let out, and on the phone's own the call is answered, and silent.
 #[test]
 fn with_the_alg_off_nobody_is_heard() {
-    for published in [Published::Destination, Published::Plain] {
+    for published in Published::ALL {
         for over in Over::ALL {
             let Some(world) = World::new() else { return };
             if published != Published::Plain {

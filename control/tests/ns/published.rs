@@ -70,7 +70,7 @@ fn ftp_without_nat() {
 
 #[test]
 fn no_mode_of_ftp_without_the_alg() {
-    for published in WAYS {
+    for published in Published::ALL {
         let Some(world) = World::new() else { return };
         let gateway = published.start(&world, &["ftp"], ftp::OFF);
         let server = FtpServer::start_inside(&world);
