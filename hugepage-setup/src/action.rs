@@ -22,6 +22,9 @@ pub struct Named {
     pub name: String,
     /// Its address, by which it is found again.
     pub mac: String,
+    /// Megabits a second, if it was up: nobody says it once the device is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<u64>,
 }
 
 /// A change.

@@ -77,13 +77,14 @@ pub fn apply(
     Ok(applied)
 }
 
-/// At boot an interface may not have its name yet when its device is taken: the name of the first time counts.
+/// At boot an interface may have neither its name nor a link yet when its device is taken: what was known before counts.
 fn keep_names(plan: &mut Plan, history: &History) {
     for step in &mut plan.steps {
         if let Action::Unbind { interfaces, .. } = &mut step.action {
             for interface in interfaces {
                 if let Some(first) = history.names.iter().find(|first| first.mac == interface.mac) {
                     interface.name.clone_from(&first.name);
+                    interface.speed = interface.speed.or(first.speed);
                 }
             }
         }

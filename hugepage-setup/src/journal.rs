@@ -6,6 +6,7 @@
 
 use crate::action::{Action, Named};
 use crate::error::Error;
+use crate::facts::pci::rate;
 use crate::facts::system;
 use crate::host::Host;
 use crate::plan::Step;
@@ -134,10 +135,22 @@ impl History {
 
     fn learn(&mut self, interfaces: &[Named]) {
         for interface in interfaces {
-            if self.names.iter().all(|known| known.mac != interface.mac) {
-                self.names.push(interface.clone());
+            match self.names.iter_mut().find(|known| known.mac == interface.mac) {
+                Some(known) => known.speed = interface.speed.or(known.speed),
+                None => self.names.push(interface.clone()),
             }
         }
+    }
+
+    /// Megabits a second of a device that was taken, when it was.
+    #[must_use]
+    pub fn rate(&self, address: &str) -> Option<u64> {
+        self.entries.iter().rev().find_map(|entry| match &entry.step.action {
+            Action::Unbind { device, interfaces, .. } if device == address => {
+                rate(interfaces.iter().map(|interface| interface.speed))
+            }
+            _ => None,
+        })
     }
 }
 

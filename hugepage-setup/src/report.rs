@@ -360,7 +360,9 @@ fn kind(action: &Action) -> &'static str {
 /// What is written, or done.
 fn writes(action: &Action) -> String {
     match action {
-        Action::Pages { count, .. } => count.to_string(),
+        Action::Pages { count, .. } => {
+            format!("{count}, and 1 to /proc/sys/vm/compact_memory while the kernel gives fewer")
+        }
         Action::Attribute { value, .. } => value.clone(),
         Action::Module { module, options, .. } => {
             [&["modprobe".to_owned(), module.clone()], options.as_slice()].concat().join(" ")

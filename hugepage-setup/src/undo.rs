@@ -53,9 +53,15 @@ pub fn undo(kernel: &dyn Kernel, force: bool) -> Result<Undo, Error> {
     }
     let mut journal = Journal::lock(&host.state)?;
     let boot = system::boot(host);
-    let mut steps = Vec::new();
+    let mut steps: Vec<(Step, Finding)> = Vec::new();
     for entry in journal.history().entries.clone().into_iter().rev() {
-        let finding = take_back(kernel, &entry, &boot, force);
+        let finding = match holder(host, &entry.step.action, &steps) {
+            Some(driver) => {
+                let text = format!("{}: {driver} still has the device", entry.step.action.path().display());
+                Finding::new(Level::Fail, Topic::Left, text).fix("see what is said of that driver above")
+            }
+            None => take_back(kernel, &entry, &boot, force),
+        };
         let finding = with_boot(host, &entry, finding);
         if finding.level < Level::Warn {
             journal.undone(entry.number)?;
@@ -64,6 +70,17 @@ pub fn undo(kernel: &dyn Kernel, force: bool) -> Result<Undo, Error> {
     }
     journal.close()?;
     Ok(Undo { steps })
+}
+
+/// Who has a device that is to go back, if it could not be taken from them just now.
+fn holder(host: &Host, action: &Action, steps: &[(Step, Finding)]) -> Option<String> {
+    let Action::Unbind { device, .. } = action else { return None };
+    let present = action.present(host).ok()??;
+    let holds = |(step, finding): &(Step, Finding)| {
+        finding.level >= Level::Warn
+            && matches!(&step.action, Action::Bind { device: of, driver, .. } if of == device && *driver == present)
+    };
+    steps.iter().any(holds).then_some(present)
 }
 
 /// One step. What is worse than a note stays in the journal.

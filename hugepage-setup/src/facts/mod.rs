@@ -14,6 +14,7 @@ pub mod vfio;
 
 use crate::error::Error;
 use crate::host::{Host, names};
+use crate::journal::History;
 use serde::Serialize;
 
 /// Everything that a plan looks at.
@@ -50,7 +51,10 @@ impl Facts {
         let pmds = pmd::installed(&host.dpdk)?;
         let reach = reach::Reach::read(host, connection);
         let mut nics = pci::read(host)?;
+        // A journal that cannot be read stops an apply; looking goes on without it.
+        let history = History::read(&host.state).unwrap_or_default();
         for nic in &mut nics {
+            nic.rate = nic.rate.or_else(|| history.rate(&nic.address));
             nic.pmd = pmd::of(&pmds, nic.id).map(pmd::Driven::from);
             nic.carries = reach.carried_by(host, nic);
         }

@@ -123,6 +123,8 @@ pub struct Nic {
     pub link: Option<Lanes>,
     /// The best place that it could have.
     pub best_link: Option<Lanes>,
+    /// Megabits a second of its interfaces, or of those that it had when it was taken; none if they were never up.
+    pub rate: Option<u64>,
     /// The kernel's interfaces on it.
     pub interfaces: Vec<Interface>,
     /// The DPDK driver that knows it.
@@ -142,6 +144,15 @@ impl Nic {
         }
     }
 
+    /// What shares its slot has the same name: the card. A virtual function shares its rate as well, and is one for itself.
+    #[must_use]
+    pub fn card(&self) -> &str {
+        match self.address.rsplit_once('.') {
+            Some((card, _)) if self.physical.is_none() => card,
+            _ => &self.address,
+        }
+    }
+
     /// True if its driver stays although DPDK uses it: the kernel and DPDK share it.
     #[must_use]
     pub fn is_shared_with_kernel(&self) -> bool {
@@ -150,6 +161,12 @@ impl Nic {
             None => self.driver.as_deref().is_some_and(|d| matches!(d, "mlx4_core" | "mlx5_core")),
         }
     }
+}
+
+/// All that is known of some interfaces' speed; none if nothing is.
+#[must_use]
+pub fn rate(speeds: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    speeds.flatten().reduce(u64::saturating_add)
 }
 
 /// Every device of class 02 (network).
@@ -176,6 +193,7 @@ fn nic(host: &Host, address: String, folder: &Path) -> Result<Nic, Error> {
         let speed: f64 = speed.split_whitespace().next()?.parse().ok()?;
         (width > 0 && speed > 0.0).then_some(Lanes { width, speed })
     };
+    let interfaces = interfaces(folder)?;
     Ok(Nic {
         id: Id {
             vendor: hex(&folder.join("vendor")),
@@ -197,7 +215,8 @@ fn nic(host: &Host, address: String, folder: &Path) -> Result<Nic, Error> {
         max_vfs: soft_number(&folder.join("sriov_totalvfs")).unwrap_or(0),
         link: lanes("current"),
         best_link: lanes("max"),
-        interfaces: interfaces(folder)?,
+        rate: rate(interfaces.iter().map(|interface| interface.speed)),
+        interfaces,
         pmd: None,
         carries: Vec::new(),
         address,

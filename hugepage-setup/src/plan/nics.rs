@@ -6,13 +6,13 @@
 use super::{Draft, pages};
 use crate::action::{Action, Named};
 use crate::facts::Facts;
-use crate::facts::pci::Nic;
+use crate::facts::pci::{Nic, rate};
 use crate::facts::reach::Carries;
 use crate::facts::vfio::Presence;
 use crate::host::Host;
 use crate::need::Need;
 use crate::topic::{Finding, Level, Topic};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The driver that hands devices to user space.
 pub(super) const VFIO: &str = "vfio-pci";
@@ -37,6 +37,7 @@ pub(super) fn plan(draft: &mut Draft, host: &Host, facts: &Facts, need: &Need) {
             None => draft.say(unknown(facts, &address.0)),
         }
     }
+    check_slots(draft, facts, need);
     let bound_too: BTreeSet<&str> = taken.iter().map(|nic| nic.address.as_str()).collect();
     for nic in &taken {
         check_group(draft, nic, &bound_too);
@@ -109,7 +110,7 @@ fn is_to_be_taken(draft: &mut Draft, facts: &Facts, nic: &Nic) -> bool {
     true
 }
 
-/// The node and the slot.
+/// The node and the cable.
 fn check_place(draft: &mut Draft, facts: &Facts, need: &Need, nic: &Nic) {
     let apart: Vec<String> = need
         .cores
@@ -132,30 +133,44 @@ fn check_place(draft: &mut Draft, facts: &Facts, need: &Need, nic: &Nic) {
         let fix = "give the number of pages without a node, or with this one";
         draft.say(Finding::new(Level::Warn, Topic::NicNode, text).fix(fix));
     }
-    if let (Some(link), Some(best)) = (nic.link, nic.best_link) {
-        let rate: u64 = nic.interfaces.iter().filter_map(|interface| interface.speed).sum();
-        let needed = rate as f64 / 1000.0;
-        if needed > link.gigabits() {
-            let text = format!(
-                "{} sends and receives {needed} Gbit/s, its slot carries {:.1} ({link})",
-                nic.title(),
-                link.gigabits()
-            );
-            draft.say(
-                Finding::new(Level::Warn, Topic::NicLink, text).fix(format!("move it to a slot of {best}")),
-            );
-        } else if link.gigabits() < best.gigabits() {
-            let text = format!("{} runs at {link}, and could at {best}", nic.title());
-            let fix = "move it to a better slot if it shall carry more than this slot does";
-            draft.say(Finding::new(Level::Note, Topic::NicLink, text).fix(fix));
-        }
-    }
     for interface in nic.interfaces.iter().filter(|interface| interface.carrier == Some(false)) {
         let text = format!("{}: {} has no carrier", nic.address, interface.name);
         draft.say(
             Finding::new(Level::Note, Topic::NicCarrier, text)
                 .fix("plug in the cable, or bring the other end up"),
         );
+    }
+}
+
+/// The slot of each card, against all that the gateway's ports on it send and receive.
+fn check_slots(draft: &mut Draft, facts: &Facts, need: &Need) {
+    let nics: BTreeMap<&str, &Nic> =
+        need.bind.iter().filter_map(|address| Some((address.0.as_str(), facts.nic(&address.0)?))).collect();
+    let mut cards: BTreeMap<&str, Vec<&Nic>> = BTreeMap::new();
+    for nic in nics.into_values() {
+        cards.entry(nic.card()).or_default().push(nic);
+    }
+    for ports in cards.into_values() {
+        let Some((link, best)) = ports.iter().find_map(|nic| nic.link.zip(nic.best_link)) else { continue };
+        let title = ports.iter().map(|nic| nic.title()).collect::<Vec<_>>().join(" and ");
+        let (sends, runs, its, could) = match ports.len() {
+            1 => ("sends and receives", "runs", "its", "it"),
+            _ => ("together send and receive", "run", "their", "they"),
+        };
+        let needed = rate(ports.iter().map(|nic| nic.rate)).unwrap_or(0) as f64 / 1000.0;
+        let carries = link.gigabits();
+        if needed > carries {
+            let text = format!("{title} {sends} {needed} Gbit/s, {its} slot carries {carries:.1} ({link})");
+            let fix = match best.gigabits() {
+                most if most > carries => format!("move the card to a slot of {best}"),
+                _ => "use fewer ports of the card: it has no more lanes, nor faster ones".to_owned(),
+            };
+            draft.say(Finding::new(Level::Warn, Topic::NicLink, text).fix(fix));
+        } else if carries < best.gigabits() {
+            let text = format!("{title} {runs} at {link}, and {could} could at {best}");
+            let fix = "move the card to a better slot if it shall carry more than this slot does";
+            draft.say(Finding::new(Level::Note, Topic::NicLink, text).fix(fix));
+        }
     }
 }
 
@@ -171,7 +186,7 @@ fn check_cut_off(draft: &mut Draft, facts: &Facts, need: &Need, nic: &Nic) {
                 (
                     Topic::NicUnknown,
                     what,
-                    "run it as root, with /proc and /sys of the host; or add --force at the console",
+                    "run it as root, with /proc and /sys of the host, and not over a tunnel; or add --force at the console",
                 )
             }
         };
@@ -262,7 +277,11 @@ fn bind(draft: &mut Draft, host: &Host, nic: &Nic) {
         let interfaces = nic
             .interfaces
             .iter()
-            .map(|interface| Named { name: interface.name.clone(), mac: interface.mac.clone() })
+            .map(|interface| Named {
+                name: interface.name.clone(),
+                mac: interface.mac.clone(),
+                speed: interface.speed,
+            })
             .collect();
         let path = host.driver(driver).join("unbind");
         draft.step(

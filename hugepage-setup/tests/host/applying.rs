@@ -9,6 +9,7 @@ use hugepage_setup::report;
 use hugepage_setup::topic::{Level, Topic};
 use hugepage_setup::undo::{preview, undo};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 fn applied(kernel: &Fake<'_>, options: &[&str]) -> Applied {
@@ -97,6 +98,14 @@ fn memory_is_compacted_before_anybody_is_told() {
     let outcome = applied(&kernel, &["--pages-2m=0:200"]);
     assert!(outcome.is_ready(), "{:#?}", outcome.findings);
     assert_eq!(pages(&fixture, 0), "200");
+    // The plan names everything that was written to.
+    let (plan, root) = (report::plan_text(&outcome.plan), fixture.path(""));
+    let written: BTreeSet<_> = kernel.written.take().into_iter().collect();
+    assert_eq!(written.len(), 2);
+    for path in written {
+        let place = path.strip_prefix(&root).unwrap().display().to_string();
+        assert!(plan.contains(&format!("/{place}")), "{place}: {plan}");
+    }
 }
 
 #[test]

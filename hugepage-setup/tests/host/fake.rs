@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// When the power goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +32,13 @@ pub struct Fake<'f> {
     asleep: RefCell<BTreeMap<String, Vec<(String, String)>>>,
     /// The name that an interface comes back with, if not its own.
     pub comes_back_as: RefCell<Option<String>>,
-    /// Every write fails in this way.
+    /// Every write fails in this way, from this change on.
     pub refuses: Cell<Option<rustix::io::Errno>>,
+    pub refuses_from: Cell<u32>,
     /// An interface that is up may be renamed, as since Linux 6.2.
     pub renames_live: Cell<bool>,
+    /// What was written to.
+    pub written: RefCell<Vec<PathBuf>>,
     /// Names and states that interfaces were given.
     pub links: RefCell<Vec<String>>,
     /// The kernel takes `drivers_probe` and binds nothing.
@@ -72,7 +75,9 @@ impl<'f> Fake<'f> {
             asleep: RefCell::default(),
             comes_back_as: RefCell::default(),
             refuses: Cell::new(None),
+            refuses_from: Cell::new(0),
             renames_live: Cell::new(false),
+            written: RefCell::default(),
             links: RefCell::default(),
             probe_is_deaf: Cell::new(false),
         }
@@ -85,7 +90,7 @@ impl<'f> Fake<'f> {
         if self.cut.get() == Some(Cut::Before(number)) {
             panic!("the power is gone");
         }
-        if let Some(error) = self.refuses.get() {
+        if let Some(error) = self.refuses.get().filter(|_| number >= self.refuses_from.get()) {
             return Err(error.into());
         }
         let result = work();
@@ -222,6 +227,7 @@ impl Kernel for Fake<'_> {
     }
 
     fn write(&self, path: &Path, value: &str) -> io::Result<()> {
+        self.written.borrow_mut().push(path.to_owned());
         self.change(|| self.react(path, value))
     }
 

@@ -216,6 +216,10 @@ impl Fixture {
         let number = 10 + mac.rsplit(':').next().and_then(|last| last.parse::<u32>().ok()).unwrap();
         self.file(&format!("sys/class/net/{name}/ifindex"), &format!("{number}\n"));
         self.file(&format!("sys/class/net/{name}/flags"), "0x1003\n");
+        let device = format!("sys/class/net/{name}/device");
+        if !self.path(&device).is_symlink() {
+            self.link(&device, &format!("../../../bus/pci/devices/{address}"));
+        }
     }
 
     /// A process, by its parent and its environment.

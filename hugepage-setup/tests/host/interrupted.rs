@@ -5,7 +5,10 @@ use crate::fixture::{Fixture, LEFT, PROGRAM, RIGHT, need};
 use hugepage_setup::apply::{Applied, apply};
 use hugepage_setup::error::Error;
 use hugepage_setup::journal;
+use hugepage_setup::topic::{Level, Topic};
 use hugepage_setup::undo::{Undo, undo};
+use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -131,6 +134,42 @@ fn an_interrupted_undo_can_be_taken_up_at_every_step() {
         kernel.cut.set(None);
         assert_complete(&undo(&kernel, false).unwrap(), cut);
         assert_eq!(fixture.dump(), before, "{cut:?}");
+    }
+}
+
+/// sysfs becomes read-only in the middle, while the journal can still be written. What was done can be undone once it is not.
+#[test]
+fn a_host_that_becomes_read_only_half_way_is_told_and_undone_later() {
+    for kind in KINDS {
+        let (there, back) = changes_of_a_whole_run(kind);
+        for number in 0..there + back {
+            let fixture = Fixture::new();
+            let options = everything(&fixture, kind);
+            let before = fixture.dump();
+            let kernel = Fake::new(&fixture);
+            kernel.refuses.set(Some(Errno::ROFS));
+            kernel.refuses_from.set(number);
+            let outcome = applied(&kernel, &options).unwrap();
+            assert_eq!(outcome.is_ready(), number >= there, "{kind:?} {number}");
+            let told = outcome.findings.iter().filter(|finding| finding.topic == Topic::ReadOnly).count();
+            assert_eq!(told, usize::from(number < there), "{kind:?} {number}: {:#?}", outcome.findings);
+            let undone = undo(&kernel, false).unwrap();
+            let left = undone.steps.iter().filter(|(_, finding)| finding.level >= Level::Warn);
+            let mut topics: BTreeSet<Topic> = left.map(|(_, finding)| finding.topic).collect();
+            if number == 0 {
+                // Nothing was done yet: there is nothing to write.
+                assert!(topics.is_empty(), "{topics:?}");
+            } else {
+                assert!(topics.remove(&Topic::ReadOnly), "{kind:?} {number}: {undone:#?}");
+                // A driver that still has a NIC is not somebody else.
+                assert!(topics.iter().all(|topic| *topic == Topic::Left), "{kind:?} {number}: {undone:#?}");
+                assert!(fixture.host.state.exists());
+            }
+            kernel.refuses.set(None);
+            assert!(undo(&kernel, false).unwrap().is_complete(), "{kind:?} {number}");
+            assert_eq!(fixture.dump(), before, "{kind:?} {number}");
+            assert!(!fixture.host.state.exists());
+        }
     }
 }
 

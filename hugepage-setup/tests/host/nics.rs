@@ -319,10 +319,60 @@ fn places_that_cost_packets_are_told() {
     assert!(only(&apart.findings, Topic::NicNode, Level::Warn).contains("no hugepages are asked for there"));
     slot("current_link_width", "4");
     let text = only(&fixture.plan(&[&bind(&[LEFT])]).findings, Topic::NicLink, Level::Note);
-    assert!(text.contains("x4 at 5 GT/s, and could at x8 at 5 GT/s"), "{text}");
+    assert!(text.contains("x4 at 5 GT/s, and it could at x8 at 5 GT/s"), "{text}");
     slot("current_link_width", "1");
     let text = only(&fixture.plan(&[&bind(&[LEFT])]).findings, Topic::NicLink, Level::Warn);
     assert!(text.contains("10 Gbit/s, its slot carries 4.0"), "{text}");
     slot("net/ens1f0/carrier", "0");
     only(&fixture.plan(&[&bind(&[LEFT])]).findings, Topic::NicCarrier, Level::Note);
+}
+
+/// The card's lanes are for all of its ports.
+#[test]
+fn ports_of_one_card_share_its_slot() {
+    let fixture = Fixture::new();
+    let speed = |address: &str, name: &str, speed: &str| {
+        fixture.file(&format!("sys/bus/pci/devices/{address}/net/{name}/speed"), speed);
+    };
+    let plan = |addresses: &[&str]| fixture.plan(&[&bind(addresses)]);
+    // 32 Gbit/s: enough for each, and for both.
+    assert!(about(&plan(&[LEFT, RIGHT, LEFT]).findings, Topic::NicLink).is_empty());
+    speed(LEFT, "ens1f0", "25000");
+    speed(RIGHT, "ens1f1", "25000");
+    for one in [LEFT, RIGHT] {
+        assert!(about(&plan(&[one]).findings, Topic::NicLink).is_empty());
+    }
+    let text = only(&plan(&[LEFT, RIGHT, UPLINK]).findings, Topic::NicLink, Level::Warn);
+    assert!(text.contains("together send and receive 50 Gbit/s, their slot carries 32.0"), "{text}");
+    assert!(text.contains(LEFT) && text.contains(RIGHT) && !text.contains(UPLINK), "{text}");
+    assert!(text.contains("FIX use fewer ports of the card"), "{text}");
+    fixture.file(&format!("sys/bus/pci/devices/{LEFT}/max_link_speed"), "8.0 GT/s PCIe\n");
+    let text = only(&plan(&[LEFT, RIGHT]).findings, Topic::NicLink, Level::Warn);
+    assert!(text.contains("FIX move the card to a slot of x8 at 8 GT/s"), "{text}");
+    // Virtual functions have the rate of their port between them.
+    fixture.link(&format!("sys/bus/pci/devices/{LEFT}/physfn"), &format!("../{UPLINK}"));
+    fixture.link(&format!("sys/bus/pci/devices/{RIGHT}/physfn"), &format!("../{UPLINK}"));
+    assert!(about(&plan(&[LEFT, RIGHT]).findings, Topic::NicLink).iter().all(|f| f.level == Level::Note));
+}
+
+/// Nobody says how fast a port is once it is taken, nor at a boot whose link is not up yet.
+#[test]
+fn a_slot_is_too_narrow_also_for_a_nic_that_is_taken() {
+    let fixture = Fixture::new();
+    let width = format!("sys/bus/pci/devices/{LEFT}/current_link_width");
+    fixture.file(&width, "1\n");
+    let options = [&bind(&[LEFT]), "--persist"];
+    assert!(applied(&Fake::new(&fixture), &options).is_ready());
+    let warned = || {
+        let text = only(&fixture.plan(&options).findings, Topic::NicLink, Level::Warn);
+        assert!(text.contains("10 Gbit/s, its slot carries 4.0"), "{text}");
+    };
+    warned();
+    for boot in ["boot-2", "boot-3"] {
+        boots_anew(&fixture, boot);
+        fixture.file(&width, "1\n");
+        fixture.file(&format!("sys/bus/pci/devices/{LEFT}/net/eth0/speed"), "-1\n");
+        assert!(applied(&Fake::new(&fixture), &options).is_ready());
+        warned();
+    }
 }

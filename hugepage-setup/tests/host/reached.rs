@@ -107,6 +107,41 @@ fn a_default_route_over_a_bond_a_vlan_or_a_bridge_is_found_below() {
     assert!(is_free(&fixture, RIGHT));
 }
 
+/// A session in a tunnel comes over a NIC all the same; which one is not always told.
+#[test]
+fn what_is_below_a_tunnel_is_refused_or_doubtful() {
+    let fixture = addressed();
+    fixture.file("sys/class/net/wg0/ifindex", "50\n");
+    fixture.file("sys/class/net/wg0/iflink", "50\n");
+    let ways =
+        || [default("eno1"), own("192.0.2.1", "eno1"), network("10.0.0.0", 8, "wg0"), own("10.0.2.5", "wg0")];
+    let with = |more: Vec<Route>| fixture.routes(&ways().into_iter().chain(more).collect::<Vec<_>>());
+    with(vec![own("198.51.100.1", "ens1f0")]);
+    assert!(is_free(&fixture, LEFT), "nobody uses the tunnel");
+    connections(&fixture, &[established("0016", 0)]);
+    let text = left(&fixture, Topic::NicUnknown);
+    assert!(text.contains("wg0 is a tunnel") && text.contains("--force at the console"), "{text}");
+    assert!(is_free(&fixture, RIGHT), "it has no address");
+    // A default route does the same.
+    connections(&fixture, &[]);
+    assert!(is_free(&fixture, LEFT));
+    with(vec![own("198.51.100.1", "ens1f0"), Route { table: 51_820, ..default("wg0") }]);
+    left(&fixture, Topic::NicUnknown);
+    // One that says what it goes over, and PPP over Ethernet, whose NIC has no address.
+    fixture.file("sys/class/net/wg0/iflink", "12\n");
+    let right = only(&fixture.plan(&["--bind", RIGHT]).findings, Topic::NicDefaultRoute, Level::Refuse);
+    assert!(right.contains("ens1f1"), "{right}");
+    assert!(is_free(&fixture, LEFT));
+    fixture.file("sys/class/net/ppp0/ifindex", "51\n");
+    fixture.file(
+        "proc/net/pppoe",
+        "Id       Address              Device\n00000100 00:00:5e:00:53:01      ens1f0\n",
+    );
+    fixture.routes(&[default("ppp0")]);
+    left(&fixture, Topic::NicDefaultRoute);
+    assert!(is_free(&fixture, RIGHT));
+}
+
 #[test]
 fn a_default_route_of_any_table_counts_and_one_that_leads_nowhere_does_not() {
     let fixture = Fixture::new();
