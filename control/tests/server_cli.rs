@@ -46,9 +46,9 @@ WORKER  CORE  RX PACKETS  TX PACKETS  SESSIONS OPENED  DROPS
      0     1   1 234 567   1 234 000               99    567
      1     -   1 234 567   1 234 000               99    567
 
-INTERFACE  DEVICE              ZONE     ADDRESSES        MAC                LINK              MTU
-inside     af_packet:inside0   trust    10.1.0.1/24      02:00:00:00:00:ab  up, 10000 Mbit/s  1500
-outside    af_packet:outside0  untrust  198.51.100.1/24  02:00:00:00:00:ab  down              1500
+INTERFACE  DEVICE              ZONE     ADDRESSES        MAC                LINK              MTU   HANDED OFF
+inside     af_packet:inside0   trust    10.1.0.1/24      02:00:00:00:00:ab  up, 10000 Mbit/s  1500       0.1 %
+outside    af_packet:outside0  untrust  198.51.100.1/24  02:00:00:00:00:ab  down              1500           -
 
 outside: queues: 1 to receive; the device has no more
 ";

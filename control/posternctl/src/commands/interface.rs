@@ -102,7 +102,7 @@ pub(crate) async fn list(client: &mut Client, as_json: bool, out: &mut dyn Write
             number(|c| text::count(c.rx_packets)),
             number(|c| text::bytes(c.rx_bytes)),
             number(|c| text::count(c.rx_missed.saturating_add(c.rx_errors).saturating_add(c.rx_no_buffer))),
-            number(|c| text::share(c.handed_off, c.rx_packets)),
+            i.handed_off(),
             number(|c| text::count(c.tx_packets)),
             number(|c| text::bytes(c.tx_bytes)),
             number(|c| text::count(c.tx_errors)),
@@ -193,10 +193,24 @@ impl Interface {
         }
     }
 
-    /// A table without counters.
+    /// The share of packets that came in at another worker than the one that owns their session.
+    fn handed_off(&self) -> String {
+        self.counters.map_or_else(|| "-".to_owned(), |c| text::share(c.handed_off, c.rx_packets))
+    }
+
+    /// A table without counters, but for the share that is handed off.
     pub(super) fn print(interfaces: &[Self], out: &mut dyn Write) -> std::io::Result<()> {
-        let columns = ["INTERFACE", "DEVICE", "ZONE", "ADDRESSES", "MAC", "LINK", "MTU"];
-        let mut table = Table::new(out, columns.map(|name| (name, Align::Left)));
+        let columns = [
+            ("INTERFACE", Align::Left),
+            ("DEVICE", Align::Left),
+            ("ZONE", Align::Left),
+            ("ADDRESSES", Align::Left),
+            ("MAC", Align::Left),
+            ("LINK", Align::Left),
+            ("MTU", Align::Left),
+            ("HANDED OFF", Align::Right),
+        ];
+        let mut table = Table::new(out, columns);
         for i in interfaces {
             table.row([
                 i.name.clone(),
@@ -206,6 +220,7 @@ impl Interface {
                 i.mac.clone(),
                 i.link(),
                 i.mtu.to_string(),
+                i.handed_off(),
             ])?;
         }
         table.end()
