@@ -207,20 +207,20 @@ fn a_mount_of_other_pages_and_one_without_options_are_not_what_is_asked_for() {
     let line = |options: &str| {
         format!("hugetlbfs {} hugetlbfs rw,{options} 0 0\n", fixture.path("mnt/2M").display())
     };
-    let plan = |lines: &[String], more: &[&str]| {
+    let plan = |lines: &[&str], more: &[&str]| {
         fixture.file("proc/self/mounts", &format!("{mounts}{}", lines.concat()));
         fixture.plan(&[&["--pages-2m=8", mount.as_str()], more].concat())
     };
     let (small, giant) = (line("relatime,pagesize=2M"), line("relatime,pagesize=1024M"));
-    let text = only(&plan(&[giant.clone()], &[]).findings, Topic::MountOther, Level::Fail);
+    let text = only(&plan(&[&giant], &[]).findings, Topic::MountOther, Level::Fail);
     assert!(text.contains("pagesize=1024M"), "{text}");
     // The one on top counts.
-    only(&plan(&[giant.clone(), small.clone()], &[]).findings, Topic::MountReady, Level::Ok);
-    only(&plan(&[small.clone(), giant], &[]).findings, Topic::MountOther, Level::Fail);
+    only(&plan(&[&giant, &small], &[]).findings, Topic::MountReady, Level::Ok);
+    only(&plan(&[&small, &giant], &[]).findings, Topic::MountOther, Level::Fail);
     let usual = ["--mount-mode=0755", "--mount-uid=0", "--mount-gid=0"];
-    only(&plan(&[small.clone()], &usual).findings, Topic::MountReady, Level::Ok);
+    only(&plan(&[&small], &usual).findings, Topic::MountReady, Level::Ok);
     let unusual = ["--mount-mode=0700", "--mount-uid=7", "--mount-gid=8", "--mount-size=1G"];
-    let text = only(&plan(&[small], &unusual).findings, Topic::MountOther, Level::Fail);
+    let text = only(&plan(&[&small], &unusual).findings, Topic::MountOther, Level::Fail);
     assert!(text.contains("mounted with mode=755,uid=0,gid=0,size=none,"), "{text}");
 }
 
