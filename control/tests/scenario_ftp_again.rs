@@ -133,6 +133,34 @@ fn a_conflict_with_a_living_one_does_not_use_the_expectation_up() {
     });
 }
 
+/// A client that names one port faster than control frees what that replaces, command by command or many ahead: each takes
+/// the place of the one before, and none is refused.
+#[test]
+fn one_port_named_again_and_again_is_served_while_control_sleeps() {
+    each_mode(|mode| {
+        for ahead in [1, 12] {
+            let mut gw = Gateway::new(mode, &standard());
+            let mut ftp = control(&mut gw, CONTROLS.start);
+            gw.control_sleeps = true;
+            for _ in 0..120 / ahead {
+                let named = format!("PORT {}\r\n", six(CLIENT.addr, DATA)).repeat(ahead);
+                let told = ftp.say(&mut gw, Side::Initiator, &named);
+                assert_eq!(told.lines().count(), ahead, "{told}");
+                let agreed = "200 PORT command successful.\r\n".repeat(ahead);
+                assert_eq!(ftp.say(&mut gw, Side::Responder, &agreed), agreed);
+            }
+            assert_eq!(gw.count(Counter::ExpectationsRefused), 0);
+            let mut data = Pair::new((SERVER, 20), (GW_OUTSIDE, published(&gw)), (CLIENT, DATA));
+            data.handshake(&mut gw);
+            gw.control_sleeps = false;
+            transfer(&mut gw, &mut data);
+            assert_eq!((gw.count(Counter::ExpectationsHit), gw.drops()), (1, [].into()));
+            gw.assert_balance(0);
+            gw.drain();
+        }
+    });
+}
+
 /// A download that QUIT overtakes: it comes to its end, or ends at the server's reply.
 #[test]
 fn quit_ends_a_transfer_where_the_profile_says_so() {

@@ -4,7 +4,7 @@
 
 mod scenario;
 
-use alg::{Application, Side};
+use alg::{Application, Endpoint, Side};
 use dataplane::counters::Counter;
 use dataplane::view::{CloseReason, ExpectationState};
 use scenario::sip::{Way, *};
@@ -120,14 +120,16 @@ fn a_call_without_room_for_its_media_is_answered_503() {
     });
 }
 
+/// Pinholes that may be met.
+fn live(gw: &Gateway) -> Vec<(Endpoint, Endpoint, u32)> {
+    let open = gw.expectations().into_iter().filter(|e| e.state == ExpectationState::Armed);
+    open.map(|e| (e.listener, e.published, e.tag)).collect()
+}
+
 /// A message that asks for more than there is room for, and would move what is open: it is refused as a whole, and the media of its
 /// call go on as they were.
 #[test]
 fn what_is_refused_ends_none_of_the_pinholes_that_it_would_have_moved() {
-    let live = |gw: &Gateway| -> Vec<_> {
-        let open = gw.expectations().into_iter().filter(|e| e.state == ExpectationState::Armed);
-        open.map(|e| (e.listener, e.published, e.tag)).collect()
-    };
     each_mode(|mode| {
         for carrier in CARRIERS {
             // Over TCP its contact has a pinhole too.
@@ -170,10 +172,6 @@ fn what_is_refused_ends_none_of_the_pinholes_that_it_would_have_moved() {
 /// The same where nothing but free records is missing: what is replaced has its own for a while yet.
 #[test]
 fn what_finds_no_record_ends_none_of_the_pinholes_that_it_would_have_moved() {
-    let live = |gw: &Gateway| -> Vec<_> {
-        let open = gw.expectations().into_iter().filter(|e| e.state == ExpectationState::Armed);
-        open.map(|e| (e.listener, e.published, e.tag)).collect()
-    };
     each_mode(|mode| {
         for carrier in CARRIERS {
             // One more than the call has. Over TCP its contact has a pinhole too.
@@ -193,6 +191,53 @@ fn what_finds_no_record_ends_none_of_the_pinholes_that_it_would_have_moved() {
             let told = line.refused(&mut gw, Side::Initiator, &update);
             assert!(told.starts_with("SIP/2.0 503 "), "{told}");
             assert_eq!((gw.count(Counter::ExpectationsRefused), live(&gw)), (1, before));
+            gw.assert_balance(0);
+            gw.drain_all();
+        }
+    });
+}
+
+/// The same where another session of the phone's waits at a port that it names.
+#[test]
+fn what_finds_a_port_taken_ends_none_of_the_pinholes_that_it_would_have_moved() {
+    let way = WAYS[2];
+    each_mode(|mode| {
+        for carrier in CARRIERS {
+            let mut gw = Gateway::new(mode, &sip_text());
+            let uri = format!("sip:bob@{}", way.called);
+            let mut other = Line::new(&mut gw, way, Carrier::Udp);
+            (other.caller.port, other.caller.media) = (5_070, 44_000);
+            let body = other.caller.sdp();
+            let invite = other.caller.request("INVITE", &uri, "c2", &[], &body);
+            assert!(other.say(&mut gw, Side::Initiator, &invite).starts_with("INVITE "));
+            let mut line = Line::new(&mut gw, way, carrier);
+            let body = line.caller.sdp();
+            let invite = line.caller.request("INVITE", &uri, "c1", &[], &body);
+            let rung = line.say(&mut gw, Side::Initiator, &invite);
+            let (before, opened) = (live(&gw), gw.count(Counter::ExpectationsOpened));
+            assert!(before.len() >= 4);
+            // What moves first has found its place when the other does not.
+            for taken in [44_000, 43_999] {
+                let more = body.replace("m=audio 40000", "m=audio 42000");
+                let more = format!("{more}m=audio {taken} RTP/AVP 0\r\n");
+                let update = line.caller.request("UPDATE", &uri, "c1", &[], &more);
+                let told = line.refused(&mut gw, Side::Initiator, &update);
+                assert!(told.starts_with("SIP/2.0 503 "), "{told}");
+                assert_eq!(live(&gw), before, "{taken}");
+            }
+            assert_eq!(gw.count(Counter::ExpectationsRefused), 2);
+            assert_eq!(gw.count(Counter::ExpectationsOpened), opened);
+            let told = [(line.called.0, 0), media_of(&rung)];
+            let early = Call { id: "c1", told, contacts: Default::default() };
+            for part in [0, 1] {
+                let packet = early.packet(&line, Side::Responder, part);
+                let tone = gw.pass(way.callee.interface, &packet, way.caller.interface);
+                assert_eq!(tone.destination, (line.caller.host.addr, line.caller.media + part));
+            }
+            // Elsewhere there is room.
+            let more = body.replace("m=audio 40000", "m=audio 42000") + "m=audio 46000 RTP/AVP 0\r\n";
+            let update = line.caller.request("UPDATE", &uri, "c1", &[], &more);
+            assert!(line.say(&mut gw, Side::Initiator, &update).starts_with("UPDATE "));
             gw.assert_balance(0);
             gw.drain_all();
         }

@@ -319,6 +319,72 @@ fn it_is_activated_while_a_child_and_control_come() {
     ENDED_INACTIVE.assert();
 }
 
+static TAKEN_BACK: Witness = Witness::new("what was prepared is taken back, and its record used again");
+static ENDED_PREPARED: Witness = Witness::new("control ends what was prepared");
+
+/// A message whose pinholes cannot all be opened: what was prepared beside another goes at once, without a grace period.
+#[test]
+fn one_that_is_taken_back_leaves_the_other_and_the_next() {
+    explore(|| {
+        let e = expectations(3);
+        let old = e.open(0, &init(7, A, 1)).unwrap();
+        let new = e.open_beside(1, &Init { armed: false, ..init(7, A, 2) }, |id| id == old).unwrap();
+        let met = {
+            let e = Arc::clone(&e);
+            thread::spawn(move || meet(&e, 7))
+        };
+        let ended = {
+            let e = Arc::clone(&e);
+            thread::spawn(move || e.expire(new))
+        };
+        let back = e.withdraw(new);
+        let next = back.then(|| e.open(1, &init(8, A, 3)).unwrap());
+        let (met, ended) = (met.join().unwrap(), ended.join().unwrap());
+        assert_eq!(met, Some(1), "the other is as it was");
+        assert_ne!(back, ended, "exactly one may have it");
+        if let Some(next) = next {
+            assert_eq!(e.find(&child(8)).map(|m| m.id), Some(next));
+            assert!(e.claim(next), "the next one was ended under the name of what was taken back");
+        }
+        TAKEN_BACK.saw_if(back);
+        ENDED_PREPARED.saw_if(ended);
+        assert_gone(&e, 7, 2);
+        assert_gone(&e, 8, 2);
+    });
+    TAKEN_BACK.assert();
+    ENDED_PREPARED.assert();
+}
+
+static MET_BEFORE: Witness = Witness::new("a child meets what is replaced");
+static MET_BETWEEN: Witness = Witness::new("a child comes in between, and meets neither");
+static MET_AFTER: Witness = Witness::new("a child meets what has taken its place");
+
+/// A message whose pinholes are all there: the older one ends, and the new one is armed.
+#[test]
+fn a_child_comes_while_one_takes_the_place_of_another() {
+    explore(|| {
+        let e = expectations(3);
+        let old = e.open(0, &init(7, A, 1)).unwrap();
+        let new = e.open_beside(1, &Init { armed: false, ..init(7, A, 2) }, |id| id == old).unwrap();
+        let met = {
+            let e = Arc::clone(&e);
+            thread::spawn(move || meet(&e, 7))
+        };
+        let ended = e.expire(old);
+        assert!(e.activate(new), "nobody else ends it");
+        let met = met.join().unwrap();
+        assert_eq!(ended, met != Some(1), "exactly one may have the old one");
+        assert_eq!(e.claim(new), met != Some(2), "the new one is met once");
+        MET_BEFORE.saw_if(met == Some(1));
+        MET_BETWEEN.saw_if(met.is_none());
+        MET_AFTER.saw_if(met == Some(2));
+        assert_gone(&e, 7, 2);
+    });
+    MET_BEFORE.assert();
+    MET_BETWEEN.assert();
+    MET_AFTER.assert();
+}
+
 static KEPT: Witness = Witness::new("a child keeps an ended one");
 static REFUSED: Witness = Witness::new("a child comes too late");
 

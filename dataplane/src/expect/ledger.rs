@@ -243,6 +243,20 @@ impl Ledger {
         Ok(())
     }
 
+    /// One that they [would allow](Self::would_allow_all) is opened: it takes its share of the second.
+    pub fn charge(
+        &mut self,
+        gateway: &ExpectationLimits,
+        profile: &ExpectationLimits,
+        now: Tick,
+        entry: &Entry,
+    ) {
+        if let Some(share) = self.profiles.get_mut(usize::from(entry.profile.0)) {
+            share.rate.take(now, profile.per_second);
+        }
+        self.rate.take(now, gateway.per_second);
+    }
+
     /// Whether they would let so many more be opened. Takes nothing.
     ///
     /// # Errors
@@ -390,6 +404,13 @@ impl Ledger {
         }
     }
 
+    /// One was ended before it was opened: its record is freed as any other, and counts for nothing until then.
+    pub fn ended(&mut self, id: Ref, entry: Entry) {
+        if let Some(note) = self.at(id.index).and_then(|at| self.notes.get_mut(at)) {
+            *note = Some(Note { entry, version: id.version, named: false, counts: false });
+        }
+    }
+
     /// The record of this index is free again.
     pub fn freed(&mut self, index: u32) {
         let Some(note) = self.at(index).and_then(|at| self.notes.get_mut(at)) else { return };
@@ -444,7 +465,7 @@ impl Ledger {
     }
 
     /// The tag does not mean its present one any more.
-    fn supersede(&mut self, parent: Ref, tag: u32) {
+    pub fn supersede(&mut self, parent: Ref, tag: u32) {
         let Some((id, _)) = self.find(parent, tag) else { return };
         if let Some(note) = self.at(id.index).and_then(|at| self.notes.get_mut(at)?.as_mut()) {
             note.named = false;
@@ -540,6 +561,34 @@ mod tests {
             assert_eq!(ledger.allows(&gateway, &profile, Tick(1), &entry(2, 0)), other);
             ledger.freed(last.index);
             assert_eq!(ledger.allows(&gateway, &profile, Tick(1), &entry(1, 2)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_was_ended_before_it_was_opened_counts_for_nothing_and_comes_back() {
+        let gateway = ExpectationLimits { per_flow: 1, ..ExpectationLimits::default() };
+        let mut ledger = Ledger::new(0..2, 1);
+        let old = open(&mut ledger, entry(1, 7));
+        let index = ledger.take().unwrap();
+        ledger.ended(Ref { index, version: 1 }, entry(1, 7));
+        assert_eq!(ledger.find(entry(1, 7).parent, 7), Some((old, 1_000)), "the tag means what it has meant");
+        ledger.freed(old.index);
+        let allows = ledger.allows(&gateway, &ExpectationLimits::NONE, Tick(1), &entry(1, 8));
+        assert_eq!((allows, ledger.room()), (Ok(()), 1));
+        ledger.freed(index);
+        assert_eq!(ledger.room(), 2);
+    }
+
+    #[test]
+    fn what_is_opened_takes_its_share_of_the_second() {
+        let none = ExpectationLimits::NONE;
+        let few = ExpectationLimits { per_second: 1, ..none };
+        for (gateway, profile) in [(few, none), (none, few)] {
+            let mut ledger = Ledger::new(0..2, 1);
+            let allows = |ledger: &Ledger| ledger.would_allow(&gateway, &profile, Tick(1), &entry(1, 7), 1);
+            assert_eq!(allows(&ledger), Ok(()));
+            ledger.charge(&gateway, &profile, Tick(1), &entry(1, 7));
+            assert!(allows(&ledger).is_err());
         }
     }
 

@@ -172,10 +172,16 @@ impl Expectations {
                 }
                 let Some(record) = self.records.get(e.index as usize) else { return false };
                 let version = record.version.load(Ordering::Acquire);
+                // The state is that of this version: what was taken back and is another's by now hides nobody.
+                let may_be_met = || {
+                    let claim = record.claim();
+                    claim.version == version
+                        && !matches!(claim.state, ExpectationState::Free | ExpectationState::Inactive)
+                };
                 let hit = version & 1 == 1
                     && record.matches(direction, &wanted)
                     && (wanted.dport != 0 || record.covers(key.dport))
-                    && !matches!(record.state(), ExpectationState::Free | ExpectationState::Inactive);
+                    && may_be_met();
                 if hit {
                     found = Some(Met { id: Ref { index: e.index, version }, record, direction });
                 }
@@ -209,11 +215,9 @@ impl Expectations {
         found
     }
 
-    /// Whoever has this key in the table, whether it may be met or not.
-    #[must_use]
-    pub fn holder(&self, init: &Init, direction: Direction) -> Option<Ref> {
-        let key = init.key_of(direction)?;
-        let mut found = None;
+    /// Tells of whoever has this key in the table, whether it may be met or not.
+    pub fn holders(&self, init: &Init, direction: Direction, mut each: impl FnMut(Ref, &Expectation)) {
+        let Some(key) = init.key_of(direction) else { return };
         self.table.find(self.hash(&key), |e| {
             let Some(record) = self.records.get(e.index as usize) else { return false };
             let version = record.version.load(Ordering::Acquire);
@@ -222,11 +226,10 @@ impl Expectations {
                 && record.matches(direction, &key)
                 && (init.class != ExpectationClass::PortRange || record.overlaps(init));
             if hit {
-                found = Some(Ref { index: e.index, version });
+                each(Ref { index: e.index, version }, record);
             }
-            hit
+            false
         });
-        found
     }
 
     fn count(&self, init: &Init, add: bool) {
@@ -250,6 +253,15 @@ impl Expectations {
     /// [`Unique::Taken`] if another waits for the same child, [`Unique::Full`] if the table is full. The index is free as
     /// before.
     pub fn open(&self, index: u32, init: &Init) -> Result<Ref, Unique> {
+        self.open_beside(index, init, |_| false)
+    }
+
+    /// The same, beside those of its keys that `yields` names. Who opens it ends them before anybody may meet this one: it is not
+    /// armed until then.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_beside(&self, index: u32, init: &Init, yields: impl Fn(Ref) -> bool) -> Result<Ref, Unique> {
         let Some(record) = self.records.get(index as usize) else { return Err(Unique::Full) };
         let id = Ref { index, version: record.write(init) };
         self.count(init, true);
@@ -266,10 +278,12 @@ impl Expectations {
             let same = |e: Entry| {
                 e.direction == direction
                     && self.records.get(e.index as usize).is_some_and(|r| {
-                        r.version.load(Ordering::Acquire) & 1 == 1
+                        let version = r.version.load(Ordering::Acquire);
+                        version & 1 == 1
                             && r.matches(direction, &key)
                             && !shares(r)
                             && (!ranges || r.overlaps(init))
+                            && !yields(Ref { index: e.index, version })
                     })
             };
             if let Err(unique) = self.table.insert_unique(self.hash(&key), Self::entry(id, direction), same) {
@@ -282,12 +296,15 @@ impl Expectations {
         }
         if placed.is_ok()
             && let Some(key) = init.published_key()
-            && self.table.insert(self.hash(&key), Self::entry(id, Direction::Forward)).is_err()
         {
-            placed = Err(Unique::Full);
-            for direction in [Direction::Forward, Direction::Reverse] {
-                if let Some(key) = init.key_of(direction) {
-                    self.table.remove(self.hash(&key), Self::entry(id, direction));
+            let hash = self.hash(&key);
+            self.forget_over(init.owner, hash, &key);
+            if self.table.insert(hash, Self::entry(id, Direction::Forward)).is_err() {
+                placed = Err(Unique::Full);
+                for direction in [Direction::Forward, Direction::Reverse] {
+                    if let Some(key) = init.key_of(direction) {
+                        self.table.remove(self.hash(&key), Self::entry(id, direction));
+                    }
                 }
             }
         }
@@ -306,6 +323,22 @@ impl Expectations {
                 Err(unique)
             }
         }
+    }
+
+    /// What is over and waits for control needs its published endpoint's place no more when its owner publishes the same
+    /// again: who names one port again and again must not fill that key's buckets.
+    fn forget_over(&self, owner: WorkerId, hash: Hash, published: &FlowKey) {
+        self.table.find(hash, |e| {
+            let over = self.records.get(e.index as usize).is_some_and(|record| {
+                record.is_over()
+                    && record.owner() == owner
+                    && record.init().published_key().as_ref() == Some(published)
+            });
+            if over {
+                self.table.remove(hash, e);
+            }
+            false
+        });
     }
 
     /// Moves the end of one that was not met. Its owner only; of a range that lives with its parent, control too.
@@ -349,6 +382,21 @@ impl Expectations {
             self.unpublish(id, record);
         }
         ended
+    }
+
+    /// Takes back one that was never armed: nobody has met it, so that its index is free at once. Its owner only. False if control
+    /// has ended it meanwhile: then it is freed as any other.
+    pub fn withdraw(&self, id: Ref) -> bool {
+        let Some(record) = self.resolve(id) else { return false };
+        let withdrawn = self.change(id, |was| {
+            let unmet = was.state == ExpectationState::Inactive && was.children == 0;
+            unmet.then_some(Claim { state: ExpectationState::Free, ..was })
+        });
+        if withdrawn {
+            self.unpublish(id, record);
+            self.free(id);
+        }
+        withdrawn
     }
 
     /// Only the winner comes here, so the slots are cleared once. The record stays until the grace period is over.

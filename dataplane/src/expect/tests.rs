@@ -238,10 +238,103 @@ fn two_for_the_same_child_cannot_be_armed() {
     let first = e.open(8, &init(20_001)).unwrap();
     assert_eq!(e.open(9, &init(20_001)), Err(Unique::Taken));
     assert!(e.view(9).is_none());
-    assert_eq!(e.holder(&init(20_001), Direction::Forward), Some(first));
+    assert_eq!(holders(&e, &init(20_001)), [first]);
     assert!(e.expire(first));
-    assert_eq!(e.holder(&init(20_001), Direction::Forward), None);
+    assert_eq!(holders(&e, &init(20_001)), []);
     assert!(e.open(9, &init(20_001)).is_ok());
+}
+
+fn holders(e: &Expectations, init: &Init) -> Vec<Ref> {
+    let mut found = Vec::new();
+    e.holders(init, Direction::Forward, |id, _| found.push(id));
+    found
+}
+
+/// What is to take another's place stands beside it, and is not met before that has ended.
+#[test]
+fn one_that_is_prepared_leaves_the_other_as_it_is() {
+    let seen = Endpoint::new(IpAddr::V4(OPENER), 30_000);
+    let pair = |armed| Init { reverse: Some(Reverse { seen, real: seen }), armed, ..init(20_001) };
+    let e = expectations();
+    let old = e.open(8, &pair(true)).unwrap();
+    let live = e.table.live();
+    assert_eq!(e.open_beside(9, &pair(false), |id| id.index == 7), Err(Unique::Taken));
+    for goes in [false, true] {
+        let new = e.open_beside(9, &pair(false), |id| id == old).unwrap();
+        assert_eq!(holders(&e, &pair(false)).len(), 2);
+        assert_eq!(met(&e, &child(20_001)), Some(old));
+        assert_eq!(e.open(10, &pair(true)), Err(Unique::Taken), "nobody else comes in between");
+        if !goes {
+            assert!(e.withdraw(new) && !e.withdraw(new));
+            assert!(e.view(9).is_none() && !e.activate(new));
+            assert_eq!((e.table.live(), e.published()), (live, 1));
+            assert_eq!(met(&e, &child(20_001)), Some(old));
+            continue;
+        }
+        assert!(e.expire(old));
+        assert_eq!(met(&e, &child(20_001)), None);
+        assert!(e.activate(new));
+        assert_eq!(met(&e, &child(20_001)), Some(new));
+        assert!(!e.withdraw(new), "it may have been met");
+    }
+    // Control was faster.
+    let new = e.open_beside(10, &Init { armed: false, ..init(20_002) }, |_| false).unwrap();
+    assert!(e.expire(new) && !e.withdraw(new));
+    assert!(e.get(10).unwrap().is_over());
+}
+
+/// A client may name one port faster than control frees what that replaces.
+#[test]
+fn one_port_named_again_and_again_takes_no_more_places() {
+    for used in [false, true] {
+        let e = Expectations::new(256, 1, HashKey::new([1, 2, 3, 4])).unwrap();
+        let owned = Init { owner: WorkerId(0), ..init(20_001) };
+        let published = Endpoint::new(IpAddr::V4(PUBLISHED), 20_001);
+        let mut before = None;
+        for index in 0..256 {
+            let yields = |id| Some(id) == before;
+            let new = e.open_beside(index, &Init { armed: false, ..owned.clone() }, yields).unwrap();
+            if let Some(old) = before.filter(|_| !used) {
+                assert!(e.expire(old));
+            }
+            assert!(e.activate(new));
+            assert_eq!(met(&e, &child(20_001)), Some(new));
+            if used {
+                assert!(e.claim(new));
+                e.child_ended(index);
+            }
+            assert_eq!(e.leads_to(Protocol::Udp, published), Some(owned.listener));
+            assert!(e.table.live() <= 3, "{}", e.table.live());
+            before = Some(new);
+        }
+        // What was forgotten is freed as any other.
+        for index in 0..256 {
+            let id = e.view(index).unwrap().id;
+            e.expire(id);
+            e.free(id);
+        }
+        assert_eq!((e.table.live(), e.published()), (0, 0));
+    }
+}
+
+/// Whose child lives, or who is another worker's, is asked about as before.
+#[test]
+fn the_same_endpoint_again_hides_none_that_lives() {
+    let e = expectations();
+    let published = Endpoint::new(IpAddr::V4(PUBLISHED), 20_001);
+    let old = e.open(8, &init(20_001)).unwrap();
+    assert!(e.claim(old));
+    let new = e.open(9, &init(20_001)).unwrap();
+    assert!(e.expire(new));
+    e.free(new);
+    assert_eq!(e.leads_to(Protocol::Udp, published), Some(init(1).listener));
+    e.child_ended(8);
+    let other = e.open(0, &Init { owner: WorkerId(0), ..init(20_001) }).unwrap();
+    assert!(e.expire(other));
+    e.free(other);
+    assert_eq!(e.leads_to(Protocol::Udp, published), Some(init(1).listener));
+    e.free(old);
+    assert_eq!((e.leads_to(Protocol::Udp, published), e.table.live()), (None, 0));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod aggregate;
+pub mod announce;
 pub mod answer;
 pub mod child;
 pub mod datagram;

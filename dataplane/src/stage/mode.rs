@@ -8,11 +8,11 @@ use crate::event::Event;
 use crate::policy::{AlgMode, AlgProfile};
 use crate::port::Port;
 use crate::stage::pinhole::source;
-use crate::stage::publish::{endpoints, group, protocol, side};
+use crate::stage::publish::{endpoints, protocol, side};
 use crate::stage::{Context, Hit};
 use crate::table::Direction;
 use crate::worker::Local;
-use alg::{Answer, Blindness, Denial, Endpoint, ExpectationRequest, MAX_EXPECTATIONS, Side, Verdict};
+use alg::{Answer, Blindness, Denial, Endpoint, ExpectationRequest, MAX_EXPECTATIONS, Order, Side, Verdict};
 use arrayvec::ArrayVec;
 use core::net::IpAddr;
 
@@ -88,10 +88,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     fn leave_out_translations(&mut self, cx: &Context<'_>, hit: &Hit<'_>) {
         let answer = &mut self.scratch.answer;
         for request in without_translations(answer, |request| is_reached(cx, hit, request)) {
-            // The newest request counts: what the old one opened is not wanted any more.
-            if let Some((old, _)) = self.ledger.find(group(cx, hit), request.tag) {
-                cx.shared.expectations.expire(old);
-            }
+            // The newest request counts: what the old one opened is not wanted any more, if the message goes on.
+            self.scratch.answer.orders.try_push(Order::Close { tag: request.tag, children: false }).ok();
             self.refuse_pinhole(cx, hit, DropReason::ExpectationUntranslated);
         }
     }
@@ -137,7 +135,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alg::{Application, Edit, Fact, Opener, Order, Transport, Uses};
+    use alg::{Application, Edit, Fact, Opener, Transport, Uses};
 
     fn request(tag: u32) -> ExpectationRequest {
         let end = Endpoint::new(IpAddr::from([10, 1, 0, 2]), 40_000);
