@@ -98,7 +98,10 @@ fn rtcp_at_an_address_of_ipv6_is_refused_or_stays() {
     let mut s = sip();
     s.profile.third_party = true;
     let left = s.text(IN, &invite);
-    assert!(left.contains("c=IN IP4 198.51.100.1\r\n") && left.contains(" IN IP6 2001:db8::2\r\n"), "{left}");
+    assert!(
+        left.contains("c=IN IP4 198.51.100.1\r\n") && left.contains("a=rtcp:40001 IN IP6 2001:db8::2\r\n"),
+        "{left}"
+    );
 }
 
 #[test]

@@ -263,19 +263,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
         }
         let named = Endpoint::new(addr, port);
         if addr != flow.own(from).addr {
-            // Media of another inside phone, which this call only passes on: it stays inside.
-            if let Some(inside) = self.cx.gateway.to_inside(media.transport, named) {
-                return Ok(Some((inside, inside)));
-            }
-            // The other side will send there, whoever named it.
-            if !self.cx.profile.allows_port(port) {
-                return Err(Denial::PrivilegedPort.into());
-            }
-            let hidden = flow.own(from).addr != flow.seen(from).addr;
-            if hidden && !self.cx.profile.third_party {
-                return Err(Denial::ThirdPartyAddress.into());
-            }
-            return Ok(Some((named, named)));
+            let there = self.elsewhere(media.transport, named)?;
+            return Ok(Some((there, there)));
         }
         if !self.cx.profile.allows_port(port) {
             return Err(Denial::PrivilegedPort.into());
@@ -295,6 +284,24 @@ impl<G: Gateway> Reading<'_, '_, G> {
         Ok(Some((named, published)))
     }
 
+    /// Where an endpoint of another host than the sender leads: nothing is opened for it.
+    fn elsewhere(&self, transport: Transport, named: Endpoint) -> Result<Endpoint, Stop> {
+        let flow = self.cx.flow;
+        // Media of another inside phone, which this call only passes on: it stays inside.
+        if let Some(inside) = self.cx.gateway.to_inside(transport, named) {
+            return Ok(inside);
+        }
+        // The other side will send there, whoever named it.
+        if !self.cx.profile.allows_port(named.port) {
+            return Err(Denial::PrivilegedPort.into());
+        }
+        let hidden = flow.own(self.from).addr != flow.seen(self.from).addr;
+        if hidden && !self.cx.profile.third_party {
+            return Err(Denial::ThirdPartyAddress.into());
+        }
+        Ok(named)
+    }
+
     /// Translates the lines of one medium.
     fn medium(&mut self, sdp: &Sdp, media: &Media) -> Result<Option<Medium>, Stop> {
         let Some((own, published)) = self.translate(sdp, media)? else {
@@ -308,7 +315,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         if let Some(connection) = &media.connection {
             self.edit(connection.range.clone(), address_text(published.addr))?;
         }
-        let rtcp = self.rtcp(media, own, published, is_self)?;
+        let rtcp = self.rtcp(sdp, media, own, published)?;
         Ok(Some(Medium {
             own,
             published,
@@ -321,56 +328,53 @@ impl<G: Gateway> Reading<'_, '_, G> {
         }))
     }
 
-    /// Where a medium's RTCP goes, and its a=rtcp line translated.
+    /// Where a medium's RTCP goes, and its a=rtcp line translated. It may name another host than c= does (RFC 3605 §2.1), which
+    /// is judged as one that c= names.
     fn rtcp(
         &mut self,
+        sdp: &Sdp,
         media: &Media,
         own: Endpoint,
         published: Endpoint,
-        is_self: bool,
     ) -> Result<Option<(Endpoint, Endpoint)>, Stop> {
         if media.application != Application::Rtp {
             return Ok(None);
         }
         let next = |e: Endpoint| Endpoint::new(e.addr, e.port.wrapping_add(1));
         let Some(line) = &media.rtcp else { return Ok(Some((next(own), next(published)))) };
-        if let Some(at) = &media.rtcp_addr
-            && is_self
-            && at.is != own.addr
-            && !self.cx.profile.third_party
-        {
-            return Err(Denial::ThirdPartyAddress.into());
+        let connection = media.connection.as_ref().or(sdp.connection.as_ref()).map(|at| at.is);
+        let Some(host) = media.rtcp_addr.as_ref().map(|at| at.is).or(connection) else { return Ok(None) };
+        if host.is_unspecified() || host.is_multicast() {
+            return Ok(None);
         }
-        let there = Endpoint::new(own.addr, line.is);
-        let (result, port) = if line.is == media.port.is {
-            (None, published.port)
-        } else if line.is == media.port.is.wrapping_add(1) {
-            (Some((next(own), next(published))), published.port.wrapping_add(1))
-        } else if is_self {
-            if !self.cx.profile.allows_port(line.is) {
-                return Err(Denial::PrivilegedPort.into());
-            }
-            let apart = self
-                .cx
-                .gateway
-                .publish(self.from, media.transport, there, 1, Parity::Any)
-                .map_err(|_| Denial::NoResources)?;
-            (Some((there, apart)), apart.port)
+        let beside = Some(host) == connection;
+        let (result, written) = if beside && line.is == media.port.is {
+            (None, published)
+        } else if beside && line.is == media.port.is.wrapping_add(1) {
+            (Some((next(own), next(published))), next(published))
         } else {
-            // Another host's: as that side says, unless it is an inside one's that is published.
-            let inside = match self.cx.gateway.to_inside(media.transport, there) {
-                Some(inside) => inside,
-                None if self.cx.profile.allows_port(there.port) => there,
-                None => return Err(Denial::PrivilegedPort.into()),
-            };
-            (Some((inside, inside)), inside.port)
+            let apart = self.rtcp_apart(media.transport, Endpoint::new(host, line.is))?;
+            (Some(apart), apart.1)
         };
-        self.edit(line.range.clone(), decimal(u32::from(port)))?;
-        // The line says of which version its address is.
-        if let Some(at) = media.rtcp_addr.as_ref().filter(|at| at.is.is_ipv4() == published.addr.is_ipv4()) {
-            self.edit(at.range.clone(), address_text(published.addr))?;
+        self.edit(line.range.clone(), decimal(u32::from(written.port)))?;
+        if let Some(at) = &media.rtcp_addr {
+            self.edit(at.range.clone(), address_text(written.addr))?;
         }
         Ok(result)
+    }
+
+    /// Where RTCP leads that does not stand beside its RTP: on the wire of the side that is meant, and as it will stand in the
+    /// message.
+    fn rtcp_apart(&mut self, transport: Transport, named: Endpoint) -> Result<(Endpoint, Endpoint), Stop> {
+        if named.addr != self.cx.flow.own(self.from).addr {
+            let there = self.elsewhere(transport, named)?;
+            return Ok((there, there));
+        }
+        if !self.cx.profile.allows_port(named.port) {
+            return Err(Denial::PrivilegedPort.into());
+        }
+        let published = self.cx.gateway.publish(self.from, transport, named, 1, Parity::Any);
+        Ok((named, published.map_err(|_| Denial::NoResources)?))
     }
 
     /// Asks for the pinholes of a medium, as far as the two sides are known.
@@ -413,8 +417,10 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let other = side.other();
         let muxed = here.mux && there.is_some_and(|t| t.mux);
         let exact = call.exact && other != call.caller;
+        // Where the medium listens: what another host listens at is nothing of this one's to open.
+        let own_rtcp = here.rtcp.filter(|(own, _)| own.addr == here.own.addr);
         for pair in 0..here.count {
-            let step = if here.rtcp.is_some() { pair.saturating_mul(2) } else { pair };
+            let step = if own_rtcp.is_some() { pair.saturating_mul(2) } else { pair };
             let nth = |e: Endpoint| Endpoint::new(e.addr, e.port.wrapping_add(step));
             let both = |(own, seen): (Endpoint, Endpoint)| (nth(own), speaks.then_some(nth(seen)));
             let part = u32::from(pair).saturating_mul(2) | mark;
@@ -449,9 +455,14 @@ impl<G: Gateway> Reading<'_, '_, G> {
             let remote = there.filter(|t| t.count == here.count).map(|t| both((t.own, t.published)));
             let to = (nth(here.own), nth(here.published));
             let rtp = pinhole(call.tag(place, part), to, remote, here.application);
-            let rtcp = here.rtcp.map(|(own, published)| {
-                let remote = there.and_then(|t| t.rtcp).map(both);
-                pinhole(call.tag(place, part | RTCP), (nth(own), nth(published)), remote, Application::Rtcp)
+            let rtcp = own_rtcp.and_then(|(own, published)| {
+                let remote = there.and_then(|t| t.rtcp);
+                if remote.is_some_and(|(there, _)| there.addr.is_ipv4() != own.addr.is_ipv4()) {
+                    // As above.
+                    return None;
+                }
+                let to = (nth(own), nth(published));
+                Some(pinhole(call.tag(place, part | RTCP), to, remote.map(both), Application::Rtcp))
             });
             self.ask_for(rtp)?;
             let Some(rtcp) = rtcp else { continue };
