@@ -477,6 +477,88 @@ fn a_call_of_which_nothing_is_heard_is_forgotten_where_the_profile_says_so() {
     assert_eq!(lifetimes(&s), [300_000; 2]);
 }
 
+/// The caller's phone answers at another port than it calls from.
+fn invite_with_contact(id: &str) -> String {
+    let head = request("INVITE", id, "") + "Contact: <sip:alice@10.1.0.2:5070>\r\n";
+    with_body(&head, "10.1.0.2", 40000)
+}
+
+/// The pinhole of the contact, and the orders of the last message that are for it.
+fn contact_of(s: &Datagrams) -> u32 {
+    s.expectations.iter().find(|e| e.application == Application::Sip).unwrap().tag
+}
+
+fn orders_for(s: &Datagrams, wanted: u32) -> Vec<Order> {
+    let is_for = |order: &&Order| match **order {
+        Order::Activate { tag } | Order::Lifetime { tag, .. } | Order::Close { tag, .. } => tag == wanted,
+        Order::KeepSession { .. } => false,
+    };
+    s.orders.iter().filter(is_for).copied().collect()
+}
+
+/// Its contact's pinhole is open as long as the call is known, whoever hangs up.
+#[test]
+fn a_contact_lasts_no_longer_than_a_call_whose_bye_nobody_answers() {
+    for from in [IN, OUT] {
+        let mut s = sip();
+        s.send(IN, invite_with_contact("c")).unwrap();
+        let tag = contact_of(&s);
+        s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+        assert_eq!(orders_for(&s, tag), [Order::Activate { tag }, Order::Lifetime { tag, ms: LONGEST_MS }]);
+        let bye = match from {
+            IN => without_body(&request("BYE", "c", ";tag=b")),
+            OUT => without_body(&request("BYE", "c", ";tag=a")).replace(";tag=a\r\nTo", ";tag=b\r\nTo"),
+        };
+        s.now_ms = 1_000;
+        s.send(from, &bye).unwrap();
+        assert_eq!(orders_for(&s, tag), [Order::Lifetime { tag, ms: 120_000 }], "{from:?}");
+        s.now_ms = 2_000;
+        s.send(from, &bye).unwrap();
+        assert!(orders_for(&s, tag).is_empty(), "not anew for each repetition");
+        let refused = match from {
+            IN => response("401 Unauthorized", "BYE", "c", "b"),
+            OUT => response("401 Unauthorized", "BYE", "c", "a").replace(";tag=a\r\nTo", ";tag=b\r\nTo"),
+        };
+        s.send(if from == IN { OUT } else { IN }, without_body(&refused)).unwrap();
+        assert_eq!(orders_for(&s, tag), [Order::Lifetime { tag, ms: LONGEST_MS - 2_000 }], "it goes on");
+    }
+}
+
+#[test]
+fn a_contact_that_others_need_is_open_for_them_after_a_bye() {
+    let mut s = sip();
+    let mut tag = 0;
+    for id in ["c", "d"] {
+        s.send(IN, invite_with_contact(id)).unwrap();
+        tag = contact_of(&s);
+        s.send(OUT, answer("200 OK", id, "b")).unwrap();
+    }
+    let mut bye = |id: &str, ms| {
+        s.send(IN, without_body(&request("BYE", id, ";tag=b"))).unwrap();
+        assert_eq!(orders_for(&s, tag), [Order::Lifetime { tag, ms }], "{id}");
+        s.now_ms += 200_000;
+    };
+    bye("c", LONGEST_MS);
+    // Nobody knows the first any more.
+    bye("d", 120_000);
+}
+
+#[test]
+fn a_contact_lasts_as_long_as_a_call_of_which_something_is_heard() {
+    let mut s = sip();
+    s.profile.sip.call_idle_s = 600;
+    s.send(IN, invite_with_contact("c")).unwrap();
+    let tag = contact_of(&s);
+    s.send(OUT, answer("200 OK", "c", "b")).unwrap();
+    assert_eq!(orders_for(&s, tag), [Order::Activate { tag }, Order::Lifetime { tag, ms: 600_000 }]);
+    s.now_ms = 599_999;
+    s.send(OUT, without_body(&response("200 OK", "UPDATE", "c", "b"))).unwrap();
+    assert_eq!(orders_for(&s, tag).last(), Some(&Order::Lifetime { tag, ms: 600_000 }));
+    s.now_ms = 1_000_000;
+    s.send(IN, without_body(&request("BYE", "c", ";tag=b"))).unwrap();
+    assert_eq!(orders_for(&s, tag), [Order::Lifetime { tag, ms: 120_000 }]);
+}
+
 /// 3GPP's T1 is 2 s: what belongs to a call comes for two minutes after its end.
 #[test]
 fn a_call_that_has_ended_is_known_for_as_long_as_messages_are_repeated() {

@@ -124,7 +124,8 @@ fn a_call_is_one_call_on_all_its_sessions() {
         p.on_first(IN, from_phone("ACK", ";tag=b") + "\r\n").unwrap();
         p.on_child(IN, bye_from_outside()).unwrap();
         let waits = |tag: &u32| Order::Lifetime { tag: *tag, ms: 120_000 };
-        assert_eq!(p.s.orders, offered.iter().map(waits).collect::<Vec<_>>(), "nothing closes yet");
+        let waiting = [CONTACT].iter().chain(&offered).map(waits).collect::<Vec<_>>();
+        assert_eq!(p.s.orders, waiting, "nothing closes yet");
         // The phone answers by either.
         if answers_at == IN { p.on_first(IN, answer_to_bye()) } else { p.on_child(OUT, answer_to_bye()) }
             .unwrap();

@@ -215,6 +215,20 @@ impl<G: Gateway> Reading<'_, '_, G> {
         }
     }
 
+    /// The dialog lasts for another time than it did: so do the contacts that it holds, but those that this message names.
+    pub(super) fn contacts_last(&mut self, dialog: &Dialog) {
+        let flow = *self.cx.flow;
+        let ms = dialog.ms(flow.now_ms);
+        for held in dialog.first.held.iter().flatten().filter(|held| [0, dialog.tag].contains(&held.dialog)) {
+            if self.needs.iter().any(|need| need.tag == held.tag) {
+                continue;
+            }
+            let (at, by) = ((flow.group, held.tag), (dialog.first.id, held.contact));
+            let pinhole = self.cx.tables.calls.lasts(at, by, ms, flow.now_ms);
+            self.becomes(held.tag, pinhole);
+        }
+    }
+
     /// The message goes on: its contacts are needed from now on.
     pub(super) fn need(&mut self) -> Result<(), Stop> {
         let (flow, gateway) = (*self.cx.flow, &*self.cx.gateway);

@@ -300,7 +300,11 @@ impl<G: Gateway> Reading<'_, '_, G> {
         // A phone that rings on says so again and again; a call that may fall silent is heard from.
         let idles = self.cx.profile.sip.call_idle_s != u32::MAX && dialog.first.settled;
         let leaves = facts.method == Method::Bye && !ends && self.leaves(facts, &mut dialog);
-        let goes_on = dialog.rings_on && !dialog.is().confirmed || leaves || idles && dialog.first.invited;
+        let other_time = leaves || idles && dialog.first.invited;
+        if other_time && dialog.is().confirmed {
+            self.contacts_last(&dialog);
+        }
+        let goes_on = dialog.rings_on && !dialog.is().confirmed || other_time;
         if (dialog.confirms || goes_on) && !described {
             let ms = dialog.media_ms(now);
             pinholes::prolong(dialog.is(), self.answer, ms);

@@ -40,6 +40,14 @@ impl Contact {
         self.more > 0 || self.holders != [0; NAMED]
     }
 
+    /// Whether this call, and no other, holds it.
+    fn is_held_by(&self, call: u64, number: u32) -> bool {
+        number == self.number
+            && self.more == 0
+            && self.holders.contains(&call)
+            && self.holders.iter().all(|holder| [0, call].contains(holder))
+    }
+
     fn hold(&mut self, call: u64) {
         match self.holders.iter_mut().find(|h| **h == 0) {
             Some(place) => *place = call,
@@ -151,6 +159,27 @@ impl Calls {
             return Pinhole::Stays;
         }
         self.left_to_accounts(contact, now_ms)
+    }
+
+    /// A call that holds a contact lasts so long from now. So does the contact, if no other call holds it; else it lasts no
+    /// shorter than before.
+    pub(super) fn lasts(
+        &mut self,
+        (flow, tag): (u64, u32),
+        (call, number): (u64, u32),
+        ms: u32,
+        now_ms: u32,
+    ) -> Pinhole {
+        let mut contact = self.needed(flow, tag, now_ms);
+        if !contact.is_live(now_ms) || number != contact.number {
+            return Pinhole::Stays;
+        }
+        let before = if contact.is_held_by(call, number) { 0 } else { left(contact.until_ms, now_ms) };
+        let ms = contact.accounts.ms(now_ms).max(before).max(ms);
+        contact.until_ms = now_ms.wrapping_add(ms);
+        // It has a place.
+        self.keep_contact(contact, now_ms, |_| true);
+        Pinhole::Lives(ms)
     }
 
     /// No call holds a contact: it lives as long as the accounts there need it.
@@ -299,6 +328,27 @@ mod tests {
         assert_eq!(let_go(&mut calls, 8, 1_000), Pinhole::Closes);
         assert!(!calls.needed(1, 5060, 1_000).is_held());
         assert_eq!(calls.unregister(of, 1_000), Pinhole::Closes);
+    }
+
+    #[test]
+    fn a_contact_lasts_as_long_as_the_call_that_holds_it_alone() {
+        let mut calls = Calls::new(8);
+        let (at, of) = ((1, 5060), (1, AOR, 5060));
+        let lasts = |calls: &mut Calls, call, ms| calls.lasts(at, (call, 0), ms, 1_000);
+        assert_eq!(lasts(&mut calls, 8, 500), Pinhole::Stays, "nobody knows it");
+        assert!(calls.hold(at, (call(8), 9_000), 0, |_| true));
+        assert_eq!(lasts(&mut calls, 8, 500), Pinhole::Lives(500));
+        assert_eq!(calls.opens_for(1, 5060, 0, 1_000), 500);
+        assert_eq!(lasts(&mut calls, 8, 7_000), Pinhole::Lives(7_000), "it goes on after all");
+        assert_eq!(calls.lasts(at, (8, 1), 500, 1_000), Pinhole::Stays, "another contact");
+        assert_eq!(lasts(&mut calls, 7, 500), Pinhole::Lives(7_000), "it is not that one's");
+        assert_eq!(calls.register(of, 3_000, 1_000, |_| true), Some(7_000));
+        assert_eq!(lasts(&mut calls, 8, 500), Pinhole::Lives(3_000), "it is registered");
+        for more in 9..14 {
+            assert!(calls.hold(at, (call(more), 9_000), 1_000, |_| true));
+            assert_eq!(lasts(&mut calls, 8, 500), Pinhole::Lives(9_000), "{more} holds it too");
+        }
+        assert_eq!(lasts(&mut calls, 8, 20_000), Pinhole::Lives(20_000));
     }
 
     #[test]
