@@ -1,5 +1,5 @@
-//! Servers inside that clients outside call: by destination NAT, as one publishes them; where said, by static NAT too; and as they
-//! are. With the ALG and without: the rule lets the control port in, and nothing out.
+//! Servers inside that clients outside call: by destination NAT, as one publishes them; by static NAT; and as they are. With the
+//! ALG and without: the rule lets the control port in, and nothing out.
 
 use super::command::wait_until;
 use super::ftp::comma;
@@ -9,9 +9,6 @@ use super::world::{CLIENT, Place, SERVER, World};
 use super::{ftp, rtsp, tftp};
 use serde_json::Value;
 use std::time::Duration;
-
-/// By destination NAT, and by none.
-const WAYS: [Published; 2] = [Published::Destination, Published::Plain];
 
 /// A field of a record names this address.
 #[track_caller]
@@ -83,7 +80,7 @@ fn no_mode_of_ftp_without_the_alg() {
 
 #[test]
 fn tftp() {
-    for published in WAYS {
+    for published in Published::ALL {
         let Some(world) = World::new() else { return };
         let gateway = published.start(&world, &["tftp"], "");
         let server = tftp::Server::start_inside(&world);
@@ -101,7 +98,7 @@ fn tftp() {
 
 #[test]
 fn no_transfer_of_tftp_without_the_alg() {
-    for published in WAYS {
+    for published in Published::ALL {
         let Some(world) = World::new() else { return };
         let gateway = published.start(&world, &["tftp"], tftp::OFF);
         let server = tftp::Server::start_inside(&world);
@@ -113,7 +110,7 @@ fn no_transfer_of_tftp_without_the_alg() {
 
 #[test]
 fn rtsp_over_udp() {
-    for published in WAYS {
+    for published in Published::ALL {
         let Some(world) = World::new() else { return };
         let gateway = published.start(&world, &["rtsp"], "");
         let _server = rtsp::server_at(&world, Place::Client, CLIENT);
@@ -133,7 +130,7 @@ fn rtsp_over_udp() {
 
 #[test]
 fn nothing_of_rtsp_plays_without_the_alg() {
-    for published in WAYS {
+    for published in Published::ALL {
         let Some(world) = World::new() else { return };
         let gateway = published.start(&world, &["rtsp"], rtsp::OFF);
         let _server = rtsp::server_at(&world, Place::Client, CLIENT);
