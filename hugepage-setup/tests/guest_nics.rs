@@ -21,6 +21,8 @@ mod peers;
 #[path = "../../control/tests/ns/world.rs"]
 mod world;
 
+#[path = "guest/accel.rs"]
+mod accel;
 #[path = "guest/cable.rs"]
 mod cable;
 #[path = "guest/carrier.rs"]

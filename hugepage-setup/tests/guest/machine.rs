@@ -1,5 +1,6 @@
 //! The guest: QEMU in the gateway's namespace, and a folder that both share, through which it is told what to do.
 
+use crate::accel::{self, Accel};
 use crate::command::{Daemon, wait_until};
 use crate::monitor::Monitor;
 use crate::world::{self, World};
@@ -11,6 +12,10 @@ use std::time::Duration;
 
 /// How long it may take to boot. Emulated, on a busy machine.
 const BOOT: Duration = Duration::from_secs(150);
+/// How long the kernel may take to its first program when KVM is tried. It takes seconds where KVM works.
+const TRIAL: Duration = Duration::from_secs(40);
+/// What the first program says where there are no files of the host's (scripts/guest/init.sh).
+const NO_ROOT: &str = "guest: cannot reach the host's root";
 /// Lines of the guest's console that are told when a test fails.
 const TOLD: usize = 60;
 /// Where the guest sees the shared folder.
@@ -81,39 +86,72 @@ impl Machine {
     /// node 1.
     #[track_caller]
     pub fn boot(world: &World, place: &Place, devices: &[String]) -> Self {
-        let mut machine = Self::start(world, place, devices);
+        let wanted = std::env::var(accel::VARIABLE).ok();
+        let boots = || Self::comes_up_with_kvm(world, place);
+        let (accel, why) = accel::choose(wanted.as_deref(), Path::new(accel::DEVICE), boots);
+        println!("the guest's processor: {} ({why})", accel.option());
+        let mut machine = Self::start(world, place, accel, devices);
         wait_until("the guest runs", BOOT, || machine.is_up() && machine.share.join("ready").exists());
         machine
     }
 
-    fn start(world: &World, place: &Place, devices: &[String]) -> Self {
-        let share = world.files.path().join("share");
-        let _ = fs::remove_dir_all(&share);
-        fs::create_dir(&share).unwrap();
-        let release = place.release();
-        let modules = place.cache.join("kernel/lib/modules");
-        let agent = place.scripts.join("agent.sh");
-        fs::write(share.join("guest"), format!("modules {}\nagent {}\n", modules.display(), agent.display()))
-            .unwrap();
-
+    /// QEMU with the guest's processors and memory, the kernel and the first files.
+    fn qemu(world: &World, place: &Place, accel: Accel, console: &Path) -> Command {
         let mut qemu = world.command(world::Place::Gateway, "qemu-system-x86_64");
-        // One thread for all cores: with one each, QEMU 10 loses a timer or aborts (`iotlb_to_section`) in one boot of five.
         let words = "-nodefaults -no-user-config -display none -no-reboot \
-             -machine q35,kernel-irqchip=split -accel tcg,thread=single -cpu max,la57=off -smp 6 -m 2048 \
+             -machine q35,kernel-irqchip=split -cpu max,la57=off -smp 6 -m 2048 \
              -object memory-backend-ram,id=m0,size=768M -numa node,nodeid=0,memdev=m0,cpus=0-1 \
              -object memory-backend-ram,id=m1,size=1280M -numa node,nodeid=1,memdev=m1,cpus=2-5 \
-             -device intel-iommu,intremap=on \
-             -device virtio-9p-pci,fsdev=root,mount_tag=root -device virtio-9p-pci,fsdev=share,mount_tag=share";
+             -device intel-iommu,intremap=on";
         qemu.args(words.split_whitespace());
-        qemu.args(["-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"]);
-        qemu.arg("-fsdev").arg(format!("local,id=share,path={},security_model=none", share.display()));
-        qemu.arg("-kernel").arg(place.cache.join(format!("kernel/boot/vmlinuz-{release}")));
+        qemu.args(["-accel", accel.option()]);
+        qemu.arg("-kernel").arg(place.cache.join(format!("kernel/boot/vmlinuz-{}", place.release())));
         qemu.arg("-initrd").arg(place.files());
         // On a busy host the emulated timer is late when the kernel looks whether it works.
         let kernel =
             "console=ttyS0 panic=-1 no_timer_check intel_iommu=on iommu=pt isolcpus=2-5 mitigations=off";
         qemu.args(["-append", kernel]);
-        qemu.arg("-serial").arg(format!("file:{}", share.join("console").display()));
+        qemu.arg("-serial").arg(format!("file:{}", console.display()));
+        qemu
+    }
+
+    /// Boots the same machine with KVM and without files of the host's, so that it ends as soon as the kernel is up.
+    fn comes_up_with_kvm(world: &World, place: &Place) -> Result<(), String> {
+        let console = world.files.path().join("kvm.console");
+        let mut qemu = Self::qemu(world, place, Accel::Kvm, &console);
+        let mut qemu = Daemon::spawn(&mut qemu, &world.files.path().join("kvm.output"));
+        let ended = qemu.wait(TRIAL);
+        let said = String::from_utf8_lossy(&fs::read(&console).unwrap_or_default()).into_owned();
+        match ended {
+            Some(status) if status.success() && said.contains(NO_ROOT) => Ok(()),
+            Some(status) => {
+                let words = qemu.printed();
+                let last = words.lines().chain(said.lines()).last().unwrap_or_default();
+                Err(format!("QEMU has ended: {status}; {last}"))
+            }
+            None => Err(format!(
+                "the kernel is not up after {} s; it has said {} lines",
+                TRIAL.as_secs(),
+                said.lines().count()
+            )),
+        }
+    }
+
+    fn start(world: &World, place: &Place, accel: Accel, devices: &[String]) -> Self {
+        let share = world.files.path().join("share");
+        let _ = fs::remove_dir_all(&share);
+        fs::create_dir(&share).unwrap();
+        let modules = place.cache.join("kernel/lib/modules");
+        let agent = place.scripts.join("agent.sh");
+        fs::write(share.join("guest"), format!("modules {}\nagent {}\n", modules.display(), agent.display()))
+            .unwrap();
+
+        let mut qemu = Self::qemu(world, place, accel, &share.join("console"));
+        for tag in ["root", "share"] {
+            qemu.arg("-device").arg(format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"));
+        }
+        qemu.args(["-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"]);
+        qemu.arg("-fsdev").arg(format!("local,id=share,path={},security_model=none", share.display()));
         let monitor = world.files.path().join("monitor");
         qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", monitor.display()));
         qemu.args(devices);
