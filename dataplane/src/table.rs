@@ -9,8 +9,11 @@
 //! The hash is keyed and non-linear: who does not know the key cannot choose collisions. It shares nothing with RSS.
 
 mod bucket;
+mod hash;
 
-use crate::key::{Addrs, FlowKey};
+pub use hash::{Hash, HashKey, l4_word};
+
+use crate::key::FlowKey;
 use crate::memory::{NoMemory, Planned, Region};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence_after_swap};
 use bucket::{Bucket, Look, swap};
@@ -84,76 +87,6 @@ impl Entry {
             version: (slot >> 32) as u16,
         }
     }
-}
-
-/// The keyed hash of a flow key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hash(pub u64);
-
-impl Hash {
-    fn tag(self) -> u16 {
-        // Odd, so that no tag is that of a free slot.
-        (self.0 >> 48) as u16 | 1
-    }
-}
-
-/// The secret of the hash.
-#[derive(Clone, Copy)]
-pub struct HashKey([u64; 4]);
-
-impl HashKey {
-    /// From 256 random bits.
-    #[must_use]
-    pub fn new(random: [u64; 4]) -> Self {
-        // A zero word would weaken the fold; it costs nothing to exclude it.
-        Self(random.map(|w| if w == 0 { 0x9e37_79b9_7f4a_7c15 } else { w }))
-    }
-
-    /// Hashes a key.
-    #[must_use]
-    #[inline]
-    pub fn hash(&self, key: &FlowKey) -> Hash {
-        let [_, _, k2, k3] = self.0;
-        let addrs = match key.addrs {
-            Addrs::V4(s, d) => u64::from(s) << 32 | u64::from(d),
-            Addrs::V6(s, d) => {
-                fold(s[0] ^ k2, s[1] ^ k3) ^ fold(d[0] ^ k3.rotate_left(17), d[1] ^ k2.rotate_left(31))
-            }
-        };
-        self.words(addrs, l4_word(key))
-    }
-
-    /// Hashes an IPv4 key by its words.
-    #[must_use]
-    #[inline]
-    fn words(&self, addrs: u64, l4: u64) -> Hash {
-        let [k0, k1, k2, k3] = self.0;
-        // Two rounds of multiply-and-fold: after one, related keys still give related products.
-        let first = fold(addrs ^ k0, l4 ^ k1);
-        Hash(fold(first ^ k2, l4.rotate_left(32) ^ addrs ^ k3))
-    }
-}
-
-/// Ports, protocol, family and scope of a key in one word. Also what sessions compare.
-#[must_use]
-#[inline]
-pub fn l4_word(key: &FlowKey) -> u64 {
-    let family = match key.addrs {
-        Addrs::V4(..) => 4u64,
-        Addrs::V6(..) => 6u64,
-    };
-    u64::from(key.sport)
-        | u64::from(key.dport) << 16
-        | u64::from(key.protocol as u8) << 32
-        | family << 40
-        | u64::from(key.scope.0) << 48
-}
-
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "both halves of the product are folded together")]
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    (product as u64) ^ ((product >> 64) as u64)
 }
 
 /// The table is full: both buckets and the stash.
@@ -454,7 +387,7 @@ const STASH_MIN: usize = 1;
 #[allow(clippy::unwrap_used, reason = "clippy does not see that this is a test module")]
 mod tests {
     use super::*;
-    use crate::key::{Protocol, ZoneId};
+    use crate::key::{Addrs, Protocol, ZoneId};
     use core::net::Ipv4Addr;
     use proptest::prelude::*;
     use std::collections::HashMap;
