@@ -27,18 +27,21 @@ fn of(high: u64, low: u64) -> __m128i {
     unsafe { _mm_set_epi64x(high.cast_signed(), low.cast_signed()) }
 }
 
-/// Two rounds of AES over the key, keyed by two secrets: as many rounds as there are of multiply-and-fold.
+/// Two or three rounds of AES over the key, with a secret before each. Two are too few for a hash (`docs/decisions/0020`).
 #[target_feature(enable = "aes")]
-fn aes(secret: [__m128i; 3], (addrs, l4): (u64, u64)) -> u64 {
+fn aes<const ROUNDS: usize>(secret: [__m128i; 3], (addrs, l4): (u64, u64)) -> u64 {
     let [k0, k1, k2] = secret;
     let state = _mm_xor_si128(of(addrs, l4), k0);
-    let state = _mm_aesenc_si128(_mm_aesenc_si128(state, k1), k2);
+    let mut state = _mm_aesenc_si128(_mm_aesenc_si128(state, k1), k2);
+    if ROUNDS == 3 {
+        state = _mm_aesenc_si128(state, k0);
+    }
     _mm_cvtsi128_si64(state).cast_unsigned()
 }
 
 #[target_feature(enable = "aes")]
-fn aes_burst(secret: [__m128i; 3], keys: &[FlowKey]) -> u64 {
-    keys.iter().fold(0, |all, key| all ^ aes(secret, words(key)))
+fn aes_burst<const ROUNDS: usize>(secret: [__m128i; 3], keys: &[FlowKey]) -> u64 {
+    keys.iter().fold(0, |all, key| all ^ aes::<ROUNDS>(secret, words(key)))
 }
 
 fn hashes(c: &mut Criterion) {
@@ -54,7 +57,13 @@ fn hashes(c: &mut Criterion) {
         group.bench_function("two-rounds-of-aes", |b| {
             b.iter(|| {
                 // SAFETY: the CPU has AES.
-                unsafe { aes_burst(secret, black_box(&keys)) }
+                unsafe { aes_burst::<2>(secret, black_box(&keys)) }
+            });
+        });
+        group.bench_function("three-rounds-of-aes", |b| {
+            b.iter(|| {
+                // SAFETY: as above.
+                unsafe { aes_burst::<3>(secret, black_box(&keys)) }
             });
         });
     }
