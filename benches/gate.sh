@@ -33,6 +33,7 @@ cases=(
     "udp-open 5000 --workload new --protocol udp"
     "tcp-open 5000 --workload new --protocol tcp"
     "udp-open-1000-rules 2000 --workload new --protocol udp --rules 1000"
+    "udp-open-binding 5000 --workload new --protocol udp --pool 2"
     "udp-open-dependent 5000 --workload new --protocol udp --pool 2 --endpoint-dependent"
     "udp-pinholes 20000 --workload established --protocol udp --pinholes 1M"
     "udp-open-pinholes 5000 --workload new --protocol udp --pinholes 1M"

@@ -3,7 +3,9 @@
 use crate::key::{Addrs, FlowKey, Protocol, ZoneId};
 use crate::table::HashKey;
 
-/// One worker's numbers. The same secret and worker give the same sequence, so that tests can be replayed.
+/// One worker's numbers. The same secret and worker give the same sequence, so that tests can be replayed. A copy
+/// knows what will be drawn next.
+#[derive(Clone)]
 pub struct Rng {
     key: HashKey,
     count: u64,

@@ -120,6 +120,8 @@ pub(super) struct Slot {
     outside_port: u16,
     inside_pool: u16,
     outside_pool: u16,
+    /// High half of its key's hash, which is all that the index asks for. Of no use if `alone`.
+    hash: u32,
     /// Its number; 0 while free.
     protocol: u8,
     /// One session's alone.
@@ -236,13 +238,10 @@ impl Bindings {
         Some(BindingId { index, version: self.slots().get(index as usize)?.version })
     }
 
-    /// The hash of a key. Brings near where its search begins.
-    #[must_use]
+    /// Brings near where the search of this hash begins.
     #[inline]
-    pub fn approach(&self, key: &BindingKey) -> BindingHash {
-        let hash = self.hash(key);
+    pub fn approach(&self, hash: BindingHash) {
         self.index.prefetch(hash.0);
-        hash
     }
 
     /// Brings near the binding that a search of this hash will look at first.
@@ -261,8 +260,20 @@ impl Bindings {
         }
     }
 
+    /// Brings near what taking this binding, which is near, out of the index will touch.
     #[inline]
-    fn hash(&self, key: &BindingKey) -> BindingHash {
+    pub fn approach_end(&self, id: BindingId) {
+        if let Some(slot) = self.slots().get(id.index as usize)
+            && !slot.alone
+        {
+            self.index.prefetch(u64::from(slot.hash) << 32);
+        }
+    }
+
+    /// The hash of a key.
+    #[must_use]
+    #[inline]
+    pub fn hash(&self, key: &BindingKey) -> BindingHash {
         let addrs = match key.addr {
             IpAddr::V4(a) => Addrs::V4(a.to_bits(), u32::from(key.pool.0)),
             #[expect(clippy::cast_possible_truncation, reason = "two halves")]
@@ -305,17 +316,35 @@ impl Bindings {
         random: u64,
     ) -> Result<BindingId, BindError> {
         let key = BindingKey { protocol, addr: inside.0, port: inside.1, pool: paired };
-        if let Some(id) = self.find(&key) {
+        let hash = self.hash(&key);
+        if let Some(id) = self.find_hashed(hash, &key) {
             self.retain(id);
             return Ok(id);
         }
-        self.admits(inside.0, 1)?;
-        let hint = PortHint::like(inside.1);
+        self.create(hash, key, outside, || random)
+    }
+
+    /// The binding of an inside endpoint that has none, as [`Self::get_or_create_of`] makes it, of the key's hash. A random number is
+    /// drawn only where one is needed.
+    ///
+    /// # Errors
+    /// No port at any, or no room.
+    pub fn create<'p>(
+        &mut self,
+        hash: BindingHash,
+        key: BindingKey,
+        outside: impl IntoIterator<Item = (NatAddress, &'p PortSpace)>,
+        mut random: impl FnMut() -> u64,
+    ) -> Result<BindingId, BindError> {
+        self.admits(key.addr, 1)?;
+        let hint = PortHint::like(key.port);
         let (address, port) = outside
             .into_iter()
-            .find_map(|(address, ports)| Some((address, ports.alloc(self.worker, protocol, hint, random)?)))
+            .find_map(|(address, ports)| {
+                Some((address, ports.alloc_drawing(self.worker, key.protocol, hint, &mut random)?))
+            })
             .ok_or(BindError::PortsExhausted)?;
-        self.insert(key, address, port, Mapping::EndpointIndependent).ok_or(BindError::TableFull)
+        self.insert(Some(hash), key, address, port).ok_or(BindError::TableFull)
     }
 
     /// A binding for one session alone, with one reference for the caller, at the first of several addresses that has a port;
@@ -330,17 +359,18 @@ impl Bindings {
         inside: (IpAddr, u16),
         paired: PoolAddr,
         outside: impl IntoIterator<Item = (NatAddress, &'p PortSpace, Landing<'p>)>,
-        random: u64,
+        mut random: impl FnMut() -> u64,
     ) -> Result<(BindingId, bool), BindError> {
         self.admits(inside.0, 1)?;
         let (address, (port, fits)) = outside
             .into_iter()
             .find_map(|(address, ports, landing)| {
-                Some((address, ports.alloc_landing(self.worker, protocol, inside.1, &landing, random)?))
+                let port = ports.alloc_landing(self.worker, protocol, inside.1, &landing, &mut random)?;
+                Some((address, port))
             })
             .ok_or(BindError::PortsExhausted)?;
         let key = BindingKey { protocol, addr: inside.0, port: inside.1, pool: paired };
-        let id = self.insert(key, address, port, Mapping::EndpointDependent).ok_or(BindError::TableFull)?;
+        let id = self.insert(None, key, address, port).ok_or(BindError::TableFull)?;
         Ok((id, fits))
     }
 
@@ -406,7 +436,7 @@ impl Bindings {
                 }
                 // There is room: it was counted above.
                 None => self
-                    .insert(key(i), outside, first + i, Mapping::EndpointIndependent)
+                    .insert(Some(self.hash(&key(i))), key(i), outside, first + i)
                     .ok_or(BindError::TableFull)?,
             };
             ids.push(id);
@@ -426,7 +456,7 @@ impl Bindings {
     pub fn release(&mut self, id: BindingId, now: Tick, hold_down: &mut HoldDown) -> bool {
         let Some(binding) = self.unrefer(id) else { return false };
         if binding.refs == 0 {
-            self.remove(id, &binding);
+            self.remove(id);
             hold_down.push(now, binding.outside_pool, binding.inside.protocol, binding.outside_port);
         }
         true
@@ -438,7 +468,7 @@ impl Bindings {
     pub fn cancel(&mut self, id: BindingId, registry: &Registry) -> bool {
         let Some(binding) = self.unrefer(id) else { return false };
         if binding.refs == 0 {
-            self.remove(id, &binding);
+            self.remove(id);
             let (protocol, port) = (binding.inside.protocol, binding.outside_port);
             let freed =
                 registry.get(binding.outside_pool).is_some_and(|p| p.free(self.worker, protocol, port));
@@ -499,12 +529,13 @@ impl Bindings {
         slot.binding()
     }
 
+    /// With its hash it is found by its key, without it is alone.
     fn insert(
         &mut self,
+        hash: Option<BindingHash>,
         inside: BindingKey,
         outside: NatAddress,
         outside_port: u16,
-        mapping: Mapping,
     ) -> Option<BindingId> {
         let IpAddr::V4(inside_addr) = inside.addr else { return None };
         // One that was left, else the next that nobody has had.
@@ -524,26 +555,31 @@ impl Bindings {
             outside_port,
             inside_pool: inside.pool.0,
             outside_pool: outside.pool.0,
+            hash: hash.map_or(0, |hash| (hash.0 >> 32) as u32),
             protocol: inside.protocol as u8,
-            alone: mapping == Mapping::EndpointDependent,
+            alone: hash.is_none(),
         };
         let id = BindingId { index, version: slot.version };
         self.len += 1;
-        if mapping == Mapping::EndpointIndependent {
-            self.index.insert(self.hash(&inside).0, index);
+        if let Some(hash) = hash {
+            self.index.insert(hash.0, index);
+        }
+        // Bindings end in any order: the place that the next one will have is nowhere near.
+        if let Some(next) = self.free.checked_sub(1) {
+            self.approach_id(BindingId { index: next, version: 0 });
         }
         Some(id)
     }
 
-    fn remove(&mut self, id: BindingId, binding: &Binding) {
-        if binding.mapping == Mapping::EndpointIndependent {
-            self.index.remove(self.hash(&binding.inside).0, id.index);
-        }
+    fn remove(&mut self, id: BindingId) {
         let before = self.free;
-        if let Some(slot) = self.get_mut(id) {
-            *slot = Slot { version: slot.version.wrapping_add(1), refs: before, ..Slot::default() };
-            self.free = id.index + 1;
-            self.len -= 1;
+        let Some(slot) = self.get_mut(id) else { return };
+        let found_by = (!slot.alone).then_some(slot.hash);
+        *slot = Slot { version: slot.version.wrapping_add(1), refs: before, ..Slot::default() };
+        self.free = id.index + 1;
+        self.len -= 1;
+        if let Some(hash) = found_by {
+            self.index.remove(u64::from(hash) << 32, id.index);
         }
     }
 }

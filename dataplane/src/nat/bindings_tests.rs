@@ -269,7 +269,7 @@ fn a_binding_of_one_session_is_its_alone() {
         let seen = (outside.addr, 0);
         let reply = FlowKey::v4(TCP, ZoneId(1), (Ipv4Addr::new(203, 0, 113, remote), 80), seen);
         let there = [(outside, ports, landings.of(&reply))];
-        b.bindings.create_alone(TCP, inside, outside.pool, there, u64::from(remote))
+        b.bindings.create_alone(TCP, inside, outside.pool, there, || u64::from(remote))
     };
     let ((first, fits), (second, _)) = (alone(&mut b, 1).unwrap(), alone(&mut b, 2).unwrap());
     assert!(fits);
@@ -296,4 +296,36 @@ fn a_binding_of_one_session_is_its_alone() {
     assert_eq!((b.bindings.len(), b.bindings.index.len()), (2, 1));
     b.hold.expire(Tick(HOLD), HOLD, usize::MAX);
     assert!(!b.ports().is_taken(TCP, 5000));
+}
+
+#[test]
+fn a_number_is_drawn_only_where_the_inside_port_is_not_to_be_had() {
+    let mut b = bench(1, 8);
+    let registry = Arc::clone(&b.registry);
+    let ports = registry.get(b.outside.pool).unwrap();
+    let mut drawn = 0;
+    for (n, draws) in [(2, 0), (3, 1), (4, 2)] {
+        let key = BindingKey { protocol: TCP, addr: host(n), port: 40_000, pool: b.outside.pool };
+        let random = || {
+            drawn += 1;
+            u64::from(n) << 40
+        };
+        let id = b.bindings.create(b.bindings.hash(&key), key, [(b.outside, ports)], random).unwrap();
+        assert_eq!(b.bindings.find(&key), Some(id));
+        assert_eq!(drawn, draws);
+    }
+}
+
+/// Places that were left are taken again, the last one first, and all of them before a new one.
+#[test]
+fn places_are_used_again() {
+    let mut b = bench(1, 8);
+    let ids: Vec<_> = (0..6).map(|n| b.open((host(2), 2_000 + n), 1).unwrap()).collect();
+    for n in [4usize, 1, 3] {
+        assert!(b.release(ids[n], Tick(0)));
+    }
+    let again: Vec<_> = (0..4).map(|n| b.open((host(3), 3_000 + n), 1).unwrap().index).collect();
+    assert_eq!(again, [3, 1, 4, 6]);
+    assert_eq!(b.bindings.index.len(), 7);
+    assert!([0usize, 2, 5].into_iter().all(|n| b.port(ids[n]) == 2_000 + n as u16));
 }

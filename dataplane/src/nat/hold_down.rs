@@ -19,6 +19,8 @@ struct Resting {
     protocol: Protocol,
 }
 
+/// So many ports before its turn what giving one back touches is asked for.
+const AHEAD: usize = 8;
 /// Bits of a protocol's number.
 const PROTOCOL: u32 = 6;
 const _: () = assert!(MAX_ADDRESSES <= 1 << (16 - PROTOCOL) && (Protocol::Udp as u32) < 1 << PROTOCOL);
@@ -105,7 +107,7 @@ impl HoldDown {
             self.released_early += 1;
             self.pop();
         }
-        let tail = (self.head + self.len).checked_rem(places);
+        let tail = self.place(self.len);
         let ring = self.ring.as_deref_mut().unwrap_or_default();
         match tail.and_then(|tail| ring.get_mut(tail)) {
             Some(slot) => {
@@ -120,6 +122,13 @@ impl HoldDown {
         self.ring.as_deref().map_or(0, <[u64]>::len)
     }
 
+    /// Where the port stands that so many others came before. They are as many as the places at most.
+    fn place(&self, others: usize) -> Option<usize> {
+        let (places, at) = (self.places(), self.head + others);
+        let at = if at < places { at } else { at - places };
+        (at < places).then_some(at)
+    }
+
     /// Frees ports that have rested for `hold` milliseconds, at most `budget` of them. Returns how many.
     pub fn expire(&mut self, now: Tick, hold: u32, budget: usize) -> usize {
         let mut freed = 0;
@@ -131,15 +140,26 @@ impl HoldDown {
     }
 
     fn oldest(&self) -> Option<Resting> {
-        if self.len == 0 {
+        self.resting(0)
+    }
+
+    /// The port that rests longer than all but so many others.
+    fn resting(&self, others: usize) -> Option<Resting> {
+        if others >= self.len {
             return None;
         }
-        self.ring.as_deref()?.get(self.head).and_then(|bits| Resting::from_bits(*bits))
+        self.ring.as_deref()?.get(self.place(others)?).and_then(|bits| Resting::from_bits(*bits))
     }
 
     fn pop(&mut self) {
         let Some(port) = self.oldest() else { return };
-        self.head = (self.head + 1).checked_rem(self.places()).unwrap_or(0);
+        // Ports come back by the dozen.
+        if let Some(next) = self.resting(AHEAD)
+            && let Some(ports) = self.registry.get(next.pool)
+        {
+            ports.approach(next.protocol, next.port);
+        }
+        self.head = self.place(1).unwrap_or(0);
         self.len -= 1;
         self.give_back(port);
     }

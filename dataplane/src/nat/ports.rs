@@ -27,11 +27,16 @@ const PROTOCOLS: usize = 3;
 /// Most words of the bitmap that are searched for a port that fits a [`Landing`]: 8192 ports.
 const MOST_WORDS: usize = 128;
 
+/// Most words that are searched for a port that is not taken yet.
+const FORESEEN: usize = 4;
+/// As many as there are.
+const ALL: usize = usize::MAX;
+
 /// From one word of the bitmap to the next that is searched. Inside ports that are kept fill whole ranges: who walks word by word
 /// through one of them looks at hundreds. A prime that no number of words has as its factor, so that every word comes once, and
 /// near the golden part of all, so that those in a row lie far apart.
-const STRIDE: usize = 619;
-const _: () = assert!(WORDS.is_power_of_two() && BLOCKS < STRIDE);
+const STRIDE: u32 = 619;
+const _: () = assert!(WORDS.is_power_of_two() && BLOCKS < STRIDE as usize);
 
 /// Bits of a word at even ports.
 const EVEN: u64 = 0x5555_5555_5555_5555;
@@ -82,15 +87,40 @@ impl Line {
     }
 }
 
-/// A worker's counts of taken ports, by protocol. The worker writes, anyone reads.
-type Counts = CachePadded<[AtomicU32; PROTOCOLS]>;
+/// What one worker has of an address.
+struct Share {
+    /// Counts of its taken ports, by protocol. It writes, anyone reads.
+    taken: [AtomicU32; PROTOCOLS],
+    /// Its first block: the least that is not below [`FIRST_BLOCK`]. The others follow, each as many further as there are workers.
+    first: u32,
+    /// How many blocks it has.
+    blocks: u32,
+}
+
+impl Share {
+    fn new(worker: u32, workers: u32) -> Self {
+        let (low, high) = (FIRST_BLOCK as u32, BLOCKS as u32);
+        let first = low + (worker + workers - low % workers) % workers;
+        Self { taken: Default::default(), first, blocks: high.saturating_sub(first).div_ceil(workers) }
+    }
+
+    /// Its ports.
+    const fn capacity(&self) -> u32 {
+        self.blocks * BLOCK_PORTS as u32
+    }
+}
+
+/// Which blocks have a reserved port, a bit each.
+type Reserving = [AtomicU64; BLOCKS / 64];
 
 /// The ports of one translated address.
 pub struct PortSpace {
     lines: Box<[[Line; BLOCKS]; PROTOCOLS]>,
     /// Ports that are given to nobody. Control alone writes them.
     reserved: Box<[[Line; BLOCKS]; PROTOCOLS]>,
-    used: Box<[Counts]>,
+    /// Where there are any of those: mostly nowhere, and then their lines need not be near.
+    reserving: [Reserving; PROTOCOLS],
+    shares: Box<[CachePadded<Share>]>,
 }
 
 const fn index(protocol: Protocol) -> usize {
@@ -125,10 +155,12 @@ impl PortSpace {
     pub fn new(workers: u8) -> Self {
         let line = || Line([const { AtomicU64::new(0) }; WORDS]);
         let lines = || Box::new(core::array::from_fn(|_: usize| core::array::from_fn(|_: usize| line())));
+        let workers = u32::from(workers.max(1));
         Self {
             lines: lines(),
             reserved: lines(),
-            used: (0..workers.max(1)).map(|_| Counts::default()).collect(),
+            reserving: Default::default(),
+            shares: (0..workers).map(|worker| CachePadded::new(Share::new(worker, workers))).collect(),
         }
     }
 
@@ -147,25 +179,32 @@ impl PortSpace {
                 });
                 word.store(bits, Relaxed);
             }
+            for (number, line) in self.reserved[index(protocol)].iter().enumerate() {
+                let any = line.0.iter().any(|word| word.load(Relaxed) != 0);
+                let (blocks, bit) = (&self.reserving[index(protocol)][number / 64], 1 << (number % 64));
+                let before = blocks.load(Relaxed);
+                blocks.store(if any { before | bit } else { before & !bit }, Relaxed);
+            }
         }
     }
 
     /// The worker that alone gives out and takes back `port`.
     #[must_use]
     pub fn owner(&self, port: u16) -> WorkerId {
-        WorkerId((usize::from(port) / BLOCK_PORTS % self.used.len()) as u8)
+        // There are 128 at most: a short division.
+        WorkerId((u32::from(port) / BLOCK_PORTS as u32 % self.shares.len() as u32) as u8)
     }
 
     /// How many ports of each protocol `worker` has in all.
     #[must_use]
     pub fn capacity(&self, worker: WorkerId) -> u32 {
-        (self.own_blocks(worker).count() * BLOCK_PORTS) as u32
+        self.share(worker).map_or(0, Share::capacity)
     }
 
     /// How many ports are taken, over all workers. A moment's reading.
     #[must_use]
     pub fn in_use(&self, protocol: Protocol) -> u32 {
-        self.used.iter().map(|counts| counts[index(protocol)].load(Relaxed)).sum()
+        self.shares.iter().map(|share| share.taken[index(protocol)].load(Relaxed)).sum()
     }
 
     /// Whether `port` is taken. A moment's reading.
@@ -180,6 +219,43 @@ impl PortSpace {
     /// `random` chooses out of all (RFC 6056 §3.3.1), and visits every place. At most [`MAX_RUN`] ports.
     #[must_use]
     pub fn alloc(&self, worker: WorkerId, protocol: Protocol, hint: PortHint, random: u64) -> Option<u16> {
+        self.alloc_drawing(worker, protocol, hint, || random)
+    }
+
+    /// The same with a random number that is drawn only where one is needed.
+    #[must_use]
+    pub fn alloc_drawing(
+        &self,
+        worker: WorkerId,
+        protocol: Protocol,
+        hint: PortHint,
+        random: impl FnOnce() -> u64,
+    ) -> Option<u16> {
+        let first = self.choose((worker, protocol), hint, ALL, random)?;
+        self.take(worker, protocol, first, hint.count.max(1));
+        Some(first)
+    }
+
+    /// What [`Self::alloc_drawing`] would take now, unless it had to search long. Takes nothing.
+    #[must_use]
+    pub fn foresee(
+        &self,
+        worker: WorkerId,
+        protocol: Protocol,
+        hint: PortHint,
+        random: impl FnOnce() -> u64,
+    ) -> Option<u16> {
+        self.choose((worker, protocol), hint, FORESEEN, random)
+    }
+
+    /// The first of the ports that are to be taken. None if the search has seen `most` words and none that is as it should be.
+    fn choose(
+        &self,
+        (worker, protocol): (WorkerId, Protocol),
+        hint: PortHint,
+        most: usize,
+        random: impl FnOnce() -> u64,
+    ) -> Option<u16> {
         let count = hint.count.max(1);
         if count > MAX_RUN {
             return None;
@@ -189,15 +265,15 @@ impl PortSpace {
         }
         let wish = hint.preferred;
         let fits = hint.parity == Parity::Any || hint.parity == parity_of(wish);
-        if fits && self.alloc_exact(worker, protocol, wish, count) {
+        if fits && self.is_to_be_had(worker, protocol, wish, count) {
             return Some(wish);
         }
+        let random = random();
         let like = if hint.parity == Parity::Any && wish != 0 { parity_of(wish) } else { hint.parity };
-        let all = |parity| {
-            self.search((worker, protocol), count, random, usize::MAX, |_, free| free & starts(parity))
-        };
+        let all =
+            |parity| self.search((worker, protocol), count, random, most, |_, free| free & starts(parity));
         let found = all(like);
-        if found.is_none() && like != hint.parity {
+        if found.is_none() && like != hint.parity && most == ALL {
             return all(hint.parity);
         }
         found
@@ -213,29 +289,61 @@ impl PortSpace {
         protocol: Protocol,
         wish: u16,
         landing: &Landing<'_>,
-        random: u64,
+        random: impl FnOnce() -> u64,
+    ) -> Option<(u16, bool)> {
+        let (port, fits) = self.choose_landing((worker, protocol), wish, landing, ALL, random)?;
+        self.take(worker, protocol, port, 1);
+        Some((port, fits))
+    }
+
+    /// What [`Self::alloc_landing`] would take now, unless it had to search long. Takes nothing.
+    #[must_use]
+    pub fn foresee_landing(
+        &self,
+        worker: WorkerId,
+        protocol: Protocol,
+        wish: u16,
+        landing: &Landing<'_>,
+        random: impl FnOnce() -> u64,
+    ) -> Option<u16> {
+        let found = self.choose_landing((worker, protocol), wish, landing, FORESEEN, random);
+        found.map(|(port, _)| port)
+    }
+
+    /// The port that is to be taken, and whether it fits. None as with [`Self::choose`].
+    fn choose_landing(
+        &self,
+        (worker, protocol): (WorkerId, Protocol),
+        wish: u16,
+        landing: &Landing<'_>,
+        most: usize,
+        random: impl FnOnce() -> u64,
     ) -> Option<(u16, bool)> {
         if !self.may_have(worker, protocol, 1) {
             return None;
         }
-        if landing.fits(wish) && self.alloc_exact(worker, protocol, wish, 1) {
+        if landing.fits(wish) && self.is_to_be_had(worker, protocol, wish, 1) {
             return Some((wish, true));
         }
+        let random = random();
         let like = starts(if wish == 0 { Parity::Any } else { parity_of(wish) });
-        let mut any = 0;
-        let mut found = self.search((worker, protocol), 1, random, MOST_WORDS, |first, free| {
+        let (mut any, within) = (0, most.min(MOST_WORDS));
+        let mut found = self.search((worker, protocol), 1, random, within, |first, free| {
             let fitting = free & landing.of_word(first);
             any |= fitting;
             fitting & like
         });
+        if most != ALL {
+            return found.map(|port| (port, true));
+        }
         if found.is_none() && any != 0 {
             let fitting = |first, free| free & landing.of_word(first);
-            found = self.search((worker, protocol), 1, random, MOST_WORDS, fitting);
+            found = self.search((worker, protocol), 1, random, within, fitting);
         }
         match found {
             Some(port) => Some((port, true)),
             None => {
-                let port = self.alloc(worker, protocol, PortHint::like(wish), random)?;
+                let port = self.choose((worker, protocol), PortHint::like(wish), ALL, || random)?;
                 // Beyond the bound one may be found by chance.
                 Some((port, landing.fits(port)))
             }
@@ -244,25 +352,42 @@ impl PortSpace {
 
     /// Whether `worker` has as many ports left, in one piece or not. Without a scan: exhaustion must not be dear.
     fn may_have(&self, worker: WorkerId, protocol: Protocol, count: u16) -> bool {
-        let used = self.used.get(usize::from(worker.0)).map(|counts| counts[index(protocol)].load(Relaxed));
-        used.is_some_and(|used| used + u32::from(count) <= self.capacity(worker))
+        self.share(worker).is_some_and(|share| {
+            share.taken[index(protocol)].load(Relaxed) + u32::from(count) <= share.capacity()
+        })
+    }
+
+    fn share(&self, worker: WorkerId) -> Option<&Share> {
+        self.shares.get(usize::from(worker.0)).map(|share| &**share)
+    }
+
+    /// Brings near what taking this port, or giving it back, will touch.
+    #[inline]
+    pub fn approach(&self, protocol: Protocol, port: u16) {
+        crate::prefetch_to_write(self.locate(protocol, port).0);
     }
 
     /// Takes exactly `count` ports from `first` on, or nothing. Only `worker` itself may call this. False if they are
     /// not all free, not all in one block of this worker, or below 1024.
     #[must_use]
     pub fn alloc_exact(&self, worker: WorkerId, protocol: Protocol, first: u16, count: u16) -> bool {
+        let free = self.is_to_be_had(worker, protocol, first, count);
+        if free {
+            self.take(worker, protocol, first, count);
+        }
+        free
+    }
+
+    /// Whether [`Self::alloc_exact`] would take these ports.
+    #[inline]
+    fn is_to_be_had(&self, worker: WorkerId, protocol: Protocol, first: u16, count: u16) -> bool {
         if first < FIRST_PORT || count == 0 || count > MAX_RUN || self.owner(first) != worker {
             return false;
         }
         let (line, word, bit) = self.locate(protocol, first);
+        let reserved = self.reserved(protocol, usize::from(first) / BLOCK_PORTS, word);
         // Two words hold 128 bits: a run of 64 that starts at bit 63 still fits.
-        let bits = run(count) << bit;
-        if (line.pair(word) | self.reserved_line(protocol, first).pair(word)) & bits != 0 {
-            return false;
-        }
-        self.take(worker, protocol, line, word, bits);
-        true
+        (line.pair(word) | reserved) & run(count) << bit == 0
     }
 
     /// Gives one port back; only its owner may call this. False if it was not taken: someone freed it twice.
@@ -277,7 +402,7 @@ impl PortSpace {
         true
     }
 
-    /// Takes `count` ports where so many are free and `fitting` agrees: it is told the first port of a word and at which of
+    /// Finds `count` ports where so many are free and `fitting` agrees: it is told the first port of a word and at which of
     /// its ports a free run starts, and says at which it may. Looks at `most` words.
     fn search(
         &self,
@@ -287,51 +412,51 @@ impl PortSpace {
         most: usize,
         mut fitting: impl FnMut(u16, u64) -> u64,
     ) -> Option<u16> {
-        let lines = &self.lines[index(protocol)];
-        let words = self.own_blocks(worker).count() * WORDS;
+        let (lines, share) = (&self.lines[index(protocol)], self.share(worker)?);
+        let workers = self.shares.len() as u32;
+        let words = share.blocks * WORDS as u32;
         // Independent parts of `random`: the word to start at, and the bit within each word.
-        let start = ((random >> 32) as usize * words) >> 32;
+        let mut at = (((random >> 32) * u64::from(words)) >> 32) as u32;
         let turn = random as u32 % 64;
-        for step in 0..words.min(most) {
-            let at = (start + step * STRIDE) % words;
-            let block = self.own_blocks(worker).nth(at / WORDS)?;
-            let word = at % WORDS;
-            let line = lines.get(block)?;
-            let taken = line.pair(word) | self.reserved[index(protocol)].get(block)?.pair(word);
+        for _ in 0..most.min(words as usize) {
+            let block = (share.first + at / WORDS as u32 * workers) as usize;
+            let word = at as usize % WORDS;
+            let taken = lines.get(block)?.pair(word) | self.reserved(protocol, block, word);
             let first = (block * BLOCK_PORTS + word * 64) as u16;
             let free = fitting(first, run_starts(!taken, count));
             if free != 0 {
                 let bit = (free.rotate_right(turn).trailing_zeros() + turn) % 64;
-                self.take(worker, protocol, line, word, run(count) << bit);
                 return Some(first + bit as u16);
             }
+            at = (at + STRIDE) % words;
         }
         None
     }
 
-    fn take(&self, worker: WorkerId, protocol: Protocol, line: &Line, word: usize, bits: u128) {
-        line.write(word, bits, true);
-        self.count(worker, protocol, |n| n.wrapping_add(bits.count_ones()));
+    /// Takes ports that are to be had.
+    fn take(&self, worker: WorkerId, protocol: Protocol, first: u16, count: u16) {
+        let (line, word, bit) = self.locate(protocol, first);
+        line.write(word, run(count) << bit, true);
+        self.count(worker, protocol, |n| n.wrapping_add(u32::from(count)));
     }
 
     fn count(&self, worker: WorkerId, protocol: Protocol, change: impl Fn(u32) -> u32) {
-        if let Some(counts) = self.used.get(usize::from(worker.0)) {
-            let cell = &counts[index(protocol)];
+        if let Some(share) = self.share(worker) {
+            let cell = &share.taken[index(protocol)];
             cell.store(change(cell.load(Relaxed)), Relaxed);
         }
     }
 
-    /// The blocks of one worker, ascending.
-    fn own_blocks(&self, worker: WorkerId) -> impl Iterator<Item = usize> + use<> {
-        let (worker, workers) = (usize::from(worker.0), self.used.len());
-        // The first usable block of this worker: the least that is not below FIRST_BLOCK and leaves `worker`.
-        let first = FIRST_BLOCK + (worker + workers - FIRST_BLOCK % workers) % workers;
-        let end = if worker < workers { BLOCKS } else { 0 };
-        (first..end).step_by(workers)
-    }
-
-    fn reserved_line(&self, protocol: Protocol, port: u16) -> &Line {
-        &self.reserved[index(protocol)][usize::from(port) / BLOCK_PORTS % BLOCKS]
+    /// The bits of a word of a block, and of its successor, that are reserved.
+    #[inline]
+    fn reserved(&self, protocol: Protocol, block: usize, word: usize) -> u128 {
+        let some = self.reserving[index(protocol)]
+            .get(block / 64)
+            .is_some_and(|b| b.load(Relaxed) >> (block % 64) & 1 == 1);
+        if !some {
+            return 0;
+        }
+        self.reserved[index(protocol)].get(block).map_or(0, |line| line.pair(word))
     }
 
     /// A port's line, its word there and its bit in the word.

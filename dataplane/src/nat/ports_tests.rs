@@ -323,7 +323,7 @@ fn replies_land_at_the_owner_until_ports_run_low() {
             loop {
                 random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
                 let landing = landings.of(&reply(protocol, 7, 0));
-                let Some((port, fits)) = space.alloc_landing(worker, protocol, 0, &landing, random) else {
+                let Some((port, fits)) = space.alloc_landing(worker, protocol, 0, &landing, || random) else {
                     break;
                 };
                 assert!(port >= FIRST_PORT && own(&port) && seen.insert(port), "{port}");
@@ -350,12 +350,12 @@ fn a_wish_and_its_parity_are_kept_where_they_fit() {
     for remote in 0..50 {
         let landing = landings.of(&reply(TCP, remote, 0));
         let wish = own.iter().copied().find(|p| lands(remote, *p) && !space.is_taken(TCP, *p)).unwrap();
-        assert_eq!(space.alloc_landing(worker, TCP, wish, &landing, 7), Some((wish, true)));
+        assert_eq!(space.alloc_landing(worker, TCP, wish, &landing, || 7), Some((wish, true)));
         // Taken, another worker's, or one that does not fit: the next best has its parity.
         let misfit = own.iter().copied().find(|p| !lands(remote, *p)).unwrap();
         for wish in [wish, wish ^ 1, misfit, misfit ^ 1, 512 + u16::from(remote), 7] {
             let (port, fits) =
-                space.alloc_landing(worker, TCP, wish, &landing, u64::from(remote) << 40).unwrap();
+                space.alloc_landing(worker, TCP, wish, &landing, || u64::from(remote) << 40).unwrap();
             assert!(fits && lands(remote, port) && space.owner(port) == worker);
             assert_eq!(port % 2, wish % 2, "for {wish}");
         }
@@ -393,7 +393,7 @@ fn the_search_for_a_port_that_fits_has_a_bound() {
         let own: Vec<u16> =
             (FIRST_PORT..=u16::MAX).step_by(64).filter(|first| space.owner(*first) == worker).collect();
         // In the order in which they are searched.
-        (0..own.len()).map(|step| own[step * STRIDE % own.len()]).collect()
+        (0..own.len()).map(|step| own[step * STRIDE as usize % own.len()]).collect()
     };
     for (reaches, first) in [(true, MOST_WORDS - 1), (false, MOST_WORDS)] {
         let space = PortSpace::new(2);
@@ -401,8 +401,56 @@ fn the_search_for_a_port_that_fits_has_a_bound() {
         let ports = words[..first].iter().flat_map(|w| (0..64).map(move |i| w + i));
         let taken: Vec<u16> = ports.filter(|p| landing.fits(*p)).collect();
         space.reserve(taken.iter().map(|p| (TCP, (*p, *p))));
-        let (port, fits) = space.alloc_landing(worker, TCP, 0, &landing, 0).unwrap();
+        let (port, fits) = space.alloc_landing(worker, TCP, 0, &landing, || 0).unwrap();
         assert_eq!(fits, reaches, "{port}");
         assert!(!taken.contains(&port));
     }
+}
+
+proptest! {
+    /// Whatever is taken or reserved, what is foreseen is what is taken next, and until then nothing is.
+    #[test]
+    fn what_is_foreseen_is_taken_next(
+        taken in prop::collection::vec(1024u16..9_000, 0..400),
+        reserved in prop::collection::vec((1024u16..9_000, 0u16..600), 0..4),
+        wishes in prop::collection::vec((prop_oneof![Just(0u16), 1024u16..9_000], any::<u64>(), any::<u8>()), 1..40),
+    ) {
+        let (space, home, me) = (PortSpace::new(8), Home::new(8), WorkerId(1));
+        let landings = home.landings(me);
+        for port in taken {
+            let _ = space.alloc_exact(space.owner(port), TCP, port, 1);
+        }
+        space.reserve(reserved.iter().map(|(low, len)| (TCP, (*low, *low + *len))));
+        for (wish, random, remote) in wishes {
+            let before = space.in_use(TCP);
+            let hint = PortHint::like(wish);
+            // A search has seven words in eight free, so that it is short.
+            let foreseen = space.foresee(me, TCP, hint, || random);
+            prop_assert_eq!(space.in_use(TCP), before);
+            prop_assert!(foreseen.is_some());
+            prop_assert_eq!(space.alloc(me, TCP, hint, random), foreseen);
+            let reply = reply(TCP, remote, 0);
+            let landing = landings.of(&reply);
+            let foreseen = space.foresee_landing(me, TCP, wish, &landing, || random);
+            let port = space.alloc_landing(me, TCP, wish, &landing, || random).map(|(port, _)| port);
+            prop_assert!(foreseen.is_none() || foreseen == port);
+            for port in [foreseen, port].into_iter().flatten() {
+                prop_assert!(reserved.iter().all(|(low, len)| port < *low || port > *low + *len));
+            }
+        }
+    }
+}
+
+/// A glance costs the same however full an address is.
+#[test]
+fn what_would_be_searched_long_is_not_foreseen() {
+    let (space, me) = (PortSpace::new(1), WorkerId(0));
+    let mut last = 0;
+    while let Some(port) = space.alloc(me, TCP, PortHint::like(0), 0) {
+        last = port;
+    }
+    assert!(space.free(me, TCP, last));
+    assert_eq!(space.foresee(me, TCP, PortHint::like(0), || 0), None);
+    assert_eq!(space.foresee(me, TCP, PortHint::like(last), || 0), Some(last));
+    assert_eq!(space.alloc(me, TCP, PortHint::like(0), 0), Some(last));
 }

@@ -9,7 +9,7 @@ use crate::drop_reason::DropReason;
 use crate::event::{Event, Ref};
 use crate::fib::Lookup;
 use crate::key::{Addrs, FlowKey, Protocol, WorkerId, ZoneId};
-use crate::nat::{BindError, BindingId, BindingKey};
+use crate::nat::{BindError, BindingHash, BindingId, BindingKey};
 use crate::packet::{Parsed, flag, icmp};
 use crate::policy::{
     Action, AlgMode, Decision, Destination, Inspection, Mapping, Mode, NatAddress, PoolAddr, Query, Source,
@@ -41,6 +41,8 @@ pub(crate) struct Reserve<'p> {
     pub(crate) mapping: Mapping,
     /// The initiator's binding, as far as it is known.
     pub(crate) binding: Option<BindingId>,
+    /// The hash that it is found by, likewise.
+    pub(crate) endpoint: Option<BindingHash>,
     /// Hash of the initiator's key.
     pub(crate) hash: Hash,
     /// Who reads it.
@@ -218,7 +220,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             log: decision.log,
         };
         let Decision { inspection: inspect, bound_by, .. } = decision;
-        let reserve = Reserve { nat, mapping, binding: None, hash: item.hash, inspect, bound_by };
+        let reserve =
+            Reserve { nat, mapping, binding: None, endpoint: None, hash: item.hash, inspect, bound_by };
         let hit = self.open(cx, init, &reserve)?;
         if hit.session.bound_by() == BoundBy::Content {
             self.report_bound(cx, &hit);
@@ -304,7 +307,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if !want.nat.is_empty() {
             let id = match want.binding.filter(|id| self.bindings.retain(*id)) {
                 Some(id) => id,
-                None => self.bind(cx, init, want.nat, want.mapping)?,
+                None => self.bind(cx, init, want)?,
             };
             init.binding = Some(crate::worker::binding_ref(id));
             let binding = self.bindings.get(id).ok_or(DropReason::NatBindingsFull)?;
@@ -355,8 +358,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         &mut self,
         cx: &Context<'_>,
         init: &Init,
-        nat: &[NatAddress],
-        mapping: Mapping,
+        &Reserve { nat, mapping, endpoint, .. }: &Reserve<'_>,
     ) -> Result<BindingId, DropReason> {
         let (protocol, inside) = (init.forward.protocol, (init.forward.source(), init.forward.sport));
         let (before, after) = nat.split_at_checked(paired_with(inside.0, nat.len())).unwrap_or_default();
@@ -366,13 +368,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return self.bind_alone(cx, init, paired, addresses);
         }
         let key = BindingKey { protocol, addr: inside.0, port: inside.1, pool: paired };
-        if let Some(id) = self.bindings.find(&key) {
+        let hash = endpoint.unwrap_or_else(|| self.bindings.hash(&key));
+        if let Some(id) = self.bindings.find_hashed(hash, &key) {
             self.bindings.retain(id);
             return Ok(id);
         }
         let spaces = addresses.filter_map(|a| Some((*a, cx.shared.registry.get(a.pool)?)));
-        let random = self.rng.draw();
-        Ok(self.bindings.get_or_create_of(protocol, inside, paired, spaces, random)?)
+        Ok(self.bindings.create(hash, key, spaces, || self.rng.draw())?)
     }
 
     /// A binding for the session alone, if possible at a port whose replies come in here.
@@ -384,13 +386,13 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         addresses: impl Iterator<Item = &'n NatAddress>,
     ) -> Result<BindingId, DropReason> {
         let (protocol, inside) = (init.forward.protocol, (init.forward.source(), init.forward.sport));
-        let random = self.rng.draw();
         let landings = &self.landings;
         let spaces = addresses.filter_map(|address| {
             let mut reply = init.reverse;
             reply.set_destination(address.addr, 0);
             Some((*address, cx.shared.registry.get(address.pool)?, landings.of(&reply)))
         });
+        let random = || self.rng.draw();
         let (id, fits) = self.bindings.create_alone(protocol, inside, paired, spaces, random)?;
         self.count(cx, Counter::NatPortsUnfit, u64::from(!fits));
         Ok(id)

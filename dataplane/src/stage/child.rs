@@ -146,6 +146,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 let FlowKey { protocol, sport: port, .. } = item.key;
                 self.bindings.find(&BindingKey { protocol, addr: item.key.source(), port, pool: nat.pool })
             }),
+            endpoint: None,
             hash: item.hash,
             inspect,
             bound_by: BoundBy::Parent,

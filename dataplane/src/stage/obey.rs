@@ -11,7 +11,7 @@ use crate::session::Session;
 use crate::shared::Command;
 use crate::stage::Context;
 use crate::stage::admit::entry;
-use crate::table::{Direction, Hash};
+use crate::table::{Direction, Hash, Seek};
 use crate::view::{CloseReason, ExpectationState, State};
 use crate::worker::{Local, binding_id};
 use arrayvec::ArrayVec;
@@ -60,31 +60,45 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 session.prefetch_whole();
             }
         }
-        for command in batch {
+        let binding = |id: Ref| arena.resolve(id).and_then(Session::binding).map(binding_id);
+        // By command, of sessions that are to leave the table.
+        let mut keys = [None::<[Hash; 2]>; BATCH];
+        for (command, keys) in batch.iter().zip(&mut keys) {
             match command {
                 Command::Unlink { session: id, .. } => {
-                    if let Some(session) = arena.resolve(*id) {
-                        for hash in hashes(cx, session) {
-                            cx.shared.table.prefetch(hash);
-                        }
+                    *keys = arena.resolve(*id).map(|session| hashes(cx, session));
+                    for hash in keys.iter().flatten() {
+                        cx.shared.table.prefetch(*hash);
                     }
                 }
                 Command::Free(id) => {
-                    if let Some(binding) = arena.resolve(*id).and_then(Session::binding) {
-                        self.bindings.approach_id(binding_id(binding));
+                    if let Some(binding) = binding(*id) {
+                        self.bindings.approach_id(binding);
                     }
                 }
                 Command::FreeExpectation(_) | Command::Streams => {}
             }
         }
-        for command in batch {
+        for (command, keys) in batch.iter().zip(&keys) {
+            for hash in keys.iter().flatten() {
+                if cx.shared.table.seek_first(*hash) == Seek::Elsewhere {
+                    cx.shared.table.prefetch_second(*hash);
+                }
+            }
+            if let Command::Free(id) = command
+                && let Some(binding) = binding(*id)
+            {
+                self.bindings.approach_end(binding);
+            }
+        }
+        for (command, keys) in batch.iter().zip(&keys) {
             match *command {
                 Command::Unlink { session, reason, only_if_last_seen } => {
                     let idle = arena
                         .resolve(session)
                         .is_some_and(|s| only_if_last_seen.is_none_or(|seen| seen == s.last_seen()));
-                    if idle {
-                        self.unlink(cx, session, reason);
+                    if let Some(keys) = keys.filter(|_| idle) {
+                        self.unlink_hashed(cx, session, reason, keys);
                     }
                 }
                 Command::Free(session) => self.free(cx, session),
@@ -100,11 +114,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     /// Takes a session out of the table. Its record stays for control.
     pub(crate) fn unlink(&mut self, cx: &Context<'_>, id: Ref, reason: CloseReason) {
         let Some(session) = cx.shared.arena.resolve(id) else { return };
+        self.unlink_hashed(cx, id, reason, hashes(cx, session));
+    }
+
+    /// The same with the hashes of its keys.
+    fn unlink_hashed(&mut self, cx: &Context<'_>, id: Ref, reason: CloseReason, keys: [Hash; 2]) {
+        let Some(session) = cx.shared.arena.resolve(id) else { return };
         if session.owner() != self.id || session.state() == State::Closed {
             return;
         }
-        for (direction, hash) in [Direction::Forward, Direction::Reverse].into_iter().zip(hashes(cx, session))
-        {
+        for (direction, hash) in [Direction::Forward, Direction::Reverse].into_iter().zip(keys) {
             cx.shared.table.remove(hash, entry(id.index, direction, id.version));
         }
         let reason = match (session.close_reason(), session.state(), reason) {

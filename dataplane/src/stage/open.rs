@@ -11,10 +11,11 @@
 use crate::buf::BufPool;
 use crate::fib::{AdjacencyId, Lookup};
 use crate::key::{Addrs, FlowKey, WorkerId, ZoneId};
-use crate::nat::{BindingHash, BindingId, BindingKey};
+use crate::nat::{BindingHash, BindingId, BindingKey, PortHint, PortSpace};
 use crate::packet::parse::is_host;
 use crate::policy::{Action, Decision, Inspection, Mapping, Mode, NatAddress, Query, Source};
 use crate::port::{BURST, Port};
+use crate::rng::Rng;
 use crate::session::Init;
 use crate::stage::admit::{Reserve, home_of, paired_with};
 use crate::stage::forward::{Carried, Plan, Way, pass};
@@ -38,8 +39,8 @@ pub(crate) struct Opening<'a> {
     /// How its initiator is seen.
     source: Source<'a>,
     home: WorkerId,
-    /// Of its binding, if it needs one.
-    hash: BindingHash,
+    /// Of its binding's key, if it may share one.
+    hash: Option<BindingHash>,
     binding: Option<BindingId>,
 }
 
@@ -70,27 +71,39 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     pub(crate) fn survey<'a>(&mut self, cx: &Context<'a>, plans: &[Plan], openings: &mut Openings<'a>) {
         for (number, plan) in plans.iter().enumerate().filter(|(_, plan)| plan.way == Way::First) {
             if let Some(mut opening) = self.look_into(cx, number, plan) {
-                if let Some(key) = binding_key(&plan.key(), opening.shared()) {
-                    opening.hash = self.bindings.approach(&key);
+                let key = plan.key();
+                if let Some(key) = binding_key(&key, opening.shared()) {
+                    let hash = self.bindings.hash(&key);
+                    self.bindings.approach(hash);
+                    opening.hash = Some(hash);
+                }
+                if let Some((_, ports)) = first_choice(cx, key.source(), opening.source.bound().0) {
+                    // A new binding has the inside port, if it can.
+                    ports.approach(key.protocol, key.sport);
                 }
                 // There are as many as packets at most.
                 let _ = openings.try_push(opening);
             }
         }
         cx.shared.arena.prefetch(&self.magazine, openings.len());
-        for opening in openings.iter().filter(|opening| !opening.shared().is_empty()) {
-            self.bindings.approach_slot(opening.hash);
+        for hash in openings.iter().filter_map(|opening| opening.hash) {
+            self.bindings.approach_slot(hash);
         }
+        let mut draws = self.rng.clone();
         for opening in openings {
             let Some(key) = plans.get(opening.number).map(Plan::key) else { continue };
             let mut answer = opening.answer(&key);
-            if matches!(opening.source, Source::Bound(_, Mapping::EndpointDependent)) {
-                continue; // its port is not chosen yet
+            if let (Some(hash), Some(key)) = (opening.hash, binding_key(&key, opening.shared())) {
+                opening.binding = self.bindings.find_hashed(hash, &key);
             }
-            if let Some(key) = binding_key(&key, opening.shared()) {
-                opening.binding = self.bindings.find_hashed(opening.hash, &key);
-                let Some(binding) = opening.binding.and_then(|id| self.bindings.get(id)) else { continue };
-                answer.set_destination(binding.outside_addr, binding.outside_port);
+            if let Source::Bound(nat, mapping) = opening.source {
+                let binding = opening.binding.and_then(|id| self.bindings.get(id));
+                let seen = match binding {
+                    Some(binding) => Some((binding.outside_addr, binding.outside_port)),
+                    None => self.foresee(cx, &answer, (nat, mapping), &mut draws),
+                };
+                let Some((addr, port)) = seen else { continue };
+                answer.set_destination(addr, port);
             }
             let hash = cx.shared.table.hash(&answer);
             cx.shared.table.prefetch(hash);
@@ -98,10 +111,37 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
     }
 
+    /// The endpoint that a new binding of the receiver of this answer will have, most likely. Nothing is taken: the port is chosen
+    /// when the packet's turn has come, and another one may have it by then.
+    fn foresee(
+        &self,
+        cx: &Context<'_>,
+        answer: &FlowKey,
+        (nat, mapping): (&[NatAddress], Mapping),
+        draws: &mut Rng,
+    ) -> Option<(Ipv4Addr, u16)> {
+        let (protocol, inside) = (answer.protocol, answer.dport);
+        let (address, ports) = first_choice(cx, answer.destination(), nat)?;
+        let draw = || draws.draw();
+        let port = match mapping {
+            Mapping::EndpointIndependent => ports.foresee(self.id, protocol, PortHint::like(inside), draw),
+            Mapping::EndpointDependent => {
+                let mut reply = *answer;
+                reply.set_destination(address.addr, 0);
+                ports.foresee_landing(self.id, protocol, inside, &self.landings.of(&reply), draw)
+            }
+        };
+        Some((address.addr, port?))
+    }
+
     /// The same of one packet alone.
     pub(crate) fn survey_one<'a>(&mut self, cx: &Context<'a>, plan: &Plan) -> Option<Opening<'a>> {
         let mut opening = self.look_into(cx, 0, plan)?;
-        opening.binding = binding_key(&plan.key(), opening.shared()).and_then(|key| self.bindings.find(&key));
+        if let Some(key) = binding_key(&plan.key(), opening.shared()) {
+            let hash = self.bindings.hash(&key);
+            opening.binding = self.bindings.find_hashed(hash, &key);
+            opening.hash = Some(hash);
+        }
         Some(opening)
     }
 
@@ -146,8 +186,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if decision.action != Action::Allow || !sessions {
             return None;
         }
-        let hash = BindingHash::default();
-        Some(Opening { number, to, adjacency, decision, source, home, hash, binding: None })
+        Some(Opening { number, to, adjacency, decision, source, home, hash: None, binding: None })
     }
 
     /// Opens a session for a planned packet and carries the packet to its egress.
@@ -188,6 +227,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             nat,
             mapping,
             binding: opening.binding,
+            endpoint: opening.hash,
             hash: plan.hash(),
             // Nobody reads it, or it would have gone the long way.
             inspect: Inspection::None,
@@ -212,4 +252,15 @@ fn binding_key(key: &FlowKey, nat: &[NatAddress]) -> Option<BindingKey> {
     let addr = key.source();
     let paired = nat.get(paired_with(addr, nat.len()))?;
     Some(BindingKey { protocol: key.protocol, addr, port: key.sport, pool: paired.pool })
+}
+
+/// The address that an inside address is paired with, and its ports. None if it needs no binding.
+#[inline]
+fn first_choice<'a>(
+    cx: &Context<'a>,
+    inside: IpAddr,
+    nat: &[NatAddress],
+) -> Option<(NatAddress, &'a PortSpace)> {
+    let address = *nat.get(paired_with(inside, nat.len()))?;
+    Some((address, cx.shared.registry.get(address.pool)?))
 }
