@@ -11,8 +11,17 @@ use std::process::Command;
 fn every_search_ends_with_a_figure() {
     let folder = std::env::temp_dir().join(format!("postern-ndr-test-{}", std::process::id()));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("benches").join("ndr.sh");
-    let procedures =
-        ["throughput", "latency", "loss", "bursts", "new-udp", "new-tcp", "sessions", "sessions-tcp"];
+    let procedures = [
+        "throughput",
+        "latency",
+        "loss",
+        "bursts",
+        "recovery",
+        "new-udp",
+        "new-tcp",
+        "sessions",
+        "sessions-tcp",
+    ];
     let output = Command::new(script)
         .env("POSTERN_BIN_DIR", Path::new(POSTERND).parent().unwrap())
         .args([
@@ -60,7 +69,7 @@ fn every_search_ends_with_a_figure() {
             "throughput" => 4,
             "latency" => 8,
             "loss" => 4,
-            "bursts" => 2,
+            "bursts" | "recovery" => 2,
             _ => 1,
         };
         assert!(rows >= least, "{procedure}: {report}");
