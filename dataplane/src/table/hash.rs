@@ -138,7 +138,7 @@ mod tests {
             assert_eq!(hashes.len(), 64 * 64, "bytes {first} and {second}");
             let mut loads = [0u32; BUCKETS as usize];
             for hash in hashes {
-                loads[((hash & 0xffff_ffff) * BUCKETS >> 32) as usize] += 1;
+                loads[(((hash & 0xffff_ffff) * BUCKETS) >> 32) as usize] += 1;
             }
             let worst = loads.into_iter().max().unwrap_or(0);
             assert!(worst < 24, "bytes {first} and {second}: {worst} in a bucket for a mean of 4");

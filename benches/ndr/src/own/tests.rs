@@ -92,7 +92,7 @@ impl Device {
                 }
                 self.next_port += 1;
                 self.by_client.insert((client, number), self.next_port);
-                if self.next_port % self.forgets == 0 {
+                if self.next_port.is_multiple_of(self.forgets) {
                     self.by_port.insert((self.next_port, number), client);
                 }
             }
