@@ -3,7 +3,7 @@
 
 mod common;
 
-use alg::{Application, Denial, Opener, Side};
+use alg::{Application, Denial, Opener, Order, Side};
 use common::datagrams::Datagrams;
 use common::{end, flow};
 
@@ -116,13 +116,43 @@ fn rtp_and_rtcp_of_the_other_side_may_have_a_host_each() {
     }
 }
 
+/// Nothing would take the reference of a port that was published for it: another flow's would be named.
 #[test]
-fn rtcp_of_the_senders_own_is_translated_where_its_rtp_is_anothers() {
+fn rtcp_of_the_senders_own_is_not_published_where_its_rtp_is_anothers() {
     let mut s = sip();
     s.profile.third_party = true;
-    let left = told(&mut s, IN, &invite(&sdp("10.1.0.3", AUDIO, "40009 IN IP4 10.1.0.2")));
-    assert_eq!(left, sdp("10.1.0.3", AUDIO, "41033 IN IP4 198.51.100.1"));
+    let body = sdp("10.1.0.3", AUDIO, "40009 IN IP4 10.1.0.2");
+    assert_eq!(told(&mut s, IN, &invite(&body)), body);
     assert_eq!(opened(&s), [], "media of another host's");
+}
+
+/// A port lies between the two of RTP, as it was published, whoever has RTCP.
+#[test]
+fn several_ports_of_a_medium_lie_where_they_were_published() {
+    for rtcp in ["40009 IN IP4 10.1.0.3", "40001"] {
+        let mut s = sip();
+        s.profile.third_party = true;
+        let left = told(&mut s, IN, &invite(&sdp("10.1.0.2", "m=audio 40000/2 RTP/AVP 0", rtcp)));
+        assert!(left.contains("m=audio 41024/2 RTP/AVP 0"), "{left}");
+        let rtp: Vec<_> = s.expectations.iter().filter(|e| e.application == Application::Rtp).collect();
+        let ports: Vec<_> = rtp.iter().map(|e| (e.listener.port, e.published.port)).collect();
+        assert_eq!(ports, [(40_000, 41_024), (40_002, 41_026)], "{rtcp}");
+    }
+}
+
+/// What a new offer takes away from the phone's own port has no pinhole any more.
+#[test]
+fn rtcp_that_moves_to_another_host_leaves_no_pinhole_behind() {
+    for rtcp in ["40009 IN IP4 10.1.0.3", "40000"] {
+        let mut s = sip();
+        s.profile.third_party = true;
+        s.send(IN, invite(&sdp("10.1.0.2", AUDIO, "40001"))).unwrap();
+        let before: Vec<_> = s.expectations.iter().filter(|e| e.application == Application::Rtcp).collect();
+        let [rtcp_pinhole] = before[..] else { panic!("{before:?}") };
+        let closes = Order::Close { tag: rtcp_pinhole.tag, children: true };
+        s.send(IN, invite(&sdp("10.1.0.2", AUDIO, rtcp)).replace("CSeq: 1", "CSeq: 2")).unwrap();
+        assert!(s.orders.contains(&closes), "{rtcp}: {:?}", s.orders);
+    }
 }
 
 /// The other side passes on what the inside has published: each port leads where it has led.

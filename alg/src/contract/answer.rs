@@ -11,7 +11,7 @@ pub const MAX_EDITS: usize = 64;
 /// Most expectations that one call may ask for.
 pub const MAX_EXPECTATIONS: usize = 32;
 /// Most orders that one call may give.
-pub const MAX_ORDERS: usize = 256;
+pub const MAX_ORDERS: usize = 320;
 /// Most audit facts that one call may state.
 pub const MAX_FACTS: usize = 16;
 /// Longest excerpt of a message that an audit fact carries, in bytes.

@@ -353,7 +353,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         } else if beside && line.is == media.port.is.wrapping_add(1) {
             (Some((next(own), next(published))), next(published))
         } else {
-            let apart = self.rtcp_apart(media.transport, Endpoint::new(host, line.is))?;
+            let apart = self.rtcp_apart(media.transport, Endpoint::new(host, line.is), own)?;
             (Some(apart), apart.1)
         };
         self.edit(line.range.clone(), decimal(u32::from(written.port)))?;
@@ -364,9 +364,16 @@ impl<G: Gateway> Reading<'_, '_, G> {
     }
 
     /// Where RTCP leads that does not stand beside its RTP: on the wire of the side that is meant, and as it will stand in the
-    /// message.
-    fn rtcp_apart(&mut self, transport: Transport, named: Endpoint) -> Result<(Endpoint, Endpoint), Stop> {
-        if named.addr != self.cx.flow.own(self.from).addr {
+    /// message. Pinholes are opened for media of the sender's own alone: beside those of another host its own port is as little
+    /// published as theirs.
+    fn rtcp_apart(
+        &mut self,
+        transport: Transport,
+        named: Endpoint,
+        rtp: Endpoint,
+    ) -> Result<(Endpoint, Endpoint), Stop> {
+        let own = self.cx.flow.own(self.from).addr;
+        if named.addr != own || rtp.addr != own {
             let there = self.elsewhere(transport, named)?;
             return Ok((there, there));
         }
@@ -420,7 +427,8 @@ impl<G: Gateway> Reading<'_, '_, G> {
         // Where the medium listens: what another host listens at is nothing of this one's to open.
         let own_rtcp = here.rtcp.filter(|(own, _)| own.addr == here.own.addr);
         for pair in 0..here.count {
-            let step = if own_rtcp.is_some() { pair.saturating_mul(2) } else { pair };
+            // A port lies between those of RTP wherever one was published for RTCP.
+            let step = if here.rtcp.is_some() { pair.saturating_mul(2) } else { pair };
             let nth = |e: Endpoint| Endpoint::new(e.addr, e.port.wrapping_add(step));
             let both = |(own, seen): (Endpoint, Endpoint)| (nth(own), speaks.then_some(nth(seen)));
             let part = u32::from(pair).saturating_mul(2) | mark;
@@ -465,7 +473,13 @@ impl<G: Gateway> Reading<'_, '_, G> {
                 Some(pinhole(call.tag(place, part | RTCP), to, remote.map(both), Application::Rtcp))
             });
             self.ask_for(rtp)?;
-            let Some(rtcp) = rtcp else { continue };
+            let Some(rtcp) = rtcp else {
+                if here.application == Application::Rtp {
+                    // It may have been here before.
+                    order(self.answer, Order::Close { tag: call.tag(place, part | RTCP), children: true });
+                }
+                continue;
+            };
             if !muxed {
                 self.ask_for(rtcp)?;
                 continue;

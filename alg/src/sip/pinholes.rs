@@ -20,9 +20,16 @@ pub(super) const MAX_TAGS: usize = 48;
 const _: () = assert!(MAX_MEDIA * 2 * 2 + MAX_CONTACTS < MAX_EXPECTATIONS);
 // RTP, RTCP and its place while that comes to RTP, with both ends translated.
 const _: () = assert!(MAX_MEDIA * 3 * 2 <= MAX_TAGS);
-// All dialogs of a call may close at once, with what its contacts and a description ask for.
+// All dialogs of a call may close at once, with what its contacts and a description ask for, and each pinhole that mode
+// `inspect` leaves out.
 const _: () = assert!(
-    MAX_FORKS * MAX_TAGS + MAX_EXPECTATIONS / 2 + 2 * MAX_NEEDS + MAX_HELD + MAX_CONTACTS + MAX_REGISTERED
+    MAX_FORKS * MAX_TAGS
+        + MAX_EXPECTATIONS / 2
+        + MAX_EXPECTATIONS
+        + 2 * MAX_NEEDS
+        + MAX_HELD
+        + MAX_CONTACTS
+        + MAX_REGISTERED
         < MAX_ORDERS
 );
 
