@@ -42,6 +42,20 @@ mutants=(
 	'no timer|half.rs|        self.sent = self.acked;\n        true|        false'
 )
 
+# What catches most, and compiles in the shortest time, comes first.
+tests_pass() {
+	(cd "$copy" && cargo test --quiet --locked -p dataplane --test stream_exchanges --test stream_script \
+		&& cargo test --quiet --locked -p dataplane --test stream_stacks \
+		&& cargo test --quiet --locked -p dataplane --lib stream::) >"$copy/log" 2>&1
+}
+
+# A test that fails anyway would catch everything.
+if ! tests_pass; then
+	echo "stream-mutants: the tests do not pass with nothing broken" >&2
+	tail -20 "$copy/log" >&2
+	exit 2
+fi
+
 failed=0
 chosen=0
 for mutant in "${mutants[@]}"; do
@@ -63,10 +77,7 @@ for mutant in "${mutants[@]}"; do
 		exit 2
 	fi
 	printf '%s\n' "$broken" >"$copy/$path"
-	# What catches most, and compiles in the shortest time, comes first.
-	if (cd "$copy" && cargo test --quiet --locked -p dataplane --test stream_exchanges --test stream_script \
-		&& cargo test --quiet --locked -p dataplane --test stream_stacks \
-		&& cargo test --quiet --locked -p dataplane --lib stream::) >"$copy/log" 2>&1; then
+	if tests_pass; then
 		echo "SURVIVED  $name"
 		failed=1
 	elif grep -q '^error\(\[E[0-9]*\]\)\?: ' "$copy/log" && ! grep -q 'test result: FAILED' "$copy/log"; then
