@@ -8,9 +8,10 @@ pub mod fuzz_body;
 
 use alg::{
     Answer, Application, Blindness, Bound, Context, Denial, Edit, Endpoint, ExpectationRequest, Fact,
-    FlowContext, Gateway, Opener, Order, Parity, Profile, PublishError, Side, StreamAlg, Tables, Transport,
-    Uses, Verdict,
+    FlowContext, Gateway, Opener, Order, Parity, Profile, PublishError, Side, Tables, Transport, Uses,
+    Verdict,
 };
+use fuzz_body::Runs;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -110,8 +111,8 @@ pub struct Stream {
 
 /// One control connection and all that its ALG has answered.
 #[derive(Debug)]
-pub struct Engine {
-    pub alg: Bound,
+pub struct Engine<A = Bound> {
+    pub alg: A,
     pub gateway: TestGateway,
     pub profile: Profile,
     pub tables: Tables,
@@ -126,19 +127,7 @@ pub struct Engine {
 
 impl Engine {
     pub fn of(application: Application, flow: FlowContext) -> Self {
-        Self {
-            alg: Bound::for_application(application).unwrap(),
-            gateway: TestGateway::new(flow),
-            profile: Profile::default(),
-            tables: Tables::new(),
-            now_ms: 0,
-            streams: Default::default(),
-            expectations: Vec::new(),
-            edits: Vec::new(),
-            orders: Vec::new(),
-            facts: Vec::new(),
-            denial: None,
-        }
+        Self::with(Bound::for_application(application).unwrap(), flow)
     }
 
     /// FTP.
@@ -159,6 +148,24 @@ impl Engine {
     /// No translation.
     pub fn routed() -> Self {
         Self::new(flow("10.1.0.2", "10.1.0.2", "203.0.113.9", "203.0.113.9"))
+    }
+}
+
+impl<A: Runs> Engine<A> {
+    pub fn with(alg: A, flow: FlowContext) -> Self {
+        Self {
+            alg,
+            gateway: TestGateway::new(flow),
+            profile: Profile::default(),
+            tables: Tables::new(),
+            now_ms: 0,
+            streams: Default::default(),
+            expectations: Vec::new(),
+            edits: Vec::new(),
+            orders: Vec::new(),
+            facts: Vec::new(),
+            denial: None,
+        }
     }
 
     /// With a strict profile.
@@ -184,7 +191,7 @@ impl Engine {
 
     /// Why nothing is read any more.
     pub fn blind(&self) -> Option<Blindness> {
-        self.alg.blindness()
+        self.alg.why_blind()
     }
 
     /// More bytes of one direction arrive.
@@ -214,7 +221,7 @@ impl Engine {
         let (understood, again) = match verdict {
             Verdict::Pass => (stream.held.len(), false),
             Verdict::Blind(why) => {
-                assert_eq!(self.alg.blindness(), Some(why));
+                assert_eq!(self.alg.why_blind(), Some(why));
                 (stream.held.len(), false)
             }
             Verdict::Hold { understood } => {
