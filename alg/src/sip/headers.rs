@@ -246,9 +246,10 @@ impl<G: Gateway> Reading<'_, '_, G> {
         let (own, seen) = (self.cx.flow.own(to).port, self.cx.flow.seen(to).port);
         let text = slice(self.bytes, value.clone());
         const RPORT: &[u8] = b";rport=";
-        let Some(found) = text.windows(RPORT.len()).position(|w| w.eq_ignore_ascii_case(RPORT)) else {
-            return Ok(());
+        let named = |at: &usize| {
+            text.get(*at..).and_then(|t| t.get(..RPORT.len())).is_some_and(|t| t.eq_ignore_ascii_case(RPORT))
         };
+        let Some(found) = memchr::memchr_iter(b';', text).find(named) else { return Ok(()) };
         let first = found.saturating_add(RPORT.len());
         let digits = slice(text, first..text.len()).iter().take_while(|b| b.is_ascii_digit()).count();
         let range =
@@ -275,7 +276,7 @@ fn address_of_record(uri: &[u8]) -> u64 {
 
 /// The tag of a From or a To as a number; 0 for none.
 fn tag_of(value: &[u8]) -> u64 {
-    let behind = value.iter().rposition(|&b| b == b'>').map_or(0, |at| at.saturating_add(1));
+    let behind = memchr::memrchr(b'>', value).map_or(0, |at| at.saturating_add(1));
     let mut parameters = slice(value, behind..value.len()).split(|&b| b == b';').skip(1);
     let tag = parameters.find_map(|parameter| {
         let equals = parameter.iter().position(|&b| b == b'=')?;

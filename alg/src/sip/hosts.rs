@@ -46,17 +46,20 @@ impl Iterator for Hosts<'_> {
         while let Some(&byte) = self.text.get(self.at) {
             let at = self.at;
             self.at = at.saturating_add(1);
-            let escaped = self.before == b'0'
-                && at.checked_sub(3).and_then(|from| self.text.get(from..at)) == Some(b"%40");
-            let boundary = escaped || b" \t\r\n;,=@:<>/(".contains(&self.before);
-            self.before = byte;
+            let before = core::mem::replace(&mut self.before, byte);
             if self.escaped {
                 self.escaped = false;
             } else if self.quoted {
                 (self.escaped, self.quoted) = (byte == b'\\', byte != b'"');
             } else if byte == b'"' {
                 self.quoted = true;
-            } else if boundary && (byte.is_ascii_digit() || byte == b'[') {
+            } else if byte.is_ascii_digit() || byte == b'[' {
+                // Asked of digits alone: most bytes are none.
+                let escaped = before == b'0'
+                    && at.checked_sub(3).and_then(|from| self.text.get(from..at)) == Some(b"%40");
+                if !escaped && !is_boundary(before) {
+                    continue;
+                }
                 let rest = self.text.get(at..).unwrap_or_default();
                 let found = host(rest);
                 // What is no host: the rest of its letters is none either.
@@ -71,6 +74,14 @@ impl Iterator for Hosts<'_> {
         }
         None
     }
+}
+
+/// Whether a host may stand behind this byte.
+const fn is_boundary(byte: u8) -> bool {
+    matches!(
+        byte,
+        b' ' | b'\t' | b'\r' | b'\n' | b';' | b',' | b'=' | b'@' | b':' | b'<' | b'>' | b'/' | b'('
+    )
 }
 
 /// An address at the start of `text`, and its port: how many bytes they are.

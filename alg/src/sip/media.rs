@@ -96,7 +96,7 @@ impl<G: Gateway> Reading<'_, '_, G> {
         // Each round reads a line.
         while at < body.end {
             let rest = slice(self.bytes, at..body.end);
-            let lf = rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len());
+            let lf = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             let line = slice(rest, 0..lf).trim_ascii_end();
             let next = at.saturating_add(lf).saturating_add(1);
             if line.strip_prefix(b"--").is_some_and(|l| l.starts_with(boundary)) {

@@ -146,7 +146,7 @@ pub(crate) fn start(line: &[u8]) -> Option<Start> {
 /// Where the line that begins at `at` ends, and where the next one begins. `None`: no ending is there.
 fn line_end(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let rest = bytes.get(at..)?;
-    let lf = at.checked_add(rest.iter().position(|&b| b == b'\n')?)?;
+    let lf = at.checked_add(memchr::memchr(b'\n', rest)?)?;
     let end = if lf > at && bytes.get(lf.checked_sub(1)?) == Some(&b'\r') { lf.checked_sub(1)? } else { lf };
     Some((end, lf.checked_add(1)?))
 }
@@ -168,6 +168,14 @@ pub(crate) fn first_line(bytes: &[u8]) -> Option<(usize, usize)> {
     line_end(bytes, 0)
 }
 
+/// The name that begins a line, and where its colon stands, with blanks between them or none (RFC 3261 §7.3.1).
+fn name_of(line: &[u8]) -> Option<(&[u8], usize)> {
+    let len = line.iter().position(|b| *b == b':' || !b.is_ascii_graphic())?;
+    let (name, rest) = line.split_at_checked(len)?;
+    let blanks = rest.iter().position(|b| !b.is_ascii_whitespace())?;
+    (!name.is_empty() && rest.get(blanks) == Some(&b':')).then_some((name, len.checked_add(blanks)?))
+}
+
 /// Reads the header that begins at `at`; answers it, and where the next one begins.
 pub(crate) fn header(bytes: &[u8], at: usize) -> (Next, usize) {
     let Some((mut end, mut next)) = line_end(bytes, at) else { return (Next::Unfinished, at) };
@@ -175,11 +183,7 @@ pub(crate) fn header(bytes: &[u8], at: usize) -> (Next, usize) {
         return (Next::Body(next), next);
     }
     let first = slice(bytes, at..end);
-    let Some(colon) = first.iter().position(|&b| b == b':') else { return (Next::Malformed, at) };
-    let name = slice(first, 0..colon).trim_ascii_end();
-    if name.is_empty() || name.iter().any(|b| !b.is_ascii_graphic()) {
-        return (Next::Malformed, at);
-    }
+    let Some((name, colon)) = name_of(first) else { return (Next::Malformed, at) };
     // A line that begins with a blank continues the one before (RFC 3261 §7.3.1). Each round reads a line.
     while matches!(bytes.get(next), Some(b' ' | b'\t')) {
         let Some(more) = line_end(bytes, next) else { return (Next::Unfinished, at) };

@@ -70,7 +70,7 @@ pub(super) fn read(bytes: &[u8], range: Range<usize>) -> Result<Sdp, Wrong> {
     // Each round reads a line.
     while at < range.end {
         let rest = slice(bytes, at..range.end);
-        let lf = rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len());
+        let lf = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
         let line = slice(rest, 0..lf).trim_ascii_end();
         self::line(&mut sdp, line, at)?;
         at = at.saturating_add(lf).saturating_add(1);
