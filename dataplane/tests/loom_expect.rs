@@ -88,6 +88,12 @@ fn assert_gone(e: &Expectations, port: u16, spare: u32) {
     assert_eq!(e.published(), 0);
 }
 
+/// What has been opened since is found, and nobody has met or ended it under the name of an older one.
+fn assert_unmet(e: &Expectations, port: u16, id: Ref) {
+    assert_eq!(e.find(&child(port)).map(|m| m.id), Some(id));
+    assert!(e.claim(id), "it was taken under another one's name");
+}
+
 static CLAIMED: Witness = Witness::new("a child comes first");
 static EXPIRED: Witness = Witness::new("control comes first");
 
@@ -134,8 +140,7 @@ fn a_child_and_control_come_while_it_is_opened() {
         let (met, ended) = (met.join().unwrap(), ended.join().unwrap());
         assert!(!(met && ended), "two winners");
         if !met && !ended {
-            assert_eq!(e.find(&child(7)).map(|m| m.id), Some(id));
-            assert!(e.claim(id));
+            assert_unmet(&e, 7, id);
         }
         MET_AT_ONCE.saw_if(met);
         ENDED_AT_ONCE.saw_if(ended);
@@ -209,8 +214,7 @@ fn a_claim_of_the_old_one_never_takes_the_new_one() {
         assert_ne!(claimed, ended, "exactly one may have the old one");
         if let Some(new) = new {
             assert_eq!(e.published(), 1);
-            assert_eq!(e.find(&child(8)).map(|m| m.id), Some(new));
-            assert!(e.claim(new), "the new one was taken under the old one's name");
+            assert_unmet(&e, 8, new);
         }
         OLD_MET.saw_if(claimed);
         OLD_ENDED.saw_if(ended);
@@ -343,8 +347,7 @@ fn one_that_is_taken_back_leaves_the_other_and_the_next() {
         assert_eq!(met, Some(1), "the other is as it was");
         assert_ne!(back, ended, "exactly one may have it");
         if let Some(next) = next {
-            assert_eq!(e.find(&child(8)).map(|m| m.id), Some(next));
-            assert!(e.claim(next), "the next one was ended under the name of what was taken back");
+            assert_unmet(&e, 8, next);
         }
         TAKEN_BACK.saw_if(back);
         ENDED_PREPARED.saw_if(ended);
