@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::fuzz_body;
+use common::{fuzz_body, fuzz_datagrams};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -62,14 +62,15 @@ fn script(messages: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// The same as a script of the fuzz target for datagrams.
+/// The same as a script of the fuzz target for datagrams, with some setting, on two sessions, with time between.
 fn datagrams(messages: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
-    said(messages).prop_map(|said| {
-        let datagram = |(from, bytes): (bool, Vec<u8>)| {
-            let head = bytes.len() as u16 | u16::from(from) << 15;
-            [&head.to_be_bytes()[..], &bytes].concat()
+    let setting = prop_oneof![Just([0; 3]), any::<[u8; 3]>()];
+    (setting, said(messages), vec((any::<u8>(), 0..4_u16), 8)).prop_map(|(setting, said, how)| {
+        let datagram = |((from, bytes), (time, bits)): ((bool, Vec<u8>), (u8, u16))| {
+            let head = bytes.len() as u16 | u16::from(from) << 15 | bits << 13;
+            [&[time][..], &head.to_be_bytes(), &bytes].concat()
         };
-        said.into_iter().flat_map(datagram).collect()
+        setting.into_iter().chain(said.into_iter().zip(how).flat_map(datagram)).collect()
     })
 }
 
@@ -90,11 +91,11 @@ proptest! {
     fn random_bytes(bytes in vec(any::<u8>(), 0..400)) {
         fuzz_body::sip_stream(&bytes);
         fuzz_body::rtsp(&bytes);
-        fuzz_body::datagrams(&bytes);
+        fuzz_datagrams::datagrams(&bytes);
     }
 
     #[test]
     fn sip_datagrams(script in datagrams(&SIP)) {
-        fuzz_body::datagrams(&script);
+        fuzz_datagrams::datagrams(&script);
     }
 }

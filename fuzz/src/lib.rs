@@ -4,6 +4,8 @@
 
 #[path = "../../alg/tests/common/fuzz_body.rs"]
 mod algs;
+#[path = "../../alg/tests/common/fuzz_datagrams.rs"]
+mod datagram_algs;
 #[path = "../../control/tests/film/mod.rs"]
 mod film;
 #[path = "../../dataplane/tests/fragments/script.rs"]
@@ -19,7 +21,8 @@ mod streams {
     pub mod script;
 }
 
-pub use algs::{datagrams, ftp, rtsp, sip_stream};
+pub use algs::{ftp, rtsp, sip_stream};
+pub use datagram_algs::datagrams;
 pub use fragments_script::run as fragments;
 pub use gateway_body::{capture, gateway};
 pub use packets_script::run as packet;

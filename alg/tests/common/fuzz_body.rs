@@ -1,12 +1,12 @@
-//! The bodies of the fuzz targets, shared with the bounded tests that run them on every build.
+//! The bodies of the fuzz targets for streams, shared with the bounded tests that run them on every build.
 //!
 //! The input is a script: a control byte picks the direction and a length, that many bytes follow. The same script is
 //! fed in its own pieces to one ALG, and byte by byte to another; both must answer the same in total.
 
 use alg::{
-    Answer, Application, Blindness, Bound, BoundDatagram, Context, DatagramAlg, Denial, Detection, Detector,
-    Endpoint, ExpectationRequest, Fact, FlowContext, Gateway, Order, Parity, Profile, PublishError, Side,
-    StreamAlg, Tables, Transport, Verdict,
+    Answer, Application, Blindness, Bound, Context, Denial, Detection, Detector, Endpoint,
+    ExpectationRequest, Fact, FlowContext, Gateway, Order, Parity, Profile, PublishError, Side, StreamAlg,
+    Tables, Transport, Verdict,
 };
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -282,39 +282,4 @@ pub fn rtsp(script: &[u8]) {
     stream(bound(Application::Rtsp), 554, &profile, alg::rtsp::MAX_HEAD, script);
     profile.rtsp.other_source = true;
     stream(bound(Application::Rtsp), 554, &profile, alg::rtsp::MAX_HEAD, script);
-}
-
-/// TFTP and SIP over UDP. Each piece of the script is a datagram; its length has two bytes, the direction's bit above.
-pub fn datagrams(script: &[u8]) {
-    for (application, port) in [(Application::Tftp, 69), (Application::Sip, 5060)] {
-        let Some(mut alg) = BoundDatagram::for_application(application) else { continue };
-        let (profile, mut tables) = (Profile::default(), Tables::new());
-        let flow = FlowContext {
-            id: 1,
-            group: 1,
-            turned: false,
-            transport: Transport::Udp,
-            now_ms: 0,
-            initiator: Endpoint::new(CLIENT, 40000),
-            initiator_translated: Endpoint::new(OUTSIDE, 20001),
-            responder: Endpoint::new(SERVER, port),
-            responder_translated: Endpoint::new(SERVER, port),
-        };
-        let mut rest = script;
-        while let Some((head, more)) = rest.split_first_chunk() {
-            let head = u16::from_be_bytes(*head);
-            let from = if head & 0x8000 == 0 { Side::Initiator } else { Side::Responder };
-            let (piece, more) = more.split_at(usize::from(head & 0x7fff).min(more.len()));
-            rest = more;
-            let mut answer = Answer::default();
-            let mut cx = Context { flow: &flow, profile: &profile, gateway: &mut Nat, tables: &mut tables };
-            let verdict = alg.inspect(&mut cx, from, piece, &mut answer);
-            assert!(!matches!(verdict, Verdict::Hold { .. } | Verdict::More { .. }), "a datagram is whole");
-            let mut done = 0;
-            for edit in &answer.edits {
-                assert!(edit.start >= done && edit.start + edit.len <= piece.len());
-                done = edit.start + edit.len;
-            }
-        }
-    }
 }

@@ -5,6 +5,7 @@
 
 pub mod datagrams;
 pub mod fuzz_body;
+pub mod fuzz_datagrams;
 
 use alg::{
     Answer, Application, Blindness, Bound, Context, Denial, Edit, Endpoint, ExpectationRequest, Fact,
