@@ -44,7 +44,8 @@ mutants=(
 
 # What catches most, and compiles in the shortest time, comes first.
 tests_pass() {
-	(cd "$copy" && cargo test --quiet --locked -p dataplane --test stream_exchanges --test stream_script \
+	(cd "$copy" && cargo test --quiet --locked -p dataplane --test stream_exchanges --test stream_resets \
+		--test stream_script \
 		&& cargo test --quiet --locked -p dataplane --test stream_stacks \
 		&& cargo test --quiet --locked -p dataplane --lib stream::) >"$copy/log" 2>&1
 }

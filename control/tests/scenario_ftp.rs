@@ -493,8 +493,10 @@ fn refused_messages_reset_both_ends() {
                 _ => None,
             });
             assert_eq!(denied, [(id, *denial, Application::Ftp)]);
-            // Nothing goes on, and nothing else was opened.
-            gw.refuse(INSIDE, &ftp.frame(Side::Initiator, ACK, b""), DropReason::TcpStateInvalid);
+            // Nothing goes on: who does is told again (`scenario_resets`). And nothing else was opened.
+            let again = gw.pass(INSIDE, &ftp.frame(Side::Initiator, ACK, b""), INSIDE);
+            assert_eq!((again.tcp().flags, again.tcp().seq), (RST, ftp.initiator.ack));
+            assert_eq!(gw.drops(), [("alg-denied", 1), ("tcp-state-invalid", 1)].into());
             assert_eq!(gw.count(Counter::ExpectationsOpened), 1);
             gw.assert_balance(0);
             gw.advance(3_000);

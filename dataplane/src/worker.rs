@@ -538,7 +538,10 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             item.original = Original::of(item);
         }
         let bytes = u32::from(item.parsed.ip_len);
-        let mut state = track::track(&hit, item)?;
+        let mut state = match track::track(&hit, item) {
+            Ok(state) => state,
+            Err(reason) => return self.refuse_again(&hit, item, reason),
+        };
         if hit.session.flags() & FLAG_ALG != 0 && item.parsed.protocol == Protocol::Udp {
             if let Some(fate) = self.inspect_datagram(cx, &hit, &hop, item)? {
                 return Ok(fate);

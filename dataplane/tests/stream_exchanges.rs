@@ -4,81 +4,12 @@
 
 mod streams;
 
-use alg::Side::{self, Initiator, Responder};
+use alg::Side::{Initiator, Responder};
 use dataplane::stream::chunk::{CHUNK, Pool};
-use dataplane::stream::segment::flags::{ACK, FIN, PSH, RST, SYN, URG};
+use dataplane::stream::segment::flags::{ACK, FIN, SYN, URG};
 use dataplane::stream::segment::{Arrival, Bound, Limits, Options, Refusal, Segment, Tally, Timestamp};
 use streams::gate::{Gate, Out, segment};
-
-/// The client's first number wraps soon.
-const CLIENT: u32 = 0xffff_fff0;
-const SERVER: u32 = 5_000;
-
-/// The client's stream begins here.
-const C: u32 = CLIENT.wrapping_add(1);
-/// The server's stream begins here.
-const S: u32 = SERVER + 1;
-
-/// Messages of the made-up protocol, by what is done with them.
-const PASS: u8 = 0;
-const GROW: u8 = 1;
-const SHRINK: u8 = 2;
-const DELETE: u8 = 3;
-
-/// An open connection.
-struct Wire {
-    gate: Gate,
-}
-
-fn c(offset: u32) -> u32 {
-    C.wrapping_add(offset)
-}
-
-impl Wire {
-    fn with(options: Options, limits: Limits) -> Self {
-        Self::with_window(options, limits, 10_000)
-    }
-
-    /// The server has so much room from the start.
-    fn with_window(options: Options, limits: Limits, window: u16) -> Self {
-        let mut gate = Gate::with_limits(limits);
-        for (from, seq, ack, flags) in [(Initiator, CLIENT, 0, SYN), (Responder, SERVER, C, SYN | ACK)] {
-            let syn = Segment { options, window, ..segment(from, seq, ack, flags, b"") };
-            let out = gate.step(&syn);
-            assert_eq!((out.len(), out[0].seq, out[0].flags), (1, seq, flags));
-        }
-        let out = gate.step(&Segment {
-            options: Options { mss: None, ..options },
-            ..segment(Initiator, C, S, ACK, b"")
-        });
-        assert_eq!((out.len(), out[0].seq, out[0].ack), (1, C, S));
-        Self { gate }
-    }
-
-    fn new() -> Self {
-        Self::with(Options::default(), Limits::default())
-    }
-
-    /// The client sends bytes at an offset of its stream; it has nothing of the server's.
-    fn client(&mut self, offset: u32, payload: &[u8]) -> Vec<Out> {
-        self.gate.step(&segment(Initiator, c(offset), S, ACK | PSH, payload))
-    }
-
-    /// The server acknowledges so much of what it got.
-    fn server_acks(&mut self, offset: u32) -> Vec<Out> {
-        self.gate.step(&segment(Responder, S, c(offset), ACK, b""))
-    }
-}
-
-/// The bytes that leave for an end, with their numbers.
-fn bytes(outs: &[Out], to: Side) -> Vec<(u32, Vec<u8>)> {
-    outs.iter().filter(|o| o.to == to && !o.payload.is_empty()).map(|o| (o.seq, o.payload.clone())).collect()
-}
-
-/// The acknowledgements without bytes that leave for an end.
-fn acks(outs: &[Out], to: Side) -> Vec<u32> {
-    outs.iter().filter(|o| o.to == to && o.payload.is_empty()).map(|o| o.ack).collect()
-}
+use streams::wire::*;
 
 #[test]
 fn a_message_that_is_cut_is_held_and_acknowledged_on_behalf_of_its_receiver() {
@@ -405,96 +336,6 @@ fn a_fin_waits_behind_what_is_missing_and_follows_what_is_held() {
 }
 
 #[test]
-fn a_reset_discards_what_is_held_and_leaves_where_its_receiver_expects_it() {
-    let mut w = Wire::new();
-    w.client(0, &[GROW, 2, b'a', b'b', GROW, 7, b'x']);
-    w.server_acks(6);
-    // The client has sent 7 bytes, the server has 6 others.
-    let out = w.gate.step(&segment(Initiator, c(7), S, RST | ACK, b""));
-    let [reset] = &out[..] else { panic!("{out:?}") };
-    assert_eq!((reset.seq, reset.has(RST), reset.payload.len()), (c(6), true, 0));
-    assert_eq!(w.gate.pool.left(), w.gate.pool.capacity(), "nothing is kept");
-}
-
-#[test]
-fn a_reset_reaches_a_receiver_that_may_not_have_the_last_bytes() {
-    let mut w = Wire::new();
-    w.client(0, &[GROW, 2, b'a', b'b']);
-    let out = w.gate.step(&segment(Initiator, c(4), S, RST, b""));
-    let mut at: Vec<_> = out.iter().filter(|o| o.has(RST)).map(|o| o.seq.wrapping_sub(C)).collect();
-    at.sort_unstable();
-    assert_eq!(at, [0, 6], "at what it has acknowledged, and behind what was sent");
-}
-
-/// The receiver has some of the bytes that were sent to it: to it neither number is exact. It asks (RFC 5961 §3.2), and the answer
-/// is a reset at the number that it has asked with (RFC 9293 §3.10.7.1).
-#[test]
-fn a_reset_that_its_receiver_challenges_is_repeated_where_that_stands() {
-    let mut w = Wire::with(Options { mss: Some(4), ..Options::default() }, Limits::default());
-    let places = |outs: Vec<Out>| {
-        let mut at: Vec<_> = outs.iter().filter(|o| o.has(RST)).map(|o| o.seq.wrapping_sub(C)).collect();
-        at.sort_unstable();
-        (at, outs.len())
-    };
-    // A grown message, and the beginning of another, which is held: 4 + 2 bytes leave.
-    let out = w.client(0, &[GROW, 2, b'a', b'b']);
-    assert_eq!(bytes(&out, Responder).len(), 2);
-    w.client(4, &[GROW, 9, b'x']);
-    assert_eq!(places(w.gate.step(&segment(Initiator, c(7), S, RST | ACK, b""))), (vec![0, 6], 2));
-    // The server has the first four, of which it has not yet told, and says something of its own.
-    for payload in [&b""[..], &[PASS, 1, b'y']] {
-        let out = w.gate.step(&segment(Responder, S, c(4), ACK, payload));
-        let [question] = &out[..] else { panic!("{out:?}") };
-        assert_eq!((question.to, question.flags, question.payload.len()), (Initiator, ACK, 0));
-        assert_eq!((question.seq, question.ack), (S, c(2)), "inside the edit: its start");
-        let answer = segment(Initiator, question.ack, 0, RST, b"");
-        assert_eq!(places(w.gate.step(&answer)), (vec![4, 6], 2));
-    }
-    // It has all of them, and the resets were lost.
-    let out = w.server_acks(6);
-    assert_eq!(acks(&out, Initiator), [c(7)], "what was held was acknowledged on its behalf");
-    assert_eq!(places(w.gate.step(&segment(Initiator, out[0].ack, 0, RST, b""))), (vec![6], 1));
-}
-
-#[test]
-fn nothing_but_a_question_of_the_other_end_goes_on_behind_a_reset() {
-    let reset = |w: &mut Wire| {
-        w.client(0, &[GROW, 2, b'a', b'b']);
-        w.gate.step(&segment(Initiator, c(4), S, RST, b""));
-    };
-    let refused = |w: &mut Wire, segment: &Segment<'_>| {
-        assert_eq!(w.gate.step(segment), []);
-        assert_eq!(w.gate.arrival, Arrival::Refused(Refusal::Unplaced));
-    };
-    let mut w = Wire::new();
-    reset(&mut w);
-    // What its own sender said before it, and comes late.
-    refused(&mut w, &segment(Initiator, c(4), S, ACK | PSH, &[PASS, 0]));
-    // What acknowledges bytes that were never sent, or nothing at all.
-    refused(&mut w, &segment(Responder, S, c(7), ACK, b""));
-    refused(&mut w, &segment(Responder, S, 0, PSH, b"y"));
-    // The gateway has reset both ends: nobody is there to be asked.
-    let mut w = Wire::new();
-    w.gate.stream.clear(&mut w.gate.pool);
-    refused(&mut w, &segment(Responder, S, c(0), ACK, b""));
-    refused(&mut w, &segment(Initiator, c(0), S, ACK, b""));
-}
-
-#[test]
-fn a_forged_reset_is_not_made_exact() {
-    let mut w = Wire::new();
-    w.client(0, &[GROW, 2, b'a', b'b']);
-    w.server_acks(6);
-    let out = w.gate.step(&segment(Initiator, c(50), S, RST, b""));
-    assert_eq!(w.gate.arrival, Arrival::Refused(Refusal::Reset));
-    assert!(out.iter().all(|o| !o.has(RST)));
-    // Who is asked and really is gone answers at the number that it is asked with.
-    let [challenge] = &out[..] else { panic!("{out:?}") };
-    let out = w.gate.step(&segment(Initiator, challenge.ack, 0, RST, b""));
-    assert!(out[0].has(RST));
-}
-
-#[test]
 fn keep_alives_are_answered_by_who_lives_and_their_garbage_is_not_read() {
     let mut w = Wire::new();
     w.client(0, &[GROW, 2, b'a', b'b', GROW]);
@@ -687,24 +528,4 @@ fn a_syn_with_data_loses_it() {
     let mut gate = Gate::default();
     let out = gate.step(&segment(Initiator, CLIENT, 0, SYN, b"fast"));
     assert_eq!((out[0].has(SYN), out[0].payload.len()), (true, 0));
-}
-
-/// Nobody reads any more, and the numbers stay moved: what is forged still ends nothing.
-#[test]
-fn a_forged_reset_of_a_stream_that_passes_is_not_believed() {
-    let mut w = Wire::new();
-    w.client(0, &[GROW, 2, b'a', b'b']);
-    w.server_acks(6);
-    w.gate.stream.set_blind();
-    let out = w.client(4, b"blind");
-    assert_eq!(bytes(&out, Responder), [(c(6), b"blind".to_vec())]);
-    let out = w.gate.step(&segment(Initiator, c(50), S, RST, b""));
-    assert_eq!(w.gate.arrival, Arrival::Refused(Refusal::Reset));
-    let [challenge] = &out[..] else { panic!("{out:?}") };
-    assert_eq!((challenge.to, challenge.has(RST)), (Initiator, false));
-    // What came last may be lost behind the gateway: it leaves at both places.
-    let out = w.gate.step(&segment(Initiator, c(9), 0, RST, b""));
-    let mut at: Vec<_> = out.iter().filter(|o| o.has(RST)).map(|o| o.seq.wrapping_sub(C)).collect();
-    at.sort_unstable();
-    assert_eq!(at, [6, 11]);
 }

@@ -8,7 +8,7 @@ use crate::buf::{BufPool, PacketBuf};
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::event::Ref;
-use crate::key::WorkerId;
+use crate::key::{Protocol, WorkerId};
 use crate::packet::{reset, rewrite as fields};
 use crate::port::Port;
 use crate::session::MAX_ALG_SLOTS;
@@ -578,10 +578,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
         // To the addressee, in the spaces that it knows.
         let slot = hit.session.alg_slot().ok_or(dropped)?;
-        let (inspected, chunks) = self.algs.get_mut(slot).ok_or(dropped)?;
-        let (seq, ack) = inspected.stream.reset_from(side(hit.direction));
-        inspected.stream.clear(chunks);
+        let mut departures = self.scratch.departures.take().ok_or(dropped)?;
+        let numbers = self.algs.get_mut(slot).map(|(inspected, chunks)| {
+            let numbers = inspected.stream.depart_refused(side(hit.direction), &mut departures);
+            inspected.stream.clear(chunks);
+            numbers
+        });
         self.algs.set_waiting(slot, false);
+        self.make(cx, hit, slot, &departures);
+        self.scratch.departures = Some(departures);
+        let (seq, ack) = numbers.ok_or(dropped)?;
         let built = fields::set_seq_ack(item.buf.bytes_mut(), &item.parsed, seq, ack)
             && rewrite::rewrite(hit, item).is_ok()
             && reset::reset_forward(&mut item.buf, &item.parsed);
@@ -592,6 +598,33 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             Ok(Fate::Send(egress)) => Ok(Fate::Reset { egress, reason: dropped }),
             _ => Err(dropped),
         }
+    }
+}
+
+impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
+    /// A segment that tracking has refused. Of a connection that the gateway has reset, an end that goes on has not taken that: the
+    /// reset was lost, or was not exact where it stands, and it asks (RFC 5961 §3.2). It is told again at the number that it
+    /// acknowledges, as by a closed port (RFC 9293 §3.10.7.1). The session is as old as it was.
+    ///
+    /// # Errors
+    /// It is dropped for `reason`, or for a wrong checksum.
+    #[cold]
+    pub(crate) fn refuse_again(
+        &mut self,
+        hit: &Hit<'_>,
+        item: &mut Item<P::Buf>,
+        reason: DropReason,
+    ) -> Result<Fate, DropReason> {
+        let refused =
+            hit.session.close_reason() == CloseReason::AlgDenied && item.parsed.protocol == Protocol::Tcp;
+        let slot = hit.session.alg_slot().filter(|_| refused).ok_or(reason)?;
+        verify(item)?;
+        let segment = emit::segment(side(hit.direction), &item.parsed, item.buf.bytes());
+        let (inspected, _) = self.algs.get_mut(slot).ok_or(reason)?;
+        if inspected.stream.is_told_again(&segment) && reset::reset_reply(&mut item.buf, &item.parsed) {
+            return Ok(Fate::Reset { egress: item.ingress, reason });
+        }
+        Err(reason)
     }
 }
 

@@ -489,6 +489,19 @@ impl Half {
         ack <= self.high && ack >= self.acked - i64::from(self.widest.max(65_535))
     }
 
+    /// Where a reset reaches the receiver: behind all that was sent to it, and, as what was sent last may not have come, at what it
+    /// has acknowledged.
+    pub fn reset_at(&self) -> (u32, Option<u32>) {
+        (self.seq(self.high), (self.acked < self.high).then(|| self.seq(self.acked)))
+    }
+
+    /// Whether the sender may be at `offset`: not beyond the window that it was given (in whose units an edge is rounded up, and
+    /// a FIN may stand behind it), nor so far behind that it cannot be under way any more.
+    pub fn may_stand_at(&self, offset: i64) -> bool {
+        let furthest = self.edge.max(self.next) + (1 << self.scale);
+        offset <= furthest && offset >= self.told - i64::from(self.widest.max(65_535))
+    }
+
     /// What is acknowledged to the sender: what the receiver has acknowledged, and, when that is all there is, the
     /// unfinished bytes behind it too.
     pub fn acknowledgement(&self) -> i64 {

@@ -93,6 +93,8 @@ pub struct Stream {
     reset: bool,
     /// Which end it was, if one has.
     reset_by: Option<Side>,
+    /// How often an end that had not taken the gateway's reset was told of it again.
+    told_again: u8,
 }
 
 impl Stream {
@@ -241,13 +243,6 @@ impl Stream {
         let half = self.half(to.other());
         let offset = half.offset_of_ack(seq).filter(|_| !half.edits.is_identity())?;
         Some(half.seq(half.edits.unmap(offset, Round::Down)))
-    }
-
-    /// The numbers with which a reset on behalf of `from` reaches the other end: sequence number and acknowledgement.
-    #[must_use]
-    pub fn reset_from(&self, from: Side) -> (u32, u32) {
-        let (half, other) = (self.half(from), self.half(from.other()));
-        (half.seq(half.high), other.seq(other.acknowledgement()))
     }
 
     /// Whether time may change something.

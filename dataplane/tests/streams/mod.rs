@@ -6,3 +6,4 @@ pub mod gate;
 pub mod oracle;
 pub mod script;
 pub mod stacks;
+pub mod wire;

@@ -7,6 +7,26 @@ use crate::stream::half::{Stored, later};
 use crate::stream::segment::{Limits, Refusal, Segment, Tally, Timestamp, flags};
 use alg::Side;
 
+/// How often the ends of a connection that the gateway has reset are told so again.
+const MOST_TOLD_AGAIN: u8 = 8;
+
+impl Event {
+    /// Of a segment of which nothing is known yet.
+    fn new(segment: &Segment<'_>) -> Self {
+        Self {
+            from: segment.from,
+            kind: Kind::Bytes,
+            start: -1,
+            stop: -1,
+            consumes: !segment.payload.is_empty() || segment.has(flags::FIN),
+            repeats: false,
+            stored: Stored::default(),
+            ack: None,
+            options: segment.options,
+        }
+    }
+}
+
 impl Stream {
     /// Takes a segment in. `opening` says whether the connection may still begin: only then does a SYN count.
     pub fn arrive(
@@ -19,25 +39,16 @@ impl Stream {
         tally: &mut Tally,
     ) -> Event {
         let from = segment.from;
-        let mut event = Event {
-            from,
-            kind: Kind::Bytes,
-            start: -1,
-            stop: -1,
-            consumes: !segment.payload.is_empty() || segment.has(flags::FIN),
-            repeats: false,
-            stored: Stored::default(),
-            ack: None,
-            options: segment.options,
-        };
-        if segment.has(flags::SYN) && opening {
-            self.begin(segment);
-        }
+        let mut event = Event::new(segment);
         event.ack =
             segment.has(flags::ACK).then(|| self.half(from.other()).offset_of_ack(segment.ack)).flatten();
         if segment.has(flags::SYN) {
             event.kind = Kind::Syn;
-            if opening {
+            // One that acknowledges another SYN than the other end's is its receiver's to reset (RFC 9293 §3.10.7.3). Of a signed
+            // one nothing is read.
+            let answers = event.ack == Some(0) || segment.options.signed;
+            if opening && (answers || !segment.has(flags::ACK)) {
+                self.begin(segment);
                 // A window on a SYN is never scaled (RFC 7323 §2.2). The other end hears of it with the SYN.
                 let half = self.half_mut(from.other());
                 half.acknowledge(pool, event.ack.unwrap_or(0), u32::from(segment.window), -1);
@@ -46,8 +57,9 @@ impl Stream {
             return event;
         }
         let Some(start) = self.half(from).offset(segment.seq) else {
-            // A reset that answers a SYN comes before its sender has a first number (RFC 9293 §3.10.7.3).
-            let reset = segment.has(flags::RST);
+            // A reset that answers a SYN comes before its sender has a first number: it acknowledges that SYN, and nothing else
+            // (RFC 9293 §3.10.7.3).
+            let reset = segment.has(flags::RST) && event.ack == Some(0);
             event.kind = if reset { Kind::Reset } else { Kind::Refused(Refusal::Unplaced) };
             if reset {
                 self.take_reset(pool, from);
@@ -56,12 +68,12 @@ impl Stream {
         };
         event.start = start;
         event.stop = start + i64::try_from(segment.payload.len()).unwrap_or(0);
-        if self.reset && !segment.has(flags::RST) {
+        if self.reset {
             event.kind = self.arrive_behind_reset(pool, &event, segment);
             return event;
         }
         if segment.has(flags::RST) {
-            event.kind = self.arrive_reset(pool, from, start, opening);
+            event.kind = self.arrive_reset(pool, from, start);
             return event;
         }
         if let Some(refusal) = self.refuses(&event) {
@@ -146,16 +158,16 @@ impl Stream {
         None
     }
 
-    /// A reset counts where its receiver, or the engine on its behalf, expects the sender to be (RFC 5961 §3.2). Another
-    /// one must not become exact by being moved.
-    fn arrive_reset(&mut self, pool: &mut Pool, from: Side, start: i64, opening: bool) -> Kind {
+    /// A reset counts where its receiver, or the engine on its behalf, expects the sender to be (RFC 5961 §3.2), while the
+    /// connection opens too. Another one must not become exact by being moved.
+    fn arrive_reset(&mut self, pool: &mut Pool, from: Side, start: i64) -> Kind {
         let half = self.half(from);
         let acknowledged = half.edits.unmap(half.acked, Round::Down);
         let exact = start == half.next + i64::from(half.is_ended())
             || start == half.next
             || start == half.told
             || start == acknowledged;
-        if !(exact || opening || self.reset) {
+        if !exact {
             return Kind::Refused(Refusal::Reset);
         }
         self.take_reset(pool, from);
@@ -168,21 +180,50 @@ impl Stream {
         self.reset_by.get_or_insert(from);
     }
 
-    /// What an end says behind the other's reset: it has not taken that, since it has some of the bytes before it and not all, or
-    /// the reset was lost. Where it stands is asked of who has reset, whose answer is exact there (RFC 5961 §3.2,
-    /// RFC 9293 §3.10.7.1). Its bytes are nobody's any more.
+    /// What comes behind a reset: it again, or what an end says that has not taken the other's, since it has some of the bytes
+    /// before it and not all, or the reset was lost. Where that end stands is asked of who has reset, whose answer is exact there
+    /// (RFC 5961 §3.2, RFC 9293 §3.10.7.1). Its bytes are nobody's any more.
+    ///
+    /// What no end can have sent moves nothing, and keeps nothing alive.
     fn arrive_behind_reset(&mut self, pool: &mut Pool, event: &Event, segment: &Segment<'_>) -> Kind {
-        let asked = self.half(event.from.other());
-        let ack = event.ack.filter(|ack| asked.may_acknowledge(*ack));
-        let Some(ack) = ack.filter(|_| self.reset_by == Some(event.from.other())) else {
+        let from = event.from;
+        if segment.has(flags::RST) {
+            if !self.half(from).may_stand_at(event.start) {
+                return Kind::Refused(Refusal::Unplaced);
+            }
+            self.take_reset(pool, from);
+            return Kind::Reset;
+        }
+        let asks = self.reset_by == Some(from.other()) && self.may_ask(event);
+        let Some(ack) = event.ack.filter(|_| asks) else {
             return Kind::Refused(Refusal::Unplaced);
         };
         if let Some(timestamp) = segment.options.timestamp {
-            self.half_mut(event.from).note_timestamp(timestamp, false);
+            self.half_mut(from).note_timestamp(timestamp, false);
         }
-        let half = self.half_mut(event.from.other());
+        let half = self.half_mut(from.other());
         let window = u32::from(segment.window) << half.scale;
         half.acknowledge(pool, ack, window, event.start);
         Kind::Question
+    }
+
+    /// Whether a segment can be of an end that has not taken a reset: its numbers are in their windows, and it is not older than
+    /// what came before. Beside such numbers a timestamp is never left out (RFC 7323 §3.2).
+    fn may_ask(&self, event: &Event) -> bool {
+        let stamped = !self.has_timestamps() || event.options.timestamp.is_some();
+        let acknowledges = event.ack.is_some() && self.half(event.from).may_stand_at(event.start);
+        acknowledges && stamped && self.refuses(event).is_none()
+    }
+
+    /// Whether a segment of a connection that the gateway has reset is of an end that has not taken that, and is told once more.
+    /// Each connection so often at most.
+    pub fn is_told_again(&mut self, segment: &Segment<'_>) -> bool {
+        let from = segment.from;
+        let (Some(start), true) = (self.half(from).offset(segment.seq), self.reset) else { return false };
+        let ack = self.half(from.other()).offset_of_ack(segment.ack).filter(|_| segment.has(flags::ACK));
+        let event = Event { start, ack, ..Event::new(segment) };
+        let again = !segment.has(flags::RST) && self.may_ask(&event) && self.told_again < MOST_TOLD_AGAIN;
+        self.told_again += u8::from(again);
+        again
     }
 }

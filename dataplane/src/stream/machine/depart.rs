@@ -80,13 +80,7 @@ impl Stream {
     fn depart_reset(&mut self, event: &Event, segment: &Segment<'_>, out: &mut Departures) {
         let (from, to) = (segment.from, segment.from.other());
         let half = self.half(from);
-        let (seq, behind) = if !half.has_begun() {
-            (segment.seq, None)
-        } else {
-            // What was sent last may not have come: then the receiver stands at what it has acknowledged.
-            let behind = (half.acked < half.high).then(|| half.seq(half.acked));
-            (half.seq(half.high), behind)
-        };
+        let (seq, behind) = if half.has_begun() { half.reset_at() } else { (segment.seq, None) };
         let ack = match event.ack {
             Some(ack) => {
                 let other = self.half(to);
@@ -109,6 +103,28 @@ impl Stream {
             let _ = out.made.try_push(Emission { seq, timestamp: None, ..emission.clone() });
         }
         out.onward = Some(emission);
+    }
+
+    /// Says what leaves when the gateway resets the connection for what `from` has said: resets to the other end. The packet that
+    /// came becomes the one with these numbers, sequence and acknowledgement.
+    pub fn depart_refused(&self, from: Side, out: &mut Departures) -> (u32, u32) {
+        out.clear();
+        let other = self.half(from.other());
+        let ((seq, behind), ack) = (self.half(from).reset_at(), other.seq(other.acknowledgement()));
+        if let Some(seq) = behind {
+            let _ = out.made.try_push(Emission {
+                to: from.other(),
+                seq,
+                ack,
+                window: 0,
+                flags: flags::RST | flags::ACK,
+                urgent: 0,
+                timestamp: None,
+                sack: ArrayVec::new(),
+                payload: Payload::NONE,
+            });
+        }
+        (seq, ack)
     }
 
     fn depart_passed(&mut self, limits: &Limits, event: &Event, segment: &Segment<'_>, out: &mut Departures) {
