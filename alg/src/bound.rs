@@ -7,7 +7,7 @@ use crate::contract::{
     Verdict,
 };
 use crate::ftp::Ftp;
-use crate::profile::WhenEncrypted;
+use crate::profile::{Profile, WhenEncrypted};
 use crate::rtsp::Rtsp;
 use crate::sip::{SipDatagrams, SipStream};
 use crate::tables::Tables;
@@ -55,9 +55,11 @@ impl Bound {
         }
     }
 
-    /// Whether the ALG finds its place again behind a message that the engine had to let go ([`StreamAlg::give_up`]).
+    /// Whether the ALG finds its place again behind a message that the engine had to let go ([`StreamAlg::give_up`]), and holds
+    /// lines alone: what is not read goes on at once. Then it is held however long its end takes: who types a command gets
+    /// its answer, and who waits in the midst of one gets nothing past the ALG.
     #[must_use]
-    pub const fn finds_its_place(&self) -> bool {
+    pub const fn reads_lines(&self) -> bool {
         matches!(self, Self::Ftp(_))
     }
 
@@ -99,11 +101,11 @@ impl StreamAlg for Bound {
         refuse_unreadable(cx, verdict)
     }
 
-    fn give_up(&mut self, from: Side, bytes: &[u8]) -> bool {
+    fn give_up(&mut self, profile: &Profile, from: Side, bytes: &[u8]) -> Result<bool, Denial> {
         match self {
-            Self::Ftp(ftp) => ftp.give_up(from, bytes),
-            Self::Sip(sip) => sip.give_up(from, bytes),
-            Self::Rtsp(rtsp) => rtsp.give_up(from, bytes),
+            Self::Ftp(ftp) => ftp.give_up(profile, from, bytes),
+            Self::Sip(sip) => sip.give_up(profile, from, bytes),
+            Self::Rtsp(rtsp) => rtsp.give_up(profile, from, bytes),
         }
     }
 

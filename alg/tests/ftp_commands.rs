@@ -153,14 +153,15 @@ fn pipelined_commands_are_bounded_by_their_missing_replies() {
 
 #[test]
 fn an_unfinished_candidate_is_held_and_nothing_else() {
-    for held in ["P", "po", "POR", "PORT", "PORT 1", "E", "EP", "ePr", "EPRT", "EPRT |1|10.1"] {
+    // The last five may be a command for a server that reads over blanks.
+    let plain = ["P", "po", "POR", "PORT", "PORT 1", "E", "EP", "ePr", "EPRT", "EPRT |1|10.1"];
+    for held in plain.into_iter().chain([" PORT", "\t\tep", "\r", "PORT\r", " PORT 10,1"]) {
         let mut e = Engine::source_nat();
         e.client("NOOP\r\n").client(held);
         assert_eq!(e.held(Side::Initiator), held);
         assert_eq!(e.out(Side::Initiator), "NOOP\r\n");
     }
-    for free in ["N", "PA", "PASV", "EPS", "EPSV", "PORTX", "USER p", " PORT", "STOR PORT 1", "\r", "PORT\r"]
-    {
+    for free in ["N", "PA", "PASV", "EPS", "EPSV", "PORTX", "USER p", " PA", "STOR PORT 1", "PORT\r\n"] {
         let mut e = Engine::source_nat();
         e.client("NOOP\r\n").client(free);
         assert_eq!(e.held(Side::Initiator), "", "{free:?}");

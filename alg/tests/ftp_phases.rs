@@ -284,20 +284,115 @@ fn the_other_actions() {
     assert_eq!(e.out(Side::Initiator), "USER a\r\nPASS secret\r\n");
 }
 
+/// Some servers run a last line that has no end.
 #[test]
-fn a_line_that_was_let_go_unread_does_not_escape_the_policy() {
+fn a_line_that_must_be_read_is_never_let_go_unread() {
     use alg::StreamAlg as _;
+    let refused = Err(Denial::SplitMessage);
+    for (from, held, judged, given_up) in [
+        (Side::Initiator, "STO", true, refused),
+        (Side::Initiator, "DELE x", true, refused),
+        (Side::Initiator, "PORT 10,1,0,9,13,61", false, refused),
+        (Side::Initiator, " PORT 10,1,0,9,13,61", false, refused),
+        (Side::Initiator, " \t", false, refused),
+        (Side::Responder, "227 x (10,1,0,9,13,61)", false, refused),
+        // They say nothing yet, and all that follows would be their line's.
+        (Side::Initiator, "EPR", false, Ok(true)),
+        (Side::Responder, "22", false, Ok(true)),
+    ] {
+        for strict in [false, true] {
+            let mut e = Engine::source_nat();
+            e.server("220 hi\r\n").client("USER a\r\n").server("331 go on\r\n");
+            (e.profile.strict, e.profile.watch) = (strict, false);
+            if judged {
+                e.profile.rules = policy(Action::Deny, &["STOR"], None);
+            }
+            e.feed(from, held);
+            assert_eq!((e.held(from).as_str(), e.denial), (held, None));
+            assert_eq!(e.alg.give_up(&e.profile, from, held.as_bytes()), given_up, "{held:?}");
+            // Who only watches refuses nothing, and reads on behind the line.
+            e.profile.watch = true;
+            assert_eq!(e.alg.give_up(&e.profile, from, held.as_bytes()), Ok(true), "{held:?}");
+        }
+    }
+}
+
+#[test]
+fn what_went_on_when_nobody_judged_it_cannot_be_judged_later() {
     for strict in [false, true] {
         let mut e = Engine::source_nat();
+        e.server("220 hi\r\n").client("STO");
+        assert_eq!(e.held(Side::Initiator), "");
         e.profile.strict = strict;
         e.profile.rules = policy(Action::Deny, &["STOR"], None);
-        e.server("220 hi\r\n").client("STO");
-        assert_eq!(e.held(Side::Initiator), "STO");
-        // The hold limit: the engine lets the begin go.
-        assert!(e.alg.give_up(Side::Initiator, b"STO"));
-        e.streams[0].held.clear();
         e.client("R x\r\n");
         assert_eq!(e.denial, Some(Denial::SplitMessage));
+    }
+}
+
+/// A server that reads over what stands before a command or in it would go to a third party.
+#[test]
+fn a_disguised_command_is_refused_in_every_profile() {
+    for line in [
+        &b" PORT 10,1,0,9,13,61\r\n"[..],
+        b"\t\tEPRT |1|10.1.0.9|3389|\r\n",
+        b" \xff\xf1PORT 10,1,0,9,13,61\r\n",
+        b"PO\xff\xf1RT 10,1,0,9,13,61\r\n",
+        b"PO\xff\xfb\x01RT 10,1,0,9,13,61\r\n",
+        b"\xff\xffPORT 10,1,0,9,13,61\r\n",
+        b"LP\0RT 4,4,10,1,0,9,2,13,61\r\n",
+        b"PORT\x0b10,1,0,9,13,61\r\n",
+        b"\rPORT 10,1,0,9,13,61\r\n",
+        b"\"PORT\" 10,1,0,9,13,61\r\n",
+        &[&[b' '; 1_100][..], b"PORT 10,1,0,9,13,61\r\n"].concat(),
+    ] {
+        for size in [1, 3, 1000] {
+            let mut e = Engine::source_nat();
+            e.server("220 hi\r\n").client("USER a\r\n").server("230 in\r\n");
+            e.feed_cut(Side::Initiator, line, &[size]);
+            let too_long = line.len() > 1_024;
+            let denial = if too_long { Denial::TooLong } else { Denial::Malformed };
+            assert_eq!(e.denial, Some(denial), "{line:?}");
+            // A doubled telnet byte is data, and has left before.
+            let left = e.out(Side::Initiator).split_off("USER a\r\n".len());
+            assert!(!left.contains(|c: char| c.is_ascii()), "{line:?}: {left:?}");
+        }
+    }
+    // What none of the three can be goes on at once, and a command without an argument names nothing.
+    for line in
+        [&b" STOR x\r\n"[..], b"  \r\n", b"\r\n", b"PORT\r\n", b" PORT\r\n", b"\xff\xf1PWD\r\n", b"PASV\r\n"]
+    {
+        let mut e = Engine::source_nat();
+        e.server("220 hi\r\n").client("USER a\r\n").server("230 in\r\n").client(line);
+        assert_eq!((e.denial, e.blind()), (None, None), "{line:?}");
+        assert_eq!(e.stream(Side::Initiator).out, [b"USER a\r\n", line].concat());
+    }
+}
+
+/// A telnet command before a line hides nothing: the line is read.
+#[test]
+fn a_command_behind_telnet_is_read() {
+    let mut e = Engine::source_nat();
+    e.server("220 hi\r\n").client("USER a\r\n").server("230 in\r\n");
+    e.client(b"\xff\xf4\xff\xf2PORT 10,1,0,9,13,61\r\n");
+    assert_eq!(e.denial, Some(Denial::ThirdPartyAddress));
+}
+
+/// PORT without an argument asks for nothing, and its refusal takes nothing from the one before.
+#[test]
+fn a_command_without_an_argument_has_no_pinhole() {
+    for bare in ["PORT\r\n", "eprt\r\n", "LPRT\n"] {
+        let mut e = Engine::source_nat();
+        e.server("220 hi\r\n").client(PORT).server("200 ok\r\n");
+        e.client(bare).server("501 Syntax error.\r\n");
+        assert_eq!(e.orders, [Order::Activate { tag: 1 }], "{bare:?}");
+        // Sent ahead of the replies it is told apart, before and behind.
+        let before = e.orders.len();
+        e.client([bare, PORT, bare].concat()).server("501 no\r\n200 ok\r\n501 no\r\n");
+        assert_eq!(e.orders[before..], [Order::Activate { tag: 2 }], "{bare:?}");
+        // One that the server takes all the same arms nothing.
+        e.client(bare).server("200 ok\r\n");
+        assert_eq!(e.orders.len(), before + 1);
     }
 }
 

@@ -316,12 +316,13 @@ fn a_registration_and_an_offer_for_somebody_else() {
 
 /// Both ends of a connection are reset, and nothing else leaves.
 #[track_caller]
-fn reset(gw: &mut Gateway, pair: &Pair, side: Side, message: &str) {
-    gw.inject(pair.end(side).host.interface, &pair.frame(side, PSH | ACK, message.as_bytes()));
+fn reset(gw: &mut Gateway, pair: &Pair, side: Side, message: impl AsRef<[u8]>) {
+    let message = message.as_ref();
+    gw.inject(pair.end(side).host.interface, &pair.frame(side, PSH | ACK, message));
     gw.run();
     for end in [&pair.initiator, &pair.responder] {
         let rst = gw.recv(end.host.interface).expect("a reset");
-        assert_eq!((rst.destination, rst.tcp().flags & RST), ((end.host.addr, end.port), RST), "{message}");
+        assert_eq!((rst.destination, rst.tcp().flags & RST), ((end.host.addr, end.port), RST), "{message:?}");
         assert_eq!(rst.payload, b"");
     }
     gw.assert_silent();
@@ -359,6 +360,62 @@ fn an_ftp_bounce() {
             assert_eq!(denials(&mut gw), [*denial]);
             nothing_opened(&mut gw);
             gw.drain_all();
+        }
+    });
+}
+
+/// A bounce in two halves, of which the first would reach the server unread if the gateway lost patience; and commands that
+/// some servers know in spite of what stands before their word or in it.
+#[test]
+fn an_ftp_bounce_that_waits_or_hides() {
+    let victim = six(Ipv4Addr::new(10, 1, 0, 77), TARGET);
+    let low = six(CLIENT.addr, 25);
+    let (port, eprt) = (format!("PORT {victim}\r\n"), format!("EPRT |1|10.1.0.77|{TARGET}|\r\n"));
+    let (third, malformed) = (Denial::ThirdPartyAddress, Denial::Malformed);
+    let mut table: Vec<(Side, Vec<u8>, Denial)> = vec![
+        (Side::Initiator, port.clone().into(), third),
+        (Side::Initiator, eprt.into(), third),
+        (Side::Initiator, format!("PORT {low}\r\n").into(), Denial::PrivilegedPort),
+        (Side::Initiator, format!("\u{9}{port}").into(), malformed),
+        (Side::Initiator, format!("  {port}").into(), malformed),
+        (Side::Responder, format!("227 ({victim})\r\n").into(), third),
+        (Side::Responder, b"229 (|||445|)\r\n".to_vec(), Denial::PrivilegedPort),
+    ];
+    // Telnet commands before the word's end.
+    for telnet in [&b"\xff\xf1"[..], b"\xff\xfb\x01"] {
+        let line = [b"PO", telnet, port[2..].as_bytes()].concat();
+        table.push((Side::Initiator, line, malformed));
+    }
+    each_mode(|mode| {
+        for (side, message, denial) in &table {
+            for cut in [1, 4, 5, message.len() - 2, message.len() - 1] {
+                println!("{:?} at {cut}", String::from_utf8_lossy(message));
+                let mut gw = gateway(mode);
+                let mut ftp = Pair::connect(&mut gw, (CLIENT, 40_000), (SERVER, 21));
+                ftp.say(&mut gw, Side::Responder, "220 ready\r\n");
+                ftp.say(&mut gw, Side::Initiator, "USER a\r\n");
+                ftp.say(&mut gw, Side::Responder, "230 in\r\n");
+                if *side == Side::Responder {
+                    let command = if message.starts_with(b"229") { "EPSV\r\n" } else { "PASV\r\n" };
+                    ftp.say(&mut gw, Side::Initiator, command);
+                }
+                let (first, second) = message.split_at(cut);
+                gw.inject(ftp.end(*side).host.interface, &ftp.frame(*side, PSH | ACK, first));
+                for _ in 0..2 {
+                    gw.run();
+                    // It is acknowledged for who will read it, and for nobody else.
+                    while let Some(seen) = gw.recv(ftp.end(*side).host.interface) {
+                        assert_eq!((seen.payload.as_slice(), seen.tcp().flags), (&b""[..], ACK));
+                    }
+                    gw.assert_silent();
+                    gw.advance_by(2_500, 250);
+                }
+                ftp.sent(*side, first.len() as u32);
+                reset(&mut gw, &ftp, *side, second);
+                assert_eq!(denials(&mut gw), [*denial]);
+                nothing_opened(&mut gw);
+                gw.drain_all();
+            }
         }
     });
 }

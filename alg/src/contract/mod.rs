@@ -50,12 +50,15 @@ pub trait StreamAlg {
         answer: &mut Answer,
     ) -> Verdict;
 
-    /// The bytes that were held of `from` go on as they are: they were held too long, or their sender has finished. What
-    /// follows of the message that they begin must not be edited. False if the ALG has lost its place by that: the
-    /// flow is not read any more.
-    fn give_up(&mut self, from: Side, bytes: &[u8]) -> bool {
-        let _ = (from, bytes);
-        false
+    /// The bytes that were held of `from` are to go on as they are: there are too many, they were held too long, or their
+    /// sender has finished. What follows of the message that they begin must not be edited. False if the ALG has lost its place
+    /// by that: the flow is not read any more.
+    ///
+    /// # Errors
+    /// They must not go on unread: the flow is refused.
+    fn give_up(&mut self, profile: &Profile, from: Side, bytes: &[u8]) -> Result<bool, Denial> {
+        let _ = (profile, from, bytes);
+        Ok(false)
     }
 
     /// The gateway has no room for what the answer to the last call asked for. `bytes`, which stand at `offset`, are what was

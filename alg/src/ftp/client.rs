@@ -3,7 +3,7 @@
 use crate::contract::{Application, Blindness, Denial, Gateway, Side};
 use crate::ftp::args::Message;
 use crate::ftp::command::{self, Kind};
-use crate::ftp::line::{IAC, Match, find_word, first_word, is_blank};
+use crate::ftp::line::{IAC, Match, find_disguised, find_word, first_word, is_blank};
 use crate::ftp::user::MAX_USER;
 use crate::ftp::{Call, Ftp, MAX_LINE, Step, strict};
 use crate::profile::WhenEncrypted;
@@ -19,6 +19,11 @@ const HANDSHAKE: u8 = 22;
 
 const NAMED: [(&[u8], Message); 3] =
     [(b"PORT", Message::Port), (b"EPRT", Message::Eprt), (b"LPRT", Message::Lprt)];
+
+/// Whether these first bytes of a line are at most a command's word that names an endpoint.
+pub(super) fn may_become_named(line: &[u8]) -> bool {
+    matches!(find_word(line, &NAMED), Match::Undecided)
+}
 
 impl Ftp {
     /// Reads one line, or as much of one as is there.
@@ -36,22 +41,28 @@ impl Ftp {
         }
         let end = rest.iter().position(|&b| b == b'\n');
         if !self.client.at_start() {
-            if !call.cx.profile.strict && !call.cx.profile.rules.concerns(Application::Ftp) {
-                return self.pass(call, rest, end);
-            }
-            // A line whose begin the engine had to let go cannot be judged any more.
+            let judged = call.cx.profile.strict || call.cx.profile.rules.concerns(Application::Ftp);
             if !self.client.begins_with_iac() {
-                return call.deny(rest, Denial::SplitMessage, None);
+                // A line whose begin went on when nobody judged, under another profile, cannot be judged any more.
+                return if judged {
+                    call.deny(rest, Denial::SplitMessage, None)
+                } else {
+                    self.pass(call, rest, end)
+                };
             }
             // No command does. Some servers read over the byte: what they would run is not what was judged.
-            return match whole_line(call, rest, end) {
-                Ok(line) => call.deny(line, Denial::Malformed, None),
-                Err(step) => step,
+            return if judged || self.may_be_disguised(rest) {
+                deny_whole(call, rest, end)
+            } else {
+                self.pass(call, rest, end)
             };
         }
         let named = find_word(rest, &NAMED);
-        if matches!(named, Match::Undecided) {
-            return Step::Unfinished;
+        match named {
+            Match::Undecided => return Step::Unfinished,
+            // What one server reads over another does not: there is no telling what it would make of the argument.
+            Match::No if self.may_be_disguised(rest) => return deny_whole(call, rest, end),
+            _ => {}
         }
         if self.reads_whole_lines(call) {
             let judged = match whole_line(call, rest, end) {
@@ -72,6 +83,12 @@ impl Ftp {
             }
             _ => self.pass(call, rest, end),
         }
+    }
+
+    /// Whether a line is, or may become, a command that names an endpoint for a server that reads over what stands before its
+    /// word or in it. A first line like that is not FTP's, and ends the reading.
+    fn may_be_disguised(&self, rest: &[u8]) -> bool {
+        self.spoke && !matches!(find_disguised(rest, &NAMED), Match::No)
     }
 
     /// Whether a line is read as a whole before any of it goes on.
@@ -207,7 +224,7 @@ impl Ftp {
             self.blind = Some(Blindness::OtherProtocol);
         } else if first_word(head).is_empty() {
             // An empty line asks for nothing, though some servers answer it.
-        } else if !self.begin(Kind::of(head)) {
+        } else if !self.begin(waits_for(head)) {
             // Its argument may have left already, and may be a password.
             return call.deny(first_word(head), Denial::OutOfSequence, None);
         } else if Kind::of(head) == Kind::User {
@@ -236,6 +253,23 @@ fn whole_line<'l, G: Gateway>(
         Some(end) if end < limit => Ok(rest.get(..end).unwrap_or_default()),
         None if rest.len() < limit => Err(Step::Unfinished),
         _ => Err(call.deny(rest, Denial::TooLong, None)),
+    }
+}
+
+/// Refuses the flow over a line, once it is whole.
+fn deny_whole<G: Gateway>(call: &mut Call<'_, '_, G>, rest: &[u8], end: Option<usize>) -> Step {
+    match whole_line(call, rest, end) {
+        Ok(line) => call.deny(line, Denial::Malformed, None),
+        Err(step) => step,
+    }
+}
+
+/// What a line that goes on as it is waits for. A command that names an endpoint does so only without one, or where it is
+/// watched: no pinhole is its reply's.
+fn waits_for(head: &[u8]) -> Kind {
+    match Kind::of(head) {
+        Kind::Active => Kind::Other,
+        kind => kind,
     }
 }
 

@@ -3,6 +3,8 @@
 //! Owns the few bytes that must be remembered when a line is cut: its first [`HEAD`] bytes, and how far a telnet
 //! command before it has come. Whether a line is one that may need an edit is decided on bytes, by [`find_word`].
 
+use arrayvec::ArrayVec;
+
 /// How many first bytes of a line are remembered. `EPSV ALL` and `OPTIONS ` fit.
 pub(super) const HEAD: usize = 8;
 
@@ -115,6 +117,41 @@ pub(super) fn find_word<T: Copy>(line: &[u8], words: &[(&[u8], T)]) -> Match<T> 
     answer
 }
 
+/// The same for a server that reads over bytes that are no text, in a word too, and over whatever stands before it: telnet
+/// commands, blanks, quotes. [`find_word`] has found none. A word without an argument is none here either.
+pub(super) fn find_disguised<T>(line: &[u8], words: &[(&[u8], T)]) -> Match<()> {
+    let mut word = ArrayVec::<u8, HEAD>::new();
+    let may_be = |word: &[u8]| {
+        words.iter().any(|(w, _)| w.get(..word.len()).is_some_and(|w| w.eq_ignore_ascii_case(word)))
+    };
+    // Of C's `isspace`, the vertical tab too.
+    let is_space = |byte: u8| byte.is_ascii_whitespace() || byte == 0x0b;
+    let is = |word: &[u8]| words.iter().any(|(w, _)| w.eq_ignore_ascii_case(word));
+    for (at, &byte) in line.iter().enumerate() {
+        match byte {
+            b'\n' => return Match::No,
+            // Servers do not agree on how many bytes it takes.
+            IAC => return Match::Word(()),
+            _ if byte.is_ascii_alphanumeric() => {
+                if word.try_push(byte).is_err() || !may_be(&word) {
+                    return Match::No;
+                }
+            }
+            _ if word.is_empty() || !byte.is_ascii_graphic() && !is_space(byte) => {}
+            _ if is(&word) => {
+                let behind = line.get(at..).unwrap_or_default();
+                return match behind.iter().find(|b| !is_blank(**b) && **b != b'\r') {
+                    None => Match::Undecided,
+                    Some(b'\n') => Match::No,
+                    Some(_) => Match::Word(()),
+                };
+            }
+            _ => return Match::No,
+        }
+    }
+    Match::Undecided
+}
+
 /// What separates a command from its argument. RFC 959 has the space; servers take a tab too.
 pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
@@ -142,6 +179,45 @@ mod tests {
         }
         assert_eq!(find_word(b"port ", &WORDS), Match::Word(1));
         assert_eq!(find_word(b"EpRt\t|", &WORDS), Match::Word(2));
+    }
+
+    #[test]
+    fn what_a_server_may_read_over_hides_no_word() {
+        for word in [
+            &b" PORT 1"[..],
+            b"\t\x0b port\t1",
+            b"\0PORT 1",
+            b"P\xff\xf1ORT 1",
+            b"P\xff",
+            b" \xff\xf1PORT 1",
+            b"PO\0RT 1",
+            b"PORT\0 1",
+            b"PORT\x0b1",
+            b"PORT\r1",
+            b"PORT-1",
+            b"\"PORT\" 1",
+            b"PORT 1",
+        ] {
+            assert_eq!(find_disguised(word, &WORDS), Match::Word(()), "{word:?}");
+        }
+        for undecided in [&b""[..], b" ", b"\r", b" PO", b" PORT", b"PORT\r", b"P\x01", b"PORT\0", b"\"EPRT"]
+        {
+            assert_eq!(find_disguised(undecided, &WORDS), Match::Undecided, "{undecided:?}");
+        }
+        for no in [
+            &b"\r\n"[..],
+            b"  \n",
+            b" USER",
+            b"PORT\r\n",
+            b" PORT \r\n",
+            b"PORTS",
+            b"PO RT",
+            b"1PORT",
+            b"STOR\xff",
+            b"P-ORT",
+        ] {
+            assert_eq!(find_disguised(no, &WORDS), Match::No, "{no:?}");
+        }
     }
 
     #[test]

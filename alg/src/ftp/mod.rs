@@ -45,6 +45,7 @@ use crate::contract::{
     Answer, Application, Blindness, Context, Denial, Edit, Endpoint, ExpectationRequest, Fact, Gateway,
     MAX_EXCERPT, Opener, Parity, Probe, Side, StreamAlg, Transport, Uses, Verdict,
 };
+use crate::profile::Profile;
 use crate::reader::{self, Reader, Step};
 use args::Message;
 use arrayvec::ArrayVec;
@@ -436,13 +437,18 @@ impl StreamAlg for Ftp {
         reader::read(self, cx, from, offset, bytes, answer)
     }
 
-    /// The line is an ordinary one from here on: whatever it becomes, it opens nothing.
-    fn give_up(&mut self, from: Side, bytes: &[u8]) -> bool {
-        match from {
-            Side::Initiator => self.client.push(bytes),
-            Side::Responder => self.server.push(bytes),
+    /// Some servers run the last line though it has no end. Of one that is only watched the rest is an ordinary line, whatever it becomes, and
+    /// opens nothing. The same goes for one of which too little is there to say anything.
+    fn give_up(&mut self, profile: &Profile, from: Side, bytes: &[u8]) -> Result<bool, Denial> {
+        let (line, undecided) = match from {
+            Side::Initiator => (&mut self.client, client::may_become_named(bytes)),
+            Side::Responder => (&mut self.server, server::may_become_named(bytes)),
+        };
+        if !profile.watch && !undecided {
+            return Err(Denial::SplitMessage);
         }
-        true
+        line.push(bytes);
+        Ok(true)
     }
 }
 

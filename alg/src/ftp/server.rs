@@ -48,6 +48,11 @@ impl Mask {
     }
 }
 
+/// Whether these first bytes of a line are at most the code of a reply that names an endpoint.
+pub(super) fn may_become_named(line: &[u8]) -> bool {
+    matches!(find_word(line, &NAMED), Match::Undecided)
+}
+
 impl Ftp {
     /// Reads one line, or as much of one as is there.
     pub(super) fn server_step<G: Gateway>(&mut self, call: &mut Call<'_, '_, G>, rest: &[u8]) -> Step {

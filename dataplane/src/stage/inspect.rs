@@ -448,7 +448,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
     }
 
-    /// Lets an unfinished message go as it is.
+    /// Lets an unfinished message go as it is, unless its ALG refuses that.
     fn let_go(&mut self, cx: &Context<'_>, hit: &Hit<'_>, slot: u32, from: Side) -> Result<(), Denial> {
         let Self { algs, scratch, .. } = &mut *self;
         let Some((inspected, chunks)) = algs.get_mut(slot) else { return Ok(()) };
@@ -458,14 +458,20 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             self.count(cx, Counter::StreamReleased, 1);
             return if self.let_beginning_go(slot, from) { Ok(()) } else { Err(Denial::NoResources) };
         };
-        let lost = !alg.give_up(from, bytes);
+        // Where a commit has taken the profile away nothing is read any more.
+        let profile = cx.policy.profile_of(hit.session);
+        let lost = match profile {
+            Some(profile) if !inspected.stream.is_blind() => !alg.give_up(&profile.settings, from, bytes)?,
+            _ => true,
+        };
         if lost {
             inspected.stream.set_blind();
         }
         let decided = inspected.stream.decide(chunks, from, bytes, core::iter::empty());
         self.count(cx, Counter::StreamReleased, 1);
         if lost {
-            self.go_blind(cx, hit, Blindness::Lost, offset);
+            let why = if profile.is_some() { Blindness::Lost } else { Blindness::Unbound };
+            self.go_blind(cx, hit, why, offset);
         }
         if decided { Ok(()) } else { Err(Denial::NoResources) }
     }
@@ -517,15 +523,25 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         {
             return true;
         }
-        let loses = matches!(reads, Reads::Alg(alg) if !alg.finds_its_place());
-        if stream.is_blind() || !loses {
-            return stream.held_too_long(limits, cx.now.0, from);
-        }
-        // The ALG would read nothing any more, for a segment that was lost or a client that is slow.
-        let profile = cx.policy.profile_of(hit.session);
-        let overflow = profile.map_or(limits.overflow, |p| p.overflow(limits.overflow));
-        let hold_ms = limits.hold_ms.saturating_mul(PATIENCE);
-        overflow == Overflow::Pass && stream.held_too_long(&Limits { hold_ms, ..*limits }, cx.now.0, from)
+        let hold_ms = match (reads, cx.policy.profile_of(hit.session)) {
+            _ if stream.is_blind() => limits.hold_ms,
+            (Reads::Detector(_), _) | (_, None) => limits.hold_ms,
+            // Who reads lines would be evaded, and holds but a line; who only watches holds nobody up.
+            (Reads::Alg(alg), Some(profile)) if alg.reads_lines() => {
+                if !profile.settings.watch {
+                    return false;
+                }
+                limits.hold_ms
+            }
+            // The ALG would read nothing any more, for a segment that was lost or a client that is slow.
+            (Reads::Alg(_), Some(profile)) => {
+                if profile.overflow(limits.overflow) == Overflow::Reset {
+                    return false;
+                }
+                limits.hold_ms.saturating_mul(PATIENCE)
+            }
+        };
+        stream.held_too_long(&Limits { hold_ms, ..*limits }, cx.now.0, from)
     }
 
     /// Makes packets of what the engine lets go beside the packet that came.
