@@ -87,8 +87,8 @@ pub struct Local<P: Port, A: BufPool<Buf = P::Buf>> {
     pub(crate) gathering: Gathering,
     /// Packets of the stream engine that leave behind the one under way.
     pub(crate) made: ArrayVec<(NextHop, P::Buf), MAX_EMISSIONS>,
-    /// The inspected session at which the next look at their time begins.
-    pub(crate) stream_cursor: u32,
+    /// The inspected session at which the round of those that wait goes on. None: no round is due.
+    pub(crate) stream_round: Option<u32>,
     /// The first session to look at next that is not known.
     pub(crate) detector_cursor: u32,
     pub(crate) rng: Rng,
@@ -121,7 +121,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
             algs: Algs::new(setup.alg_sessions, setup.stream_chunks),
             gathering: Gathering::new(setup.fragment_chunks),
             made: ArrayVec::new(),
-            stream_cursor: 0,
+            stream_round: None,
             detector_cursor: 0,
             datagrams: Datagrams::new(setup.alg_sessions),
             scratch: Box::new(Scratch::new(setup.alg_sessions as usize, rng.draw())),

@@ -205,8 +205,8 @@ impl Scratch {
 /// How much longer a message is held whose ALG would lose its place: longer than TCP repeats a lost segment a few times.
 const PATIENCE: u32 = 32;
 
-/// Most sessions that one call of [`Local::time_streams`] looks at. The next call goes on from there.
-const SESSIONS_A_CALL: usize = 64;
+/// Most sessions that one turn of the worker looks at, between two bursts. The next turn goes on from there.
+const SESSIONS_A_TURN: usize = 64;
 
 /// Checks a packet of an inspected session before anything believes it: a checksum that is made anew would launder
 /// corruption.
@@ -476,19 +476,26 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if decided { Ok(()) } else { Err(Denial::NoResources) }
     }
 
-    /// Time has passed: lets go what was held long enough, and repeats what only the engine can repeat.
-    pub(crate) fn time_streams(&mut self, cx: &Context<'_>) {
+    /// Time has passed: the coming turns look at all sessions that wait. A round that is under way comes to its end first.
+    pub(crate) fn begin_round(&mut self) {
+        self.stream_round.get_or_insert(0);
+    }
+
+    /// A part of the round that is under way, if one is: lets go what was held long enough, and repeats what only the engine
+    /// can repeat. Answers how many sessions that were: as long as it is any, the worker does not rest.
+    pub(crate) fn time_streams(&mut self, cx: &Context<'_>) -> usize {
+        let Some(mut slot) = self.stream_round else { return 0 };
         let limits = cx.policy.streams;
-        let mut slot = self.stream_cursor;
-        for _ in 0..SESSIONS_A_CALL {
+        for looked_at in 0..SESSIONS_A_TURN {
             let Some(next) = self.algs.next_waiting(slot) else {
-                self.stream_cursor = 0;
-                return;
+                self.stream_round = None;
+                return looked_at;
             };
             slot = next.saturating_add(1);
             self.time_stream(cx, next, &limits);
         }
-        self.stream_cursor = slot;
+        self.stream_round = Some(slot);
+        SESSIONS_A_TURN
     }
 
     pub(super) fn time_stream(&mut self, cx: &Context<'_>, slot: u32, limits: &Limits) {

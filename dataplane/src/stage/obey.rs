@@ -41,6 +41,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 break;
             }
         }
+        work += self.time_streams(cx);
         for _ in 0..FRAMES {
             let Some(Frame { interface, bytes }) = lane.frames.pop() else { break };
             work += 1;
@@ -104,7 +105,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 Command::Free(session) => self.free(cx, session),
                 Command::FreeExpectation(id) => self.free_expectation(cx, id),
                 Command::Streams => {
-                    self.time_streams(cx);
+                    self.begin_round();
                     self.time_detectors(cx);
                 }
             }
