@@ -16,9 +16,14 @@ from = "trust"
 to = "untrust"
 service = "ftp"
 action = "allow"
+
+[[alg]]
+name = "watched"
+protocol = "ftp"
+mode = "monitor"
 "#;
 
-/// Sessions that wait at once.
+/// Sessions that wait at once. Their profile only watches: any other holds a line of FTP until its end comes.
 const MANY: u16 = 5_000;
 /// Most that a worker looks at in one turn.
 const A_TURN: usize = 64;

@@ -69,6 +69,7 @@ counters! {
     StreamOwnAcks = "stream-own-acks", "Acknowledgements that the stream engine sent on behalf of a receiver.";
     StreamRepeated = "stream-repeated", "Times that bytes were sent again from the kept copy.";
     StreamOutOfOrder = "stream-out-of-order", "Segments of inspected sessions that wait for bytes before them.";
+    StreamForgotten = "stream-forgotten", "Times that bytes were forgotten that waited for bytes before them: too long, or their room was needed. Their sender repeats them.";
     StreamNoRoom = "stream-no-room", "Segments of inspected sessions whose bytes found no room; their sender repeats them.";
     StreamReleased = "stream-released", "Unfinished messages that went on unread: held too long, or ended.";
     StreamConflicts = "stream-conflicts", "Repeated segments that did not say what the first copy said; the first copy went on.";

@@ -141,7 +141,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 (detecting.since, detecting.held_since) = (cx.now, None);
                 inspected.stream.decide(chunks, from, bytes, core::iter::empty())
             }
-            _ => self.let_unknown_go(slot),
+            _ => self.stop_reading(slot),
         };
         if goes_on { Ok(false) } else { Err(Denial::NoResources) }
     }
@@ -160,9 +160,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         self.tell(cx, Event::AlgBound { session: hit.id, application });
     }
 
-    /// A connection is none of what was looked for: nobody reads it any more, and what was held of it goes on. False if
-    /// there is no room for that.
-    pub(super) fn let_unknown_go(&mut self, slot: u32) -> bool {
+    /// Nobody reads a connection any more, since it is none of what was looked for or finds no room: what was held of it goes
+    /// on. False if there is no room for that.
+    pub(super) fn stop_reading(&mut self, slot: u32) -> bool {
         let Self { algs, scratch, .. } = &mut *self;
         let Some((inspected, chunks)) = algs.get_mut(slot) else { return true };
         inspected.stream.set_blind();
@@ -190,7 +190,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             detecting.held_since = None;
             return inspected.stream.decide(chunks, from, bytes, core::iter::empty());
         }
-        self.let_unknown_go(slot)
+        self.stop_reading(slot)
     }
 
     /// Time has passed: gives back the places of connections on which nobody speaks.
@@ -202,7 +202,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 return;
             };
             slot = next.saturating_add(1);
-            if self.is_silent(cx, next) && self.let_unknown_go(next) {
+            if self.is_silent(cx, next) && self.stop_reading(next) {
                 self.count(cx, Counter::AlgUndetected, 1);
                 self.time_stream(cx, next, &cx.policy.streams);
                 given_back += 1;

@@ -10,19 +10,22 @@ use crate::drop_reason::DropReason;
 use crate::event::Ref;
 use crate::key::{Protocol, WorkerId};
 use crate::packet::{reset, rewrite as fields};
+use crate::policy::AlgMode;
 use crate::port::Port;
 use crate::session::MAX_ALG_SLOTS;
 use crate::stage::detect::Detecting;
 use crate::stage::publish::{Publisher, endpoints, release, side};
 use crate::stage::tally::Told;
 use crate::stage::{Context, Fate, Hit, Item, MOST_KEPT, NextHop, emit, rewrite, route, track};
-use crate::stream::chunk::Pool;
+use crate::stream::chunk::{CHUNK, Pool};
 use crate::stream::segment::{Arrival, Departures, Limits, MAX_UNREAD, Overflow, Refusal, Tally};
 use crate::stream::{Path, Stream};
 use crate::table::Direction;
 use crate::view::{CloseReason, State};
 use crate::worker::Local;
-use alg::{Answer, Blindness, Bound, Denial, Side, StreamAlg, Tables, Verdict};
+use alg::{
+    Answer, Blindness, Bound, Denial, MAX_EDITS, MAX_REPLACEMENT, MAX_REPLY, Side, StreamAlg, Tables, Verdict,
+};
 
 /// Who reads a session's streams.
 pub(crate) enum Reads {
@@ -45,7 +48,7 @@ pub(crate) struct Inspected {
 
 impl Inspected {
     /// Whether it is not known yet, and perhaps never will be, what the session is.
-    const fn is_unknown(&self) -> bool {
+    pub(super) const fn is_unknown(&self) -> bool {
         matches!(self.reads, Reads::Detector(_))
     }
 }
@@ -80,6 +83,13 @@ fn next_bit(words: &[u64], from: u32) -> Option<u32> {
     u32::try_from(index * 64).ok()?.checked_add(word.trailing_zeros())
 }
 
+/// A slab of so many chunks, of which what comes leaves some.
+fn slab(chunks: u32) -> Pool {
+    let mut pool = Pool::new(chunks);
+    pool.keep_back(KEPT_BACK);
+    pool
+}
+
 impl Algs {
     /// Room for `capacity` inspected sessions, and so many chunks.
     pub(crate) fn new(capacity: u32, chunks: u32) -> Self {
@@ -87,7 +97,7 @@ impl Algs {
             slots: (0..capacity).map(|_| None).collect(),
             free: (0..capacity.min(MAX_ALG_SLOTS)).rev().collect(),
             unpromised: 0,
-            chunks: Pool::new(chunks),
+            chunks: slab(chunks),
             waiting: (0..capacity.div_ceil(64)).map(|_| 0).collect(),
             unknown: (0..capacity.div_ceil(64)).map(|_| 0).collect(),
         }
@@ -205,6 +215,9 @@ impl Scratch {
 /// How much longer a message is held whose ALG would lose its place: longer than TCP repeats a lost segment a few times.
 const PATIENCE: u32 = 32;
 
+/// Chunks of the slab that what comes must leave: what an ALG puts into both streams at once finds room.
+const KEPT_BACK: usize = (MAX_EDITS * MAX_REPLACEMENT).div_ceil(CHUNK) + MAX_REPLY.div_ceil(CHUNK) + 4;
+
 /// Most sessions that one turn of the worker looks at, between two bursts. The next turn goes on from there.
 const SESSIONS_A_TURN: usize = 64;
 
@@ -272,13 +285,26 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let mut tally = Tally::default();
         // Only what tracking let through begins a stream, and only while the connection opens: a forged SYN moves none.
         let begins = opening(hit.session.state());
-        let event = inspected.stream.arrive(chunks, &limits, cx.now.0, begins, &segment, &mut tally);
-        if tally.no_room > 0 && inspected.is_unknown() && !inspected.stream.is_blind() {
-            // It may be anybody's: it must not wait for room.
-            self.count(cx, Counter::AlgUndetected, 1);
-            self.let_unknown_go(slot);
-        }
+        let mut event = inspected.stream.arrive(chunks, &limits, cx.now.0, begins, &segment, &mut tally);
+        let at_bound = if tally.no_room > 0 { self.at_bound(cx, hit, slot, &tally) } else { None };
         self.tell_tally(cx, hit, slot, &tally);
+        match at_bound {
+            None => {}
+            Some(Overflow::Pass) => {
+                if let Err(denial) = self.go_on_unread(cx, hit, slot, from, &mut tally) {
+                    self.count_tally(cx, &tally);
+                    return self.refuse(cx, hit, hop, item, denial).map(Some);
+                }
+                // It passes now, unless what its receiver has not acknowledged is still kept.
+                let (inspected, chunks) = self.algs.get_mut(slot).ok_or(DropReason::AlgTableFull)?;
+                let mut again = Tally::default();
+                event = inspected.stream.arrive(chunks, &limits, cx.now.0, begins, &segment, &mut again);
+            }
+            Some(Overflow::Reset) => {
+                self.count_tally(cx, &tally);
+                return self.refuse(cx, hit, hop, item, Denial::NoResources).map(Some);
+            }
+        }
         if event.arrival() == Arrival::Taken
             && let Err(denial) = self.read(cx, hit, slot, from, &limits)
         {
@@ -365,6 +391,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 self.go_blind(cx, hit, Blindness::Unbound, offset);
                 return if decided { Ok(()) } else { Err(Denial::NoResources) };
             };
+            if chunks.left() < KEPT_BACK {
+                // What it answers might find no room, and the streams would be lost.
+                if profile.overflow(limits.overflow) == Overflow::Reset {
+                    return Err(Denial::NoResources);
+                }
+                let mut tally = Tally::default();
+                let gone = self.go_on_unread(cx, hit, slot, from, &mut tally);
+                self.count_tally(cx, &tally);
+                return gone;
+            }
             answer.clear();
             let mut publisher = Publisher::new(cx, hit, bindings, rng, ledger);
             publisher.as_seen = !profile.does_all();
@@ -425,6 +461,53 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                 return self.bound(cx, hit, slot, from, overflow, limits);
             }
         }
+    }
+
+    /// What becomes of a session whose bytes have found no room. None: their sender repeats them. One that nobody has to read
+    /// does not wait for room, nor does one that is only watched: nothing of it may be lost.
+    fn at_bound(&self, cx: &Context<'_>, hit: &Hit<'_>, slot: u32, tally: &Tally) -> Option<Overflow> {
+        let inspected = self.algs.get(slot)?;
+        if inspected.stream.is_blind() || inspected.is_unknown() {
+            return Some(Overflow::Pass);
+        }
+        let profile = cx.policy.profile_of(hit.session);
+        if profile.is_none_or(|p| p.mode == AlgMode::Monitor) {
+            return Some(Overflow::Pass);
+        }
+        profile.filter(|_| tally.lasts).map(|p| p.overflow(cx.policy.streams.overflow))
+    }
+
+    /// Nobody reads a session any more that finds no room. What is held of it goes on, unless its ALG refuses that, and what
+    /// waits for bytes of `from` that are missing is forgotten.
+    fn go_on_unread(
+        &mut self,
+        cx: &Context<'_>,
+        hit: &Hit<'_>,
+        slot: u32,
+        from: Side,
+        tally: &mut Tally,
+    ) -> Result<(), Denial> {
+        let Some((inspected, chunks)) = self.algs.get_mut(slot) else { return Ok(()) };
+        let (unknown, blind) = (inspected.is_unknown(), inspected.stream.is_blind());
+        let (offset, _) = inspected.stream.copy_unread(chunks, from, &mut []);
+        if !unknown {
+            for side in [from, from.other()] {
+                if self.algs.get(slot).is_some_and(|i| i.stream.unread(side) > 0) {
+                    self.let_go(cx, hit, slot, side)?;
+                }
+            }
+        }
+        self.stop_reading(slot);
+        if let Some((inspected, chunks)) = self.algs.get_mut(slot) {
+            inspected.stream.forget_apart(chunks, from, tally);
+            inspected.stream.shed(chunks);
+        }
+        if unknown {
+            self.count(cx, Counter::AlgUndetected, u64::from(!blind));
+        } else {
+            self.go_blind(cx, hit, Blindness::Lost, offset);
+        }
+        Ok(())
     }
 
     /// What is left unread is an unfinished message. Nothing finishes it behind a FIN; and it must not be too long.
@@ -511,7 +594,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let way = path(cx, &hit);
         let mut tally = Tally::default();
         let Some(mut departures) = self.scratch.departures.take() else { return };
-        if let Some((inspected, _)) = self.algs.get_mut(slot) {
+        if let Some((inspected, chunks)) = self.algs.get_mut(slot) {
+            inspected.stream.forget_late(chunks, limits, cx.now.0, &mut tally);
             inspected.stream.depart_late(limits, &way, cx.now.0, &mut departures, &mut tally);
         }
         self.count_tally(cx, &tally);

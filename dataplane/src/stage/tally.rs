@@ -20,6 +20,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     pub(super) fn count_tally(&self, cx: &Context<'_>, tally: &Tally) {
         for (counter, n) in [
             (Counter::StreamOutOfOrder, tally.out_of_order),
+            (Counter::StreamForgotten, tally.forgotten),
             (Counter::StreamNoRoom, tally.no_room),
             (Counter::StreamRepeated, tally.repeated),
             (Counter::StreamOwnAcks, tally.own_acks),
@@ -38,11 +39,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             return;
         }
         let Some((inspected, _)) = self.algs.get_mut(slot) else { return };
-        let told = &mut inspected.told;
-        let conflict = tally.conflicts > 0 && !told.conflict;
         // When the slab is full, many sessions find no room at once: those that are not heard now say it later. Of a session
         // that was let go nobody expects that it is read.
-        let reads = !inspected.stream.is_blind();
+        let reads = !inspected.stream.is_blind() && !inspected.is_unknown();
+        let told = &mut inspected.told;
+        let conflict = tally.conflicts > 0 && !told.conflict;
         let limit = &mut self.deny_limit;
         let full = tally.bound.filter(|_| reads && !told.no_room && limit.take(cx.now));
         told.conflict |= conflict;

@@ -24,6 +24,8 @@ pub struct Pool {
     chunks: Box<[Chunk]>,
     free: u32,
     left: u32,
+    /// Chunks that [`Queue::push_new`] leaves.
+    kept_back: usize,
 }
 
 impl Pool {
@@ -38,6 +40,7 @@ impl Pool {
                 .collect(),
             free: if chunks == 0 { NONE } else { 0 },
             left: chunks,
+            kept_back: 0,
         }
     }
 
@@ -51,6 +54,11 @@ impl Pool {
     #[must_use]
     pub const fn capacity(&self) -> usize {
         self.chunks.len()
+    }
+
+    /// So many chunks are not for what comes: what is decided, or repeated, needs some too.
+    pub const fn keep_back(&mut self, chunks: usize) {
+        self.kept_back = chunks;
     }
 
     fn take(&mut self) -> Option<u32> {
@@ -79,11 +87,12 @@ pub struct Queue {
     head: u32,
     tail: u32,
     len: u32,
+    chunks: u32,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { head: NONE, tail: NONE, len: 0 }
+        Self { head: NONE, tail: NONE, len: 0, chunks: 0 }
     }
 }
 
@@ -100,11 +109,29 @@ impl Queue {
         self.len == 0
     }
 
+    /// Chunks that it takes.
+    #[must_use]
+    pub const fn chunks(&self) -> u32 {
+        self.chunks
+    }
+
+    /// Bytes that its last chunk has room for.
+    fn room(&self, pool: &Pool) -> usize {
+        pool.chunks.get(self.tail as usize).map_or(0, |c| CHUNK - usize::from(c.end))
+    }
+
+    /// Adds bytes that have just come, as [`Self::push`] does, of what the slab does not keep back.
+    #[must_use]
+    pub fn push_new(&mut self, pool: &mut Pool, bytes: &[u8]) -> bool {
+        let fresh = bytes.len().saturating_sub(self.room(pool)).div_ceil(CHUNK);
+        let fits = fresh == 0 || fresh.saturating_add(pool.kept_back) <= pool.left();
+        fits && self.push(pool, bytes)
+    }
+
     /// Adds bytes at the end. False, and nothing changed, if the slab has no room.
     #[must_use]
     pub fn push(&mut self, pool: &mut Pool, mut bytes: &[u8]) -> bool {
-        let room = pool.chunks.get(self.tail as usize).map_or(0, |c| CHUNK - usize::from(c.end));
-        if bytes.len().saturating_sub(room).div_ceil(CHUNK) > pool.left() {
+        if bytes.len().saturating_sub(self.room(pool)).div_ceil(CHUNK) > pool.left() {
             return false;
         }
         // Each turn fills a chunk or ends.
@@ -117,6 +144,7 @@ impl Queue {
                     None => self.head = fresh,
                 }
                 self.tail = fresh;
+                self.chunks += 1;
             }
             let Some(chunk) = pool.chunks.get_mut(self.tail as usize) else { return false };
             let room = chunk.data.get_mut(usize::from(chunk.end)..).unwrap_or_default();
@@ -148,6 +176,7 @@ impl Queue {
             left -= here;
             if chunk.start == chunk.end {
                 self.head = pool.give(self.head);
+                self.chunks -= 1;
             }
         }
         if self.len == 0 {
@@ -194,9 +223,18 @@ impl Queue {
         true
     }
 
-    /// Puts all of `other` behind what is here.
+    /// Puts all of `other` behind what is here. Few bytes go where there is room for them: who sends one by one, out of their
+    /// order, must not have a chunk for each.
     pub fn append(&mut self, pool: &mut Pool, other: &mut Self) {
-        let other = core::mem::take(other);
+        let mut other = core::mem::take(other);
+        if !self.is_empty() && other.len() <= self.room(pool) {
+            let mut bytes = [0; CHUNK];
+            let len = other.copy(pool, 0, &mut bytes);
+            other.clear(pool);
+            // There is room.
+            let _ = self.push(pool, bytes.get(..len).unwrap_or_default());
+            return;
+        }
         match pool.chunks.get_mut(self.tail as usize) {
             None => *self = other,
             Some(_) if other.is_empty() => {}
@@ -204,6 +242,7 @@ impl Queue {
                 last.next = other.head;
                 self.tail = other.tail;
                 self.len += other.len;
+                self.chunks += other.chunks;
             }
         }
     }
@@ -242,6 +281,34 @@ mod tests {
         assert_eq!((a.len(), pool.left()), (CHUNK, 2));
         a.clear(&mut pool);
         assert_eq!((a.len(), pool.left()), (0, 3));
+    }
+
+    #[test]
+    fn what_comes_leaves_what_is_kept_back() {
+        let mut pool = Pool::new(4);
+        pool.keep_back(2);
+        let mut queue = Queue::default();
+        assert!(queue.push_new(&mut pool, &[1; 2 * CHUNK - 1]));
+        assert!(!queue.push_new(&mut pool, b"two"), "a third chunk");
+        assert!(queue.push_new(&mut pool, b"1"), "its own chunk has room");
+        assert!(queue.push(&mut pool, &[3; 2 * CHUNK]), "for what is decided");
+        assert_eq!((queue.chunks(), pool.left()), (4, 0));
+        queue.clear(&mut pool);
+        pool.keep_back(usize::MAX);
+        assert!(!queue.push_new(&mut pool, b"1"), "nothing at all");
+    }
+
+    #[test]
+    fn bytes_that_come_one_by_one_share_their_chunks() {
+        let mut pool = Pool::new(2);
+        let mut queue = Queue::default();
+        for n in 0..CHUNK {
+            let mut one = Queue::default();
+            assert!(one.push(&mut pool, &[n as u8]));
+            queue.append(&mut pool, &mut one);
+        }
+        assert_eq!((queue.chunks(), pool.left()), (1, 1));
+        assert_eq!(all(&queue, &pool), (0..CHUNK).map(|n| n as u8).collect::<Vec<_>>());
     }
 
     #[derive(Clone, Debug)]
@@ -283,6 +350,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(all(&queue, &pool), model.clone());
+                prop_assert_eq!(queue.chunks() as usize, pool.capacity() - pool.left());
                 let mut some = [0; 50];
                 let n = queue.copy(&pool, at, &mut some);
                 prop_assert_eq!(&some[..n], &model[at.min(model.len())..(at + 50).min(model.len())]);

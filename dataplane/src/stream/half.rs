@@ -20,6 +20,13 @@ pub const MAX_PIECES: usize = 8;
 /// Maximum segment size of who names none (RFC 9293 §3.7.1).
 const DEFAULT_MSS: u16 = 536;
 
+/// How many times as long as an unfinished message bytes wait behind a gap: longer than TCP repeats a lost segment a few times.
+const GAP: u32 = 8;
+
+/// How many times as long as an unfinished message the sender of bytes that find no room has to repeat them, if nothing
+/// moves meanwhile. Then the profile decides.
+const ROOM: u32 = 4;
+
 /// Most times that the engine repeats on its own. Then it waits for the session to age.
 const MAX_TRIES: u8 = 10;
 
@@ -115,6 +122,10 @@ pub(super) struct Half {
     pub recent: Option<u32>,
     /// When the last byte came that is held, in milliseconds.
     held_at: u32,
+    /// Since when the oldest of the pieces wait, as far as the gap before them has not changed.
+    apart_since: Option<u32>,
+    /// Since when what came has found no room, and nothing has moved.
+    refused_since: Option<u32>,
     /// Since when the receiver has acknowledged nothing of what is outstanding, as far as the timer has seen.
     since: Option<u32>,
     tries: u8,
@@ -147,6 +158,8 @@ impl Default for Half {
             newest: None,
             recent: None,
             held_at: 0,
+            apart_since: None,
+            refused_since: None,
             since: None,
             tries: 0,
         }
@@ -244,14 +257,20 @@ impl Half {
             tally.conflicts += 1;
         }
         let mut apart = false;
+        let mut refused = None;
         if start <= self.next {
             // Each turn reads up to a piece, or takes one in.
             while self.next < stop {
                 let until = self.pieces.first().map_or(stop, |p| p.start.min(stop));
                 let bytes = payload.get(index(self.next - start)..index(until - start)).unwrap_or_default();
                 let fits = self.used() + until - self.next <= i64::from(limits.bytes);
-                if !fits || !self.input.push(pool, bytes) {
-                    tally.turn_away(if fits { Bound::Memory } else { Bound::Flow });
+                if !fits || !self.input.push_new(pool, bytes) {
+                    // What lies ahead gives way: its sender has it still, and has only been told that it is here (RFC 2018 §8).
+                    if fits && self.forget_pieces(pool) {
+                        tally.forgotten += 1;
+                        continue;
+                    }
+                    refused = Some(if fits { Bound::Memory } else { Bound::Flow });
                     break;
                 }
                 self.next = until;
@@ -261,8 +280,11 @@ impl Half {
             let kept = self.set_apart(pool, limits, start, stop, payload);
             apart = kept.is_ok();
             match kept {
-                Ok(()) => tally.out_of_order += 1,
-                Err(bound) => tally.turn_away(bound),
+                Ok(()) => {
+                    tally.out_of_order += 1;
+                    self.apart_since.get_or_insert(now);
+                }
+                Err(bound) => refused = Some(bound),
             }
         }
         // The end of the stream is where it was said first, and nothing lies behind it.
@@ -276,8 +298,54 @@ impl Half {
         let fresh = before != (self.next, self.is_ended());
         if fresh {
             self.held_at = now;
+            self.apart_since = (!self.pieces.is_empty()).then_some(now);
+            self.refused_since = None;
+        }
+        if let Some(bound) = refused {
+            tally.turn_away(bound);
+            tally.lasts |= self.is_refused_for_long(limits, now, bound);
         }
         Stored { fresh, apart }
+    }
+
+    /// Whether what came has found no room for so long that its sender need not repeat it any more. Behind a window that its
+    /// receiver has closed it waits for that.
+    fn is_refused_for_long(&mut self, limits: &Limits, now: u32, bound: Bound) -> bool {
+        if bound == Bound::Flow && self.window == 0 {
+            self.refused_since = None;
+            return false;
+        }
+        let since = *self.refused_since.get_or_insert(now);
+        !later(since.wrapping_add(limits.hold_ms.saturating_mul(ROOM)), now)
+    }
+
+    /// Forgets the pieces. True if there were any.
+    pub fn forget_pieces(&mut self, pool: &mut Pool) -> bool {
+        let any = !self.pieces.is_empty();
+        for piece in &mut self.pieces {
+            piece.bytes.clear(pool);
+        }
+        self.pieces.clear();
+        self.apart_since = None;
+        any
+    }
+
+    /// Forgets the pieces if nobody has filled the gap before them for too long: they were not acknowledged, hence their
+    /// sender has them still (RFC 2018 §8). True if it did.
+    pub fn forget_late_pieces(&mut self, pool: &mut Pool, limits: &Limits, now: u32) -> bool {
+        let wait = limits.hold_ms.saturating_mul(GAP);
+        let late = self.apart_since.is_some_and(|since| !later(since.wrapping_add(wait), now));
+        late && self.forget_pieces(pool)
+    }
+
+    /// Chunks of what has come and is not decided.
+    pub fn chunks_undecided(&self) -> u32 {
+        self.input.chunks() + self.pieces.iter().map(|p| p.bytes.chunks()).sum::<u32>()
+    }
+
+    /// Chunks of what is kept for the receiver.
+    pub const fn chunks_kept(&self) -> u32 {
+        self.kept.chunks()
     }
 
     /// Takes in the pieces that no gap separates any more.
@@ -342,7 +410,7 @@ impl Half {
         let place = match grown {
             Some(place) => {
                 let Some(piece) = self.pieces.get_mut(place) else { return Err(Bound::Stretches) };
-                if !piece.bytes.push(pool, bytes) {
+                if !piece.bytes.push_new(pool, bytes) {
                     return Err(Bound::Memory);
                 }
                 place
@@ -352,7 +420,7 @@ impl Half {
                     return Err(Bound::Stretches);
                 }
                 let mut piece = Piece { start, bytes: Queue::default() };
-                if !piece.bytes.push(pool, bytes) {
+                if !piece.bytes.push_new(pool, bytes) {
                     return Err(Bound::Memory);
                 }
                 self.pieces.insert(at, piece);
@@ -473,6 +541,7 @@ impl Half {
             self.sent = self.sent.max(ack);
             self.edits.acknowledged(ack);
             (self.since, self.tries) = (None, 0);
+            self.refused_since = None;
             if self.urgent.is_some_and(|u| self.edits.map(u, Round::Up) <= ack) {
                 self.urgent = None;
             }
@@ -564,7 +633,7 @@ impl Half {
 
     /// Whether time may change something here.
     pub fn waits(&self) -> bool {
-        !self.input.is_empty() || self.is_outstanding()
+        !self.input.is_empty() || !self.pieces.is_empty() || self.is_outstanding()
     }
 
     /// Whether an unfinished message was held long enough.
@@ -605,9 +674,6 @@ impl Half {
     pub fn clear(&mut self, pool: &mut Pool) {
         self.input.clear(pool);
         self.kept.clear(pool);
-        for piece in &mut self.pieces {
-            piece.bytes.clear(pool);
-        }
-        self.pieces.clear();
+        self.forget_pieces(pool);
     }
 }

@@ -13,7 +13,7 @@ mod depart;
 use crate::stream::chunk::Pool;
 use crate::stream::edits::Round;
 use crate::stream::half::{Half, Stored};
-use crate::stream::segment::{Arrival, Limits, Options, Refusal};
+use crate::stream::segment::{Arrival, Limits, Options, Refusal, Tally};
 use alg::Side;
 
 const fn at(side: Side) -> usize {
@@ -162,6 +162,29 @@ impl Stream {
             half.shed(pool);
         }
         !self.reset && self.halves.iter().all(Half::is_over)
+    }
+
+    /// Forgets what came from `side` ahead of missing bytes, once nobody reads the stream any more: what is missing passes
+    /// then, and the sender repeats the rest (RFC 2018 §8).
+    pub fn forget_apart(&mut self, pool: &mut Pool, side: Side, tally: &mut Tally) {
+        if self.blind && self.half_mut(side).forget_pieces(pool) {
+            tally.forgotten += 1;
+        }
+    }
+
+    /// Forgets what has waited too long for bytes that are missing before it.
+    pub fn forget_late(&mut self, pool: &mut Pool, limits: &Limits, now: u32, tally: &mut Tally) {
+        for half in &mut self.halves {
+            if half.forget_late_pieces(pool, limits, now) {
+                tally.forgotten += 1;
+            }
+        }
+    }
+
+    /// Chunks that are kept because of `side`: it has not sent what its bytes wait for, or not acknowledged what it was sent.
+    #[must_use]
+    pub fn chunks_for(&self, side: Side) -> u32 {
+        self.half(side).chunks_undecided() + self.half(side.other()).chunks_kept()
     }
 
     /// Gives back all that is kept. The stream is of no use then but for resets.

@@ -89,6 +89,8 @@ pub enum Bound {
     Stretches,
     /// The memory of all streams of the worker.
     Memory,
+    /// What one host may take of that memory, while there is not much more of it left.
+    Host,
 }
 
 impl Bound {
@@ -99,6 +101,7 @@ impl Bound {
             Self::Flow => "flow-bytes",
             Self::Stretches => "stretches",
             Self::Memory => "memory",
+            Self::Host => "host-share",
         }
     }
 }
@@ -112,7 +115,7 @@ pub struct Limits {
     pub message: u32,
     /// Bytes kept per direction: not understood, out of order, and not acknowledged by the receiver.
     pub bytes: u32,
-    /// What becomes of a message that is longer.
+    /// What becomes of a message that is longer, and of a flow whose bytes find no room for long.
     pub overflow: Overflow,
     /// First time after which the engine repeats what only it can repeat, in milliseconds.
     pub retransmit_ms: u32,
@@ -231,6 +234,10 @@ pub struct Tally {
     pub no_room: u32,
     /// What the last of those has met.
     pub bound: Option<Bound>,
+    /// There has been no room for so long, and nothing has moved, that the profile decides ([`Overflow`]).
+    pub lasts: bool,
+    /// Times that bytes ahead of missing ones were forgotten: their sender repeats them.
+    pub forgotten: u32,
     /// Segments emitted again from the kept copy.
     pub repeated: u32,
     /// Acknowledgements that the engine made itself.
