@@ -162,6 +162,7 @@ impl<R: Records> Core<R> {
         let mut work = self.ager.turn(now, &policy.timeouts, &mut self.records);
         drop(policy);
         work += self.hear(now);
+        self.ager.tell_ends(&mut self.records);
         work += self.ask_to_clear();
         self.answer(now);
         self.time_streams(now);

@@ -16,7 +16,7 @@ use dataplane::policy::Timeouts;
 use dataplane::session::Session;
 use dataplane::shared::{Command, Shared};
 use dataplane::view::{CloseReason, ExpectationState, ExpectationView, State};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use wheel::Wheel;
 
@@ -78,6 +78,10 @@ pub struct Ager {
     next_expectation: u32,
     /// Expectations whose end was recorded and whose children still live.
     ended: HashSet<Ref>,
+    /// Expectations that ended before they were announced, and since which epoch that is known.
+    unannounced: HashMap<Ref, u64>,
+    /// Those whose end is to be recorded.
+    over: Vec<ExpectationView>,
 }
 
 impl Ager {
@@ -97,6 +101,8 @@ impl Ager {
             expectations_at: Tick(0),
             next_expectation: 0,
             ended: HashSet::new(),
+            unannounced: HashMap::new(),
+            over: Vec::new(),
             shared,
         })
     }
@@ -118,9 +124,17 @@ impl Ager {
         }
         if self.next_expectation != 0 || now.since(self.expectations_at) >= EXPECTATIONS_EVERY {
             self.expectations_at = now;
-            work += self.end_expectations(now, records);
+            work += self.end_expectations(now);
         }
         work + self.free()
+    }
+
+    /// Records the end of the expectations that the last turn found over. What the workers have told must have been heard since
+    /// then: their opening comes first.
+    pub fn tell_ends(&mut self, records: &mut impl Records) {
+        for view in self.over.drain(..) {
+            records.expectation_expired(&view);
+        }
     }
 
     fn take_marks(&mut self, now: Tick, timeouts: &Timeouts, records: &mut impl Records) -> usize {
@@ -246,7 +260,7 @@ impl Ager {
 
     /// Ends expectations whose time is over or whose parent is gone, and retires those that nothing needs any more. One
     /// slice of them: a million are not looked at in one turn.
-    fn end_expectations(&mut self, now: Tick, records: &mut impl Records) -> usize {
+    fn end_expectations(&mut self, now: Tick) -> usize {
         let mut work = 0;
         let capacity = self.shared.expectations.capacity();
         let first = self.next_expectation;
@@ -255,6 +269,11 @@ impl Ager {
         for index in first..end {
             let Some(view) = self.shared.expectations.view(index) else { continue };
             if self.ending.get(index as usize) == Some(&view.id.version) {
+                continue;
+            }
+            // In the middle of a message that may come to nothing: its worker takes it back, or announces it.
+            let announced = self.is_announced(view.id);
+            if !announced && matches!(view.state, ExpectationState::Armed | ExpectationState::Inactive) {
                 continue;
             }
             // Its call has lasted as long as it may.
@@ -267,9 +286,12 @@ impl Ager {
                     view.children == 0
                 }
                 ExpectationState::Expired => {
-                    if self.ended.insert(view.id) {
+                    if !self.is_known(view.id) {
+                        continue;
+                    }
+                    if self.is_announced(view.id) && self.ended.insert(view.id) {
                         // A worker ended it, to make room for another or at its ALG's word.
-                        records.expectation_expired(&view);
+                        self.over.push(view.clone());
                     }
                     self.end_children(&view, ended);
                     view.children == 0
@@ -285,8 +307,8 @@ impl Ager {
                     }
                     let expired = (orphan || late || ended) && self.shared.expectations.expire(view.id);
                     if expired {
-                        records.expectation_expired(&view);
                         self.ended.insert(view.id);
+                        self.over.push(view.clone());
                     }
                     expired && view.children == 0
                 }
@@ -297,11 +319,26 @@ impl Ager {
                     *ending = view.id.version;
                 }
                 self.ended.remove(&view.id);
+                self.unannounced.remove(&view.id);
                 let epoch = self.shared.epochs.now();
                 self.retired_expectations.push_back(Retired { epoch, owner: view.owner, id: view.id });
             }
         }
         work
+    }
+
+    fn is_announced(&self, id: Ref) -> bool {
+        self.shared.expectations.resolve(id).is_some_and(Expectation::is_announced)
+    }
+
+    /// Whether it is known if one that has ended was announced. What another session has ended in the middle of its message may still
+    /// be: its worker is done with that after a grace period.
+    fn is_known(&mut self, id: Ref) -> bool {
+        if self.is_announced(id) {
+            return true;
+        }
+        let since = *self.unannounced.entry(id).or_insert_with(|| self.shared.epochs.now());
+        since < self.shared.epochs.safe()
     }
 
     /// Asks the owners of an expectation's children to end them, if their parent's ALG wants it or their call has `ended`.
@@ -335,7 +372,7 @@ impl Ager {
     /// Tells owners to free what has had its grace period.
     fn free(&mut self) -> usize {
         let mut work = 0;
-        if !self.retired.is_empty() || !self.retired_expectations.is_empty() {
+        if !(self.retired.is_empty() && self.retired_expectations.is_empty() && self.unannounced.is_empty()) {
             self.shared.epochs.advance();
         }
         let safe = self.shared.epochs.safe();
@@ -366,9 +403,15 @@ impl Ager {
         records: &mut impl Records,
     ) {
         self.take_marks(now, timeouts, records);
+        self.tell_ends(records);
         for index in 0..self.shared.expectations.capacity() {
             let Some(view) = self.shared.expectations.view(index) else { continue };
-            if self.shared.expectations.expire(view.id) {
+            // The end of one that a worker has ended, and that was not looked at since.
+            let unseen = view.state == ExpectationState::Expired
+                && self.ending.get(index as usize) != Some(&view.id.version)
+                && !self.ended.contains(&view.id);
+            if (self.shared.expectations.expire(view.id) || unseen) && self.is_announced(view.id) {
+                self.ended.insert(view.id);
                 records.expectation_expired(&view);
             }
         }

@@ -298,8 +298,12 @@ impl Expectations {
             && let Some(key) = init.published_key()
         {
             let hash = self.hash(&key);
-            self.forget_over(init.owner, hash, &key);
-            if self.table.insert(hash, Self::entry(id, Direction::Forward)).is_err() {
+            let entry = Self::entry(id, Direction::Forward);
+            let full = self.table.insert(hash, entry).is_err() && {
+                self.forget_over(init.owner, hash, &key);
+                self.table.insert(hash, entry).is_err()
+            };
+            if full {
                 placed = Err(Unique::Full);
                 for direction in [Direction::Forward, Direction::Reverse] {
                     if let Some(key) = init.key_of(direction) {
@@ -325,8 +329,18 @@ impl Expectations {
         }
     }
 
-    /// What is over and waits for control needs its published endpoint's place no more when its owner publishes the same
+    /// Its message is certain, and its opening is told: control may tell of its end too. The parent's owner only.
+    ///
+    /// What is over and waits for control needs its published endpoint's place no more when its owner has published the same
     /// again: who names one port again and again must not fill that key's buckets.
+    pub fn announced(&self, id: Ref) {
+        let Some(record) = self.resolve(id) else { return };
+        record.note_announced();
+        if let Some(key) = record.init().published_key() {
+            self.forget_over(record.owner(), self.hash(&key), &key);
+        }
+    }
+
     fn forget_over(&self, owner: WorkerId, hash: Hash, published: &FlowKey) {
         self.table.find(hash, |e| {
             let over = self.records.get(e.index as usize).is_some_and(|record| {

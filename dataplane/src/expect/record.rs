@@ -21,6 +21,11 @@ const FLAG_REVERSE: u8 = 128;
 /// In the byte of the class: the opener's mapping is endpoint-dependent. (A word of its own is a step more for every model.)
 const CLASS_DEPENDENT: u8 = 128;
 
+/// Its children are to end.
+const CLOSING: u8 = 1;
+/// Control has been told of it.
+const ANNOUNCED: u8 = 2;
+
 /// One expectation.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
@@ -62,8 +67,8 @@ pub struct Expectation {
     flags: AtomicU8,
     /// Class, and [`CLASS_DEPENDENT`].
     class: AtomicU8,
-    /// Not 0: its children are to end.
-    closing: AtomicU8,
+    /// [`CLOSING`] and [`ANNOUNCED`]. (As above: no word more.)
+    fate: AtomicU8,
 }
 
 // SAFETY: atomics and nothing else. All zero is version 0: not in use.
@@ -344,7 +349,16 @@ impl Expectation {
 
     /// Asks control to end the children. The parent's owner, or control itself.
     pub fn close_children(&self) {
-        self.closing.store(1, Ordering::Release);
+        self.fate.fetch_or(CLOSING, Ordering::Release);
+    }
+
+    /// Whether control has been told that it is open: only of such it tells the end.
+    pub fn is_announced(&self) -> bool {
+        self.fate.load(Ordering::Acquire) & ANNOUNCED != 0
+    }
+
+    pub(super) fn note_announced(&self) {
+        self.fate.fetch_or(ANNOUNCED, Ordering::Release);
     }
 
     /// What it was opened with, but for the activation.
@@ -440,7 +454,7 @@ impl Expectation {
         self.uses.store(0, Ordering::Relaxed);
         self.child_index.store(none.index, Ordering::Relaxed);
         self.child_version.store(none.version, Ordering::Relaxed);
-        self.closing.store(0, Ordering::Relaxed);
+        self.fate.store(0, Ordering::Relaxed);
         self.next_version.store(0, Ordering::Relaxed);
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let flags = init.log as u8
@@ -487,7 +501,7 @@ impl Expectation {
             uses: self.uses.load(Ordering::Relaxed),
             children: claim.children,
             child: self.child(),
-            closing: self.closing.load(Ordering::Acquire) != 0,
+            closing: self.fate.load(Ordering::Acquire) & CLOSING != 0,
             expires: init.expires,
         };
         fence(Ordering::Acquire);

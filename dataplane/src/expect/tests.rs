@@ -297,6 +297,7 @@ fn one_port_named_again_and_again_takes_no_more_places() {
             if let Some(old) = before.filter(|_| !used) {
                 assert!(e.expire(old));
             }
+            e.announced(new);
             assert!(e.activate(new));
             assert_eq!(met(&e, &child(20_001)), Some(new));
             if used {
@@ -315,6 +316,32 @@ fn one_port_named_again_and_again_takes_no_more_places() {
         }
         assert_eq!((e.table.live(), e.published()), (0, 0));
     }
+}
+
+/// A message that comes to nothing leaves what is over as it was: asked about until control frees it.
+#[test]
+fn one_that_is_taken_back_has_hidden_nothing() {
+    let e = expectations();
+    let published = Endpoint::new(IpAddr::V4(PUBLISHED), 20_001);
+    let old = e.open(8, &init(20_001)).unwrap();
+    e.announced(old);
+    assert!(e.expire(old) && e.get(8).unwrap().is_over());
+    let live = e.table.live();
+    let listener = Endpoint::new(IpAddr::V4(OPENER), 9);
+    let new = e.open_beside(9, &Init { armed: false, listener, ..init(20_001) }, |_| false).unwrap();
+    assert!(e.withdraw(new));
+    assert_eq!(e.leads_to(Protocol::Udp, published), Some(init(1).listener));
+    assert_eq!(e.table.live(), live);
+    let new = e.open_beside(9, &Init { armed: false, listener, ..init(20_001) }, |_| false).unwrap();
+    assert!(!e.get(9).unwrap().is_announced());
+    e.announced(new);
+    assert!(e.get(9).unwrap().is_announced());
+    assert_eq!(e.leads_to(Protocol::Udp, published), Some(listener), "certain now");
+    e.free(old);
+    assert!(e.expire(new));
+    e.free(new);
+    e.open(9, &init(20_001)).unwrap();
+    assert!(!e.get(9).unwrap().is_announced(), "the next one of its place");
 }
 
 /// Whose child lives, or who is another worker's, is asked about as before.

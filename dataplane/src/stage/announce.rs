@@ -274,7 +274,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if cx.shared.expectations.withdraw(prepared.id) {
             self.ledger.put_back(prepared.id.index);
         } else if let Some(request) = self.scratch.answer.expectations.get(prepared.number) {
-            // Its session has just closed: control frees it, with its port.
+            // Another session has just ended it, for a port that both have: control frees it, with its port.
             self.ledger.ended(prepared.id, entry(hit, group(cx, hit), request, 0));
             prepared.binding = None;
         }
@@ -323,6 +323,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             offset: request.offset,
         };
         self.tell(cx, event);
+        cx.shared.expectations.announced(expectation);
     }
 
     /// Now that all pinholes of the message have records, those of a group know each other.

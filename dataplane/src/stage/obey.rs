@@ -95,9 +95,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         for (command, keys) in batch.iter().zip(&keys) {
             match *command {
                 Command::Unlink { session, reason, only_if_last_seen } => {
+                    // A child may have come since control has looked, as a packet may.
+                    let idle = |s: &Session, seen| seen == s.last_seen() && s.children() == 0;
                     let idle = arena
                         .resolve(session)
-                        .is_some_and(|s| only_if_last_seen.is_none_or(|seen| seen == s.last_seen()));
+                        .is_some_and(|s| only_if_last_seen.is_none_or(|seen| idle(s, seen)));
                     if let Some(keys) = keys.filter(|_| idle) {
                         self.unlink_hashed(cx, session, reason, keys);
                     }
@@ -168,7 +170,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         if init.owner != self.id || !expectation.is_over() {
             return;
         }
-        if expectation.state() == ExpectationState::Expired {
+        if expectation.state() == ExpectationState::Expired && expectation.is_announced() {
             self.count(cx, Counter::ExpectationsExpired, 1);
         }
         if let Some(binding) = init.binding {
