@@ -120,9 +120,9 @@ pub struct InterfaceCounters {
 }
 
 impl InterfaceCounters {
-    /// Counts a packet that came in here and went to another worker. Only the worker itself may call this.
-    pub fn handed_off_one(&self) {
-        add(&self.handed_off, 1);
+    /// Counts packets that came in here and went to another worker. Only the worker itself may call this.
+    pub fn hand_off(&self, packets: u64) {
+        add(&self.handed_off, packets);
     }
 
     /// Packets that came in here and went to another worker.

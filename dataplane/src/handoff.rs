@@ -43,8 +43,10 @@ pub struct Ring<T> {
     filled: Apart<AtomicU32>,
     /// Up to where they were emptied: the receiver's.
     emptied: Apart<AtomicU32>,
-    places: Box<[UnsafeCell<MaybeUninit<T>>]>,
+    places: Box<[Place<T>]>,
 }
+
+type Place<T> = UnsafeCell<MaybeUninit<T>>;
 
 // SAFETY: a place is touched by the sender alone or by the receiver alone, as the two words say: who hands it over
 // publishes that with Release, who takes it over has read that with Acquire. There is one of each ([`Sender`], [`Receiver`]).
@@ -66,9 +68,21 @@ impl<T> Ring<T> {
     }
 
     #[inline]
-    fn place(&self, number: u32) -> Option<&UnsafeCell<MaybeUninit<T>>> {
+    fn place(&self, number: u32) -> Option<&Place<T>> {
         let mask = self.places.len().wrapping_sub(1);
         self.places.get(number as usize & mask)
+    }
+
+    /// `count` places from this one on, at most all: up to the last one, and on from the first.
+    #[inline]
+    fn stretch(&self, number: u32, count: u32) -> [&[Place<T>]; 2] {
+        let (before, behind) = self
+            .places
+            .split_at_checked(number as usize & self.places.len().wrapping_sub(1))
+            .unwrap_or_default();
+        let near = behind.len().min(count as usize);
+        let rest = before.len().min((count as usize).saturating_sub(near));
+        [behind.get(..near).unwrap_or_default(), before.get(..rest).unwrap_or_default()]
     }
 }
 
@@ -159,8 +173,8 @@ impl<T> Receiver<T> {
             self.filled = self.ring.filled.0.load(Ordering::Acquire);
         }
         let count = self.filled.wrapping_sub(self.next).min(most);
-        for place in (0..count).filter_map(|ahead| self.ring.place(self.next.wrapping_add(ahead))) {
-            crate::prefetch(place);
+        for part in self.ring.stretch(self.next, count) {
+            part.iter().for_each(crate::prefetch);
         }
         count
     }
@@ -169,10 +183,12 @@ impl<T> Receiver<T> {
     #[inline]
     pub fn show(&mut self, count: u32, mut see: impl FnMut(&T)) {
         let count = self.filled.wrapping_sub(self.next).min(count);
-        for place in (0..count).filter_map(|ahead| self.ring.place(self.next.wrapping_add(ahead))) {
-            // SAFETY: the sender has filled this place and does not touch it before it is released; nobody pops it
-            // meanwhile, because this end is borrowed.
-            place.with_mut(|at| see(unsafe { (*at).assume_init_ref() }));
+        for part in self.ring.stretch(self.next, count) {
+            for place in part {
+                // SAFETY: the sender has filled this place and does not touch it before it is released; nobody pops it
+                // meanwhile, because this end is borrowed.
+                place.with_mut(|at| see(unsafe { (*at).assume_init_ref() }));
+            }
         }
     }
 
@@ -189,6 +205,19 @@ impl<T> Receiver<T> {
         self.next = self.next.wrapping_add(1);
         // SAFETY: the sender has filled this place and does not touch it again before it is released; it is read once.
         Some(place.with_mut(|at| unsafe { (*at).assume_init_read() }))
+    }
+
+    /// Takes the next `count` out, those that [`Self::look`] found at most, each before the next is touched.
+    #[inline]
+    pub fn take(&mut self, count: u32, mut each: impl FnMut(T)) {
+        let count = self.filled.wrapping_sub(self.next).min(count);
+        for part in self.ring.stretch(self.next, count) {
+            for place in part {
+                self.next = self.next.wrapping_add(1);
+                // SAFETY: as in `pop`.
+                each(place.with_mut(|at| unsafe { (*at).assume_init_read() }));
+            }
+        }
     }
 
     /// Gives the places of what was popped back to the sender.
@@ -347,10 +376,15 @@ mod tests {
             let mut seen = Vec::new();
             receiver.show(3, |n| seen.push(*n - round * 4));
             assert_eq!(seen, [0, 1, 2]);
-            for n in 0..4 {
-                assert_eq!(receiver.pop(), Some(round * 4 + n));
-            }
+            assert_eq!(receiver.pop(), Some(round * 4));
+            let mut taken = Vec::new();
+            receiver.take(2, |n| taken.push(n - round * 4));
+            receiver.take(9, |n| taken.push(n - round * 4));
+            assert_eq!(taken, [1, 2, 3], "across the last place too, in three rounds of four");
             assert_eq!(sender.push(99), Err(99), "nothing was released");
+            receiver.release();
+            // The next round begins one place on.
+            assert_eq!((sender.push(99), sender.publish(), receiver.pop()), (Ok(()), (), Some(99)));
             receiver.release();
         }
     }

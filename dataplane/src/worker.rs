@@ -183,10 +183,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Worker<P, A> {
                 forward::prefetch(shared, &parcel.plan);
             });
             ring.show(count, |parcel| parcel.buf.prefetch_bytes());
-            for parcel in (0..count).map_while(|_| ring.pop()) {
-                self.local.arrive(&cx, &self.grid, parcel);
-            }
+            let mut forwarded = 0;
+            let (local, grid) = (&mut self.local, &self.grid);
+            ring.take(count, |parcel| forwarded += u64::from(local.arrive(&cx, grid, parcel)));
             ring.release();
+            self.local.count(&cx, Counter::Forwarded, forwarded);
             work += count as usize;
         }
         if self.grid.workers() > 1 {
@@ -359,7 +360,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         plans: &forward::Plans,
         mut openings: &[Opening<'_>],
     ) {
-        let mut forwarded = 0;
+        let (mut forwarded, mut handed_off) = (0, 0);
         for (number, (mut buf, plan)) in burst.drain(..).zip(plans).enumerate() {
             let mut carried = Carried::LongWay;
             if plan.way == Way::Known {
@@ -382,17 +383,24 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
                     self.transmit(cx, egress, buf);
                 }
                 Carried::Owner(to) => {
-                    self.hand_off(cx, grid, to, Parcel { buf, plan: *plan, ingress, hops: 0 });
+                    let parcel = Parcel { buf, plan: *plan, ingress, hops: 1 };
+                    match grid.to(to).is_some_and(|ring| ring.push(parcel).is_ok()) {
+                        true => handed_off += 1,
+                        false => self.drop(cx, DropReason::HandoffFull, 1),
+                    }
                 }
                 Carried::Drop(reason) => self.drop(cx, reason, 1),
                 Carried::LongWay => self.long_way(cx, grid, ingress, 0, buf),
             }
         }
         self.count(cx, Counter::Forwarded, forwarded);
+        self.handed_off(cx, handed_off, Some(ingress));
     }
 
-    /// Takes a packet that another worker handed over through the journey.
-    fn arrive(&mut self, cx: &Context<'_>, grid: &Ends<P::Buf>, mut parcel: Parcel<P::Buf>) {
+    /// Takes a packet that another worker handed over through the journey. Answers whether it leaves by the straight line,
+    /// which the caller counts.
+    #[inline]
+    fn arrive(&mut self, cx: &Context<'_>, grid: &Ends<P::Buf>, mut parcel: Parcel<P::Buf>) -> bool {
         let carried = match parcel.plan.way {
             Way::First => match self.survey_one(cx, &parcel.plan) {
                 Some(opening) => self.begin(cx, &parcel.plan, &opening, &mut parcel.buf),
@@ -403,13 +411,14 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         };
         match carried {
             Carried::To(egress) => {
-                self.count(cx, Counter::Forwarded, 1);
                 self.transmit(cx, egress, parcel.buf);
+                return true;
             }
             Carried::Owner(to) => self.hand_off(cx, grid, to, parcel),
             Carried::Drop(reason) => self.drop(cx, reason, 1),
             Carried::LongWay => self.long_way(cx, grid, parcel.ingress, parcel.hops, parcel.buf),
         }
+        false
     }
 
     pub(crate) fn long_way(
@@ -586,7 +595,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             let to = WorkerId(u8::try_from(self.rng.draw() % workers).unwrap_or(0));
             let parcel = Parcel { buf, plan, ingress, hops: 0 };
             if to == self.id {
-                self.arrive(cx, grid, parcel);
+                let forwarded = self.arrive(cx, grid, parcel);
+                self.count(cx, Counter::Forwarded, u64::from(forwarded));
             } else {
                 self.hand_off(cx, grid, to, parcel);
             }
@@ -606,8 +616,11 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             Some(ring) if hops <= MAX_HOPS => ring.push(parcel).is_ok(),
             _ => false,
         };
+        if !pushed {
+            self.drop(cx, DropReason::HandoffFull, 1);
+        }
         // What comes on from a third is no matter of its interface.
-        self.handed_off(cx, pushed, (hops == 1).then_some(ingress));
+        self.handed_off(cx, u64::from(pushed), (hops == 1).then_some(ingress));
     }
 
     fn hand_off_large(
@@ -622,19 +635,21 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             Some(ring) if parcel.hops <= MAX_HOPS => ring.push(parcel).is_ok(),
             _ => false,
         };
+        if !pushed {
+            self.drop(cx, DropReason::HandoffFull, 1);
+        }
         // Its fragments were counted where they came in.
-        self.handed_off(cx, pushed, None);
+        self.handed_off(cx, u64::from(pushed), None);
     }
 
-    /// Counts a packet that another worker shall have, and at the interface where it came in, if it is that one's matter.
-    fn handed_off(&self, cx: &Context<'_>, pushed: bool, ingress: Option<InterfaceId>) {
-        if pushed {
-            self.count(cx, Counter::HandedOff, 1);
-            if let Some(counters) = ingress.and_then(|ingress| self.counters_of(cx, ingress)) {
-                counters.handed_off_one();
-            }
-        } else {
-            self.drop(cx, DropReason::HandoffFull, 1);
+    /// Counts packets that another worker shall have, and at the interface where they came in, if they are that one's matter.
+    fn handed_off(&self, cx: &Context<'_>, count: u64, ingress: Option<InterfaceId>) {
+        if count == 0 {
+            return;
+        }
+        self.count(cx, Counter::HandedOff, count);
+        if let Some(counters) = ingress.and_then(|ingress| self.counters_of(cx, ingress)) {
+            counters.hand_off(count);
         }
     }
 

@@ -38,9 +38,8 @@ fn what_goes_in_comes_out_once_and_in_order() {
             let before = heard.len();
             let count = receiver.look(2);
             receiver.show(count, |n| assert!((1..4).contains(&**n)));
-            while let Some(n) = receiver.pop() {
-                heard.push(*n);
-            }
+            // As the worker takes them: those that it looked at.
+            receiver.take(count, |n| heard.push(*n));
             receiver.release();
             heard.len() - before
         };

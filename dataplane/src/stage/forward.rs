@@ -255,13 +255,13 @@ fn found(shared: &Shared, plan: &mut Plan, entry: Entry) {
     }
 }
 
-/// Brings near the session that the plan leads to.
+/// Brings near the session that the plan leads to, to be written: the worker that looked it up had it last.
 #[inline]
 pub(crate) fn prefetch(shared: &Shared, plan: &Plan) {
     if plan.way == Way::Known
         && let Some(session) = shared.arena.get(plan.index)
     {
-        crate::prefetch(session);
+        crate::prefetch_to_write(session);
     }
 }
 
