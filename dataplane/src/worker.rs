@@ -397,18 +397,36 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         self.handed_off(cx, handed_off, Some(ingress));
     }
 
-    /// Takes a packet that another worker handed over through the journey. Answers whether it leaves by the straight line,
+    /// Takes a packet that another worker handed over through the journey. Answers whether it leaves by a straight line,
     /// which the caller counts.
-    #[inline]
+    #[inline(always)]
     fn arrive(&mut self, cx: &Context<'_>, grid: &Ends<P::Buf>, mut parcel: Parcel<P::Buf>) -> bool {
-        let carried = match parcel.plan.way {
-            Way::First => match self.survey_one(cx, &parcel.plan) {
-                Some(opening) => self.begin(cx, &parcel.plan, &opening, &mut parcel.buf),
-                None => Carried::LongWay,
-            },
-            Way::Known => forward::carry(cx, self.id, &parcel.plan, &mut parcel.buf),
-            Way::Long => Carried::LongWay,
-        };
+        let mut carried = Carried::LongWay;
+        if parcel.plan.way == Way::Known {
+            carried = forward::carry(cx, self.id, &parcel.plan, &mut parcel.buf);
+            // Nearly always, as in `travel`.
+            if let Carried::To(egress) = carried {
+                self.transmit(cx, egress, parcel.buf);
+                return true;
+            }
+        }
+        self.arrive_otherwise(cx, grid, parcel, carried)
+    }
+
+    /// The same where it is not carried at once.
+    #[inline(never)]
+    fn arrive_otherwise(
+        &mut self,
+        cx: &Context<'_>,
+        grid: &Ends<P::Buf>,
+        mut parcel: Parcel<P::Buf>,
+        mut carried: Carried,
+    ) -> bool {
+        if parcel.plan.way == Way::First
+            && let Some(opening) = self.survey_one(cx, &parcel.plan)
+        {
+            carried = self.begin(cx, &parcel.plan, &opening, &mut parcel.buf);
+        }
         match carried {
             Carried::To(egress) => {
                 self.transmit(cx, egress, parcel.buf);
