@@ -238,7 +238,7 @@ impl Gateway for Books {
         count: u16,
         parity: Parity,
     ) -> Result<Endpoint, PublishError> {
-        assert!(count >= 1 && (count == 1 || parity == Parity::Even));
+        assert!(count >= 1);
         assert!(self.allowed.allows_port(endpoint.port), "{endpoint} is published");
         if !self.is_hidden(side) {
             return Ok(endpoint);
@@ -249,11 +249,11 @@ impl Gateway for Books {
         let nth = |of: Endpoint, n: u16| Endpoint::new(of.addr, of.port.wrapping_add(n));
         let first = match self.to_outside(transport, endpoint) {
             Some(published) => published,
-            None if self.exhausted => return Err(PublishError::PortsExhausted),
+            None if self.exhausted || self.next_port > 60_000 => return Err(PublishError::PortsExhausted),
             None => {
-                self.next_port = self.next_port.wrapping_add(2).max(30_000);
-                let odd = u16::from(parity == Parity::Odd);
-                Endpoint::new(self.flow.seen(side).addr, self.next_port + odd)
+                let first = self.next_port + u16::from(parity == Parity::Odd);
+                self.next_port = first.saturating_add(count).next_multiple_of(2);
+                Endpoint::new(self.flow.seen(side).addr, first)
             }
         };
         let is_free = |n| {
