@@ -433,7 +433,7 @@ fn rule(line: &str) -> String {
 #[test]
 fn rules() {
     let services = "ftp, tftp, http, https, ssh, telnet, smtp, dns, dns-tcp, dhcp, ntp, snmp, syslog, pop3, imap, \
-                    ldap, sip, sip-tcp, sip-tls, rtsp, rtsps, pptp, irc, h323, icmp, any";
+                    ldap, sip, sip-tcp, sip-tls, rtsp, rtsps, rtsp-alt, pptp, irc, h323, icmp, any";
     for (line, message) in [
         (
             "service = ['ftp', »'ftpp']",

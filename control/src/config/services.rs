@@ -25,7 +25,7 @@ const fn one(protocol: Protocol, port: u16, application: Application) -> Named {
 
 /// Names, ports as IANA assigns them, and the application where Postern knows it. `any` is not among them: a rule
 /// takes it for the absence of a list.
-pub(super) const PREDEFINED: [(&str, Named); 27] = {
+pub(super) const PREDEFINED: [(&str, Named); 28] = {
     use Application::{Dns, Ftp, Http, Https, Ping, Rtsp, Sip, Ssh, Tftp, Unknown};
     use Protocol::{Icmp, Tcp, Udp};
     [
@@ -50,6 +50,7 @@ pub(super) const PREDEFINED: [(&str, Named); 27] = {
         ("sip-tls", one(Tcp, 5061, Sip)),
         ("rtsp", one(Tcp, 554, Rtsp)),
         ("rtsps", one(Tcp, 322, Rtsp)),
+        ("rtsp-alt", one(Tcp, 8554, Rtsp)),
         ("pptp", one(Tcp, 1723, Unknown)),
         ("irc", one(Tcp, 6667, Unknown)),
         ("h323", one(Tcp, 1720, Unknown)),
@@ -103,6 +104,8 @@ mod tests {
         let (protocol, application) = (Some(Protocol::Tcp), Application::Ftp);
         let ftp = Service { protocol, ports: (21, 21), source_ports: ALL_PORTS, application };
         assert_eq!(predefined("ftp"), Some(Named::One(ftp)));
+        let rtsp = Service { ports: (8554, 8554), application: Application::Rtsp, ..ftp };
+        assert_eq!(predefined("rtsp-alt"), Some(Named::One(rtsp)));
         assert_eq!(predefined("esp"), Some(Named::Later));
         assert_eq!(predefined("gopher"), None);
     }

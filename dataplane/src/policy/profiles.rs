@@ -71,14 +71,15 @@ impl AlgProtocol {
         }
     }
 
-    /// The ports that IANA assigned. The second ones of SIP and RTSP are for TLS.
+    /// The ports that IANA assigned. The second ones of SIP and RTSP are for TLS; RTSP's third is its alternate one, which servers
+    /// without privileges use.
     #[must_use]
     pub const fn ports(self) -> &'static [u16] {
         match self {
             Self::Ftp => &[21],
             Self::Tftp => &[69],
             Self::Sip => &[5060, 5061],
-            Self::Rtsp => &[554, 322],
+            Self::Rtsp => &[554, 322, 8554],
         }
     }
 

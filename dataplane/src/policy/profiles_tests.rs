@@ -68,9 +68,9 @@ fn ports_count_for_ftp_by_default_and_for_others_where_the_file_or_a_rule_asks()
         [(Protocol::Tcp, Application::Rtsp), (Protocol::Udp, Application::Unknown)]
     {
         // RTSP has datagrams no more, and TLS had none.
-        assert_eq!([554, 322].map(|port| taken(&plain, &films, transport, port)), [application; 2]);
+        assert_eq!([554, 322, 8554].map(|port| taken(&plain, &films, transport, port)), [application; 3]);
     }
-    assert_eq!(taken(&plain, &NONE, Protocol::Tcp, 322), Application::Unknown);
+    assert_eq!([322, 8554].map(|port| taken(&plain, &NONE, Protocol::Tcp, port)), [Application::Unknown; 2]);
     let listed = AlgProfile { ports: Some(vec![5080]), ..profile(AlgProtocol::Sip, "a") };
     let listed = AlgProfiles::new(vec![listed], [None, None, Some(0), None]);
     assert_eq!(taken(&listed, &NONE, Protocol::Udp, 5080), Application::Sip);
