@@ -369,6 +369,46 @@ fn a_disguised_command_is_refused_in_every_profile() {
     }
 }
 
+/// To some servers a CR alone is an end.
+#[test]
+fn a_second_command_behind_a_cr_is_refused() {
+    for size in [1, 4, 1000] {
+        for line in ["NOOP\rPORT 10,1,0,9,13,61\r\n", "RETR a\rb\r eprt |1|10.1.0.9|3389|\r\n"] {
+            let mut e = Engine::source_nat();
+            e.feed_cut(Side::Initiator, line.as_bytes(), &[size]);
+            assert_eq!(e.denial, Some(Denial::Malformed), "{line:?} by {size}");
+            assert!(!e.out(Side::Initiator).contains("10"));
+        }
+        let mut e = Engine::source_nat();
+        let harmless = "NOOP\rPORT\r\nRETR a\rb\r\r\nPASV\r\n";
+        e.feed_cut(Side::Initiator, harmless.as_bytes(), &[size]);
+        assert_eq!((e.denial, e.out(Side::Initiator).as_str()), (None, harmless));
+        // Where rules are, whatever it is.
+        let mut e = Engine::source_nat();
+        e.profile.rules = policy(Action::Deny, &["DELE"], None);
+        e.feed_cut(Side::Initiator, b"NOOP\rDELE x\r\n", &[size]);
+        assert_eq!((e.denial, e.out(Side::Initiator).as_str()), (Some(Denial::Malformed), ""));
+    }
+}
+
+/// Where nothing may be encrypted, AUTH is not hidden, and nobody ends the reading by a line of another protocol.
+#[test]
+fn who_denies_encryption_is_not_evaded() {
+    for line in [
+        &b" AUTH TLS\r\n"[..],
+        b"NOOP\rAUTH TLS\r\n",
+        b"AU\xff\xf1TH TLS\r\n",
+        b"\xff\xffAUTH TLS\r\n",
+        b"X: y\r\n",
+    ] {
+        let mut e = Engine::source_nat();
+        e.profile.encrypted = WhenEncrypted::Deny;
+        e.server("220 hi\r\n").client("USER a\r\n").server("331 go on\r\n").client(line);
+        assert_eq!((e.denial, e.blind()), (Some(Denial::Malformed), None), "{line:?}");
+        assert_eq!(e.out(Side::Initiator), "USER a\r\n");
+    }
+}
+
 /// A telnet command before a line hides nothing: the line is read.
 #[test]
 fn a_command_behind_telnet_is_read() {

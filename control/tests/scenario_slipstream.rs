@@ -380,6 +380,7 @@ fn an_ftp_bounce_that_waits_or_hides() {
         (Side::Initiator, format!("  {port}").into(), malformed),
         (Side::Responder, format!("227 ({victim})\r\n").into(), third),
         (Side::Responder, b"229 (|||445|)\r\n".to_vec(), Denial::PrivilegedPort),
+        (Side::Responder, format!("227-({victim})\r\n").into(), malformed),
     ];
     // Telnet commands before the word's end.
     for telnet in [&b"\xff\xf1"[..], b"\xff\xfb\x01"] {

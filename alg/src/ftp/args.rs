@@ -62,6 +62,11 @@ impl Message {
         }
     }
 
+    /// Reads a line that begins with the command or code and a blank. `None`: not of the grammar.
+    pub(super) fn read_line(self, line: &[u8]) -> Option<Named> {
+        self.read(line.get(self.word_len().saturating_add(1)..)?)
+    }
+
     /// Reads what follows the command or code and its blank, up to the line's end. `None`: not of the grammar.
     pub(super) fn read(self, argument: &[u8]) -> Option<Named> {
         let (before, (addr, port, delimiter), after) = match self {

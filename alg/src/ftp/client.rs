@@ -3,10 +3,10 @@
 use crate::contract::{Application, Blindness, Denial, Gateway, Side};
 use crate::ftp::args::Message;
 use crate::ftp::command::{self, Kind};
-use crate::ftp::line::{IAC, Match, find_disguised, find_word, first_word, is_blank};
+use crate::ftp::line::{IAC, Match, find_disguised, find_word, first_word, inner_cr, is_blank};
 use crate::ftp::user::MAX_USER;
 use crate::ftp::{Call, Ftp, MAX_LINE, Step, strict};
-use crate::profile::WhenEncrypted;
+use crate::profile::{Profile, WhenEncrypted};
 use crate::rules::{Action, Decision, Subject};
 
 /// What the server reads instead of a command that is refused: it does nothing, and is answered.
@@ -41,17 +41,16 @@ impl Ftp {
         }
         let end = rest.iter().position(|&b| b == b'\n');
         if !self.client.at_start() {
-            let judged = call.cx.profile.strict || call.cx.profile.rules.concerns(Application::Ftp);
-            if !self.client.begins_with_iac() {
+            let judged = reads_all(call.cx.profile);
+            let odd = self.client.begins_with_iac();
+            if judged && !odd {
                 // A line whose begin went on when nobody judged, under another profile, cannot be judged any more.
-                return if judged {
-                    call.deny(rest, Denial::SplitMessage, None)
-                } else {
-                    self.pass(call, rest, end)
-                };
+                return call.deny(rest, Denial::SplitMessage, None);
             }
-            // No command does. Some servers read over the byte: what they would run is not what was judged.
-            return if judged || self.may_be_disguised(rest) {
+            // No command begins with a doubled telnet byte. Some servers read over it: what they would run is not what was
+            // judged. To others a CR alone is an end, and what follows a command.
+            let begins = odd || self.client.ends_with_cr();
+            return if judged || begins && self.may_be_disguised(rest) {
                 deny_whole(call, rest, end)
             } else {
                 self.pass(call, rest, end)
@@ -88,14 +87,13 @@ impl Ftp {
     /// Whether a line is, or may become, a command that names an endpoint for a server that reads over what stands before its
     /// word or in it. A first line like that is not FTP's, and ends the reading.
     fn may_be_disguised(&self, rest: &[u8]) -> bool {
-        self.spoke && !matches!(find_disguised(rest, &NAMED), Match::No)
+        (self.spoke || command::is_command(self.client.head()))
+            && !matches!(find_disguised(rest, &NAMED), Match::No)
     }
 
     /// Whether a line is read as a whole before any of it goes on.
     fn reads_whole_lines<G: Gateway>(&self, call: &Call<'_, '_, G>) -> bool {
-        let profile = call.cx.profile;
-        let judged = profile.strict || profile.rules.concerns(Application::Ftp);
-        self.epsv_all || judged || profile.encrypted == WhenEncrypted::Deny
+        self.epsv_all || reads_all(call.cx.profile)
     }
 
     /// A whole line, without its LF, before it is read. Answers what becomes of it if it does not go on as it is.
@@ -114,12 +112,15 @@ impl Ftp {
                 return Some(call.deny(shown, Denial::OutOfSequence, None));
             }
         }
+        // A server that reads over a telnet byte or a blank, or to which a CR alone is an end, would run another command than the one
+        // that is judged.
+        let odd = text.iter().any(|b| matches!(*b, IAC | b'\r'))
+            || text.first().is_some_and(u8::is_ascii_whitespace);
+        if odd && reads_all(call.cx.profile) {
+            return Some(call.deny(shown, Denial::Malformed, None));
+        }
         let names_user = kind == Kind::User;
         let decision = if call.cx.profile.rules.concerns(Application::Ftp) {
-            // A server that reads over a telnet byte or a blank would run another command than the one that is judged.
-            if text.contains(&IAC) || text.first().is_some_and(u8::is_ascii_whitespace) {
-                return Some(call.deny(shown, Denial::Malformed, None));
-            }
             // A name that is not remembered whole, or whose fate is another one's, could not be told from others.
             if names_user {
                 let denial = match argument.len() {
@@ -204,11 +205,13 @@ impl Ftp {
 
     /// Reads a line that goes on as it is, up to and with its LF at `end`, or as far as it goes.
     fn pass<G: Gateway>(&mut self, call: &mut Call<'_, '_, G>, rest: &[u8], end: Option<usize>) -> Step {
-        let Some(end) = end else {
-            self.client.push(rest);
-            return Step::Read(rest.len());
+        let line = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+        // Behind a CR that ends nothing a server may see another line.
+        let cut = inner_cr(line);
+        let Some(end) = end.filter(|_| cut == line.len()) else {
+            self.client.push(line.get(..cut).unwrap_or_default());
+            return Step::Read(cut);
         };
-        let line = rest.get(..end).unwrap_or_default();
         // A name counts where lines are read whole: else it would depend on how they were cut.
         let whole = self.client.at_start() && self.reads_whole_lines(call);
         self.client.push(line);
@@ -216,8 +219,7 @@ impl Ftp {
         self.client.next_line();
         let head = ended.head();
         if command::is_foreign(first_word(head)) || !self.spoke && !head.is_empty() && !is_first(head) {
-            let profile = call.cx.profile;
-            if self.spoke && (profile.strict || profile.rules.concerns(Application::Ftp)) {
+            if self.spoke && reads_all(call.cx.profile) {
                 // Who is to read all would read nothing more, at the client's word.
                 return call.deny(first_word(head), Denial::Malformed, None);
             }
@@ -240,6 +242,11 @@ impl Ftp {
         self.auth |= kind == Kind::Auth;
         self.pending.add(kind)
     }
+}
+
+/// Whether nothing may go on that was not read.
+fn reads_all(profile: &Profile) -> bool {
+    profile.strict || profile.rules.concerns(Application::Ftp) || profile.encrypted == WhenEncrypted::Deny
 }
 
 /// The line, without its LF; or what becomes of it if it is not all there, or too long.

@@ -77,6 +77,11 @@ impl Kind {
         }
     }
 
+    /// Whether it asks the server to name an endpoint.
+    pub(super) const fn is_passive(self) -> bool {
+        matches!(self, Self::Pasv | Self::Lpsv | Self::Epsv)
+    }
+
     /// Whether a final reply with this code may be this command's.
     pub(super) const fn takes(self, code: u16) -> bool {
         match (self, code) {

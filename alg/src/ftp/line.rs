@@ -27,6 +27,8 @@ enum Telnet {
 pub(super) struct LineHead {
     bytes: [u8; HEAD],
     len: u8,
+    /// The last byte that was read is a CR.
+    cr: bool,
     telnet: Telnet,
 }
 
@@ -39,6 +41,11 @@ impl LineHead {
     /// Whether the data byte 255 is all that was read of the line: a doubled IAC.
     pub(super) fn begins_with_iac(&self) -> bool {
         self.head() == [IAC]
+    }
+
+    /// Whether a CR was read last.
+    pub(super) fn ends_with_cr(&self) -> bool {
+        self.cr
     }
 
     /// The line's first bytes, as many as were read, at most [`HEAD`]; without the LF.
@@ -75,6 +82,7 @@ impl LineHead {
     /// Reads more bytes of the line, without its LF.
     pub(super) fn push(&mut self, part: &[u8]) {
         self.telnet = Telnet::Outside;
+        self.cr = part.last().map_or(self.cr, |last| *last == b'\r');
         let free = self.bytes.get_mut(usize::from(self.len)..).unwrap_or_default();
         for (slot, &byte) in free.iter_mut().zip(part) {
             *slot = byte;
@@ -155,6 +163,11 @@ pub(super) fn find_disguised<T>(line: &[u8], words: &[(&[u8], T)]) -> Match<()> 
 /// What separates a command from its argument. RFC 959 has the space; servers take a tab too.
 pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
+}
+
+/// How much of a line, or of its beginning, reaches to its first CR, and with it; all if it has none.
+pub(super) fn inner_cr(line: &[u8]) -> usize {
+    line.iter().position(|&b| b == b'\r').map_or(line.len(), |at| at.saturating_add(1))
 }
 
 /// The first word of a head: up to a blank or CR, or all of it.

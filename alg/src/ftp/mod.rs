@@ -47,7 +47,7 @@ use crate::contract::{
 };
 use crate::profile::Profile;
 use crate::reader::{self, Reader, Step};
-use args::Message;
+use args::{Message, Named};
 use arrayvec::ArrayVec;
 use command::Kind;
 use line::LineHead;
@@ -263,22 +263,12 @@ impl Ftp {
         if let Some(kind) = asked {
             self.pending.answered_as(kind).ok_or(Denial::WrongSide)?;
         }
-        let skipped = message.word_len().saturating_add(1);
-        let named = text.get(skipped..).and_then(|a| message.read(a)).ok_or(Denial::Malformed)?;
+        let named = message.read_line(text).ok_or(Denial::Malformed)?;
         if profile.strict && named.trailing > strict::MAX_TRAILING {
             return Err(Denial::Malformed);
         }
-        let own = flow.own(from).addr;
-        // A server behind destination NAT may be told to name the address that it is called by.
-        let seen = if asked.is_some() { flow.seen(from).addr } else { own };
-        let corrected = asked.is_some() && profile.ftp.correct_passive_address;
-        if named.addr.is_some_and(|addr| addr != own && addr != seen) && !corrected {
-            return Err(Denial::ThirdPartyAddress);
-        }
-        if !profile.allows_port(named.port) {
-            return Err(Denial::PrivilegedPort);
-        }
-        let listener = Endpoint::new(own, named.port);
+        check(call, message, &named)?;
+        let listener = Endpoint::new(flow.own(from).addr, named.port);
         let published = call
             .cx
             .gateway
@@ -291,7 +281,7 @@ impl Ftp {
         let changed = published.port != named.port || named.addr.is_some_and(|a| a != published.addr);
         let edit = if changed {
             let with = message.write(&named, published).ok_or(Denial::NoResources)?;
-            let start = named.range.start.saturating_add(skipped);
+            let start = named.range.start.saturating_add(message.word_len()).saturating_add(1);
             Some(Edit { start, len: named.range.len(), with, translates: true })
         } else {
             None
@@ -382,6 +372,20 @@ impl Ftp {
         call.edit(0, read, with.iter().copied().collect());
         Step::Read(read)
     }
+}
+
+/// Whether an endpoint that a message names is the sender's own, at a port that a pinhole may lead to.
+fn check<G: Gateway>(call: &Call<'_, '_, G>, message: Message, named: &Named) -> Result<(), Denial> {
+    let (flow, profile) = (call.cx.flow, call.cx.profile);
+    let asked = message.asked().is_some();
+    let own = flow.own(call.from).addr;
+    // A server behind destination NAT may be told to name the address that it is called by.
+    let seen = if asked { flow.seen(call.from).addr } else { own };
+    let corrected = asked && profile.ftp.correct_passive_address;
+    if named.addr.is_some_and(|addr| addr != own && addr != seen) && !corrected {
+        return Err(Denial::ThirdPartyAddress);
+    }
+    if profile.allows_port(named.port) { Ok(()) } else { Err(Denial::PrivilegedPort) }
 }
 
 impl Message {

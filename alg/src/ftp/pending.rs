@@ -98,7 +98,7 @@ impl Pending {
         *self = Self { kinds: [None; MAX_PENDING], len: 0 };
         for (at, kind) in before.live().enumerate() {
             // A passive reply may come out of its order; one too many could only name the server itself.
-            if at >= gone || at < place && matches!(kind, Kind::Pasv | Kind::Lpsv | Kind::Epsv) {
+            if at >= gone || at < place && kind.is_passive() {
                 self.push(kind);
             }
         }

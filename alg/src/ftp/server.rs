@@ -3,10 +3,10 @@
 use crate::contract::{Blindness, Gateway, Order};
 use crate::ftp::args::Message;
 use crate::ftp::command::Kind;
-use crate::ftp::line::{Match, find_word};
+use crate::ftp::line::{Match, find_disguised, find_word, inner_cr};
 use crate::ftp::pending::Answered;
 use crate::ftp::user::Users;
-use crate::ftp::{Call, Denial, Ftp, MAX_LINE, PASSIVE, Step, strict};
+use crate::ftp::{Call, Denial, Ftp, MAX_LINE, PASSIVE, Step, check, strict};
 use arrayvec::ArrayVec;
 
 const NAMED: [(&[u8], Message); 3] =
@@ -57,6 +57,18 @@ impl Ftp {
     /// Reads one line, or as much of one as is there.
     pub(super) fn server_step<G: Gateway>(&mut self, call: &mut Call<'_, '_, G>, rest: &[u8]) -> Step {
         let end = rest.iter().position(|&b| b == b'\n');
+        if self.multiline.is_none() && self.masked_line.is_none() {
+            // A client that knows telnet does not see it.
+            let telnet = self.server.skip_telnet(rest);
+            if telnet != 0 {
+                return Step::Read(telnet);
+            }
+            // Some clients read over a doubled telnet byte, and to some a CR alone is an end.
+            let odd = self.server.begins_with_iac();
+            if odd && call.cx.profile.strict || (odd || self.server.ends_with_cr()) && is_unclear(rest) {
+                return deny_whole(call, rest, end);
+            }
+        }
         if self.server.at_start() {
             if self.may_mask(call) {
                 if end.is_none() && rest.len() < 4 {
@@ -72,6 +84,7 @@ impl Ftp {
                         self.greeted |= matches!(step, Step::Read(_));
                         return step;
                     }
+                    Match::No if is_unclear(rest) => return deny_whole(call, rest, end),
                     Match::No => {}
                 }
                 if call.cx.profile.strict {
@@ -83,6 +96,23 @@ impl Ftp {
                             }
                         }
                     }
+                }
+            }
+            // Clients do not agree on where a reply ends: what one asks for must do no harm in the text of another either.
+            if self.masked_line.is_none() && self.multiline.is_some() && self.pending.any(Kind::is_passive) {
+                match find_word(rest, &NAMED) {
+                    Match::Undecided => return Step::Unfinished,
+                    Match::Word(message) => {
+                        let line = match whole_line(call, rest, end) {
+                            Err(step) => return step,
+                            Ok(line) => line.strip_suffix(b"\r").unwrap_or(line),
+                        };
+                        let named = message.read_line(line);
+                        if let Some(Err(denial)) = named.map(|named| check(call, message, &named)) {
+                            return call.deny(line, denial, None);
+                        }
+                    }
+                    Match::No => {}
                 }
             }
             // The lines of an error are text as well, and a client may read one as a reply.
@@ -98,6 +128,12 @@ impl Ftp {
                     Ok(_) => {}
                 }
             }
+        }
+        let line = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+        let cut = inner_cr(line);
+        if cut < line.len() && self.multiline.is_none() && self.masked_line.is_none() {
+            self.server.push(line.get(..cut).unwrap_or_default());
+            return Step::Read(cut);
         }
         let read = end.map_or(rest.len(), |end| end.saturating_add(1));
         match (self.masked_line, end) {
@@ -229,6 +265,23 @@ impl Ftp {
         let tag = self.actives.wrapping_sub(answered.active_behind);
         let order = if positive { Order::Activate { tag } } else { Order::Close { tag, children: false } };
         call.answer.orders.try_push(order).ok();
+    }
+}
+
+/// Whether a line that is no plain 227, 228 or 229 may be one to some client: its code is not followed by a blank, or has a
+/// telnet command in it.
+fn is_unclear(line: &[u8]) -> bool {
+    let coded = line.split_first_chunk::<3>().is_some_and(|(code, after)| {
+        NAMED.iter().any(|(named, _)| *named == code) && after.first().is_some_and(u8::is_ascii_alphanumeric)
+    });
+    line.first() == Some(&b'2') && (coded || !matches!(find_disguised(line, &NAMED), Match::No))
+}
+
+/// Refuses the flow over a line, once it is whole.
+fn deny_whole<G: Gateway>(call: &mut Call<'_, '_, G>, rest: &[u8], end: Option<usize>) -> Step {
+    match whole_line(call, rest, end) {
+        Ok(line) => call.deny(line, Denial::Malformed, None),
+        Err(step) => step,
     }
 }
 
