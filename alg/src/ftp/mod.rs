@@ -17,6 +17,9 @@
 //! - an address that is not the sender's own (in 227 the address that the client calls will do as well); a port below 1024; an argument that is not of the grammar;
 //! - a line of one of the six that is longer than [`MAX_LINE`];
 //! - 227 without PASV, 229 without EPSV, 228 without LPSV (reply spoofing);
+//! - one of the six that only some readers would take for it: behind blanks or a CR alone, with telnet in the word, a 227 without
+//!   its blank or in several lines;
+//! - a line without its end behind which nothing comes;
 //! - more than 32 commands that wait for their replies.
 //!
 //! What makes the ALG blind for the rest of the flow (all passes, nothing is rewritten or opened):
@@ -30,7 +33,8 @@
 //! commands however many are under way.
 //!
 //! Lines end with LF; a CR before it belongs to the ending. Lines inside a multi-line reply are text (RFC 959 §4.2),
-//! also when they look like 227: file names and banners are written by strangers.
+//! also when they look like 227: file names and banners are written by strangers. Only while a passive command waits they
+//! must name nobody else: clients do not agree on where a reply ends.
 
 mod args;
 mod client;
