@@ -39,13 +39,16 @@ mutants=(
 	'SACK blocks that are left over|machine.rs|(first && half.edits|(true && half.edits'
 	'garbage is read|machine/arrive.rs|if !is_keep_alive(half, &event, fin) {|if true {'
 	'deleted bytes pass|half.rs|self.fin.is_none() && self.edits.is_settled()|self.fin.is_none()'
+	'any error is believed|machine/narrow.rs|if !half.is_on_its_way(start) {|if false {'
+	'segments stay too long|machine/narrow.rs|        self.narrow = room;\n|        let _ = room;\n'
+	'what was too long is not sent again|machine/narrow.rs|            half.sent = half.acked;\n|            let _ = half;\n'
 	'no timer|half.rs|        self.sent = self.acked;\n        true|        false'
 )
 
 # What catches most, and compiles in the shortest time, comes first.
 tests_pass() {
 	(cd "$copy" && cargo test --quiet --locked -p dataplane --test stream_exchanges --test stream_resets \
-		--test stream_script \
+		--test stream_path_mtu --test stream_script \
 		&& cargo test --quiet --locked -p dataplane --test stream_stacks \
 		&& cargo test --quiet --locked -p dataplane --lib stream::) >"$copy/log" 2>&1
 }

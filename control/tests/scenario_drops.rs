@@ -527,6 +527,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("icmp-error-truncated", "scenario_icmp_errors::what_is_wrong_or_about_nothing"),
     ("icmp-error-quote", "scenario_icmp_errors::what_is_wrong_or_about_nothing"),
     ("icmp-error-addressee", "scenario_icmp_errors::what_is_wrong_or_about_nothing"),
+    ("icmp-error-sequence", "scenario_path_mtu::a_forged_error_changes_nothing_and_goes_no_further"),
     ("icmp-error-no-session", "scenario_icmp_errors::what_is_wrong_or_about_nothing"),
     ("fragment-overlap", "scenario_fragments::overlaps_spoil_the_datagram"),
     ("fragment-duplicate", "scenario_fragments::in_any_order_and_repeated"),

@@ -63,11 +63,12 @@ counters! {
     AlgBlind = "alg-blind", "Sessions that their ALG cannot read any more.";
     AlgDetected = "alg-detected", "Sessions that were bound to an ALG by what they said, on a port that is no protocol's.";
     AlgUndetected = "alg-undetected", "Sessions that were to be looked at for an ALG's protocol, and were not, because there was no room, or they had not said within a minute what they are.";
-    StreamTakenIn = "stream-taken-in", "Packets of inspected sessions that did not go on themselves: their bytes wait for the rest of a message, or had come before.";
+    StreamTakenIn = "stream-taken-in", "Packets of inspected sessions that did not go on themselves: their bytes wait for the rest of a message, or had come before; and ICMP errors that are for the stream engine alone.";
     StreamMade = "stream-made", "Packets that the stream engine made.";
     StreamUnsent = "stream-unsent", "Packets that the stream engine made and that could not leave: no route, or no neighbour yet.";
     StreamOwnAcks = "stream-own-acks", "Acknowledgements that the stream engine sent on behalf of a receiver.";
     StreamRepeated = "stream-repeated", "Times that bytes were sent again from the kept copy.";
+    StreamNarrowed = "stream-narrowed", "Times that the stream engine makes shorter segments, since a router said that they are too long for a link further on.";
     StreamOutOfOrder = "stream-out-of-order", "Segments of inspected sessions that wait for bytes before them.";
     StreamForgotten = "stream-forgotten", "Times that bytes were forgotten that waited for bytes before them: too long, or their room was needed. Their sender repeats them.";
     StreamNoRoom = "stream-no-room", "Segments of inspected sessions whose bytes found no room; their sender repeats them.";

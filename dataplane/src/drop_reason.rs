@@ -84,6 +84,7 @@ drop_reasons! {
     IcmpErrorTruncated = "icmp-error-truncated", "An ICMP error that quotes less than a header and eight bytes.";
     IcmpErrorQuote = "icmp-error-quote", "An ICMP error whose quoted header is wrong, or of a packet that can have no session.";
     IcmpErrorAddressee = "icmp-error-addressee", "An ICMP error to another host than the sender of the packet that it quotes.";
+    IcmpErrorSequence = "icmp-error-sequence", "An ICMP fragmentation needed about a segment that an inspected session has not on its way: forged, or late.";
     IcmpErrorNoSession = "icmp-error-no-session", "An ICMP error about a packet of no session.";
     TtlExceeded = "ttl-exceeded", "TTL ran out here; an ICMP time exceeded was sent if the rate allowed.";
     FragmentationNeeded = "fragmentation-needed", "Larger than the egress MTU, and its sender forbids fragments; an ICMP fragmentation needed was sent if the rate allowed.";

@@ -146,6 +146,36 @@ fn both_streams_are_the_oracles_in_every_weather() {
     assert!(closed * 2 >= ends.len(), "{closed} of {} closed", ends.len());
 }
 
+/// Answers how often the engine had to make its segments shorter.
+fn run_narrow(seed: u64) -> u32 {
+    let mut chance = Chance(seed);
+    let weather = Weather {
+        cut: 0,
+        mss: 1_460,
+        window: [0; 2].map(|_| of_range(&mut chance, 2_048..=SCALED - 1)),
+        ..weather(&mut chance)
+    };
+    let says = [stream(&mut chance, 6_000), stream(&mut chance, 6_000)];
+    let mut world = World::new(seed, weather, says);
+    world.narrow = Some((chance.below(30), 536 + chance.below(900) as u16));
+    assert_ne!(world.run(), End::Stalled, "stalled: {world:?}");
+    world.gate.tally.narrowed
+}
+
+/// Neither stack is told, so that only what the engine makes of their segments gets through.
+#[test]
+fn both_streams_arrive_though_the_way_becomes_too_narrow_for_their_segments() {
+    let (mut failed, mut narrowed) = (Vec::new(), 0);
+    for seed in seeds(24) {
+        match std::panic::catch_unwind(|| run_narrow(seed)) {
+            Ok(times) => narrowed += times,
+            Err(_) => failed.push(seed),
+        }
+    }
+    assert!(failed.is_empty(), "failed with the seeds {failed:?}");
+    assert!(narrowed > 5, "{narrowed} times");
+}
+
 #[test]
 fn a_stream_that_nobody_reads_any_more_loses_nothing_and_is_let_go() {
     let (mut failed, mut ends) = (Vec::new(), Vec::new());

@@ -3,7 +3,7 @@
 use super::command::{Output, run, wait_until};
 use super::gateway::{Config, Gateway};
 use super::peers::{noise, ping, same_content};
-use super::world::{FAR, INSIDE, Place, SERVER, World};
+use super::world::{CLIENT, FAR, INSIDE, OUTSIDE, Place, SERVER, World};
 use std::fs;
 use std::time::Duration;
 
@@ -65,4 +65,48 @@ fn path_mtu_discovery_finds_a_narrow_link_further_on() {
     assert!(server.wait(Duration::from_secs(10)).is_some(), "the far host has not seen the end");
     same_content(&target, &content);
     assert!(gateway.counter("icmp-errors-related") > before, "fragmentation needed was passed on");
+}
+
+/// The client was told that the beginning of its INVITE has arrived while that was held: what leaves of it in full segments, and is
+/// too long for the far link, nobody but the gateway can send again.
+#[test]
+fn an_invite_that_was_held_finds_its_way_over_a_narrow_link_further_on() {
+    let Some(world) = World::new() else { return };
+    world.beyond(1280);
+    let gateway = Gateway::start(&world, &Config::allowing(&["sip-tcp", "icmp"]));
+    ping(&world, &["-c", "1", "-w", "5", FAR]).expect_ok("ping the far host");
+    let long: String = (0..30).map(|i| format!("X-Long-{i}: {}\r\n", "x".repeat(60))).collect();
+    let sdp = "v=0\r\no=alice 1 1 IN IP4 10.1.0.2\r\ns=-\r\nc=IN IP4 10.1.0.2\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\n";
+    let invite = format!(
+        "INVITE sip:bob@{FAR} SIP/2.0\r\nVia: SIP/2.0/TCP {CLIENT}:33000;branch=z9hG4bKa1\r\nMax-Forwards: 70\r\n\
+         From: <sip:alice@example.net>;tag=a\r\nTo: <sip:bob@example.net>\r\nCall-ID: c1@example.net\r\n\
+         CSeq: 1 INVITE\r\nContact: <sip:alice@{CLIENT}:5060;transport=tcp>\r\n{long}\
+         Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
+        sdp.len()
+    );
+    let [first, rest] = ["first", "rest"].map(|name| world.files.path().join(name));
+    fs::write(&first, &invite[..1_300]).unwrap();
+    fs::write(&rest, &invite[1_300..]).unwrap();
+    let target = world.files.path().join("the-invite");
+    let file = format!("CREATE:{}", target.display());
+    let mut server = super::command::Daemon::spawn(
+        world.command(Place::Far, "socat").args(["-u", "TCP4-LISTEN:5060,reuseaddr", &file]),
+        &world.files.path().join("far.output"),
+    );
+    wait_until("the far host listens", Duration::from_secs(10), || {
+        run(world.command(Place::Far, "cat").arg("/proc/net/tcp")).stdout.contains(":13C4 00000000:0000 0A")
+    });
+    let say = format!(
+        "(cat {}; sleep 0.5; cat {}; sleep 1) | socat -u - TCP4:{FAR}:5060",
+        first.display(),
+        rest.display()
+    );
+    let mut client = world.limited(Place::Client, 30, "sh");
+    run(client.args(["-c", &say])).expect_ok("call over the narrow link");
+    assert!(server.wait(Duration::from_secs(10)).is_some(), "the far host has not seen the end");
+    let heard = fs::read_to_string(&target).unwrap();
+    assert!(heard.contains(&long) && heard.ends_with(" RTP/AVP 0\r\n"), "{heard}");
+    assert!(heard.contains(&format!("c=IN IP4 {OUTSIDE}\r\n")), "it was read and translated: {heard}");
+    assert!(gateway.counter("stream-narrowed") > 0);
+    assert_eq!(gateway.counter("icmp-error-sequence"), 0);
 }

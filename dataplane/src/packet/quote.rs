@@ -7,12 +7,18 @@
 use super::checksum::{self, Delta};
 use super::field::{bytes, get16, get32, put16, put32};
 use super::rewrite;
-use super::{IPV4_LEN, Parsed, icmp};
+use super::{IPV4_LEN, Parsed, TCP_LEN, icmp};
 use crate::drop_reason::DropReason;
 use crate::key::{Addrs, FlowKey, Protocol, ZoneId};
 
 /// What an error quotes of a transport header at least, in bytes (RFC 792).
 const LEAST: usize = 8;
+
+/// Code of "fragmentation needed and DF set" (RFC 792).
+const TOO_LONG: u8 = 4;
+
+/// MTUs of links, by which who is told none guesses one (RFC 1191 §7.1).
+const PLATEAUS: [u16; 10] = [32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, 508, 296, 68];
 
 /// A quoted packet. Offsets count from the start of the frame that the error came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +158,31 @@ impl Quoted {
             Protocol::Tcp | Protocol::Icmp => l4_delta.apply(sum),
         };
         put16(frame, sum_at, sum)
+    }
+
+    /// The MTU of the link that the quoted packet was too long for. None if the error says something else. A router of before
+    /// RFC 1191 names none: then it is the next one that links have.
+    #[must_use]
+    pub fn next_hop_mtu(&self, frame: &[u8], error: &Parsed) -> Option<u16> {
+        let l4 = usize::from(error.l4);
+        let [kind, code, _, _, _, _, high, low] = bytes::<8>(frame, l4)?;
+        if (kind, code) != (icmp::UNREACHABLE, TOO_LONG) {
+            return None;
+        }
+        let len = self.total_len(frame)?;
+        let named = Some(u16::from_be_bytes([high, low])).filter(|mtu| *mtu > 0);
+        named.or_else(|| PLATEAUS.into_iter().find(|mtu| *mtu < len))
+    }
+
+    /// What its header says of the length of the quoted packet.
+    fn total_len(&self, frame: &[u8]) -> Option<u16> {
+        get16(frame, usize::from(self.l3) + 2)
+    }
+
+    /// TCP: bytes of payload that the quoted packet had at most. How long its options are need not be quoted.
+    #[must_use]
+    pub fn most_payload(&self, frame: &[u8]) -> u16 {
+        self.total_len(frame).unwrap_or(0).saturating_sub(self.l4 - self.l3 + TCP_LEN as u16)
     }
 
     /// TCP: the quoted sequence number.

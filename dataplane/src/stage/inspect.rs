@@ -196,7 +196,7 @@ pub(crate) struct Scratch {
     pub(crate) answer: Answer,
     pub(super) unread: Box<[u8]>,
     /// None while it is in use.
-    departures: Option<Box<Departures>>,
+    pub(super) departures: Option<Box<Departures>>,
     pub(crate) tables: Tables,
 }
 
@@ -239,7 +239,7 @@ impl From<Refusal> for DropReason {
 }
 
 /// How much of the way is open to each end.
-fn path(cx: &Context<'_>, hit: &Hit<'_>) -> Path {
+pub(super) fn path(cx: &Context<'_>, hit: &Hit<'_>) -> Path {
     let room = |direction| {
         let hop = route::of_session(cx, &Hit { direction, ..*hit }).ok();
         let interface = hop.and_then(|hop| cx.fib.interface(hop.interface));
@@ -636,7 +636,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
     }
 
     /// Makes packets of what the engine lets go beside the packet that came.
-    fn make(&mut self, cx: &Context<'_>, hit: &Hit<'_>, slot: u32, departures: &Departures) {
+    pub(super) fn make(&mut self, cx: &Context<'_>, hit: &Hit<'_>, slot: u32, departures: &Departures) {
         for emission in &departures.made {
             let direction = direction(emission.to.other());
             let hit = Hit { direction, ..*hit };

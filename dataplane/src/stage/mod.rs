@@ -15,6 +15,7 @@ pub mod gather;
 pub mod inspect;
 pub mod lookup;
 pub mod mode;
+pub mod narrow;
 pub mod obey;
 pub mod open;
 pub mod pick_up;

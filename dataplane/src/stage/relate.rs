@@ -4,7 +4,8 @@
 //! that the sender recognises its own packet (RFC 5508 REQ-4, REQ-5; RFC 4787 REQ-12; RFC 5382 REQ-10). It may come from
 //! any router on the way; routers behind a translated end show that end's translated address. Nothing of the session
 //! changes: neither state nor stamp nor counters, since whoever knows the tuple can forge an error. Whether a sequence
-//! number is in the window (RFC 5927 §4.1) is for the end to see, which knows; its number is translated for that.
+//! number is in the window (RFC 5927 §4.1) is for the end to see, which knows; its number is translated for that. Of an inspected
+//! session the stream engine knows as well, and hears of what is too long for a link ([`super::narrow`]).
 
 use crate::buf::{BufPool, PacketBuf};
 use crate::counters::Counter;
@@ -40,6 +41,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         };
         let from = if near == called { item.parsed.src } else { called };
         let quoted = Quoted::read(item.buf.bytes(), &item.parsed)?;
+        if let Some(fate) = self.narrow(cx, &hit, item, &quoted)? {
+            return Ok(fate);
+        }
         let seq = quoted.seq(item.buf.bytes()).and_then(|seq| self.original_seq(&hit, hit.direction, seq));
         let frame = item.buf.bytes_mut();
         // Nothing goes on half translated.

@@ -23,6 +23,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             (Counter::StreamForgotten, tally.forgotten),
             (Counter::StreamNoRoom, tally.no_room),
             (Counter::StreamRepeated, tally.repeated),
+            (Counter::StreamNarrowed, tally.narrowed),
             (Counter::StreamOwnAcks, tally.own_acks),
             (Counter::StreamConflicts, tally.conflicts),
         ] {

@@ -116,6 +116,11 @@ pub(super) struct Half {
     pub scale: u8,
     /// The receiver's maximum segment size.
     pub mss: u16,
+    /// What a link on the way to the receiver takes at most, as a router there has said: IP payload behind headers without
+    /// options.
+    pub narrow: u16,
+    /// How often one has said so.
+    pub narrowed: u8,
     /// The sender's newest timestamp.
     pub newest: Option<Timestamp>,
     /// The sender's timestamp that PAWS compares with (TS.Recent, RFC 7323 §4.3).
@@ -155,6 +160,8 @@ impl Default for Half {
             widest: 0,
             scale: 0,
             mss: DEFAULT_MSS,
+            narrow: u16::MAX,
+            narrowed: 0,
             newest: None,
             recent: None,
             held_at: 0,
@@ -617,9 +624,24 @@ impl Half {
         self.high.min(self.limit())
     }
 
+    /// Longest segment to the receiver, with its options, where the first link takes `first`.
+    pub fn room(&self, first: u16) -> u16 {
+        first.min(self.mss).min(self.narrow)
+    }
+
+    /// Whether what begins at `offset`, receiver's space, was sent and is not acknowledged.
+    pub const fn is_on_its_way(&self, offset: i64) -> bool {
+        self.acked <= offset && offset < self.high
+    }
+
+    /// Whether all before `offset`, receiver's space, was acknowledged to the sender.
+    pub fn is_told(&self, offset: i64) -> bool {
+        offset <= self.edits.map(self.told.min(self.decided), Round::Down)
+    }
+
     /// Whether bytes that the receiver has not acknowledged were acknowledged to the sender: only the engine has them.
     pub fn is_ours(&self) -> bool {
-        self.acked < self.edits.map(self.told.min(self.decided), Round::Down)
+        self.is_told(self.acked + 1)
     }
 
     /// The FIN may leave: all before it is decided.

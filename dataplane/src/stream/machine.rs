@@ -6,15 +6,19 @@
 //!
 //! - `arrive`: takes a segment in, if it is to be believed.
 //! - `depart`: what leaves, and with which numbers.
+//! - `narrow`: what becomes of segments that are too long for a link on the way.
 
 mod arrive;
 mod depart;
+mod narrow;
 
 use crate::stream::chunk::Pool;
 use crate::stream::edits::Round;
 use crate::stream::half::{Half, Stored};
 use crate::stream::segment::{Arrival, Limits, Options, Refusal, Tally};
 use alg::Side;
+
+pub use narrow::{Narrowed, TooLong};
 
 const fn at(side: Side) -> usize {
     match side {
@@ -73,7 +77,8 @@ impl Event {
     }
 }
 
-/// How long segments to an end may be: IP packets of so many bytes fit the way to it, in the order initiator, responder.
+/// How long segments to an end may be: IP packets of so many bytes fit the first link of the way to it, in the order initiator,
+/// responder.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
     /// Largest IP payload behind headers without options: MTU less 40.

@@ -16,4 +16,4 @@ mod half;
 pub mod machine;
 pub mod segment;
 
-pub use machine::{Event, Path, Stream};
+pub use machine::{Event, Narrowed, Path, Stream, TooLong};

@@ -240,6 +240,8 @@ pub struct Tally {
     pub forgotten: u32,
     /// Segments emitted again from the kept copy.
     pub repeated: u32,
+    /// Times that the segments of a direction were made shorter.
+    pub narrowed: u32,
     /// Acknowledgements that the engine made itself.
     pub own_acks: u32,
     /// Repeated bytes that differ from the first copy.

@@ -6,7 +6,7 @@ use dataplane::stream::chunk::Pool;
 use dataplane::stream::segment::{
     Arrival, Departures, Emission, Limits, MAX_UNREAD, Options, Payload, Segment, Tally, Timestamp, flags,
 };
-use dataplane::stream::{Path, Stream};
+use dataplane::stream::{Narrowed, Path, Stream, TooLong};
 
 /// A segment that leaves, with its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +124,16 @@ impl Gate {
         let outs = self.departed();
         self.over = self.stream.shed(&mut self.pool);
         outs
+    }
+
+    /// A router beyond the gate says that a segment of a side was too long. Whom that is for, and what leaves.
+    pub fn narrow(&mut self, from: Side, error: &TooLong) -> (Narrowed, Vec<Out>) {
+        if self.over {
+            return (Narrowed::Theirs, Vec::new());
+        }
+        let Self { stream, limits, path, departures, tally, .. } = self;
+        let whose = stream.narrow(limits, path, from, error, departures, tally);
+        (whose, self.departed())
     }
 
     /// Lets go what is held, unread: the rest of its message passes too.

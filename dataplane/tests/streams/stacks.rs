@@ -5,6 +5,7 @@ use super::gate::{Gate, Out, at};
 use super::oracle::oracle;
 use alg::Side;
 use dataplane::stream::segment::{Limits, Options, Segment, Timestamp, flags};
+use dataplane::stream::{Narrowed, TooLong};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp::{self, Socket, SocketBuffer};
@@ -236,6 +237,8 @@ pub struct World {
     loud: bool,
     /// Without the gate, to see what the stacks do alone (`POSTERN_STREAM_BARE`).
     pub bare: bool,
+    /// After so many packets the links to the hosts take so many bytes of TCP behind a header without options.
+    pub narrow: Option<(u64, u16)>,
 }
 
 fn parse(packet: &[u8]) -> TcpRepr<'_> {
@@ -289,6 +292,7 @@ impl World {
             says,
             loud: std::env::var_os("POSTERN_STREAM_TRACE").is_some(),
             bare: std::env::var_os("POSTERN_STREAM_BARE").is_some(),
+            narrow: None,
         }
     }
 
@@ -426,8 +430,28 @@ impl World {
         // What passes as it came is as long as its sender made it.
         let own = self.gate.stream.is_blind() && out.onward;
         assert!(own || out.payload.len() <= mss, "{} bytes, the receiver takes {mss}", out.payload.len());
+        let len = repr.buffer_len() - 20;
+        if let Some((_, room)) =
+            self.narrow.filter(|(after, room)| self.count >= *after && len > (*room).into())
+        {
+            self.bounce(out, room);
+            return;
+        }
         let packet = build(from, &repr);
         self.carry(Leg::ToHost(out.to, packet));
+    }
+
+    /// A segment does not fit its link. A router says so, but not always.
+    fn bounce(&mut self, out: &Out, room: u16) {
+        if self.chance.percent(self.weather.loss) {
+            return;
+        }
+        let error = TooLong { seq: out.seq, len: out.payload.len().try_into().unwrap(), room };
+        let (whose, outs) = self.gate.narrow(out.to.other(), &error);
+        assert_ne!(whose, Narrowed::Unknown, "it has just left: {out:?}");
+        for out in outs {
+            self.leave(&out, None);
+        }
     }
 
     /// Runs until both are done. Panics where the streams part from the oracle.

@@ -19,6 +19,7 @@ pub const PASS: u8 = 0;
 pub const GROW: u8 = 1;
 pub const SHRINK: u8 = 2;
 pub const DELETE: u8 = 3;
+pub const KEEP: u8 = 5;
 
 /// An open connection.
 pub struct Wire {

@@ -227,7 +227,7 @@ impl Stream {
         out: &mut Departures,
     ) {
         let half = self.half(from);
-        let room = path.room.get(at(from.other())).copied().unwrap_or(0).min(half.mss);
+        let room = half.room(path.room.get(at(from.other())).copied().unwrap_or(0));
         let options = options.max(if self.has_timestamps() { TIMESTAMP_LEN } else { 0 });
         let most = usize::from(room.saturating_sub(u16::from(options)).max(1)).min(MAX_PAYLOAD);
         // Into a closed window goes one byte, to learn when it opens (RFC 9293 §3.8.6.1).
@@ -347,7 +347,7 @@ impl Stream {
     }
 
     /// Lets go what waits for its receiver's window.
-    fn depart_waiting(&mut self, limits: &Limits, path: &Path, from: Side, out: &mut Departures) {
+    pub(super) fn depart_waiting(&mut self, limits: &Limits, path: &Path, from: Side, out: &mut Departures) {
         let half = self.half(from);
         if !half.has_begun() || self.passes(from) {
             return;
