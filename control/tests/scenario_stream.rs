@@ -412,6 +412,31 @@ fn repeating_something_else_is_told_once_a_session() {
     });
 }
 
+/// Behind a gap, where nobody has read the first copy yet, and of a line that has left edited.
+#[test]
+fn what_contradicts_bytes_behind_a_gap_or_an_edit_is_told() {
+    each_mode(|mode| {
+        let mut talk = talk(mode);
+        let id = talk.gw.session().id;
+        let conflict = ("conflict", id, Application::Ftp, Side::Initiator);
+        talk.send(Side::Initiator, 6, b"PORT 10,1,0,2,195,81\r\n", PSH | ACK);
+        talk.send(Side::Initiator, 6, b"PORT 10,1,0,2,195,81\r\n", PSH | ACK);
+        assert_eq!((told(&mut talk.gw), talk.gw.count(Counter::StreamConflicts)), (vec![], 0));
+        talk.send(Side::Initiator, 6, b"PORT 10,1,0,9,195,81\r\n", PSH | ACK);
+        assert_eq!((told(&mut talk.gw), talk.gw.count(Counter::StreamConflicts)), (vec![conflict], 1));
+        // The first copy is read. Nothing of it is acknowledged yet when another comes.
+        talk.frame(Side::Initiator, 0, b"NOOP\r\nPORT 10,1,0,8", PSH | ACK);
+        talk.frame(Side::Initiator, 6, b"PORT 10,1,0,2,195,81\r\n", PSH | ACK);
+        assert_eq!(talk.gw.count(Counter::StreamConflicts), 2);
+        talk.frame(Side::Initiator, 6, b"PORT 10,1,0,7,195,81\r\n", PSH | ACK);
+        assert_eq!((told(&mut talk.gw), talk.gw.count(Counter::StreamConflicts)), (vec![conflict], 3));
+        talk.settle();
+        let port = talk.gw.expectations()[0].published.port;
+        assert_eq!(talk.ears[1].text(), format!("NOOP\r\nPORT {}\r\n", six(GW_OUTSIDE, port)));
+        talk.gw.drain_all();
+    });
+}
+
 /// It is told also when the same segment brings what is refused.
 #[test]
 fn a_conflict_in_a_segment_that_is_refused_is_told_and_counted() {

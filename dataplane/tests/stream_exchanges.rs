@@ -86,7 +86,7 @@ fn the_first_copy_wins() {
     let want = [GROW, 2, b'a', b'c', b'a', b'c', b'P', b'X'];
     assert_eq!(bytes(&out, Responder)[0].1[..6], want[..6]);
     assert_eq!(w.gate.decided[0][10..], [] as [u8; 0], "P is the first byte of an unfinished message");
-    assert_eq!(w.gate.tally.conflicts, 2);
+    assert_eq!(w.gate.tally.conflicts, 3);
 }
 
 #[test]
@@ -95,6 +95,63 @@ fn what_overlaps_bytes_behind_a_gap_does_not_change_them() {
     w.client(4, b"cd");
     let out = w.client(0, &[PASS, 6, b'a', b'b', b'X', b'Y', b'e', b'f']);
     assert_eq!(bytes(&out, Responder), [(c(0), vec![PASS, 6, b'a', b'b', b'c', b'd', b'e', b'f'])]);
+    assert_eq!(w.gate.tally.conflicts, 1);
+}
+
+/// The attack: what an inspector reads is put together from other copies than what the receiver reads.
+#[test]
+fn pieces_behind_a_gap_that_contradict_each_other_are_counted_and_the_first_wins() {
+    let mut w = Wire::new();
+    w.client(4, b"cd");
+    w.client(8, b"gh");
+    assert!(w.gate.arrival == Arrival::Taken && w.gate.tally.conflicts == 0);
+    // The same again, beyond either end of what is there, or in it.
+    for (at, same) in [(4, &b"cd"[..]), (5, b"d"), (3, b"bcd"), (7, b"fgh"), (3, b"bcdefgh")] {
+        w.client(at, same);
+    }
+    assert_eq!(w.gate.tally.conflicts, 0);
+    for (n, (at, other)) in
+        [(4, &b"X"[..]), (5, b"X"), (9, b"X"), (3, b"bcdX"), (7, b"XgX")].into_iter().enumerate()
+    {
+        w.client(at, other);
+        assert_eq!(w.gate.tally.conflicts as usize, n + 1, "{other:?} at {at}");
+    }
+    let out = w.client(0, &[PASS, 8, b'a', b'X', b'X']);
+    assert_eq!(bytes(&out, Responder), [(c(0), b"\0\x08abcdefgh".to_vec())]);
+    assert_eq!(w.gate.tally.conflicts, 6);
+}
+
+/// What an edit has replaced is gone. Who repeats it says the same, or it is noticed all the same.
+#[test]
+fn a_repetition_of_what_was_edited_that_says_something_else_is_counted() {
+    let mut w = Wire::new();
+    let said = [PASS, 2, b'a', b'b', GROW, 3, b'x', b'y', b'z', PASS, 2, b'c', b'd'];
+    w.client(0, &said);
+    let left = b"\0\x02ab\x01\x03xyzxyz\0\x02cd";
+    let mut conflicts = 0;
+    for (start, stop) in [(0, 13), (0, 9), (6, 9), (4, 13), (7, 13), (6, 8), (9, 13)] {
+        let mut again = said[start..stop].to_vec();
+        w.client(start as u32, &again);
+        assert_eq!(w.gate.tally.conflicts, conflicts, "the same from {start} to {stop}");
+        for at in 0..again.len() {
+            again[at] ^= 1;
+            let out = w.client(start as u32, &again);
+            again[at] ^= 1;
+            // A part of what was replaced cannot be compared.
+            let told = !(6..9).contains(&(start + at)) || (start <= 6 && stop >= 9);
+            conflicts += u32::from(told);
+            assert_eq!(
+                w.gate.tally.conflicts,
+                conflicts,
+                "another byte at {} of {start} to {stop}",
+                start + at
+            );
+            for (seq, bytes) in bytes(&out, Responder) {
+                let from = seq.wrapping_sub(C) as usize;
+                assert_eq!(left[from..from + bytes.len()], bytes, "the first copy goes on");
+            }
+        }
+    }
 }
 
 #[test]
@@ -165,11 +222,21 @@ fn sack_blocks_of_what_is_acknowledged_stand_first_or_go_no_further() {
         assert_eq!(map(&w, 2, first, 4, 12), None);
         assert_eq!(map(&w, 2, first, 12, 14), Some((c(12), c(14))));
     }
-    // Where edits have moved what lies before, nobody knows what has come twice.
+    // Where edits have moved what lies before, nobody knows what has come twice; behind them it is known.
     w.server_acks(16);
-    w.client(16, &[GROW, 1, b'm']);
-    w.server_acks(20);
-    assert_eq!(map(&w, 20, true, 2, 6), None);
+    w.client(16, &[GROW, 1, b'm', PASS, 2, b'n', b'o']);
+    w.server_acks(24);
+    assert_eq!(map(&w, 24, true, 2, 6), None);
+    assert_eq!(map(&w, 24, true, 19, 24), None);
+    assert_eq!(map(&w, 24, true, 20, 24), Some((c(19), c(23))));
+    // Also if one takes as much away as the other has added: between them all was moved.
+    w.client(23, &[SHRINK, 2, b'p', b'q']);
+    w.server_acks(27);
+    assert_eq!(map(&w, 27, true, 20, 24), None);
+    assert_eq!(map(&w, 27, true, 27, 27), None);
+    w.client(27, &[PASS, 1, b'r']);
+    w.server_acks(30);
+    assert_eq!(map(&w, 30, true, 27, 30), Some((c(27), c(30))));
 }
 
 #[test]

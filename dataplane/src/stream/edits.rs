@@ -19,6 +19,21 @@ struct Edit {
     len: i64,
     /// How many stand there now.
     with: i64,
+    /// A digest of what was replaced, if it is in one piece.
+    said: Option<u32>,
+}
+
+/// A number that two different texts seldom have in common. No secret is in it: who makes two that have escapes a counter.
+fn digest(bytes: &[u8]) -> u32 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    let words = words.iter().chain([&last]).map(|word| u64::from_le_bytes(*word));
+    let sum =
+        words.fold(0, |sum: u64, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+    u32::try_from(sum >> 32).unwrap_or(0)
 }
 
 impl Edit {
@@ -36,8 +51,28 @@ impl Edit {
 pub struct Edits {
     /// Growth of all edits that the receiver has acknowledged.
     settled: i64,
+    /// Receiver's space: behind the last of those. Which numbers before it were moved, and by how much, is forgotten.
+    exact_from: i64,
     /// Unacknowledged edits, ascending, not overlapping.
     kept: ArrayVec<Edit, MAX_EDITS>,
+}
+
+/// What an edit has replaced, sender's space.
+#[derive(Clone, Copy, Debug)]
+pub struct Replaced {
+    /// Its first byte.
+    pub start: i64,
+    /// Behind its last.
+    pub end: i64,
+    said: Option<u32>,
+}
+
+impl Replaced {
+    /// Whether these bytes, as many, were there, as far as that can be told.
+    #[must_use]
+    pub fn agrees(&self, bytes: &[u8]) -> bool {
+        self.said.is_none_or(|said| said == digest(bytes))
+    }
 }
 
 /// Which end of an edit a number inside it maps to.
@@ -68,19 +103,35 @@ impl Edits {
         self.settled + self.kept.iter().map(Edit::growth).sum::<i64>()
     }
 
-    /// Whether no unacknowledged edit touches these bytes, sender's space.
+    /// Whether an offset of the receiver's space, and what lies behind it, can be told exactly: all edits that the receiver has
+    /// acknowledged lie before it.
     #[must_use]
-    pub fn is_plain(&self, from: i64, to: i64) -> bool {
-        self.kept.iter().all(|e| e.end() <= from || e.start >= to)
+    pub const fn is_exact_at(&self, offset: i64) -> bool {
+        offset >= self.exact_from
+    }
+
+    /// What unacknowledged edits have replaced, ascending.
+    pub fn replaced(&self) -> impl Iterator<Item = Replaced> + '_ {
+        self.kept.iter().map(|e| Replaced { start: e.start, end: e.end(), said: e.said })
     }
 
     /// Adds an edit behind all others: `len` bytes at `start` become `with`.
     pub fn push(&mut self, start: i64, len: i64, with: i64) {
+        self.add(Edit { start, len, with, said: None });
+    }
+
+    /// The same, and `said` are those bytes.
+    pub fn replace(&mut self, start: i64, said: &[u8], with: i64) {
+        let len = i64::try_from(said.len()).unwrap_or(0);
+        self.add(Edit { start, len, with, said: Some(digest(said)) });
+    }
+
+    fn add(&mut self, edit: Edit) {
         if self.kept.is_full() {
             self.join_closest();
         }
         // There is room now.
-        let _ = self.kept.try_push(Edit { start, len, with });
+        let _ = self.kept.try_push(edit);
     }
 
     /// Joins the two edits between which the fewest bytes lie.
@@ -91,6 +142,7 @@ impl Edits {
         if let Some(edit) = self.kept.get_mut(first) {
             edit.len = second.end() - edit.start;
             edit.with += gap + second.with;
+            edit.said = None;
         }
     }
 
@@ -144,6 +196,7 @@ impl Edits {
             && offset >= first.end() + self.settled + first.growth()
         {
             self.settled += first.growth();
+            self.exact_from = first.end() + self.settled;
             self.kept.remove(0);
         }
     }
@@ -169,6 +222,27 @@ mod tests {
         s.acknowledged(22);
         assert_eq!(s.kept.len(), 1);
         assert_eq!((s.map(14, Down), s.unmap(22, Down), s.map(36, Down)), (22, 14, 38));
+        assert_eq!((s.is_exact_at(21), s.is_exact_at(22)), (false, true));
+    }
+
+    #[test]
+    fn what_was_replaced_is_known_until_it_was_acknowledged_or_joined() {
+        let mut s = Edits::default();
+        s.replace(10, b"10,1,0,2,195,81", 20);
+        s.replace(25, b"", 3);
+        let agrees =
+            |s: &Edits, n: usize, bytes: &[u8]| s.replaced().nth(n).map(|replaced| replaced.agrees(bytes));
+        assert_eq!(agrees(&s, 0, b"10,1,0,2,195,81"), Some(true));
+        for other in [b"10,1,0,2,195,82", b"90,1,0,2,195,81", b"10,1,0,9,195,81"] {
+            assert_eq!(agrees(&s, 0, other), Some(false));
+        }
+        for i in 0..MAX_EDITS {
+            s.replace(100 + 10 * i64::try_from(i).unwrap(), b"a", 1);
+        }
+        assert_eq!(agrees(&s, 0, b"whatever"), Some(true), "it was joined with its neighbour");
+        s.acknowledged(33);
+        assert_eq!(agrees(&s, 0, b"a"), Some(true));
+        assert_eq!(agrees(&s, 0, b"b"), Some(false));
     }
 
     #[test]

@@ -260,7 +260,7 @@ impl Half {
     ) -> Stored {
         let before = (self.next, self.is_ended());
         let stop = (start + i64::try_from(payload.len()).unwrap_or(0)).min(self.fin.unwrap_or(i64::MAX));
-        if start < self.next && !self.repeats_kept(pool, start, payload) {
+        if !self.repeats_came(pool, start, payload) {
             tally.conflicts += 1;
         }
         let mut apart = false;
@@ -444,22 +444,45 @@ impl Half {
         Ok(())
     }
 
-    /// Whether the repeated part of a segment says what its first copy said, as far as that can be told.
-    fn repeats_kept(&self, pool: &Pool, start: i64, payload: &[u8]) -> bool {
-        let slice = |from: i64, to: i64| payload.get(index(from - start)..index(to - start));
-        let stop = start + i64::try_from(payload.len()).unwrap_or(0);
-        let held = (start.max(self.decided), stop.min(self.next));
-        let held_agrees = held.0 >= held.1
-            || slice(held.0, held.1).is_none_or(|b| self.input.agrees(pool, index(held.0 - self.decided), b));
-        // Edited bytes are not there to be compared.
+    /// Whether a segment says of bytes that have come already what their first copy said, as far as that can be told.
+    fn repeats_came(&self, pool: &Pool, start: i64, payload: &[u8]) -> bool {
+        // Whether a queue that begins at an offset has the same bytes from there to there.
+        let agrees = |queue: &Queue, first: i64, from: i64, to: i64| {
+            let (from, to) = (from.max(start), to.min(start + i64::try_from(payload.len()).unwrap_or(0)));
+            let bytes = payload.get(index(from - start)..index(to - start)).filter(|_| from < to);
+            bytes.is_none_or(|bytes| queue.agrees(pool, index(from - first), bytes))
+        };
+        if start < self.next
+            && !(agrees(&self.input, self.decided, self.decided, self.next)
+                && self.repeats_decided(pool, start, payload))
+        {
+            return false;
+        }
+        self.pieces.iter().all(|p| agrees(&p.bytes, p.start, p.start, p.end()))
+    }
+
+    /// The same of bytes that are decided. What an edit has replaced is not kept: a segment that has all of it is compared by
+    /// its digest, and one that has a part is believed.
+    fn repeats_decided(&self, pool: &Pool, start: i64, payload: &[u8]) -> bool {
         let first = self.end - length(&self.kept);
-        let from = start.max(self.edits.unmap(first, Round::Up));
-        let to = stop.min(self.decided);
-        let kept_agrees = from >= to
-            || !self.edits.is_plain(from, to)
-            || slice(from, to)
-                .is_none_or(|b| self.kept.agrees(pool, index(self.edits.map(from, Round::Down) - first), b));
-        held_agrees && kept_agrees
+        let stop = (start + i64::try_from(payload.len()).unwrap_or(0)).min(self.decided);
+        let slice = |from: i64, to: i64| payload.get(index(from - start)..index(to - start));
+        let agrees = |from: i64, to: i64| {
+            let at = index(self.edits.map(from, Round::Up) - first);
+            from >= to || slice(from, to).is_none_or(|bytes| self.kept.agrees(pool, at, bytes))
+        };
+        let mut from = start.max(self.edits.unmap(first, Round::Up));
+        for edit in self.edits.replaced() {
+            if !agrees(from, edit.start.min(stop)) {
+                return false;
+            }
+            let whole = start <= edit.start && edit.end <= stop;
+            if whole && !slice(edit.start, edit.end).is_none_or(|bytes| edit.agrees(bytes)) {
+                return false;
+            }
+            from = from.max(edit.end);
+        }
+        agrees(from, stop)
     }
 
     /// Copies what is unread into `out`. Answers how much there is.
@@ -492,14 +515,14 @@ impl Half {
             let (Some(before), Some(end)) = (bytes.get(at..start), start.checked_add(len)) else {
                 return false;
             };
-            let sizes = i64::try_from(start).ok().zip(i64::try_from(len).ok());
-            let Some(((start, len), with_len)) = sizes.zip(i64::try_from(with.len()).ok()) else {
+            let sizes = i64::try_from(start).ok().zip(i64::try_from(with.len()).ok());
+            let Some(((start, with_len), said)) = sizes.zip(bytes.get(start..end)) else {
                 return false;
             };
-            if end > bytes.len() || !self.keep(pool, before) || !self.keep(pool, with) {
+            if !self.keep(pool, before) || !self.keep(pool, with) {
                 return false;
             }
-            self.edits.push(base + start, len, with_len);
+            self.edits.replace(base + start, said, with_len);
             at = end;
         }
         bytes.get(at..).is_some_and(|rest| self.keep(pool, rest))

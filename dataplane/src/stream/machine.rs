@@ -254,9 +254,12 @@ impl Stream {
         }
         if right <= half.offset_of_ack(ack)? {
             // It tells of duplicates, which the first block alone may (RFC 2883 §4). Another one is left over from before:
-            // Linux sends such beside the acknowledgement of a FIN that waited behind a gap. Settled edits moved either by an
-            // unknown amount.
-            return (first && half.edits.is_identity()).then_some(block);
+            // Linux sends such beside the acknowledgement of a FIN that waited behind a gap.
+            if !(first && half.edits.is_exact_at(left)) {
+                return None;
+            }
+            let (from, to) = half.edits.unmap_block(left, right)?;
+            return Some((half.seq(from), half.seq(to)));
         }
         let (from, to) = half.edits.unmap_block(left, right)?;
         // The sender may have been told that its beginning has arrived: on the receiver's behalf, or by a segment that has
