@@ -9,8 +9,9 @@
 //!   that closes may then skip a byte, in segments that pass untouched: no seed below does, and one in fifty of others.
 //!
 //! Every build runs the same seeds. Others: `POSTERN_STREAMS=1000..2000 cargo test -p dataplane --test stream_stacks` runs these in the
-//! place of both tests' own, and names those that fail. One that does is to be looked at (`1000..1001`): a byte that was
-//! skipped in segments that passed untouched is smoltcp's, all else is the engine's, and becomes a test of its own.
+//! place of both tests' own, and names those that fail. One that does is to be looked at (`1000..1001`). smoltcp's are a byte that was
+//! skipped in segments that passed untouched, and what has `stalled, and also without the engine`: windows a little wider than
+//! `TINY` do so too, more seldom. All else is the engine's, and becomes a test of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod streams;
@@ -111,9 +112,9 @@ fn run_until(seed: u64, blind: bool) -> (End, bool, bool) {
     world.gate.blind_behind =
         blind.then(|| if chance.percent(50) { 0 } else { chance.below(total) as usize });
     let end = world.run();
-    assert!(end != End::Stalled || tiny, "stalled: {world:?}");
     if end == End::Stalled {
-        assert!(stalls_without(seed, PLAIN), "stalled, and never without the engine: {world:?}");
+        let whose = if stalls_without(seed, PLAIN) { "also" } else { "never" };
+        assert!(tiny && whose == "also", "stalled, and {whose} without the engine: {world:?}");
     }
     (end, tiny, world.gate.over)
 }
