@@ -459,8 +459,12 @@ impl Talk {
             self.books.settle();
             return Verdict::Refuse(Denial::NoResources);
         }
+        // What the tag of a new pinhole has meant before is closed already.
+        let is_new = |tag: u32| answer.expectations.iter().any(|request| request.tag == tag);
         for order in &answer.orders {
-            self.books.order(*order, self.now_ms);
+            if !matches!(order, Order::Close { tag, .. } if is_new(*tag)) {
+                self.books.order(*order, self.now_ms);
+            }
         }
         self.books.settle();
         if !answer.edits.is_empty() {
