@@ -7,11 +7,17 @@ use super::world::{Place, SERVER, World};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
-/// A TCP connection from the client to an echo server, held open.
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(8);
+
+/// A TCP connection from the client to an echo server, held open until it is dropped: nothing in it ends for silence.
 pub struct Conversation {
     client: Child,
+    heard: Receiver<Vec<u8>>,
 }
 
 impl Conversation {
@@ -26,30 +32,59 @@ impl Conversation {
     }
 
     fn start(world: &World, peer: &str) -> Self {
-        let client = world
-            .limited(Place::Client, 30, "socat")
-            .args(["-T", "8", "-", peer])
+        // Longer than any test: only what is left behind ends by this.
+        let mut client = world
+            .limited(Place::Client, 600, "socat")
+            .args(["-", peer])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        Self { client }
+        let mut out = client.stdout.take().unwrap();
+        let (tell, heard) = channel();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(n @ 1..) = out.read(&mut bytes) {
+                if tell.send(bytes[..n].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { client, heard }
     }
 
     /// Says something and hears it again.
     #[track_caller]
     pub fn say(&mut self, line: &str) {
-        assert!(self.try_say(line), "the connection ended");
+        if let Err(why) = self.ask(line) {
+            panic!("{line:?}: {why}");
+        }
     }
 
     /// The same, if there is a connection.
     pub fn try_say(&mut self, line: &str) -> bool {
+        self.ask(line).is_ok()
+    }
+
+    fn ask(&mut self, line: &str) -> Result<(), String> {
         let said = self.client.stdin.as_mut().unwrap().write_all(line.as_bytes());
-        let mut heard = vec![0; line.len()];
-        let read = self.client.stdout.as_mut().unwrap().read_exact(&mut heard);
-        let there = said.is_ok() && read.is_ok();
-        assert!(!there || heard == line.as_bytes(), "{heard:?} for {line:?}");
-        there
+        let (start, mut heard) = (Instant::now(), Vec::new());
+        while said.is_ok() && heard.len() < line.len() {
+            match self.heard.recv_timeout(ANSWER.saturating_sub(start.elapsed())) {
+                Ok(bytes) => heard.extend(bytes),
+                Err(RecvTimeoutError::Timeout) => return Err(format!("no answer within {ANSWER:?}")),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if heard.len() < line.len() {
+            let status = self.client.wait().unwrap();
+            let mut why = String::new();
+            self.client.stderr.as_mut().unwrap().read_to_string(&mut why).unwrap();
+            return Err(format!("the connection ended: socat: {status}\n{why}"));
+        }
+        assert_eq!(heard, line.as_bytes());
+        Ok(())
     }
 }
 
