@@ -5,6 +5,12 @@
 //! the gateway finds no room for its pinholes afterwards.
 //!
 //! The gateway is a model that keeps books: which port leads where, and which pinhole holds it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is how a finding is told"
+)]
 
 use alg::profile::WhenEncrypted;
 use alg::rules::{Pattern, Rate, Rule};
