@@ -5,6 +5,7 @@
 //! only its growth remains, in one sum.
 
 use arrayvec::ArrayVec;
+use core::num::NonZeroU64;
 
 /// Most edits of one direction that are told apart while the receiver has not acknowledged them. More are joined with
 /// their neighbours: that is as exact, and coarser, since a number inside an edit maps to its start.
@@ -20,11 +21,11 @@ struct Edit {
     /// How many stand there now.
     with: i64,
     /// A digest of what was replaced, if it is in one piece.
-    said: Option<u32>,
+    said: Option<NonZeroU64>,
 }
 
 /// A number that two different texts seldom have in common. No secret is in it: who makes two that have escapes a counter.
-fn digest(bytes: &[u8]) -> u32 {
+fn digest(bytes: &[u8]) -> Option<NonZeroU64> {
     let (words, rest) = bytes.as_chunks::<8>();
     let mut last = [0; 8];
     for (to, from) in last.iter_mut().zip(rest) {
@@ -33,7 +34,7 @@ fn digest(bytes: &[u8]) -> u32 {
     let words = words.iter().chain([&last]).map(|word| u64::from_le_bytes(*word));
     let sum =
         words.fold(0, |sum: u64, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
-    u32::try_from(sum >> 32).unwrap_or(0)
+    NonZeroU64::new(sum)
 }
 
 impl Edit {
@@ -64,14 +65,14 @@ pub struct Replaced {
     pub start: i64,
     /// Behind its last.
     pub end: i64,
-    said: Option<u32>,
+    said: Option<NonZeroU64>,
 }
 
 impl Replaced {
     /// Whether these bytes, as many, were there, as far as that can be told.
     #[must_use]
     pub fn agrees(&self, bytes: &[u8]) -> bool {
-        self.said.is_none_or(|said| said == digest(bytes))
+        self.said.is_none_or(|said| Some(said) == digest(bytes))
     }
 }
 
@@ -123,7 +124,7 @@ impl Edits {
     /// The same, and `said` are those bytes.
     pub fn replace(&mut self, start: i64, said: &[u8], with: i64) {
         let len = i64::try_from(said.len()).unwrap_or(0);
-        self.add(Edit { start, len, with, said: Some(digest(said)) });
+        self.add(Edit { start, len, with, said: digest(said) });
     }
 
     fn add(&mut self, edit: Edit) {
@@ -241,8 +242,10 @@ mod tests {
         }
         assert_eq!(agrees(&s, 0, b"whatever"), Some(true), "it was joined with its neighbour");
         s.acknowledged(33);
-        assert_eq!(agrees(&s, 0, b"a"), Some(true));
-        assert_eq!(agrees(&s, 0, b"b"), Some(false));
+        // So were the first of those behind it.
+        assert_eq!(agrees(&s, 0, b"b"), Some(true));
+        assert_eq!(agrees(&s, 1, b"a"), Some(true));
+        assert_eq!(agrees(&s, 1, b"b"), Some(false));
     }
 
     #[test]
