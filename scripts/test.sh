@@ -11,6 +11,7 @@ export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1}
 nextest() { command -v cargo-nextest >/dev/null; }
 
 unit() {
+    scripts/stream-mutants.sh --texts
     if nextest; then
         $cargo nextest run --locked --workspace -E 'not (binary(/^dpdk/) + binary(/^ns_/))'
     else
