@@ -112,7 +112,7 @@ drop_reasons! {
     ExpectationLimitSecond = "expectation-limit-second", "Pinholes come faster than the profile or `[limits]` lets them.";
     ExpectationUntranslated = "expectation-untranslated", "A pinhole that nobody reaches without a translation, and its ALG's mode rewrites nothing.";
     AlgNoRoom = "alg-no-room", "What an ALG made of a datagram is longer than 65,507 bytes, or a packet fits no buffer.";
-    StreamAckInvalid = "stream-ack-invalid", "Inspected stream: acknowledges what was never sent, or what is older than any window.";
+    StreamAckInvalid = "stream-ack-invalid", "Inspected stream: acknowledges what was never sent, or what is older than any window, or is outside of its sender's.";
     StreamTimestampOld = "stream-timestamp-old", "Inspected stream: a timestamp from before (PAWS); it was answered with an acknowledgement.";
     StreamResetInexact = "stream-reset-inexact", "Inspected stream: a reset that is not where its receiver expects one; its sender was asked.";
     StreamUnplaced = "stream-unplaced", "Inspected stream: before its sender's SYN, or behind a reset.";

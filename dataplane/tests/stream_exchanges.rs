@@ -417,6 +417,28 @@ fn keep_alives_are_answered_by_who_lives_and_their_garbage_is_not_read() {
     assert_eq!(acks(&w.server_acks(6), Initiator), [c(5)]);
 }
 
+/// The attack: an acknowledgement of what is under way, by who does not know where the other end stands. What is kept would be gone
+/// before its receiver has it.
+#[test]
+fn an_acknowledgement_from_outside_of_its_senders_window_is_not_believed() {
+    let mut w = Wire::new();
+    w.client(0, &[GROW, 2, b'a', b'b']);
+    let before = format!("{:?}", w.gate.stream);
+    for ahead in [10_002, 1 << 20, 1 << 31, 0_u32.wrapping_sub(65_536)] {
+        let out = w.gate.step(&segment(Responder, S.wrapping_add(ahead), c(6), ACK, b""));
+        assert_eq!(w.gate.arrival, Arrival::Refused(Refusal::Acknowledgement), "{ahead:#x}");
+        assert!(out.iter().all(|out| out.to == Responder), "it is asked: {out:?}");
+        assert_eq!(format!("{:?}", w.gate.stream), before, "{ahead:#x}");
+    }
+    // At the end of the window, with a FIN behind it, and what comes again.
+    for ahead in [10_001, 10_000, 0, u32::MAX] {
+        assert_eq!(
+            acks(&w.gate.step(&segment(Responder, S.wrapping_add(ahead), c(6), ACK, b"")), Initiator),
+            [c(4)]
+        );
+    }
+}
+
 #[test]
 fn an_acknowledgement_of_what_was_never_sent_is_not_believed() {
     let mut w = Wire::new();

@@ -204,7 +204,7 @@ impl Departures {
 /// Why a segment is not taken in. None of them goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It acknowledges what was never sent, or what is older than any window (RFC 5961 §5.2).
+    /// It acknowledges what was never sent, or what is older than any window (RFC 5961 §5.2), or is outside of its sender's.
     Acknowledgement,
     /// Its timestamp is older than what came before (PAWS, RFC 7323 §5).
     Timestamp,

@@ -151,6 +151,10 @@ impl Stream {
         if event.ack.is_some_and(|ack| !other.may_acknowledge(ack)) {
             return Some(Refusal::Acknowledgement);
         }
+        // What is next to come always may: who forges an acknowledgement must know both numbers (RFC 9293 §3.10.7.4).
+        if !half.may_stand_at(event.start) {
+            return Some(Refusal::Acknowledgement);
+        }
         let stale = |t: Timestamp| half.recent.is_some_and(|recent| later(recent, t.value));
         if self.has_timestamps() && event.options.timestamp.is_some_and(stale) {
             return Some(Refusal::Timestamp);
@@ -211,8 +215,7 @@ impl Stream {
     /// what came before. Beside such numbers a timestamp is never left out (RFC 7323 §3.2).
     fn may_ask(&self, event: &Event) -> bool {
         let stamped = !self.has_timestamps() || event.options.timestamp.is_some();
-        let acknowledges = event.ack.is_some() && self.half(event.from).may_stand_at(event.start);
-        acknowledges && stamped && self.refuses(event).is_none()
+        event.ack.is_some() && stamped && self.refuses(event).is_none()
     }
 
     /// Whether a segment of a connection that the gateway has reset is of an end that has not taken that, and is told once more.
