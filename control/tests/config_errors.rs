@@ -108,7 +108,7 @@ fn unknown_keys_of_every_table() {
             "[limits]",
             "",
             "one of icmp_errors_per_second, deny_events_per_second, expectations_per_flow, \
-             expectations_per_host, expectations_per_alg, expectations_per_second",
+             expectations_per_host, expectations_per_alg, expectations_per_second, host_share",
         ),
         ("[streams]", "", "one of hold, message_bytes, flow_bytes, overflow"),
         (

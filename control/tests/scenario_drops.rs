@@ -499,6 +499,7 @@ fn a_session_that_is_being_closed() {
 /// Reasons that other scenarios produce, each with its test.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("udp-checksum", "scenario_tftp::a_wrong_checksum_is_not_laundered"),
+    ("alg-host-share", "scenario_shares::a_host_that_opens_many_sessions_leaves_places_to_others"),
     ("expectation-limit-flow", "scenario_limits::a_flood_of_data_ports_is_refused_and_the_session_lives"),
     (
         "expectation-limit-host",

@@ -106,6 +106,7 @@ drop_reasons! {
     HandoffFull = "handoff-full", "The ring to the worker that owns the flow is full.";
     AlgDenied = "alg-denied", "The ALG refused the message; a TCP session was reset.";
     AlgTableFull = "alg-table-full", "No room for the ALG's state of one more session.";
+    AlgHostShare = "alg-host-share", "The host has opened as many sessions that ALGs read as `host_share` lets it.";
     ExpectationLimitFlow = "expectation-limit-flow", "A control session has as many pinholes as its profile or `[limits]` lets it.";
     ExpectationLimitHost = "expectation-limit-host", "As many pinholes lead to the host as the profile or `[limits]` lets.";
     ExpectationLimitAlg = "expectation-limit-alg", "All sessions of the profile, or of the protocol, have as many pinholes as it or `[limits]` lets them.";

@@ -85,6 +85,17 @@ pub enum Event {
         /// What was full.
         bound: Bound,
     },
+    /// An ALG has no place for a session that it would read. Rate-limited at the worker.
+    AlgNoPlace {
+        /// Its first packet.
+        key: FlowKey,
+        /// What it would be.
+        application: Application,
+        /// Whether all places are taken, or its initiator has its share of them.
+        reason: DropReason,
+        /// It was not refused: it goes on unread.
+        watched: bool,
+    },
     /// A pinhole was opened.
     ExpectationOpened {
         /// The pinhole.

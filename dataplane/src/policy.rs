@@ -439,6 +439,9 @@ pub struct Policy {
     pub alg: AlgProfiles,
     /// How many pinholes there may be.
     pub expectations: ExpectationLimits,
+    /// Percent of a worker's places for inspected sessions that one host may have with those that it has opened, while no
+    /// other host has any. As many times what is left it may have in any case, and a third of that of the memory of streams.
+    pub host_share: u8,
     /// What becomes of older sessions.
     pub on_commit: OnCommit,
     /// Write a record for packets that no rule matches.

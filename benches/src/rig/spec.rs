@@ -102,7 +102,7 @@ impl Spec {
         match self.inspected {
             0 => String::new(),
             n => format!(
-                "alg_sessions = {}\nexpectations = {}\nevents = 8192\n",
+                "alg_sessions = {}\nexpectations = {}\nevents = 8192\n[limits]\nhost_share = 100\n",
                 n.saturating_mul(CALLS_A_SESSION),
                 n.saturating_mul(PINHOLES_A_SESSION)
             ),

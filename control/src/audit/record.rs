@@ -49,6 +49,8 @@ pub enum Record<'a> {
     AlgStreamConflict(AlgStream),
     /// Bytes of an inspected session found no room: their sender has to repeat them.
     AlgStreamNoRoom(AlgStreamNoRoom),
+    /// An ALG has no place for a session that it would read.
+    AlgNoPlace(AlgNoPlace),
     /// The link of a device came up.
     LinkUp(LinkUp<'a>),
     /// The link of a device went down.
@@ -419,6 +421,27 @@ pub struct AlgStreamNoRoom {
     pub worker: u8,
 }
 
+/// An ALG has no place for a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AlgNoPlace {
+    /// When.
+    pub time: Date,
+    /// `tcp`, `udp`.
+    pub protocol: &'static str,
+    /// Source, as the packet arrived.
+    pub source: String,
+    /// Destination, as the packet arrived.
+    pub destination: String,
+    /// What the session would be.
+    pub application: &'static str,
+    /// The name of a [`dataplane::drop_reason::DropReason`].
+    pub reason: &'static str,
+    /// It goes on unread.
+    pub watched: bool,
+    /// The worker that would own the session.
+    pub worker: u8,
+}
+
 impl<'a> Flow<'a> {
     fn of(view: &SessionView, names: &'a Names) -> Self {
         let (source, destination) = (source(&view.forward), destination(&view.forward));
@@ -641,6 +664,16 @@ impl<'a> Record<'a> {
                 rule: names.rule(*rule, *generation),
                 worker,
                 policy_generation: *generation,
+            }),
+            Event::AlgNoPlace { key, application, reason, watched } => Self::AlgNoPlace(AlgNoPlace {
+                time,
+                protocol: key.protocol.name(),
+                source: source(key).to_string(),
+                destination: destination(key).to_string(),
+                application: application.name(),
+                reason: reason.name(),
+                watched: *watched,
+                worker,
             }),
             Event::NeighborNeeded { .. } => return None,
         })

@@ -300,12 +300,30 @@ fn what_the_streams_met() {
     let conflict = Event::AlgStreamConflict { session, application, from: Side::Responder };
     assert_eq!(log.event(conflict), expected);
     (expected["kind"], expected["from"]) = ("alg-stream-no-room".into(), "initiator".into());
-    let bounds = [(Bound::Flow, "flow-bytes"), (Bound::Stretches, "stretches"), (Bound::Memory, "memory")];
+    let bounds = [
+        (Bound::Flow, "flow-bytes"),
+        (Bound::Stretches, "stretches"),
+        (Bound::Memory, "memory"),
+        (Bound::Host, "host-share"),
+    ];
     for (bound, name) in bounds {
         expected["bound"] = name.into();
         let no_room = Event::AlgStreamNoRoom { session, application, from: Side::Initiator, bound };
         assert_eq!(log.event(no_room), expected);
     }
+}
+
+#[test]
+fn a_session_without_a_place_names_its_ends() {
+    let mut log = log();
+    let key = FlowKey::v4(Protocol::Tcp, UNTRUST, (SERVER, 5_000), (GATEWAY, 21));
+    let (application, reason) = (Application::Ftp, DropReason::AlgHostShare);
+    let expected = json!({
+        "kind": "alg-no-place", "time": "2026-01-31T12:00:01.500Z", "protocol": "tcp",
+        "source": "198.51.100.2:5000", "destination": "198.51.100.1:21", "application": "ftp",
+        "reason": "alg-host-share", "watched": false, "worker": 1,
+    });
+    assert_eq!(log.event(Event::AlgNoPlace { key, application, reason, watched: false }), expected);
 }
 
 #[test]

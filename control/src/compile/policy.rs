@@ -107,6 +107,7 @@ pub fn compile_policy(
         streams: config.streams,
         alg: alg_profiles(config),
         expectations: config.limits.expectations,
+        host_share: u8::try_from(config.limits.host_share).unwrap_or(100),
         on_commit: config.gateway.on_commit,
         log_default_deny: config.log.deny,
         tcp_pick_up: false,

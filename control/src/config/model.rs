@@ -477,6 +477,8 @@ pub struct Limits {
     pub deny_events_per_second: u32,
     /// How many pinholes there may be.
     pub expectations: ExpectationLimits,
+    /// Percent of a worker's room for inspected sessions that one host may take alone.
+    pub host_share: u32,
 }
 
 impl Default for Limits {
@@ -485,6 +487,7 @@ impl Default for Limits {
             icmp_errors_per_second: 1_000,
             deny_events_per_second: 100,
             expectations: ExpectationLimits::default(),
+            host_share: 75,
         }
     }
 }

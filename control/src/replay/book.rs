@@ -460,6 +460,8 @@ impl Book {
                 let parent = self.session(*parent);
                 (parent, vec![("parent", parent)])
             }
+            // Its flow has no session: the record names both ends.
+            Event::AlgNoPlace { .. } => (None, vec![]),
             // One for each flow that is refused, not for each packet: see `refused`.
             Event::Denied { .. } | Event::NeighborNeeded { .. } => return,
         };

@@ -159,6 +159,9 @@ fn event(text: &mut String, event: &Event, names: &Names) {
             line!(text, "alg would expect: {application} from {opener} to {published}, which is {listener}");
         }
         Event::ExpectationRefused { reason, .. } => line!(text, "expectation refused: {}", reason.name()),
+        Event::AlgNoPlace { application, reason, .. } => {
+            line!(text, "alg {}: no place for the session: {}", application.name(), reason.name());
+        }
         Event::ExpectationHit { .. } | Event::Denied { .. } | Event::NeighborNeeded { .. } => {}
     }
 }

@@ -116,6 +116,12 @@ fn events() -> Vec<Event> {
         Event::NeighborNeeded { interface: InterfaceId(0), next_hop: HOST },
         Event::AlgStreamConflict { session, application, from: Side::Initiator },
         Event::AlgStreamNoRoom { session, application, from: Side::Initiator, bound: Bound::Flow },
+        Event::AlgNoPlace {
+            key: session_key(),
+            application,
+            reason: DropReason::AlgTableFull,
+            watched: false,
+        },
     ]
 }
 
@@ -139,6 +145,7 @@ fn number(event: &Event) -> usize {
         Event::NeighborNeeded { .. } => 10,
         Event::AlgStreamConflict { .. } => 11,
         Event::AlgStreamNoRoom { .. } => 12,
+        Event::AlgNoPlace { .. } => 13,
     }
 }
 
@@ -152,7 +159,7 @@ fn written() -> BTreeMap<String, Fields> {
     audit.session_closed(&session());
     audit.expectation_expired(&expectation());
     let events = events();
-    assert_eq!(events.iter().map(number).collect::<Vec<_>>(), (0..13).collect::<Vec<_>>());
+    assert_eq!(events.iter().map(number).collect::<Vec<_>>(), (0..14).collect::<Vec<_>>());
     for event in events {
         audit.event(WorkerId(1), &Stamped { at: Tick(1_500), event });
     }

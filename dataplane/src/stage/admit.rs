@@ -12,11 +12,13 @@ use crate::key::{Addrs, FlowKey, Protocol, WorkerId, ZoneId};
 use crate::nat::{BindError, BindingHash, BindingId, BindingKey};
 use crate::packet::{Parsed, flag, icmp};
 use crate::policy::{
-    Action, AlgMode, Decision, Destination, Inspection, Mapping, Mode, NatAddress, PoolAddr, Query, Source,
+    Action, AlgMode, Decision, Destination, Inspection, Mapping, Mode, NatAddress, PoolAddr, ProfileId,
+    Query, Source,
 };
 use crate::port::Port;
 use crate::session::{AlgSlot, Init};
 use crate::shared::Command;
+use crate::stage::inspect::Between;
 use crate::stage::{Context, Fate, Hit, Item, child, lookup, route};
 use crate::table::{Direction, Entry, Hash, Placed, Unique};
 use crate::view::{BoundBy, CloseReason, State};
@@ -318,31 +320,53 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         }
         if let Inspection::Profile(profile) = want.inspect {
             let found = want.bound_by == BoundBy::Content;
+            let between = Between::of(cx, init);
+            let full = DropReason::AlgTableFull;
             let slot = match init.forward.protocol {
-                Protocol::Udp => BoundDatagram::for_application(init.application).and_then(|bound| {
-                    if found { self.datagrams.alloc_found(bound) } else { self.datagrams.alloc(bound) }
-                }),
-                _ => Bound::for_application(init.application).and_then(|bound| self.algs.alloc(bound)),
+                Protocol::Udp => {
+                    BoundDatagram::for_application(init.application).ok_or(full).and_then(|bound| {
+                        let places = &mut self.datagrams;
+                        if found { places.alloc_found(bound, between) } else { places.alloc(bound, between) }
+                    })
+                }
+                _ => Bound::for_application(init.application)
+                    .ok_or(full)
+                    .and_then(|bound| self.algs.alloc(bound, between)),
             };
-            if slot.is_none() && found {
+            if slot.is_err() && found {
                 // As if nobody had looked.
                 init.application = alg::Application::Unknown;
                 self.count(cx, Counter::AlgUndetected, 1);
                 return Ok(());
             }
-            let Some(number) = slot else {
-                // Who only watches refuses no session.
-                let watches = cx
-                    .policy
-                    .alg
-                    .find(profile, init.policy_generation)
-                    .is_some_and(|p| p.mode == AlgMode::Monitor);
-                self.count(cx, Counter::AlgBlind, u64::from(watches));
-                return if watches { Ok(()) } else { Err(DropReason::AlgTableFull) };
+            let number = match slot {
+                Ok(number) => number,
+                Err(reason) => return self.without_place(cx, init, profile, reason),
             };
             init.alg_slot = Some(AlgSlot { number, profile, by: want.bound_by });
         }
         Ok(())
+    }
+
+    /// A session whose ALG has no place for it is refused. Who only watches refuses none: it goes on unread.
+    fn without_place(
+        &mut self,
+        cx: &Context<'_>,
+        init: &Init,
+        profile: ProfileId,
+        reason: DropReason,
+    ) -> Result<(), DropReason> {
+        let profile = cx.policy.alg.find(profile, init.policy_generation);
+        let watches = profile.is_some_and(|p| p.mode == AlgMode::Monitor);
+        if self.deny_limit.take(cx.now) {
+            let (key, application) = (init.forward, init.application);
+            self.tell(cx, Event::AlgNoPlace { key, application, reason, watched: watches });
+        }
+        if watches {
+            self.count(cx, Counter::AlgBlind, 1);
+            return Ok(());
+        }
+        Err(reason)
     }
 
     /// Gives a session's ALG state back.

@@ -10,7 +10,9 @@ use crate::packet::datagram::{replace_payload, turn_round};
 use crate::packet::fragment;
 use crate::port::Port;
 use crate::session::MAX_ALG_SLOTS;
+use crate::stage::inspect::Between;
 use crate::stage::publish::{Publisher, endpoints, release, side};
+use crate::stage::share::{Ends, Shares};
 use crate::stage::{Context, Fate, Hit, Item, NextHop, route};
 use crate::view::CloseReason;
 use crate::worker::Local;
@@ -30,46 +32,65 @@ pub(crate) struct Datagrams {
     unpromised: Box<[bool]>,
     found: usize,
     free: Vec<u32>,
+    /// Whose sessions they are, by place.
+    ends: Box<[Option<Ends>]>,
+    shares: Shares,
     payload: Box<Payload>,
     /// A datagram as it came, while the pinholes of what it has become are opened.
     original: Box<Payload>,
 }
 
 impl Datagrams {
-    /// Room for `capacity` inspected sessions. Nothing grows later.
-    pub(crate) fn new(capacity: u32) -> Self {
+    /// Room for `capacity` inspected sessions. Nothing grows later. `seed` keys the table of their hosts.
+    pub(crate) fn new(capacity: u32, seed: u64) -> Self {
         Self {
             algs: (0..capacity).map(|_| None).collect(),
             unpromised: (0..capacity).map(|_| false).collect(),
             found: 0,
             free: (0..capacity.min(MAX_ALG_SLOTS)).rev().collect(),
+            ends: (0..capacity).map(|_| None).collect(),
+            shares: Shares::new(capacity, seed),
             payload: Box::default(),
             original: Box::default(),
         }
     }
 
-    pub(crate) fn alloc(&mut self, alg: BoundDatagram) -> Option<u32> {
-        let slot = self.free.pop()?;
-        *self.algs.get_mut(slot as usize)? = Some(alg);
-        Some(slot)
+    /// A place for a session between these hosts, of which each that opens some may have its share.
+    pub(crate) fn alloc(&mut self, alg: BoundDatagram, between: Between) -> Result<u32, DropReason> {
+        let full = DropReason::AlgTableFull;
+        if self.free.is_empty() {
+            return Err(full);
+        }
+        if !self.shares.may_open(between.opener, self.free.len(), between.percent) {
+            return Err(DropReason::AlgHostShare);
+        }
+        let ends = self.shares.open(between.opener, None).ok_or(full)?;
+        let slot = self.free.pop().ok_or(full)?;
+        *self.algs.get_mut(slot as usize).ok_or(full)? = Some(alg);
+        *self.ends.get_mut(slot as usize).ok_or(full)? = Some(ends);
+        Ok(slot)
     }
 
     /// A place for a session that was bound by what it said. Half of the places are not for these: nobody has promised that
     /// they are read.
-    pub(crate) fn alloc_found(&mut self, alg: BoundDatagram) -> Option<u32> {
+    pub(crate) fn alloc_found(&mut self, alg: BoundDatagram, between: Between) -> Result<u32, DropReason> {
+        let full = DropReason::AlgTableFull;
         if self.found >= self.algs.len() / 2 {
-            return None;
+            return Err(full);
         }
-        let slot = self.alloc(alg)?;
-        *self.unpromised.get_mut(slot as usize)? = true;
+        let slot = self.alloc(alg, between)?;
+        *self.unpromised.get_mut(slot as usize).ok_or(full)? = true;
         self.found += 1;
-        Some(slot)
+        Ok(slot)
     }
 
     pub(crate) fn free(&mut self, slot: u32) {
         if let Some(alg @ Some(_)) = self.algs.get_mut(slot as usize) {
             *alg = None;
             self.free.push(slot);
+            if let Some(ends) = self.ends.get_mut(slot as usize).and_then(Option::take) {
+                self.shares.close(ends);
+            }
             if let Some(unpromised) = self.unpromised.get_mut(slot as usize) {
                 self.found -= usize::from(core::mem::take(unpromised));
             }

@@ -12,7 +12,7 @@ use crate::key::{Protocol, Tick};
 use crate::policy::{AlgProfiles, Candidates, Decision, Inspection, Policy, ProfileId, RuleId};
 use crate::port::Port;
 use crate::session::{AlgSlot, Init};
-use crate::stage::inspect::Reads;
+use crate::stage::inspect::{Between, Reads};
 use crate::stage::{Context, Hit, Item};
 use crate::stream::segment::Limits;
 use crate::view::BoundBy;
@@ -102,7 +102,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let wanted = |application: Application| candidates.of(&cx.policy.alg, application).is_some();
         let detector = Detector::new(wanted)?;
         let detecting = Detecting { detector, candidates, since: cx.now, held_since: None };
-        let slot = self.algs.alloc_unknown(detecting);
+        let slot = self.algs.alloc_unknown(detecting, Between::of(cx, init));
         if slot.is_none() {
             self.count(cx, Counter::AlgUndetected, 1);
         }

@@ -12,13 +12,16 @@ use crate::key::{Protocol, WorkerId};
 use crate::packet::{reset, rewrite as fields};
 use crate::policy::AlgMode;
 use crate::port::Port;
-use crate::session::MAX_ALG_SLOTS;
+use crate::session::{Init, MAX_ALG_SLOTS};
 use crate::stage::detect::Detecting;
 use crate::stage::publish::{Publisher, endpoints, release, side};
+use crate::stage::share::{Ends, Shares};
 use crate::stage::tally::Told;
 use crate::stage::{Context, Fate, Hit, Item, MOST_KEPT, NextHop, emit, rewrite, route, track};
 use crate::stream::chunk::{CHUNK, Pool};
-use crate::stream::segment::{Arrival, Departures, Limits, MAX_UNREAD, Overflow, Refusal, Tally};
+use crate::stream::segment::{
+    Arrival, Bound as Exhausted, Departures, Limits, MAX_UNREAD, Overflow, Refusal, Tally,
+};
 use crate::stream::{Path, Stream};
 use crate::table::Direction;
 use crate::view::{CloseReason, State};
@@ -26,6 +29,7 @@ use crate::worker::Local;
 use alg::{
     Answer, Blindness, Bound, Denial, MAX_EDITS, MAX_REPLACEMENT, MAX_REPLY, Side, StreamAlg, Tables, Verdict,
 };
+use core::net::IpAddr;
 
 /// Who reads a session's streams.
 pub(crate) enum Reads {
@@ -44,6 +48,8 @@ pub(crate) struct Inspected {
     /// Which session, once it has one.
     pub(super) session: Option<Ref>,
     pub(super) told: Told,
+    /// Who answers for what it takes.
+    ends: Ends,
 }
 
 impl Inspected {
@@ -60,6 +66,8 @@ pub(crate) struct Algs {
     /// How many of those in use were not promised.
     unpromised: usize,
     chunks: Pool,
+    /// Whose sessions they are.
+    shares: Shares,
     /// Sessions that time may change, a bit each.
     waiting: Box<[u64]>,
     /// Those of which it is not known what they are.
@@ -83,6 +91,23 @@ fn next_bit(words: &[u64], from: u32) -> Option<u32> {
     u32::try_from(index * 64).ok()?.checked_add(word.trailing_zeros())
 }
 
+/// Whose session it is that is to be inspected.
+#[derive(Clone, Copy)]
+pub(crate) struct Between {
+    pub(super) opener: IpAddr,
+    answerer: IpAddr,
+    /// What a host may have ([`crate::policy::Policy::host_share`]).
+    pub(super) percent: u8,
+}
+
+impl Between {
+    /// The hosts of a new session, as they know themselves.
+    pub(crate) fn of(cx: &Context<'_>, init: &Init) -> Self {
+        let (opener, answerer) = (init.forward.source(), init.reverse.source());
+        Self { opener, answerer, percent: cx.policy.host_share }
+    }
+}
+
 /// A slab of so many chunks, of which what comes leaves some.
 fn slab(chunks: u32) -> Pool {
     let mut pool = Pool::new(chunks);
@@ -91,29 +116,31 @@ fn slab(chunks: u32) -> Pool {
 }
 
 impl Algs {
-    /// Room for `capacity` inspected sessions, and so many chunks.
-    pub(crate) fn new(capacity: u32, chunks: u32) -> Self {
+    /// Room for `capacity` inspected sessions, and so many chunks. `seed` keys the table of their hosts.
+    pub(crate) fn new(capacity: u32, chunks: u32, seed: u64) -> Self {
         Self {
             slots: (0..capacity).map(|_| None).collect(),
             free: (0..capacity.min(MAX_ALG_SLOTS)).rev().collect(),
             unpromised: 0,
             chunks: slab(chunks),
+            shares: Shares::new(capacity, seed),
             waiting: (0..capacity.div_ceil(64)).map(|_| 0).collect(),
             unknown: (0..capacity.div_ceil(64)).map(|_| 0).collect(),
         }
     }
 
-    pub(crate) fn alloc(&mut self, alg: Bound) -> Option<u32> {
-        self.take(Reads::Alg(alg), true)
+    /// A place for a session of these keys, of which a host may have its share.
+    pub(crate) fn alloc(&mut self, alg: Bound, between: Between) -> Result<u32, DropReason> {
+        self.take(Reads::Alg(alg), true, between)
     }
 
     /// A place for a session that is not known yet. Half of the places are not for these, whatever they say: whoever opens
     /// connections must not keep out those whose protocol was promised.
-    pub(crate) fn alloc_unknown(&mut self, detecting: Detecting) -> Option<u32> {
+    pub(crate) fn alloc_unknown(&mut self, detecting: Detecting, between: Between) -> Option<u32> {
         if self.unpromised >= self.slots.len() / 2 {
             return None;
         }
-        let slot = self.take(Reads::Detector(detecting), false)?;
+        let slot = self.take(Reads::Detector(detecting), false, between).ok()?;
         self.unpromised += 1;
         set_bit(&mut self.unknown, slot, true);
         Some(slot)
@@ -137,12 +164,20 @@ impl Algs {
         next_bit(&self.unknown, from)
     }
 
-    fn take(&mut self, reads: Reads, promised: bool) -> Option<u32> {
-        let slot = self.free.pop()?;
-        let inspected =
-            Inspected { stream: Stream::new(), reads, promised, session: None, told: Told::default() };
-        *self.slots.get_mut(slot as usize)? = Some(inspected);
-        Some(slot)
+    fn take(&mut self, reads: Reads, promised: bool, between: Between) -> Result<u32, DropReason> {
+        let full = DropReason::AlgTableFull;
+        if self.free.is_empty() {
+            return Err(full);
+        }
+        if !self.shares.may_open(between.opener, self.free.len(), between.percent) {
+            return Err(DropReason::AlgHostShare);
+        }
+        let ends = self.shares.open(between.opener, Some(between.answerer)).ok_or(full)?;
+        let slot = self.free.pop().ok_or(full)?;
+        let (stream, told) = (Stream::new(), Told::default());
+        let place = self.slots.get_mut(slot as usize).ok_or(full)?;
+        *place = Some(Inspected { stream, reads, promised, session: None, told, ends });
+        Ok(slot)
     }
 
     pub(crate) fn free(&mut self, slot: u32) {
@@ -150,6 +185,7 @@ impl Algs {
             && let Some(mut inspected) = place.take()
         {
             inspected.stream.clear(&mut self.chunks);
+            self.shares.close(inspected.ends);
             self.unpromised -= usize::from(!inspected.promised);
             self.free.push(slot);
             self.set_waiting(slot, false);
@@ -169,10 +205,22 @@ impl Algs {
         set_bit(&mut self.waiting, slot, waits);
     }
 
-    /// Notes whether time may change this session.
-    fn note_waiting(&mut self, slot: u32) {
-        let waits = self.get(slot).is_some_and(|i| i.stream.waits());
+    /// Notes whether time may change this session, and what it takes.
+    fn note(&mut self, slot: u32) {
+        let Some(Some(Inspected { stream, ends, .. })) = self.slots.get_mut(slot as usize) else { return };
+        self.shares.settle(ends, stream.chunks(), stream.chunks_waiting(Side::Responder));
+        let waits = stream.waits();
         self.set_waiting(slot, waits);
+    }
+
+    /// Says how much of the slab is not for bytes that come from `from`. True: nothing is for them, since a host of their session
+    /// has its share.
+    fn ration(&mut self, slot: u32, from: Side, percent: u8) -> bool {
+        let Some(Some(Inspected { ends, .. })) = self.slots.get(slot as usize) else { return false };
+        let left = self.chunks.left();
+        let may = self.shares.may_keep(ends, from == Side::Initiator, left, percent);
+        self.chunks.keep_back(if may { KEPT_BACK } else { usize::MAX });
+        !may
     }
 
     /// The first session at or behind `from` that waits.
@@ -279,6 +327,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let from = side(hit.direction);
         let slot = hit.session.alg_slot().ok_or(DropReason::AlgTableFull)?;
         let parsed = item.parsed;
+        let rationed = self.algs.ration(slot, from, cx.policy.host_share);
         let (inspected, chunks) = self.algs.get_mut(slot).ok_or(DropReason::AlgTableFull)?;
         inspected.session = Some(hit.id);
         let segment = emit::segment(from, &parsed, item.buf.bytes());
@@ -286,6 +335,9 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         // Only what tracking let through begins a stream, and only while the connection opens: a forged SYN moves none.
         let begins = opening(hit.session.state());
         let mut event = inspected.stream.arrive(chunks, &limits, cx.now.0, begins, &segment, &mut tally);
+        if rationed && tally.bound == Some(Exhausted::Memory) {
+            tally.bound = Some(Exhausted::Host);
+        }
         let at_bound = if tally.no_room > 0 { self.at_bound(cx, hit, slot, &tally) } else { None };
         self.tell_tally(cx, hit, slot, &tally);
         match at_bound {
@@ -322,7 +374,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let onward = departures.onward.take();
         self.scratch.departures = Some(departures);
         if let Arrival::Refused(refusal) = event.arrival() {
-            self.algs.note_waiting(slot);
+            self.algs.note(slot);
             return Err(refusal.into());
         }
         let Some(onward) = onward else {
@@ -354,7 +406,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             hit.session.unbind();
             self.algs.free(slot);
         } else {
-            self.algs.note_waiting(slot);
+            self.algs.note(slot);
         }
     }
 

@@ -26,6 +26,7 @@ pub mod receive;
 pub mod relate;
 pub mod rewrite;
 pub mod route;
+pub mod share;
 pub mod tally;
 pub mod track;
 

@@ -186,10 +186,16 @@ impl Stream {
         }
     }
 
-    /// Chunks that are kept because of `side`: it has not sent what its bytes wait for, or not acknowledged what it was sent.
+    /// All chunks that it takes.
     #[must_use]
-    pub fn chunks_for(&self, side: Side) -> u32 {
-        self.half(side).chunks_undecided() + self.half(side.other()).chunks_kept()
+    pub fn chunks(&self) -> u32 {
+        self.halves.iter().map(|half| half.chunks_undecided() + half.chunks_kept()).sum()
+    }
+
+    /// Those of what `side` has sent, and what waits for more of it.
+    #[must_use]
+    pub fn chunks_waiting(&self, side: Side) -> u32 {
+        self.half(side).chunks_undecided()
     }
 
     /// Gives back all that is kept. The stream is of no use then but for resets.

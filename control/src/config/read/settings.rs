@@ -114,6 +114,7 @@ static LIMITS: Schema = Schema {
         "expectations_per_host",
         "expectations_per_alg",
         "expectations_per_second",
+        "host_share",
     ],
     later: &[],
 };
@@ -130,6 +131,7 @@ pub(super) fn limits<'t>(reader: &mut Reader<'t>, top: &Table<'t>) -> Limits {
             .integer(&table, "deny_events_per_second", rate)
             .unwrap_or(d.deny_events_per_second),
         expectations: expectation_limits(reader, &table, d.expectations),
+        host_share: reader.integer(&table, "host_share", 1..=100).unwrap_or(d.host_share),
     }
 }
 
