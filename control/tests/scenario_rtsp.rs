@@ -400,6 +400,79 @@ fn another_media_server_is_refused() {
     });
 }
 
+/// A profile with `other_source`: media from another server, at the address that the answer names, or at any where it names none.
+/// With source NAT and without NAT. Whom the answer names is let in, to what the client asked for, and nobody else is.
+#[test]
+fn another_media_server_where_a_profile_believes_it() {
+    let option = "\n[[alg]]\nname = \"p\"\nprotocol = \"rtsp\"\nother_source = true\n";
+    let hidden = ways(PORT)[0];
+    let plain = Way { client_seen: CLIENT.addr, ..hidden };
+    for (way, text) in [(hidden, text()), (plain, text().replace(NAT, ""))] {
+        for (source, allowed, first) in [
+            (";source=198.51.100.3", true, Side::Responder),
+            (";source=198.51.100.3", true, Side::Initiator),
+            ("", true, Side::Responder),
+            ("", false, Side::Responder),
+        ] {
+            println!("{source:?} {allowed} {first:?}");
+            let text = [text.as_str(), if allowed { option } else { "" }].concat();
+            way::each_way(&[way], &text, |gw, way| {
+                let mut rtsp = connect(gw, way);
+                let parent = gw.session();
+                let asked = setup(way, 2, "RTP/AVP;unicast;client_port=50000-50001");
+                let arrived = rtsp.say(gw, Side::Initiator, &asked);
+                let client_seen = port_in(transport_of(&arrived), "client_port");
+                // The media between the client and a host of the server's zone.
+                let of_host = |host: Host| Media {
+                    way: Way { called: (host.addr, PORT), server: host, ..way },
+                    client: MEDIA,
+                    client_seen,
+                    server: SERVER_MEDIA,
+                    server_seen: SERVER_MEDIA,
+                };
+                let (other, fourth) = (of_host(SERVER2), of_host(REMOTE));
+                other.refuse(gw);
+                let answer = |port: u16| {
+                    let ports = format!("client_port={port}-{};server_port=6000-6001", port + 1);
+                    ok(2, &format!("RTP/AVP;unicast;{ports}{source}"))
+                };
+                assert_eq!(rtsp.say(gw, Side::Responder, answer(client_seen)), answer(MEDIA));
+                if !allowed {
+                    other.refuse(gw);
+                    of_host(way.server).flow(gw, Side::Responder);
+                    return;
+                }
+                let opener = if source.is_empty() { "any" } else { "198.51.100.3" };
+                let openers: Vec<_> = gw
+                    .expectations()
+                    .iter()
+                    .filter(|e| e.state == ExpectationState::Armed)
+                    .map(|e| e.opener_text())
+                    .collect();
+                assert_eq!(openers, [opener, opener]);
+                if !source.is_empty() {
+                    fourth.refuse(gw);
+                    of_host(way.server).refuse(gw);
+                }
+                other.flow(gw, first);
+                for application in [Application::Rtp, Application::Rtcp] {
+                    let children = of(gw, application);
+                    assert_eq!(children.len(), 1);
+                    assert_eq!((children[0].parent, children[0].packets), (Some(parent.id), [3, 3]));
+                    assert_eq!((children[0].rule, children[0].log), (parent.rule, parent.log), "inherited");
+                }
+                // Any host is one host: who came first.
+                fourth.refuse(gw);
+                of_host(way.server).refuse(gw);
+                request(gw, &mut rtsp, way, "TEARDOWN", 3);
+                gw.advance(2_000);
+                other.refuse(gw);
+                rtsp.close(gw, Side::Initiator);
+            });
+        }
+    }
+}
+
 /// A media server that is not ready answers the client's first packet with an ICMP error. The pinhole stays.
 #[test]
 fn an_unreachable_media_port_ends_nothing() {
