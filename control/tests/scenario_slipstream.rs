@@ -520,7 +520,7 @@ fn an_ftp_bounce_that_waits_or_hides() {
         ];
         // Telnet commands before the word's end.
         for telnet in [&b"\xff\xf1"[..], b"\xff\xfb\x01"] {
-            let line = [b"PO", telnet, port[2..].as_bytes()].concat();
+            let line = [b"PO", telnet, &port.as_bytes()[2..]].concat();
             table.push((Side::Initiator, line, malformed));
         }
         table

@@ -126,11 +126,11 @@ fn a_line_is_held_however_long_its_end_takes() {
         let reply = "227 Entering Passive Mode (198,51,100,2,195,89)\r\n";
         talk.send(Side::Responder, 0, b"220 ready\r\n", PSH | ACK);
         talk.send(Side::Initiator, line.len(), b"PASV\r\n", PSH | ACK);
-        talk.send(Side::Responder, 11, reply[..40].as_bytes(), PSH | ACK);
+        talk.send(Side::Responder, 11, &reply.as_bytes()[..40], PSH | ACK);
         talk.gw.advance_by(5_000, 200);
         talk.settle();
         assert_eq!(talk.ears[0].text(), "220 ready\r\n");
-        talk.send(Side::Responder, 51, reply[40..].as_bytes(), PSH | ACK);
+        talk.send(Side::Responder, 51, &reply.as_bytes()[40..], PSH | ACK);
         assert_eq!(talk.ears[0].text(), format!("220 ready\r\n{reply}"));
         assert_eq!(talk.gw.count(Counter::StreamReleased), 0);
         talk.gw.drain_all();
