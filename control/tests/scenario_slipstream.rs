@@ -301,7 +301,8 @@ fn a_message_in_a_segment_that_ip_cuts() {
         for (application, port, message) in STREAMS {
             let message = on(way, message);
             // TCP's header and the form end where a fragment may.
-            let form = (400..408).map(|n| post(port, n)).find(|form| (20 + form.len()) % 8 == 0).unwrap();
+            let form =
+                (400..408).map(|n| post(port, n)).find(|form| (20 + form.len()).is_multiple_of(8)).unwrap();
             let all = [form.as_slice(), message.as_bytes()].concat();
             for (segments, size) in
                 [(vec![form.as_slice(), message.as_bytes()], 24), (vec![all.as_slice()], 20 + form.len())]
