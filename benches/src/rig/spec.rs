@@ -102,7 +102,7 @@ impl Spec {
         match self.inspected {
             0 => String::new(),
             n => format!(
-                "alg_sessions = {}\nexpectations = {}\nevents = 8192\n[limits]\nhost_share = 100\n",
+                "alg_sessions = {}\nexpectations = {}\nevents = 8192\n",
                 n.saturating_mul(CALLS_A_SESSION),
                 n.saturating_mul(PINHOLES_A_SESSION)
             ),
@@ -180,8 +180,8 @@ audit = "off"
             );
         }
         if self.inspected > 0 {
-            // Messages come faster than any network has them.
-            text.push_str("[limits]\nexpectations_per_second = 1048576\n");
+            // Messages come faster than any network has them, from few hosts.
+            text.push_str("[limits]\nexpectations_per_second = 1048576\nhost_share = 100\n");
         }
         if self.inspected > 0 || self.timeout.is_some() {
             text.push_str("[timeouts]\n");
