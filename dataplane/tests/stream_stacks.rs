@@ -149,6 +149,54 @@ fn both_streams_are_the_oracles_in_every_weather() {
     assert!(closed * 2 >= ends.len(), "{closed} of {} closed", ends.len());
 }
 
+/// Streams of a few messages in weather that only cuts: how they ended, and the seed's scene to try it without the engine.
+fn run_fair(seed: u64, cut: usize, mss: u16, window: usize, bare: bool) -> End {
+    let mut chance = Chance(seed);
+    let weather = Weather {
+        loss: 0,
+        repeat: 0,
+        delay: 1,
+        cut,
+        mss,
+        window: [window; 2],
+        nagle: false,
+        ack_delay: false,
+        timestamps: chance.percent(50),
+        write: 4_096,
+    };
+    let says = [stream(&mut chance, 120), stream(&mut chance, 120)];
+    let mut world = World::new(seed, weather, says);
+    world.bare = bare;
+    world.run()
+}
+
+/// The weathers that are drawn have few of the smallest sizes: here is each of them.
+#[test]
+fn both_streams_are_the_oracles_at_each_small_segment_size_and_window() {
+    let mut failed = Vec::new();
+    for size in 1..=64_u16 {
+        let end = std::panic::catch_unwind(|| run_fair(size.into(), size.into(), size, 2_048, false));
+        if !end.is_ok_and(|end| end != End::Stalled) {
+            failed.push(format!("segments of {size}"));
+        }
+    }
+    for window in 1..=16 {
+        let end = std::panic::catch_unwind(|| run_fair(window as u64, 0, 1_460, window, false));
+        // See `TINY`: what stalls must stall without the engine too.
+        let ok = match end {
+            Ok(End::Stalled) => {
+                (1..=PLAIN).any(|seed| run_fair(seed << 32, 0, 1_460, window, true) == End::Stalled)
+            }
+            Ok(_) => true,
+            Err(_) => false,
+        };
+        if !ok {
+            failed.push(format!("windows of {window}"));
+        }
+    }
+    assert!(failed.is_empty(), "failed with {failed:?}");
+}
+
 /// Answers how often the engine had to make its segments shorter.
 fn run_narrow(seed: u64) -> u32 {
     let mut chance = Chance(seed);
