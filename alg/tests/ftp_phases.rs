@@ -343,6 +343,9 @@ fn a_disguised_command_is_refused_in_every_profile() {
         b"LP\0RT 4,4,10,1,0,9,2,13,61\r\n",
         b"PORT\x0b10,1,0,9,13,61\r\n",
         b"\rPORT 10,1,0,9,13,61\r\n",
+        // Servers of the BSD kind read over one byte more than the telnet byte.
+        b"\xffXPORT 10,1,0,9,13,61\r\n",
+        b"\xff PORT 10,1,0,9,13,61\r\n",
         b"\"PORT\" 10,1,0,9,13,61\r\n",
         &[&[b' '; 1_100][..], b"PORT 10,1,0,9,13,61\r\n"].concat(),
     ] {
@@ -359,9 +362,16 @@ fn a_disguised_command_is_refused_in_every_profile() {
         }
     }
     // What none of the three can be goes on at once, and a command without an argument names nothing.
-    for line in
-        [&b" STOR x\r\n"[..], b"  \r\n", b"\r\n", b"PORT\r\n", b" PORT\r\n", b"\xff\xf1PWD\r\n", b"PASV\r\n"]
-    {
+    for line in [
+        &b" STOR x\r\n"[..],
+        b"  \r\n",
+        b"\r\n",
+        b"PORT\r\n",
+        b" PORT\r\n",
+        b"\xff\xf1PWD\r\n",
+        b"\xffXPWD\r\n",
+        b"PASV\r\n",
+    ] {
         let mut e = Engine::source_nat();
         e.server("220 hi\r\n").client("USER a\r\n").server("230 in\r\n").client(line);
         assert_eq!((e.denial, e.blind()), (None, None), "{line:?}");

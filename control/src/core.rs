@@ -185,7 +185,9 @@ impl<R: Records> Core<R> {
         let mut work = 0;
         for number in 0..self.shared.lanes().len() {
             let worker = WorkerId(u8::try_from(number).unwrap_or(u8::MAX));
-            for _ in 0..BATCH {
+            // All events that are there: what is told of a pinhole's end comes behind its opening.
+            let many = self.shared.lane(worker).map_or(0, |lane| lane.events.len());
+            for _ in 0..many.max(BATCH) {
                 let Some(stamped) = self.shared.lane(worker).and_then(|l| l.events.pop()) else { break };
                 work += 1;
                 match stamped.event {

@@ -167,6 +167,33 @@ fn a_host_that_leaves_gaps_leaves_memory_to_others() {
     });
 }
 
+/// The memory of a session that was refused is free at once, and counts no more as its host's, though the session stays a while.
+#[test]
+fn what_a_refused_session_had_is_no_more_its_hosts() {
+    let bounce = [b"PORT 10,9,9,9,13,61\r\n".as_slice(), &[b'x'; 1_379]].concat();
+    each_mode(|mode| {
+        let mut gw = Gateway::new(mode, &text("alg_sessions = 256", "", USUAL));
+        for n in 0..180 {
+            let mut pair = Pair::connect(&mut gw, (CLIENT, 20_000 + n), (SERVER, 21));
+            let first = pair.frame(Side::Initiator, PSH | ACK, &bounce[..1]);
+            pair.sent(Side::Initiator, 1);
+            for part in [&bounce[1..]].into_iter().chain([&[b'x'; 1_400][..]; 22]) {
+                gw.inject(INSIDE, &pair.frame(Side::Initiator, ACK, part));
+                gw.run();
+                pair.sent(Side::Initiator, part.len() as u32);
+            }
+            gw.inject(INSIDE, &first);
+            gw.run();
+            for interface in [INSIDE, OUTSIDE] {
+                while gw.recv(interface).is_some() {}
+            }
+        }
+        assert_eq!((gw.count(Counter::AlgDenied), no_room(&mut gw)), (180, BTreeSet::new()));
+        assert_eq!(chunks(&gw).iter().sum::<usize>(), 0);
+        gw.drain_all();
+    });
+}
+
 /// Without a share one host does take it all.
 #[test]
 fn where_the_memory_is_taken_the_profile_decides() {

@@ -569,6 +569,36 @@ fn signed_segments_are_not_touched() {
     assert_eq!(out[0].window, 10_000);
 }
 
+/// Who knows the tuple does not know the number that a SYN+ACK has to acknowledge.
+#[test]
+fn a_forged_signed_answer_to_a_syn_moves_nothing() {
+    let mut gate = Gate::with_limits(Limits::default());
+    let plain = |from, seq, ack, flags| Segment { window: 10_000, ..segment(from, seq, ack, flags, b"") };
+    gate.step(&plain(Initiator, CLIENT, 0, SYN));
+    let options = Options { signed: true, ..Options::default() };
+    gate.step(&Segment { options, ..plain(Responder, 77, c(1 << 29), SYN | ACK) });
+    assert!(!gate.stream.is_blind());
+    // The true one is still to come.
+    gate.opening = [false, true];
+    gate.step(&plain(Responder, SERVER, C, SYN | ACK));
+    gate.step(&plain(Initiator, C, S, ACK));
+    let mut w = Wire { gate };
+    assert_eq!(bytes(&w.client(0, &[PASS, 1, b'x']), Responder), [(c(0), vec![PASS, 1, b'x'])]);
+    let out = w.gate.step(&segment(Responder, S, c(3), ACK, b"y"));
+    assert!(!matches!(w.gate.arrival, Arrival::Refused(_)), "{out:?}");
+}
+
+/// The SYN has offered more than the gateway has room for: its sender keeps to what it was told.
+#[test]
+fn who_uses_the_window_of_a_syn_is_believed_though_there_is_no_room() {
+    let mut w = Wire::with(Options::default(), Limits { bytes: 4_096, ..Limits::default() });
+    for at in (0..9_000).step_by(1_000) {
+        w.client(at, &[b'x'; 1_000]);
+        assert!(!matches!(w.gate.arrival, Arrival::Refused(_)), "at {at}");
+    }
+    assert!(w.gate.tally.no_room > 0);
+}
+
 #[test]
 fn the_bound_of_a_flow_makes_its_sender_repeat() {
     let limits = Limits { bytes: 64, ..Limits::default() };
@@ -581,6 +611,27 @@ fn the_bound_of_a_flow_makes_its_sender_repeat() {
     assert_eq!(acks(&out, Initiator), [c(0)]);
     w.server_acks(62);
     assert_eq!(bytes(&w.client(62, &[PASS, 9, b'y']), Responder), [(c(62), vec![PASS, 9, b'y'])]);
+}
+
+/// A FIN that came with bytes for which there is no room comes again with them, and passes with them once nobody reads any more.
+#[test]
+fn a_fin_without_room_ends_nothing() {
+    let fin = |w: &mut Wire, at: u32, payload: &[u8]| {
+        w.gate.step(&segment(Initiator, c(at), S, ACK | FIN, payload))
+    };
+    let mut w = Wire::with(Options::default(), Limits { bytes: 64, ..Limits::default() });
+    let full: Vec<u8> = [PASS, 62].into_iter().chain([b'x'; 62]).collect();
+    w.client(0, &full);
+    assert!(fin(&mut w, 64, b"end").iter().all(|o| !o.has(FIN)));
+    assert_eq!(w.gate.tally.no_room, 1);
+    // And one behind a gap.
+    fin(&mut w, 70, b"");
+    w.server_acks(64);
+    w.gate.stream.set_blind();
+    w.gate.stream.forget_apart(&mut w.gate.pool, Initiator, &mut Tally::default());
+    w.gate.pool.keep_back(usize::MAX);
+    let out = fin(&mut w, 64, b"end");
+    assert!(out.iter().any(|o| o.has(FIN) && o.payload == b"end"), "{out:?}");
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Ftp {
             self.blind = Some(if other { Blindness::OtherProtocol } else { Blindness::Encrypted });
             return Step::Read(rest.len());
         }
-        let end = rest.iter().position(|&b| b == b'\n');
+        let end = memchr::memchr(b'\n', rest);
         if !self.client.at_start() {
             let judged = reads_all(call.cx.profile);
             let odd = self.client.begins_with_iac();
@@ -55,6 +55,12 @@ impl Ftp {
             } else {
                 self.pass(call, rest, end)
             };
+        }
+        // Servers of the BSD kind read over the first byte, and run what stands behind it.
+        if self.client.begins_in_telnet(rest)
+            && (reads_all(call.cx.profile) || self.may_be_disguised(rest.get(1..).unwrap_or_default()))
+        {
+            return deny_whole(call, rest, end);
         }
         let named = find_word(rest, &NAMED);
         match named {

@@ -43,6 +43,11 @@ impl LineHead {
         self.head() == [IAC]
     }
 
+    /// Whether the line begins within a telnet command that nobody knows. Some read over the command's byte too.
+    pub(super) fn begins_in_telnet(&self, rest: &[u8]) -> bool {
+        self.len == 0 && matches!(self.telnet, Telnet::Command) && rest.first().is_some_and(|b| *b != b'\n')
+    }
+
     /// Whether a CR was read last.
     pub(super) fn ends_with_cr(&self) -> bool {
         self.cr
@@ -167,7 +172,7 @@ pub(super) fn is_blank(byte: u8) -> bool {
 
 /// How much of a line, or of its beginning, reaches to its first CR, and with it; all if it has none.
 pub(super) fn inner_cr(line: &[u8]) -> usize {
-    line.iter().position(|&b| b == b'\r').map_or(line.len(), |at| at.saturating_add(1))
+    memchr::memchr(b'\r', line).map_or(line.len(), |at| at.saturating_add(1))
 }
 
 /// The first word of a head: up to a blank or CR, or all of it.

@@ -316,7 +316,7 @@ impl Ftp {
 
     /// Reads the line of a message that names an endpoint: all of it must be there.
     fn named<G: Gateway>(&mut self, call: &mut Call<'_, '_, G>, message: Message, rest: &[u8]) -> Step {
-        let line = match rest.iter().position(|&b| b == b'\n') {
+        let line = match memchr::memchr(b'\n', rest) {
             Some(end) if end < MAX_LINE => rest.get(..end).unwrap_or_default(),
             None if rest.len() < MAX_LINE => return Step::Unfinished,
             _ => return call.deny(rest, Denial::Malformed, None),

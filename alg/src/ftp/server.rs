@@ -3,7 +3,7 @@
 use crate::contract::{Blindness, Gateway, Order};
 use crate::ftp::args::Message;
 use crate::ftp::command::Kind;
-use crate::ftp::line::{Match, find_disguised, find_word, inner_cr};
+use crate::ftp::line::{Match, find_disguised, find_word, inner_cr, is_blank};
 use crate::ftp::pending::Answered;
 use crate::ftp::user::Users;
 use crate::ftp::{Call, Denial, Ftp, MAX_LINE, PASSIVE, Step, check, strict};
@@ -56,12 +56,19 @@ pub(super) fn may_become_named(line: &[u8]) -> bool {
 impl Ftp {
     /// Reads one line, or as much of one as is there.
     pub(super) fn server_step<G: Gateway>(&mut self, call: &mut Call<'_, '_, G>, rest: &[u8]) -> Step {
-        let end = rest.iter().position(|&b| b == b'\n');
+        let end = memchr::memchr(b'\n', rest);
         if self.multiline.is_none() && self.masked_line.is_none() {
             // A client that knows telnet does not see it.
             let telnet = self.server.skip_telnet(rest);
             if telnet != 0 {
                 return Step::Read(telnet);
+            }
+            // Clients of the BSD kind read over the byte behind a telnet byte, whatever it is.
+            if self.server.begins_in_telnet(rest) {
+                let behind = rest.get(1..).unwrap_or_default();
+                if call.cx.profile.strict || behind.is_empty() || is_unclear(behind) {
+                    return deny_whole(call, rest, end);
+                }
             }
             // Some clients read over a doubled telnet byte, and to some a CR alone is an end.
             let odd = self.server.begins_with_iac();
@@ -81,7 +88,10 @@ impl Ftp {
                     Match::Undecided => return Step::Unfinished,
                     Match::Word(message) => {
                         let step = self.named(call, message, rest);
-                        self.greeted |= matches!(step, Step::Read(_));
+                        if matches!(step, Step::Read(_)) {
+                            self.greeted = true;
+                            self.server.next_line();
+                        }
                         return step;
                     }
                     Match::No if is_unclear(rest) => return deny_whole(call, rest, end),
@@ -268,11 +278,12 @@ impl Ftp {
     }
 }
 
-/// Whether a line that is no plain 227, 228 or 229 may be one to some client: its code is not followed by a blank, or has a
-/// telnet command in it.
+/// Whether a line that is no plain 227, 228 or 229 may be one to some client: its code is followed by anything but a blank, or has
+/// a telnet command in it.
 fn is_unclear(line: &[u8]) -> bool {
     let coded = line.split_first_chunk::<3>().is_some_and(|(code, after)| {
-        NAMED.iter().any(|(named, _)| *named == code) && after.first().is_some_and(u8::is_ascii_alphanumeric)
+        let ends = |b: &u8| is_blank(*b) || matches!(b, b'\r' | b'\n');
+        NAMED.iter().any(|(named, _)| *named == code) && after.first().is_some_and(|b| !ends(b))
     });
     line.first() == Some(&b'2') && (coded || !matches!(find_disguised(line, &NAMED), Match::No))
 }

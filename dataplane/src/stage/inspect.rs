@@ -743,7 +743,8 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             inspected.stream.clear(chunks);
             numbers
         });
-        self.algs.set_waiting(slot, false);
+        // Nothing of it waits any more, nor counts as its hosts'.
+        self.algs.note(slot);
         self.make(cx, hit, slot, &departures);
         self.scratch.departures = Some(departures);
         let (seq, ack) = numbers.ok_or(dropped)?;

@@ -294,8 +294,9 @@ impl Half {
                 Err(bound) => refused = Some(bound),
             }
         }
-        // The end of the stream is where it was said first, and nothing lies behind it.
+        // The end of the stream is where it was said first, and nothing lies behind it. One that has found no room is said again.
         if fin
+            && refused.is_none()
             && self.fin.is_none()
             && stop >= self.next
             && self.pieces.last().is_none_or(|p| p.end() <= stop)
@@ -335,6 +336,11 @@ impl Half {
         self.pieces.clear();
         self.apart_since = None;
         any
+    }
+
+    /// Forgets an end of the stream that lies behind bytes that are missing: its sender says it again with them.
+    pub fn forget_end(&mut self) {
+        self.fin = self.fin.filter(|fin| *fin <= self.next);
     }
 
     /// Forgets the pieces if nobody has filled the gap before them for too long: they were not acknowledged, hence their

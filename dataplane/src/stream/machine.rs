@@ -172,7 +172,12 @@ impl Stream {
     /// Forgets what came from `side` ahead of missing bytes, once nobody reads the stream any more: what is missing passes
     /// then, and the sender repeats the rest (RFC 2018 §8).
     pub fn forget_apart(&mut self, pool: &mut Pool, side: Side, tally: &mut Tally) {
-        if self.blind && self.half_mut(side).forget_pieces(pool) {
+        if !self.blind {
+            return;
+        }
+        let half = self.half_mut(side);
+        half.forget_end();
+        if half.forget_pieces(pool) {
             tally.forgotten += 1;
         }
     }

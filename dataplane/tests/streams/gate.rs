@@ -50,7 +50,7 @@ pub struct Gate {
     /// The connection goes on without the engine.
     pub over: bool,
     readers: [Reader; 2],
-    opening: [bool; 2],
+    pub opening: [bool; 2],
     scratch: Vec<u8>,
     departures: Departures,
 }

@@ -44,15 +44,15 @@ impl Stream {
             segment.has(flags::ACK).then(|| self.half(from.other()).offset_of_ack(segment.ack)).flatten();
         if segment.has(flags::SYN) {
             event.kind = Kind::Syn;
-            // One that acknowledges another SYN than the other end's is its receiver's to reset (RFC 9293 §3.10.7.3). Of a signed
-            // one nothing is read.
-            let answers = event.ack == Some(0) || segment.options.signed;
+            // One that acknowledges another SYN than the other end's is its receiver's to reset (RFC 9293 §3.10.7.3), signed or not.
+            let answers = event.ack == Some(0);
             if opening && (answers || !segment.has(flags::ACK)) {
                 self.begin(segment);
                 // A window on a SYN is never scaled (RFC 7323 §2.2). The other end hears of it with the SYN.
                 let half = self.half_mut(from.other());
                 half.acknowledge(pool, event.ack.unwrap_or(0), u32::from(segment.window), -1);
-                half.move_edge(limits, true);
+                // It goes on as it came, and what it offers may be more than there is room for.
+                half.move_edge(limits, false);
             }
             return event;
         }
