@@ -16,7 +16,7 @@ use dataplane::shared::{Command, Shared};
 use dataplane::view::CloseReason;
 use std::sync::Arc;
 
-/// Most events or frames that one turn takes from one worker.
+/// Most frames that one turn takes from one worker. Of events it takes all that are there, or so many, if more come meanwhile.
 const BATCH: usize = 1_024;
 
 /// How often the neighbour table is looked through, in milliseconds.
