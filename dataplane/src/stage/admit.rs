@@ -18,7 +18,7 @@ use crate::policy::{
 use crate::port::Port;
 use crate::session::{AlgSlot, Init};
 use crate::shared::Command;
-use crate::stage::inspect::Between;
+use crate::stage::seats::Between;
 use crate::stage::{Context, Fate, Hit, Item, child, lookup, route};
 use crate::table::{Direction, Entry, Hash, Placed, Unique};
 use crate::view::{BoundBy, CloseReason, State};

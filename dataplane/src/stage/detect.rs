@@ -12,7 +12,7 @@ use crate::key::{Protocol, Tick};
 use crate::policy::{AlgProfiles, Candidates, Decision, Inspection, Policy, ProfileId, RuleId};
 use crate::port::Port;
 use crate::session::{AlgSlot, Init};
-use crate::stage::inspect::{Between, Reads};
+use crate::stage::seats::{Between, Reads};
 use crate::stage::{Context, Hit, Item};
 use crate::stream::segment::Limits;
 use crate::view::BoundBy;
