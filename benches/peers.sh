@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The worker beside others on the same core in the same run, interleaved: the same work (source NAT of UDP, 60 B, random
+# The worker, and the daemon on DPDK ports, beside others on the same core in the same run, interleaved: the same work (source NAT of UDP, 60 B, random
 # order; and new sessions) by Open vSwitch with DPDK, by the kernel's nftables, and by VPP where there is one; dpdk-testpmd,
 # which has no state, as the limit. What leaves the others is sampled: one that does not translate has no figure.
 # Prints a table of tab-separated values and which goals were met. It stays with a plot in target/bench/.
@@ -51,9 +51,11 @@ if [ "$install" -eq 1 ] && command -v apt-get >/dev/null; then
 fi
 
 "${CARGO:-cargo}" build --quiet --release --locked -p benches --bin throughput --bin peer-traffic
+"${CARGO:-cargo}" build --quiet --release --locked -p control --bin posternd
 target=${CARGO_TARGET_DIR:-target}
 worker=$target/release/throughput
 PEERS_TRAFFIC=$(realpath "$target/release/peer-traffic")
+PEERS_POSTERND=$(realpath "$target/release/posternd")
 results=$target/bench
 mkdir -p "$results"
 
@@ -72,14 +74,14 @@ if [ "$(pages_are Hugepagesize)" = 2048 ] && [ "${free:-0}" -ge "$pages_needed" 
 # The rig's flows in a file that a plug-in plays inside the DPDK programs.
 PEERS_PLUGIN=$PEERS_SCRATCH PEERS_FRAMES=$PEERS_SCRATCH/frames
 PEERS_CPU=$cpu PEERS_SECONDS=$seconds
-export PEERS_TRAFFIC PEERS_SCRATCH PEERS_CPU PEERS_SECONDS PEERS_PAGES PEERS_PLUGIN PEERS_FRAMES PEERS_HZ
+export PEERS_TRAFFIC PEERS_POSTERND PEERS_SCRATCH PEERS_CPU PEERS_SECONDS PEERS_PAGES PEERS_PLUGIN PEERS_FRAMES PEERS_HZ
 "$PEERS_TRAFFIC" frames "$most" "$PEERS_FRAMES"
 read -ra dpdk_flags <<<"$(pkg-config --cflags --libs libdpdk)"
 "${CC:-cc}" -O2 -shared -fPIC -o "$PEERS_PLUGIN/postern-frames.so" benches/peers/frames.c -pthread "${dpdk_flags[@]}" \
     || fail "the plug-in does not compile"
 
 have() { command -v "$1" >/dev/null || { say "$1 is missing; its figures are left out"; return 1; }; }
-peers=()
+peers=(posternd)
 if have dpdk-testpmd; then peers+=(testpmd); fi
 if have ovs-vsctl && [ -x /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk ]; then peers+=(ovs); fi
 if have nft && have ip; then peers+=(kernel); fi

@@ -53,5 +53,5 @@ for mode in io macswap; do bare "$mode"; done
 rm -f "$PEERS_SCRATCH/control"
 truncate -s 20480 "$PEERS_SCRATCH/control"
 start io -d postern-frames.so --vdev net_null0,size=60 --vdev net_null1,size=60,no-rx=1
-for flows in "$@"; do turn "testpmd io, the same generator and check" packets "$flows" --untranslated; done
+for flows in "$@"; do turn "testpmd io, the plug-in's frames" packets "$flows" --untranslated; done
 end

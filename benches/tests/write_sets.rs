@@ -7,7 +7,7 @@
 
 use benches::rig::crew::{Crew, Traffic};
 use benches::rig::flows::Nat;
-use benches::rig::spec::Spec;
+use benches::rig::spec::{Spec, Timeouts};
 use dataplane::key::Protocol;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -76,7 +76,7 @@ fn no_cache_line_is_written_by_two_workers_on_the_hit_path() {
         sessions: 4096,
         rules: 10,
         algs: true,
-        timeout: None,
+        timeouts: Timeouts::Default,
         workers: 2,
         inspected: 0,
         pinholes: 0,

@@ -14,8 +14,7 @@ const ME: WorkerId = WorkerId(0);
 fn space(percent: u32, walk: &mut Walk) -> PortSpace {
     let space = PortSpace::new(1);
     for _ in 0..space.capacity(ME) / 100 * percent {
-        let random = u64::from(walk.below(u32::MAX));
-        space.alloc(ME, Protocol::Udp, PortHint::like(0), random).unwrap();
+        space.alloc(ME, Protocol::Udp, PortHint::like(0), walk.draw()).unwrap();
     }
     space
 }
@@ -27,9 +26,8 @@ fn ports(c: &mut Criterion) {
         let space = space(percent, &mut walk);
         group.bench_function(format!("alloc-and-free-{percent}-percent-taken"), |b| {
             b.iter(|| {
-                let random = u64::from(walk.below(u32::MAX)) << 20;
                 // Its own port is taken, which is the slower way.
-                let port = space.alloc(ME, Protocol::Udp, PortHint::like(0), random).unwrap();
+                let port = space.alloc(ME, Protocol::Udp, PortHint::like(0), walk.draw()).unwrap();
                 space.free(ME, Protocol::Udp, port);
                 port
             });

@@ -6,7 +6,7 @@ use benches::rig::flows::{Nat, Place};
 use benches::rig::frame::{Kind, Writer, mac};
 use benches::rig::meter::Run;
 use benches::rig::probe;
-use benches::rig::spec::{Built, Spec};
+use benches::rig::spec::{Built, Spec, Timeouts};
 use benches::rig::station::Station;
 use benches::rig::wire::Plan;
 use criterion::{Criterion, Throughput, criterion_group};
@@ -70,7 +70,7 @@ fn forward(c: &mut Criterion) {
             sessions: 1024,
             rules: 10,
             algs: true,
-            timeout: None,
+            timeouts: Timeouts::Default,
             workers: 1,
             inspected: 0,
             pinholes: 0,

@@ -1,7 +1,7 @@
 //! The policy's answer to a new session, by the number of rules before the one that matches.
 
 use benches::rig::flows::{self, Nat};
-use benches::rig::spec::Spec;
+use benches::rig::spec::{Spec, Timeouts};
 use criterion::{BenchmarkId, Criterion, criterion_group};
 use dataplane::key::{Protocol, ZoneId};
 use dataplane::policy::{Action, Query};
@@ -16,7 +16,7 @@ fn policy(c: &mut Criterion) {
             sessions: 1024,
             rules,
             algs: true,
-            timeout: None,
+            timeouts: Timeouts::Default,
             workers: 1,
             inspected: 0,
             pinholes: 0,

@@ -260,11 +260,10 @@ fn learn(all: &mut [Place], known: &[Place]) {
 }
 
 fn verdict(together: &mut Together, station: &Station) {
-    let wire = station.wire().borrow();
-    let (checked, wrong, faults) = wire.verdict();
+    let (checked, wrong, faults) = station.wire().borrow_mut().take_verdict();
     together.checked += checked;
     together.wrong += wrong;
-    together.faults.extend(faults.iter().cloned());
+    together.faults.extend(faults);
 }
 
 /// One measurement of workers on cores of their own.
@@ -423,7 +422,6 @@ impl Seat<'_> {
         self.station.wire().borrow_mut().plan(Direction::Forward, plan, Kind::Data);
         let handed_off = self.handed_off();
         let before = self.station.wire().borrow().tally();
-        let (checked, wrong, _) = self.station.wire().borrow().verdict();
         let mut run = Run::default();
         let mut done = false;
         let start = probe::cycles();
@@ -445,8 +443,6 @@ impl Seat<'_> {
         let mut together =
             Together { run, handed_off: self.handed_off() - handed_off, ..Together::default() };
         verdict(&mut together, &self.station);
-        together.checked -= checked;
-        together.wrong -= wrong;
         Part { together, start, end }
     }
 
@@ -462,6 +458,7 @@ impl Seat<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rig::spec::Timeouts;
     use dataplane::key::Protocol;
 
     fn spec(protocol: Protocol, workers: u8) -> Spec {
@@ -470,7 +467,7 @@ mod tests {
             sessions: 8192,
             rules: 10,
             algs: true,
-            timeout: None,
+            timeouts: Timeouts::Default,
             workers,
             inspected: 0,
             pinholes: 0,

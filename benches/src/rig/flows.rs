@@ -248,15 +248,20 @@ impl Walk {
         Self(seed)
     }
 
-    /// A number below `n`.
+    /// 64 random bits.
     #[inline]
-    pub fn below(&mut self, n: u32) -> u32 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        (((z >> 32) * u64::from(n)) >> 32) as u32
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`.
+    #[inline]
+    pub fn below(&mut self, n: u32) -> u32 {
+        (((self.draw() >> 32) * u64::from(n)) >> 32) as u32
     }
 }
 

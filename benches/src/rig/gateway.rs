@@ -378,7 +378,7 @@ impl Rig {
             self.control_cycles += probe::cycles() - from;
             loop {
                 let (taken, before) = (run.taken, self.totals().1);
-                let turn = self.station.poll_unmoved(self.now, probe::cycles(), &mut run);
+                let turn = self.station.poll(self.now, probe::cycles(), &mut run);
                 if run.taken > taken {
                     aside += self.totals().1 - before;
                 }
@@ -424,6 +424,7 @@ impl Rig {
 mod tests {
     use super::*;
     use crate::rig::flows::ENDPOINTS;
+    use crate::rig::spec::Timeouts;
     use crate::rig::wire::Size;
 
     fn spec(protocol: Protocol) -> Spec {
@@ -432,7 +433,7 @@ mod tests {
             sessions: 8192,
             rules: 10,
             algs: true,
-            timeout: None,
+            timeouts: Timeouts::Default,
             workers: 1,
             inspected: 0,
             pinholes: 0,
@@ -499,7 +500,7 @@ mod tests {
         for (protocol, nat) in
             [(Protocol::Udp, Nat::Own(2)), (Protocol::Tcp, Nat::Own(2)), (Protocol::Udp, Nat::Shared)]
         {
-            let spec = Spec { timeout: Some(1), nat, ..spec(protocol) };
+            let spec = Spec { timeouts: Timeouts::Both(1), nat, ..spec(protocol) };
             let mut rig = Rig::new(&spec, 2e9).unwrap();
             rig.set_time(Time::Packets(24));
             rig.open(0, 4000, false);
@@ -548,7 +549,7 @@ mod tests {
     #[test]
     fn sessions_end_at_the_rate_at_which_they_begin() {
         for (protocol, packets) in [(Protocol::Udp, 1), (Protocol::Tcp, 3)] {
-            let spec = Spec { timeout: Some(1), ..spec(protocol) };
+            let spec = Spec { timeouts: Timeouts::Both(1), ..spec(protocol) };
             let mut rig = Rig::new(&spec, 2e9).unwrap();
             rig.set_time(Time::Packets(2 * packets));
             rig.open(0, 4000, false);
@@ -560,7 +561,7 @@ mod tests {
 
     #[test]
     fn control_beside_the_worker_looks_at_every_session_and_ends_none_that_is_used() {
-        let spec = Spec { timeout: Some(1), ..spec(Protocol::Udp) };
+        let spec = Spec { timeouts: Timeouts::Both(1), ..spec(Protocol::Udp) };
         let mut rig = Rig::new(&spec, 2e9).unwrap();
         // Opened in the first half of the second after which they are looked at; used once more before that.
         rig.set_time(Time::Packets(8));

@@ -15,6 +15,7 @@
 //! - [`flows`]: which five-tuple flow number `n` is.
 //! - [`frame`]: packets of a flow, and what they must have become.
 //! - [`foreign`]: what other gateways have made of them.
+//! - [`sample`]: which packets are checked where not all are.
 //! - [`wire`]: generator, check and counts behind both ports.
 //! - [`talk`]: ends that speak the protocols that an ALG reads.
 //! - [`traffic`]: the two ports, and what they measure of themselves.
@@ -36,6 +37,7 @@ pub mod meter;
 pub mod pace;
 pub mod pinholes;
 pub mod probe;
+pub mod sample;
 pub mod spec;
 pub mod station;
 pub mod talk;

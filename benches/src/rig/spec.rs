@@ -30,6 +30,17 @@ pub enum RigError {
     Memory(#[from] NoMemory),
 }
 
+/// When sessions end that are not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeouts {
+    /// As by default: later than any run here.
+    Default,
+    /// Those that nobody has answered, and whose handshake is not whole, after so many seconds.
+    Opening(u32),
+    /// These and established ones over TCP after so many seconds. UDP that was answered has its default.
+    Both(u32),
+}
+
 /// What is to be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
@@ -41,8 +52,8 @@ pub struct Spec {
     pub rules: u32,
     /// ALGs: all on, each at its protocol's port, or all off.
     pub algs: bool,
-    /// Seconds after which new UDP sessions and established TCP sessions end; none for the defaults.
-    pub timeout: Option<u32>,
+    /// When sessions end that are not used.
+    pub timeouts: Timeouts,
     /// Workers.
     pub workers: u8,
     /// Sessions whose messages an ALG may read: their pinholes must fit too. 0: as many as the dataplane has by default.
@@ -183,18 +194,22 @@ audit = "off"
             // Messages come faster than any network has them, from few hosts.
             text.push_str("[limits]\nexpectations_per_second = 1048576\nhost_share = 100\n");
         }
-        if self.inspected > 0 || self.timeout.is_some() {
+        if self.inspected > 0 || self.timeouts != Timeouts::Default {
             text.push_str("[timeouts]\n");
         }
         if self.inspected > 0 {
             // And one address has no ports for so many calls if each rests for minutes.
             text.push_str("port_hold_down = 0\n");
         }
-        if let Some(seconds) = self.timeout {
-            // The opening ones too: control has a session armed for the one that it saw it in first.
-            for name in ["udp_new", "tcp_syn_sent", "tcp_syn_received", "tcp_established"] {
-                let _ = writeln!(text, "{name} = {seconds}");
-            }
+        let opening = &["udp_new", "tcp_syn_sent", "tcp_syn_received"][..];
+        // Where established ones end soon the opening ones do too: control has a session armed for the state that it saw it in first.
+        let (names, established, seconds) = match self.timeouts {
+            Timeouts::Default => (&[][..], &[][..], 0),
+            Timeouts::Opening(seconds) => (opening, &[][..], seconds),
+            Timeouts::Both(seconds) => (opening, &["tcp_established"][..], seconds),
+        };
+        for name in names.iter().chain(established) {
+            let _ = writeln!(text, "{name} = {seconds}");
         }
         for n in 0..self.rules {
             // Every other one has the right zones and the wrong service, the others the wrong source.

@@ -86,19 +86,10 @@ impl<T: Traffic> Station<T> {
         &self.traffic
     }
 
-    /// One poll, which began at `from` on the time stamp counter; its cycles are added to the run's. Polls that move
-    /// nothing are nobody's cost.
-    pub fn poll(&mut self, now: Tick, from: u64, run: &mut Run) -> Turn {
-        self.poll_for(now, from, run, |turn| turn.moved)
-    }
-
-    /// The same where no packets come: polls that have anything to do count.
-    pub fn poll_unmoved(&mut self, now: Tick, from: u64, run: &mut Run) -> Turn {
-        self.poll_for(now, from, run, |turn| turn.work as u64)
-    }
-
+    /// One poll, which began at `from` on the time stamp counter; its cycles are added to the run's. Polls that have nothing to
+    /// do are nobody's cost; those that only end sessions, say, are.
     #[inline]
-    fn poll_for(&mut self, now: Tick, from: u64, run: &mut Run, done: impl Fn(&Turn) -> u64) -> Turn {
+    pub fn poll(&mut self, now: Tick, from: u64, run: &mut Run) -> Turn {
         self.traffic.borrow_mut().meter().begin(from);
         let work = self.worker.poll(now);
         let spent = probe::cycles() - from;
@@ -114,7 +105,7 @@ impl<T: Traffic> Station<T> {
         if spent > TAKEN {
             run.taken += 1;
             run.set_aside += offered;
-        } else if let Some(each) = spent.saturating_sub(ports).checked_div(done(&turn)) {
+        } else if let Some(each) = spent.saturating_sub(ports).checked_div(turn.moved.max(work as u64)) {
             run.total += spent;
             run.apart += ports;
             run.turn += split.turn - self.split.turn;

@@ -5,16 +5,16 @@ use crate::rig::flows::{Nat, Place, Walk};
 use crate::rig::frame::{Kind, SHORTEST, Writer};
 use crate::rig::pace::{Pace, Times};
 use crate::rig::probe;
+use crate::rig::sample::Sample;
 use crate::rig::traffic::{Meter, Tally, Traffic};
 use dataplane::buf::PacketBuf;
 use dataplane::key::Protocol;
 use dataplane::port::Burst;
 use dataplane::table::Direction;
 use std::cell::RefCell;
+use std::mem::take;
 use std::rc::Rc;
 
-/// One packet in so many is checked in full.
-const SAMPLE: u32 = 1024;
 /// Faults that are kept to be printed.
 const FAULTS: usize = 8;
 
@@ -86,7 +86,7 @@ pub struct Wire {
     strict: bool,
     /// Note the translated port of every packet that goes out.
     learn: bool,
-    until_sample: u32,
+    sample: Sample,
     checked: u64,
     faults: Vec<String>,
     wrong: u64,
@@ -118,7 +118,7 @@ impl Wire {
             places: Vec::new(),
             strict: true,
             learn: false,
-            until_sample: SAMPLE,
+            sample: Sample::default(),
             checked: 0,
             faults: Vec::new(),
             wrong: 0,
@@ -229,6 +229,11 @@ impl Wire {
         (self.checked, self.wrong, &self.faults)
     }
 
+    /// The same, of those since the last time that it was taken: what several measurements share is each one's own.
+    pub fn take_verdict(&mut self) -> (u64, u64, Vec<String>) {
+        (take(&mut self.checked), take(&mut self.wrong), take(&mut self.faults))
+    }
+
     fn length(&mut self) -> usize {
         usize::from(match self.size {
             Size::Fixed(len) => len,
@@ -337,9 +342,7 @@ impl Wire {
                 if self.learn && direction == Direction::Forward {
                     self.learn_from(packet.bytes());
                 }
-                self.until_sample -= 1;
-                if self.until_sample == 0 {
-                    self.until_sample = SAMPLE;
+                if self.sample.takes() {
                     self.look(direction, packet.bytes());
                 }
             }

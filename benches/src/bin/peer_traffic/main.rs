@@ -1,6 +1,7 @@
 //! Traffic for other gateways, a look at what they made of it, and the table of what they came to: `benches/peers.sh`
 //! and the scripts in `benches/peers/` drive this.
 //!
+//! - `config`: what `posternd` needs to do the rig's work on DPDK ports.
 //! - `frames`, `pcap`: the rig's flows, in random order, for a plug-in or a port that plays them in a loop.
 //! - `watch`: a turn of the plug-in `benches/peers/frames.c` inside another DPDK program.
 //! - `kernel`: live frames into an interface of the kernel, made by an XDP program (`BPF_PROG_TEST_RUN`).
@@ -9,6 +10,7 @@
 //! - `postern`, `report`: figures of the worker; the table, the plot and the goals.
 
 mod calibrate;
+mod config;
 mod kernel;
 mod look;
 mod played;
@@ -29,6 +31,8 @@ struct Args {
 
 #[derive(Subcommand, Debug)]
 enum Action {
+    /// Prints the configuration by which `posternd` does the rig's work on the ports of the plug-in.
+    Config(config::Ask),
     /// Writes one datagram of each flow, in random order, in slots of 64 bytes.
     Frames {
         /// How many flows.
@@ -88,6 +92,7 @@ enum Action {
 
 fn main() -> ExitCode {
     let done = match &Args::parse().action {
+        Action::Config(ask) => config::run(ask),
         Action::Frames { flows, file } => played::frames(*flows, file),
         Action::Pcap { flows, file } => played::capture(*flows, file),
         Action::Watch(ask) => watch::run(ask),

@@ -45,8 +45,14 @@ pub fn rig(spec: &Spec, flows: u32, frequency: f64) -> Result<Rig, RigError> {
     Ok(rig)
 }
 
-/// One repetition of each.
-pub fn pair(rig: &mut Rig, flows: u32, (packets, burst): (u32, usize), control: usize) -> Pair {
+/// One repetition of each. Which comes first is to change: what comes second finds the host another.
+pub fn pair(
+    rig: &mut Rig,
+    flows: u32,
+    (packets, burst): (u32, usize),
+    control: usize,
+    ages_first: bool,
+) -> Pair {
     let plan = |rig: &Rig| {
         let mut wire = rig.wire().borrow_mut();
         wire.set_strict(false);
@@ -54,13 +60,16 @@ pub fn pair(rig: &mut Rig, flows: u32, (packets, burst): (u32, usize), control: 
         wire.plan(Direction::Forward, Plan::Random { flows, left: u64::from(packets) }, Kind::Data);
         wire.plan(Direction::Reverse, Plan::Idle, Kind::Data);
     };
-    plan(rig);
-    rig.set_time(Time::Packets(u32::MAX));
-    let rests = rig.run();
+    let rests = |rig: &mut Rig| {
+        plan(rig);
+        rig.run()
+    };
+    let before = (!ages_first).then(|| rests(rig));
     plan(rig);
     rig.set_time(Time::Packets((packets / SLICE).max(1)));
     let (ages, turns) = rig.run_beside(control);
     rig.set_time(Time::Packets(u32::MAX));
+    let rests = before.unwrap_or_else(|| rests(rig));
     rig.wire().borrow_mut().set_strict(true);
     Pair { rests, ages, turns }
 }

@@ -2,7 +2,7 @@
 
 use crate::turns;
 use benches::rig::flows::Nat;
-use benches::rig::spec::Spec;
+use benches::rig::spec::{Spec, Timeouts};
 use benches::rig::talk::Exchange;
 use benches::rig::talk::peers::MOST_SESSIONS;
 use benches::rig::wire::Size;
@@ -90,21 +90,20 @@ impl Case {
 
     /// The gateway that it needs.
     pub fn spec(&self) -> Spec {
-        let (sessions, timeout) = match self.workload {
+        let (sessions, timeouts) = match self.workload {
             Workload::Established
             | Workload::Latency
             | Workload::Handoff
             | Workload::Cores
-            | Workload::AlgsIdle => (self.flows.max(1024), None),
+            | Workload::AlgsIdle => (self.flows.max(1024), Timeouts::Default),
             // As many as calls fit.
-            Workload::Alg => ((self.flows * 8).max(16_384), None),
+            Workload::Alg => ((self.flows * 8).max(16_384), Timeouts::Default),
             // Twice as many live, and those that wait to be freed.
-            Workload::New => (self.flows.saturating_mul(5) / 2 + 65_536, Some(1)),
-            Workload::Mix => (self.flows + MIX_BEGINS, Some(1)),
-            Workload::Ageing => (self.flows.max(1024), Some(1)),
+            Workload::New => (self.flows.saturating_mul(5) / 2 + 65_536, Timeouts::Both(1)),
+            // Those that have begun before stay.
+            Workload::Mix => (self.flows + MIX_BEGINS, Timeouts::Opening(1)),
+            Workload::Ageing => (self.flows.max(1024), Timeouts::Both(1)),
         };
-        // Answered UDP flows have a longer timeout; answered TCP ones have not.
-        let timeout = timeout.filter(|_| self.workload != Workload::Mix || self.protocol == Protocol::Udp);
         let workers = match self.workload {
             Workload::Handoff | Workload::Cores => SEVERAL,
             _ => 1,
@@ -114,7 +113,7 @@ impl Case {
             _ => (self.protocol, 0),
         };
         let Self { rules, algs, pinholes, nat, dependent, .. } = *self;
-        Spec { protocol, sessions, rules, algs, timeout, workers, inspected, pinholes, nat, dependent }
+        Spec { protocol, sessions, rules, algs, timeouts, workers, inspected, pinholes, nat, dependent }
     }
 
     /// Whether its gateway takes so much memory that no other may live beside it.

@@ -32,8 +32,8 @@ use std::process::ExitCode;
 const SPLIT: u32 = 4;
 /// Most virtual milliseconds in which all sessions end: twice their timeout, and as much for their grace periods.
 const MOST_DRAIN: u32 = 4000;
-/// Virtual time for the mix of established and new flows, in packets a millisecond: a tenth of them are new.
-const MIX_PER_MS: u32 = 5000;
+/// Virtual milliseconds that the mix of established and new flows takes: those that begin in its first three quarters end in it.
+const MIX_MS: u32 = 4000;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -144,10 +144,11 @@ fn pin(cpu: Option<usize>) -> Option<usize> {
 
 /// Notes what a rig says of itself and of the packets that it checked since the last time.
 fn note(row: &mut Row, rig: &Rig) {
-    let wire = rig.wire().borrow();
-    let (checked, wrong, faults) = wire.verdict();
-    (row.checked, row.wrong) = (checked, wrong + wire.misplaced() as u64);
-    row.faults = faults.to_vec();
+    let mut wire = rig.wire().borrow_mut();
+    let (checked, wrong, faults) = wire.take_verdict();
+    row.checked += checked;
+    row.wrong += wrong + wire.misplaced() as u64;
+    row.faults.extend(faults);
     row.memory = rig.memory();
     row.sessions = row.sessions.max(rig.sessions());
     row.drops = rig.drops();
@@ -276,11 +277,13 @@ impl Bench {
         let flows = case.flows;
         let mut rig = Rig::new(&case.spec(), self.machine.frequency)?;
         rig.open(0, flows, true);
-        rig.set_time(Time::Packets(MIX_PER_MS));
+        rig.set_time(Time::Packets((self.machine.packets / MIX_MS).max(1)));
         let next = flows.next_multiple_of(flows::ENDPOINTS);
         rig.wire().borrow_mut().make_room(next + self.machine.packets / 10 + 1);
         let shape = (self.machine.packets, self.machine.burst);
-        row.runs.push(traffic(&case, shape, &mut rig, |left| Plan::Mix { flows, left, next }));
+        let run = traffic(&case, shape, &mut rig, |left| Plan::Mix { flows, left, next });
+        row.endless |= run.freed == 0;
+        row.runs.push(run);
         note(row, &rig);
         Ok(())
     }
@@ -323,7 +326,8 @@ impl Bench {
         let rig = &mut self.rigs[at].2;
         // The worker has the last core, and control the one before.
         let control = self.cores.get(1).copied().unwrap_or(0);
-        row.ageing.push(ageing::pair(rig, flows, (packets, burst), control));
+        let ages_first = row.ageing.len() % 2 == 1;
+        row.ageing.push(ageing::pair(rig, flows, (packets, burst), control, ages_first));
         note(row, rig);
         Ok(())
     }

@@ -64,6 +64,8 @@ pub struct Row {
     pub ended: u64,
     /// See above.
     pub kept: u64,
+    /// Sessions were to end beside those that began, and in some repetition none did.
+    pub endless: bool,
     /// Repetitions of latency.
     pub latency: Vec<Latency>,
     /// Repetitions of workers that take turns.
@@ -102,6 +104,7 @@ impl Row {
             delete: Vec::new(),
             ended: 0,
             kept: 0,
+            endless: false,
             latency: Vec::new(),
             turns: Vec::new(),
             cores: Vec::new(),
@@ -141,6 +144,9 @@ impl Row {
         };
         if lost > 0 {
             return Some(format!("{lost} packets were lost"));
+        }
+        if self.endless {
+            return Some("no session ended".to_owned());
         }
         (self.kept > 0).then(|| format!("{} of {} sessions did not end", self.kept, self.ended))
     }

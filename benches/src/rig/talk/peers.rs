@@ -519,6 +519,7 @@ impl Rig<Dialogue> {
 mod tests {
     use super::*;
     use crate::rig::flows::Nat;
+    use crate::rig::spec::Timeouts;
     use dataplane::counters::Counter;
 
     const SESSIONS: u32 = 40;
@@ -529,7 +530,7 @@ mod tests {
             sessions: 8192,
             rules: 10,
             algs,
-            timeout: None,
+            timeouts: Timeouts::Default,
             workers: 1,
             inspected: SESSIONS,
             pinholes: 0,
