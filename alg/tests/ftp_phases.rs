@@ -383,7 +383,11 @@ fn a_disguised_command_is_refused_in_every_profile() {
 #[test]
 fn a_second_command_behind_a_cr_is_refused() {
     for size in [1, 4, 1000] {
-        for line in ["NOOP\rPORT 10,1,0,9,13,61\r\n", "RETR a\rb\r eprt |1|10.1.0.9|3389|\r\n"] {
+        for line in [
+            "NOOP\rPORT 10,1,0,9,13,61\r\n",
+            "RETR a\rb\r eprt |1|10.1.0.9|3389|\r\n",
+            "RETR a\0PORT 10,1,0,9,13,61\r\n",
+        ] {
             let mut e = Engine::source_nat();
             e.feed_cut(Side::Initiator, line.as_bytes(), &[size]);
             assert_eq!(e.denial, Some(Denial::Malformed), "{line:?} by {size}");
@@ -463,6 +467,73 @@ fn a_rule_is_not_evaded_by_what_some_servers_read_over() {
     e.profile.rules = policy(Action::Deny, &["STOR"], None);
     e.client(b"\xff\xf4\xff\xf2ABOR\r\n");
     assert_eq!(e.denial, None);
+}
+
+/// Names have such bytes: where they can only be within an argument the server is not asked, and the session goes on.
+#[test]
+fn a_name_that_servers_read_in_two_ways_is_refused_in_its_place() {
+    let odd: [&[u8]; 12] = [
+        b"STOR \xff.txt\r\n",
+        b"STOR \xff\xff.txt\r\n",
+        b"retr Icon\r\r\n",
+        b"CWD a\rDELE b\r\n",
+        b"NOOP\r\r\n",
+        b"XSHA256 \xff\r\n",
+        b"PASS \xff\r\n",
+        // A server in C ends the name there.
+        b"STOR x.exe\0\r\n",
+        b"RNTO x.exe\0.txt\r\n",
+        b"SIZE x.exe\r\0\r\n",
+        b"SITE CHMOD 777 x.exe\0\r\n",
+        b"USER \0anonymous\r\n",
+    ];
+    let exe = || Rule {
+        filename: Some(Pattern::regex(r"\.exe$").unwrap().or(Pattern::set(["x.exe"]))),
+        action: Some(Action::Deny),
+        ..Rule::default()
+    };
+    let start = |judged: bool| {
+        let mut e = Engine::source_nat();
+        e.profile.encrypted = if judged { WhenEncrypted::Allow } else { WhenEncrypted::Deny };
+        e.profile.rules = CommandPolicy::new(judged.then(exe));
+        e.server("220 hi\r\n").client("USER a\r\n").server("230 in\r\n");
+        e
+    };
+    for line in odd {
+        for size in [1, 3, 1000] {
+            for judged in [false, true] {
+                let mut e = start(judged);
+                e.feed_cut(Side::Initiator, &[line, b"PWD\r\n"].concat(), &[size]);
+                assert_eq!(e.out(Side::Initiator), "USER a\r\nNOOP\r\nPWD\r\n", "{line:?} by {size}");
+                e.server("200 noop\r\n257 /\r\n");
+                let read = "220 hi\r\n230 in\r\n550 Refused by policy.\r\n257 /\r\n";
+                assert_eq!((e.denial, e.out(Side::Responder).as_str()), (None, read), "{line:?}");
+                assert_eq!((e.facts.len(), e.facts[0].denial), (1, Some(Denial::Malformed)));
+                assert!(!e.facts[0].before.starts_with(b"PASS "));
+                // It goes on, whole, where nobody refuses.
+                let mut e = start(judged);
+                e.profile.watch = true;
+                e.feed_cut(Side::Initiator, &[line, b"PWD\r\n"].concat(), &[size]);
+                assert_eq!(e.stream(Side::Initiator).out, [b"USER a\r\n", line, b"PWD\r\n"].concat());
+                assert_eq!((e.denial, e.blind(), e.held(Side::Initiator)), (None, None, String::new()));
+            }
+        }
+        // A strict profile is told of no such names.
+        let mut e = start(true).strict();
+        assert!(e.client(line).denial.is_some());
+        // Nobody judges: it passes.
+        let mut e = Engine::source_nat();
+        e.server("220 hi\r\n").client("USER a\r\n").client(line);
+        assert_eq!((e.denial, e.stream(Side::Initiator).out.ends_with(line)), (None, true), "{line:?}");
+    }
+    // Another command may stand there, and what names an endpoint is refused in any profile.
+    for line in [&b"NOOP\rDELE x\r\n"[..], b"STOR\0 x\r\n", b"PORT 10,1,0,2,156,64\r\r\n", b"GET \xff\r\n"] {
+        assert_eq!(start(true).client(line).denial, Some(Denial::Malformed), "{line:?}");
+    }
+    // A plain name is judged as before.
+    let mut e = start(true);
+    e.client("STOR x.exe\r\nSTOR x.exe.txt\r\n");
+    assert_eq!(e.out(Side::Initiator), "USER a\r\nNOOP\r\nSTOR x.exe.txt\r\n");
 }
 
 /// A rule about a user is about all that the user does, from USER on until another is agreed to.

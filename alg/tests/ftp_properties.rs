@@ -145,6 +145,68 @@ fn exchange(shift: u16) -> impl Strategy<Value = Vec<Said>> {
     })
 }
 
+/// What may hide a word, as much of it as may be held, or about as much.
+fn hidden() -> impl Strategy<Value = (Side, Vec<u8>)> {
+    let filler = select(&b" \t\0\x01\"\r"[..]);
+    let words = select(&["PORT 10,1,0,9,13,61", "PORT", "STOR x", "P", "", "227 (10,9,9,9,13,61)"][..]);
+    let count = prop_oneof![0_usize..4, 500_usize..520, 1_015_usize..1_035];
+    let server = select(&["", "2", "200 x\r"][..]);
+    (any::<bool>(), server, filler, count, words, any::<bool>()).prop_map(
+        |(client, before, filler, count, word, ends)| {
+            let (before, from) = if client { ("", Side::Initiator) } else { (before, Side::Responder) };
+            let word = word.strip_prefix(before).filter(|_| before == "2").unwrap_or(word);
+            let end: &[u8] = if ends { b"\r\n" } else { b"" };
+            (from, [before.as_bytes(), &vec![filler; count], word.as_bytes(), end].concat())
+        },
+    )
+}
+
+/// However a line is split, it has one verdict; within a reply's text, too.
+fn assert_judged_alike(from: Side, line: &[u8], text: bool) {
+    let run = |parts: [&[u8]; 2]| {
+        let mut e = Engine::source_nat();
+        e.server("220 hi\r\n").client("USER a\r\n").server("230 in\r\n").client("PASV\r\n");
+        if text && from == Side::Responder {
+            e.server("226-\r\n");
+        }
+        for part in parts {
+            e.feed(from, part);
+        }
+        e
+    };
+    let whole = run([line, b""]);
+    for at in 1..line.len() {
+        let (one, other) = line.split_at(at);
+        let split = run([one, other]);
+        assert_eq!((whole.denial, &whole.facts), (split.denial, &split.facts), "at {at}");
+        if whole.denial.is_none() {
+            assert_eq!(whole.streams, split.streams, "at {at}");
+            assert_eq!(whole.alg, split.alg, "at {at}");
+        }
+    }
+}
+
+/// More than may be held stands before the word.
+#[test]
+fn what_is_undecided_for_too_long_is_so_wherever_it_is_split() {
+    for count in [1_018, 1_024, 1_030] {
+        assert_judged_alike(Side::Initiator, &[&vec![b' '; count][..], b"STOR x\r\n"].concat(), false);
+    }
+    for text in [false, true] {
+        let line = [&b"2"[..], &[1; 520], b"00 x\r\n"].concat();
+        assert_judged_alike(Side::Responder, &line, text);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_line_is_judged_alike_wherever_it_is_split((from, line) in hidden(), text in any::<bool>()) {
+        assert_judged_alike(from, &line, text);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -188,6 +188,13 @@ fn a_passive_reply_that_has_two_readings_is_refused() {
         b"\xffX227 (203,0,113,9,195,80)\r\n",
         b"200 ok\r227 (203,0,113,9,195,80)\r\n",
         b"200 ok\r227-x\r\n",
+        // A NUL is an end to FileZilla.
+        b"200 ok\x00227 (203,0,113,9,195,80)\r\n",
+        b"200 ok\r\x00227 (203,0,113,9,195,80)\r\n",
+        b"\x00227 (203,0,113,9,195,80)\r\n",
+        // Behind telnet's WILL the next byte is read over: 3.0.113.9.
+        b"227 (\xff\xfb203,0,113,9,195,80)\r\n",
+        b"227 x \xff(203,0,113,9,195,80)\r\n",
     ] {
         for size in [1, 2, 3, 4, 1000] {
             for strict in [false, true] {
@@ -203,8 +210,11 @@ fn a_passive_reply_that_has_two_readings_is_refused() {
             }
         }
     }
+    let mut e = Engine::source_nat();
+    e.client("EPSV\r\n").server(b"229 x \xff\xfb(|||50000|) (|||445|)\r\n");
+    assert_eq!(e.denial, Some(Denial::Malformed), "the second parenthesis, to some");
     // Neither names an endpoint.
-    for reply in ["227\r\n", "200 o\r k\r\n", "200 227 (1)\r\n", "22 7\r\n"] {
+    for reply in ["227\r\n", "200 o\r k\r\n", "200 o\0k\r\n", "\0\r\n", "200 227 (1)\r\n", "22 7\r\n"] {
         let mut e = Engine::source_nat();
         e.server("220 hi\r\n").client("PASV\r\n").server(reply);
         assert_eq!(e.denial, None, "{reply:?}");
@@ -219,8 +229,108 @@ fn a_reply_behind_telnet_is_read() {
     e.server(b"\xff\xfe\x01220 hi\r\n").client("PASV\r\n");
     e.server(b"\xff\xf1\xff\xfe\x03227 (203,0,113,9,195,80)\r\n");
     assert_eq!((e.denial, e.blind(), e.expectations.len()), (None, None, 1));
+    // So is the end of a reply of several lines.
+    e.client("STAT\r\nPASV\r\n").server(b"211-a\r\n\xff\xf1211 b\r\n227 (203,0,113,9,195,81)\r\n");
+    assert_eq!((e.denial, e.expectations.len()), (None, 2));
     e.client("PASV\r\n").server(b"\xff\xf1227 (10,1,0,9,195,80)\r\n");
     assert_eq!(e.denial, Some(Denial::ThirdPartyAddress));
+}
+
+/// What one client or another takes for the reply that it waits for, in the text of another reply.
+const TAKEN_FOR_A_REPLY: [&[u8]; 28] = [
+    // Glued, or in several lines: Python's ftplib, and BSD's ftp looks for the numbers in this line and the next ones.
+    b"227-x",
+    b"227-Entering (10,9,9,9,195,80)",
+    b"227Entering (10,9,9,9,195,80)",
+    b"2270 files (10,9,9,9,195,80)",
+    b"227",
+    b"227 ",
+    b"227 Entering Passive Mode",
+    b"228-x",
+    // curl looks for the first six numbers, lftp lets blanks stand before them.
+    b"227 2 files (10,9,9,9,195,80)",
+    b"227 10, 9, 9, 9, 195, 80",
+    b"227 (10,9,9,9,195,80) (203,0,113,9,195,80)",
+    b"227 (\xff\xfb203,0,113,9,195,80)",
+    b"227 \xff\xfb2 files",
+    b"229 of 230 files",
+    b"229 x (|1|10.9.9.9|50000|)",
+    b"229Entering (|||445|)",
+    // Behind telnet, or with telnet in the code: BSD's ftp, lftp.
+    b"\xff\xf1227 (10,9,9,9,195,80)",
+    b"\xff\xfb\x01227 (10,9,9,9,195,80)",
+    b"\xff\xff227 (10,9,9,9,195,80)",
+    b"\xffX227 (10,9,9,9,195,80)",
+    b"2\xff\xf127 (10,9,9,9,195,80)",
+    b"227\x01(10,9,9,9,195,80)",
+    // Behind a CR or a NUL alone: FileZilla.
+    b"x\r227 (10,9,9,9,195,80)",
+    b"x\x00227 (10,9,9,9,195,80)",
+    b"\x00227 (10,9,9,9,195,80)",
+    b"x\r\x00227Entering (10,9,9,9,195,80)",
+    b"227 of 1 file\x00227 (10,9,9,9,195,80)",
+    b"227 (203,0,113,9,195,81)\r227 (10,9,9,9,195,80)",
+];
+
+#[test]
+fn no_line_within_a_reply_is_the_awaited_one_to_any_client() {
+    for text in TAKEN_FOR_A_REPLY {
+        for opening in [&b"220-hi\r\n"[..], b"220-hi\r\n331 go on\r\n\r\n", b"250-\r\n"] {
+            let reply = [opening, text, b"\r\n 80) and more\r\n"].concat();
+            for size in [1, 2, 3, 4, 7, 1000] {
+                for strict in [false, true] {
+                    let mut e = Engine::source_nat();
+                    e.profile.strict = strict;
+                    e.server("220 hi\r\n").client("PASV\r\n");
+                    e.feed_cut(Side::Responder, &reply, &[size]);
+                    assert!(e.denial.is_some(), "{text:?} by {size}");
+                    assert!(e.expectations.is_empty() && !e.out(Side::Responder).contains("80)"));
+                }
+                // One whose command was refused waits, too. To a client that waits for nothing it is text.
+                let mut e = Engine::source_nat();
+                e.profile.rules = alg::CommandPolicy::new([alg::rules::Rule {
+                    methods: Box::new(["EPSV".into()]),
+                    action: Some(alg::Action::Deny),
+                    ..Default::default()
+                }]);
+                e.server("220 hi\r\n").client("STAT\r\n").feed_cut(Side::Responder, &reply, &[size]);
+                assert_eq!((e.denial, e.held(Side::Responder)), (None, String::new()), "{text:?}");
+                assert!(e.stream(Side::Responder).out.ends_with(&reply));
+                e.client("EPSV\r\n").feed_cut(Side::Responder, &reply, &[size]);
+                assert!(e.denial.is_some(), "{text:?} by {size}");
+            }
+        }
+    }
+    // Where the lines end with LF alone the numbers may go on in the next one.
+    let mut e = Engine::source_nat();
+    e.client("PASV\r\n").server("220-hi\n227 203,0,113,9,4,0\n");
+    assert_eq!(e.denial, Some(Denial::Malformed));
+    // A wrong address is corrected in the reply alone.
+    let mut e = Engine::source_nat();
+    e.profile.ftp.correct_passive_address = true;
+    e.client("PASV\r\n").server("220-hi\r\n227 (10,9,9,9,195,80)\r\n");
+    assert_eq!(e.denial, Some(Denial::ThirdPartyAddress));
+}
+
+#[test]
+fn banners_are_text_also_while_a_passive_command_waits() {
+    let banner: &[u8] = b"220-Welcome to 10,9,9,9,195,80\r\n\r\n227 of 230 files\r\n227 x (203,0,113,9,195,80)\r\n\
+        229 x (|||50000|)\r\n 227 (10,9,9,9,195,80)\r\n\t229-x (|||445|)\r\n2\r\n22\r\n2200 users\r\n22 7\r\n\
+        226-ok\r\n230 in\r\n 220 no\r\nlone\rCR\r\r\n\r\r\n\x00\r\nna\xc3\xafve \xff\r\n\xfft\xe9\r\n===\nbare LF\n\
+        227. x\r\n";
+    let (banner, refused) = banner.split_at(banner.len() - b"227. x\r\n".len());
+    let long = [banner, &[b'='; 2_000], b"\r\n220-still\r\n"].concat();
+    for size in [1, 2, 3, 4, 5, 7, 1000, 10_000] {
+        let mut e = Engine::source_nat();
+        e.client("PASV\r\n").feed_cut(Side::Responder, &long, &[size]);
+        assert_eq!((e.denial, e.held(Side::Responder)), (None, String::new()), "by {size}");
+        assert_eq!(e.stream(Side::Responder).out, long);
+        e.feed_cut(Side::Responder, b"220 ready\r\n227 x (203,0,113,9,195,89)\r\n", &[size]);
+        assert_eq!((e.denial, e.expectations.len()), (None, 1));
+        let mut e = Engine::source_nat();
+        e.client("PASV\r\n").feed_cut(Side::Responder, &long, &[size]).server(refused);
+        assert_eq!(e.denial, Some(Denial::Malformed));
+    }
 }
 
 /// To some clients the reply has ended before: what they wait for must not lead them astray.

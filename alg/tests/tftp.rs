@@ -105,6 +105,27 @@ fn policy_on_direction_and_file() {
     assert!(t.reply.is_empty());
 }
 
+/// A name ends at its first NUL, for the server as for the rules: what follows is the mode.
+#[test]
+fn no_nul_hides_a_name_from_the_rules() {
+    let patterns = [Pattern::regex(r"\.exe$").unwrap(), Pattern::set(["x.exe"])];
+    for pattern in patterns {
+        let rule = Rule { filename: Some(pattern), action: Some(Action::Deny), ..Rule::default() };
+        for (request, denial) in [
+            (&b"\0\x02x.exe\0octet\0"[..], Denial::Policy),
+            (b"\0\x02x.exe\0.txt\0octet\0", Denial::Malformed),
+            (b"\0\x02x.exe\0\0octet\0", Denial::Malformed),
+            (b"\0\x02x.exe\0octet\0tsize\x001\0", Denial::Policy),
+            (b"\0\x02\0x.exe\0octet\0", Denial::Malformed),
+        ] {
+            let mut t = tftp();
+            t.profile.rules = CommandPolicy::new([rule.clone()]);
+            assert_eq!(t.send(Side::Initiator, request), Err(denial), "{request:?}");
+            assert!(t.expectations.is_empty());
+        }
+    }
+}
+
 /// The server answers to the port that the client asks from: the profile says to which it may.
 #[test]
 fn the_clients_own_port_is_one_that_pinholes_may_lead_to() {

@@ -5,6 +5,7 @@
 //! Whether a named endpoint is allowed is decided elsewhere.
 
 use crate::contract::{Endpoint, MAX_REPLACEMENT};
+use crate::ftp::line::IAC;
 use arrayvec::ArrayVec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::Range;
@@ -133,14 +134,28 @@ fn whole(argument: &[u8], grammar: impl Fn(&[u8]) -> Read<'_, Fields>) -> Option
 /// further on would give the reply a second reading: refused.
 fn passive(text: &[u8], grammar: impl Fn(&[u8]) -> Read<'_, Fields>) -> Option<(usize, Fields, usize)> {
     let (rest, before) = no_digits(text).ok()?;
+    let before = before.len();
+    if swallows(text.get(..=before)?) {
+        return None;
+    }
     let (rest, fields) = grammar(rest).ok()?;
     terminated(no_digits, eof::<_, ()>).parse(rest).ok()?;
-    Some((before.len(), fields, rest.len()))
+    Some((before, fields, rest.len()))
+}
+
+/// Whether a telnet byte stands so near before the numbers, or their parenthesis, that some clients read over the first of them: up
+/// to two bytes behind it are its command's. `text` reaches to that one, and with it.
+fn swallows(text: &[u8]) -> bool {
+    let (last, before) = (text.len().saturating_sub(1), text.len().saturating_sub(3));
+    text.get(before..last).is_some_and(|near| near.contains(&IAC))
 }
 
 /// The first parenthesis holds three delimiters, the port, and the delimiter again. The range is the port alone.
 fn epsv(text: &[u8]) -> Option<(usize, Fields, usize)> {
     let (rest, _) = preceded(to_parenthesis, char::<_, ()>('(')).parse(text).ok()?;
+    if swallows(text.get(..text.len().checked_sub(rest.len())?)?) {
+        return None;
+    }
     let (rest, d) = delimiter(rest).ok()?;
     let same = char::<_, ()>(char::from(d));
     let (rest, _) = (same, char(char::from(d))).parse(rest).ok()?;

@@ -3,7 +3,7 @@
 use crate::contract::{Application, Blindness, Denial, Gateway, Side};
 use crate::ftp::args::Message;
 use crate::ftp::command::{self, Kind};
-use crate::ftp::line::{IAC, Match, find_disguised, find_word, first_word, inner_cr, is_blank};
+use crate::ftp::line::{IAC, Match, find_disguised, find_word, first_word, inner_end, is_blank};
 use crate::ftp::user::MAX_USER;
 use crate::ftp::{Call, Ftp, MAX_LINE, Step, strict};
 use crate::profile::{Profile, WhenEncrypted};
@@ -40,6 +40,7 @@ impl Ftp {
             return Step::Read(rest.len());
         }
         let end = memchr::memchr(b'\n', rest);
+        let begin = rest.get(..longest(call.cx.profile)).unwrap_or(rest);
         if !self.client.at_start() {
             let judged = reads_all(call.cx.profile);
             let odd = self.client.begins_with_iac();
@@ -49,8 +50,8 @@ impl Ftp {
             }
             // No command begins with a doubled telnet byte. Some servers read over it: what they would run is not what was
             // judged. To others a CR alone is an end, and what follows a command.
-            let begins = odd || self.client.ends_with_cr();
-            return if judged || begins && self.may_be_disguised(rest) {
+            let begins = odd || self.client.ends_early();
+            return if judged || begins && self.may_be_disguised(begin) {
                 deny_whole(call, rest, end)
             } else {
                 self.pass(call, rest, end)
@@ -58,7 +59,7 @@ impl Ftp {
         }
         // Servers of the BSD kind read over the first byte, and run what stands behind it.
         if self.client.begins_in_telnet(rest)
-            && (reads_all(call.cx.profile) || self.may_be_disguised(rest.get(1..).unwrap_or_default()))
+            && (reads_all(call.cx.profile) || self.may_be_disguised(begin.get(1..).unwrap_or_default()))
         {
             return deny_whole(call, rest, end);
         }
@@ -66,7 +67,7 @@ impl Ftp {
         match named {
             Match::Undecided => return Step::Unfinished,
             // What one server reads over another does not: there is no telling what it would make of the argument.
-            Match::No if self.may_be_disguised(rest) => return deny_whole(call, rest, end),
+            Match::No if self.may_be_disguised(begin) => return deny_whole(call, rest, end),
             _ => {}
         }
         if self.reads_whole_lines(call) {
@@ -92,9 +93,17 @@ impl Ftp {
 
     /// Whether a line is, or may become, a command that names an endpoint for a server that reads over what stands before its
     /// word or in it. A first line like that is not FTP's, and ends the reading.
-    fn may_be_disguised(&self, rest: &[u8]) -> bool {
+    fn may_be_disguised(&self, begin: &[u8]) -> bool {
         (self.spoke || command::is_command(self.client.head()))
-            && !matches!(find_disguised(rest, &NAMED), Match::No)
+            && !matches!(find_disguised(begin, &NAMED), Match::No)
+    }
+
+    /// Whether a line's word is a command to every server, and what stands behind it belongs to it: an argument, or CRs before the end.
+    fn is_argued(&self, text: &[u8]) -> bool {
+        let (word, behind) = text.split_at_checked(first_word(text).len()).unwrap_or_default();
+        let spelled = word.iter().all(u8::is_ascii_alphanumeric) && !command::is_foreign(word);
+        (command::is_command(text) || self.spoke && spelled)
+            && (behind.first().is_some_and(|b| is_blank(*b)) || behind.iter().all(|b| *b == b'\r'))
     }
 
     /// Whether a line is read as a whole before any of it goes on.
@@ -118,12 +127,19 @@ impl Ftp {
                 return Some(call.deny(shown, Denial::OutOfSequence, None));
             }
         }
-        // A server that reads over a telnet byte or a blank, or to which a CR alone is an end, would run another command than the one
-        // that is judged.
-        let odd = text.iter().any(|b| matches!(*b, IAC | b'\r'))
-            || text.first().is_some_and(u8::is_ascii_whitespace);
-        if odd && reads_all(call.cx.profile) {
-            return Some(call.deny(shown, Denial::Malformed, None));
+        // A server that reads over a telnet byte or a blank, to which a CR alone is an end, or a NUL the end of a name, would run another
+        // command than the one that is judged.
+        if reads_all(call.cx.profile) {
+            let odd = text.iter().any(|b| matches!(*b, IAC | b'\r' | 0));
+            let blank = text.first().is_some_and(u8::is_ascii_whitespace);
+            if blank || odd && (call.cx.profile.strict || kind == Kind::Active || !self.is_argued(text)) {
+                return Some(call.deny(shown, Denial::Malformed, None));
+            }
+            // Names have such bytes: the server is not asked for it.
+            if odd {
+                call.refused(shown, None, Some(Denial::Malformed));
+                return self.instead(call, line, NOTHING, Kind::Refused);
+            }
         }
         let names_user = kind == Kind::User;
         let decision = if call.cx.profile.rules.concerns(Application::Ftp) {
@@ -212,8 +228,8 @@ impl Ftp {
     /// Reads a line that goes on as it is, up to and with its LF at `end`, or as far as it goes.
     fn pass<G: Gateway>(&mut self, call: &mut Call<'_, '_, G>, rest: &[u8], end: Option<usize>) -> Step {
         let line = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
-        // Behind a CR that ends nothing a server may see another line.
-        let cut = inner_cr(line);
+        // Behind a CR that ends nothing a server may see another line. What was judged was seen as a whole.
+        let cut = if reads_all(call.cx.profile) { line.len() } else { inner_end(line) };
         let Some(end) = end.filter(|_| cut == line.len()) else {
             self.client.push(line.get(..cut).unwrap_or_default());
             return Step::Read(cut);
@@ -255,13 +271,18 @@ fn reads_all(profile: &Profile) -> bool {
     profile.strict || profile.rules.concerns(Application::Ftp) || profile.encrypted == WhenEncrypted::Deny
 }
 
+/// Longest line that is held, in bytes.
+fn longest(profile: &Profile) -> usize {
+    usize::from(profile.ftp.longest_line).max(MAX_LINE)
+}
+
 /// The line, without its LF; or what becomes of it if it is not all there, or too long.
 fn whole_line<'l, G: Gateway>(
     call: &mut Call<'_, '_, G>,
     rest: &'l [u8],
     end: Option<usize>,
 ) -> Result<&'l [u8], Step> {
-    let limit = usize::from(call.cx.profile.ftp.longest_line).max(MAX_LINE);
+    let limit = longest(call.cx.profile);
     match end {
         Some(end) if end < limit => Ok(rest.get(..end).unwrap_or_default()),
         None if rest.len() < limit => Err(Step::Unfinished),

@@ -82,6 +82,11 @@ impl Kind {
         matches!(self, Self::Pasv | Self::Lpsv | Self::Epsv)
     }
 
+    /// Whether its client may wait for an endpoint of the server's. Of a refused command nobody knows what it was.
+    pub(super) const fn may_ask_for_endpoint(self) -> bool {
+        self.is_passive() || matches!(self, Self::Refused | Self::RefusedAfterAll)
+    }
+
     /// Whether a final reply with this code may be this command's.
     pub(super) const fn takes(self, code: u16) -> bool {
         match (self, code) {

@@ -27,8 +27,8 @@ enum Telnet {
 pub(super) struct LineHead {
     bytes: [u8; HEAD],
     len: u8,
-    /// The last byte that was read is a CR.
-    cr: bool,
+    /// The last byte that was read may be an end, see [`inner_end`].
+    ended: bool,
     telnet: Telnet,
 }
 
@@ -48,9 +48,9 @@ impl LineHead {
         self.len == 0 && matches!(self.telnet, Telnet::Command) && rest.first().is_some_and(|b| *b != b'\n')
     }
 
-    /// Whether a CR was read last.
-    pub(super) fn ends_with_cr(&self) -> bool {
-        self.cr
+    /// Whether another line begins here for some readers, see [`inner_end`].
+    pub(super) fn ends_early(&self) -> bool {
+        self.ended
     }
 
     /// The line's first bytes, as many as were read, at most [`HEAD`]; without the LF.
@@ -87,7 +87,7 @@ impl LineHead {
     /// Reads more bytes of the line, without its LF.
     pub(super) fn push(&mut self, part: &[u8]) {
         self.telnet = Telnet::Outside;
-        self.cr = part.last().map_or(self.cr, |last| *last == b'\r');
+        self.ended = part.last().map_or(self.ended, |last| matches!(*last, b'\r' | 0));
         let free = self.bytes.get_mut(usize::from(self.len)..).unwrap_or_default();
         for (slot, &byte) in free.iter_mut().zip(part) {
             *slot = byte;
@@ -131,7 +131,8 @@ pub(super) fn find_word<T: Copy>(line: &[u8], words: &[(&[u8], T)]) -> Match<T> 
 }
 
 /// The same for a server that reads over bytes that are no text, in a word too, and over whatever stands before it: telnet
-/// commands, blanks, quotes. [`find_word`] has found none. A word without an argument is none here either.
+/// commands, blanks, quotes. [`find_word`] has found none. A word without an argument is none here either. Of a line no more
+/// is given than may be held: what is undecided then is too long, however it was cut.
 pub(super) fn find_disguised<T>(line: &[u8], words: &[(&[u8], T)]) -> Match<()> {
     let mut word = ArrayVec::<u8, HEAD>::new();
     let may_be = |word: &[u8]| {
@@ -170,9 +171,10 @@ pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// How much of a line, or of its beginning, reaches to its first CR, and with it; all if it has none.
-pub(super) fn inner_cr(line: &[u8]) -> usize {
-    memchr::memchr(b'\r', line).map_or(line.len(), |at| at.saturating_add(1))
+/// How much of a line, or of its beginning, reaches to its first CR or NUL, and with it; all if it has none. Either alone is an
+/// end to some readers.
+pub(super) fn inner_end(line: &[u8]) -> usize {
+    memchr::memchr2(b'\r', 0, line).map_or(line.len(), |at| at.saturating_add(1))
 }
 
 /// The first word of a head: up to a blank or CR, or all of it.

@@ -33,8 +33,8 @@
 //! commands however many are under way.
 //!
 //! Lines end with LF; a CR before it belongs to the ending. Lines inside a multi-line reply are text (RFC 959 §4.2),
-//! also when they look like 227: file names and banners are written by strangers. Only while a passive command waits they
-//! must name nobody else: clients do not agree on where a reply ends.
+//! also when they look like 227: file names and banners are written by strangers. Only while a passive command waits none of
+//! them must be one to any client, but for what names the server itself: clients do not agree on where a reply ends.
 
 mod args;
 mod client;
@@ -271,7 +271,7 @@ impl Ftp {
         if profile.strict && named.trailing > strict::MAX_TRAILING {
             return Err(Denial::Malformed);
         }
-        check(call, message, &named)?;
+        check(call, message, &named, profile.ftp.correct_passive_address)?;
         let listener = Endpoint::new(flow.own(from).addr, named.port);
         let published = call
             .cx
@@ -378,14 +378,19 @@ impl Ftp {
     }
 }
 
-/// Whether an endpoint that a message names is the sender's own, at a port that a pinhole may lead to.
-fn check<G: Gateway>(call: &Call<'_, '_, G>, message: Message, named: &Named) -> Result<(), Denial> {
+/// Whether an endpoint that a message names is the sender's own, or becomes it, at a port that a pinhole may lead to.
+fn check<G: Gateway>(
+    call: &Call<'_, '_, G>,
+    message: Message,
+    named: &Named,
+    corrects: bool,
+) -> Result<(), Denial> {
     let (flow, profile) = (call.cx.flow, call.cx.profile);
     let asked = message.asked().is_some();
     let own = flow.own(call.from).addr;
     // A server behind destination NAT may be told to name the address that it is called by.
     let seen = if asked { flow.seen(call.from).addr } else { own };
-    let corrected = asked && profile.ftp.correct_passive_address;
+    let corrected = asked && corrects;
     if named.addr.is_some_and(|addr| addr != own && addr != seen) && !corrected {
         return Err(Denial::ThirdPartyAddress);
     }

@@ -3,7 +3,7 @@
 use crate::contract::{Blindness, Gateway, Order};
 use crate::ftp::args::Message;
 use crate::ftp::command::Kind;
-use crate::ftp::line::{Match, find_disguised, find_word, inner_cr, is_blank};
+use crate::ftp::line::{IAC, Match, find_disguised, find_word, inner_end, is_blank};
 use crate::ftp::pending::Answered;
 use crate::ftp::user::Users;
 use crate::ftp::{Call, Denial, Ftp, MAX_LINE, PASSIVE, Step, check, strict};
@@ -57,22 +57,29 @@ impl Ftp {
     /// Reads one line, or as much of one as is there.
     pub(super) fn server_step<G: Gateway>(&mut self, call: &mut Call<'_, '_, G>, rest: &[u8]) -> Step {
         let end = memchr::memchr(b'\n', rest);
-        if self.multiline.is_none() && self.masked_line.is_none() {
+        let begin = rest.get(..MAX_LINE).unwrap_or(rest);
+        let within = self.multiline.is_some();
+        // Clients do not agree on where a reply ends: what one asks for must do no harm in the text of another either.
+        let awaited = within && self.mask.is_none() && self.pending.any(Kind::may_ask_for_endpoint);
+        if self.mask.is_none() {
             // A client that knows telnet does not see it.
             let telnet = self.server.skip_telnet(rest);
             if telnet != 0 {
                 return Step::Read(telnet);
             }
+        }
+        if self.mask.is_none() && !within || awaited {
+            let strict = call.cx.profile.strict && !within;
             // Clients of the BSD kind read over the byte behind a telnet byte, whatever it is.
             if self.server.begins_in_telnet(rest) {
-                let behind = rest.get(1..).unwrap_or_default();
-                if call.cx.profile.strict || behind.is_empty() || is_unclear(behind) {
+                let behind = begin.get(1..).unwrap_or_default();
+                if strict || behind.is_empty() || is_unclear(behind) {
                     return deny_whole(call, rest, end);
                 }
             }
-            // Some clients read over a doubled telnet byte, and to some a CR alone is an end.
+            // Some clients read over a doubled telnet byte, and to some a CR or a NUL alone is an end.
             let odd = self.server.begins_with_iac();
-            if odd && call.cx.profile.strict || (odd || self.server.ends_with_cr()) && is_unclear(rest) {
+            if odd && strict || (odd || self.server.ends_early()) && is_unclear(begin) {
                 return deny_whole(call, rest, end);
             }
         }
@@ -94,7 +101,7 @@ impl Ftp {
                         }
                         return step;
                     }
-                    Match::No if is_unclear(rest) => return deny_whole(call, rest, end),
+                    Match::No if is_unclear(begin) => return deny_whole(call, rest, end),
                     Match::No => {}
                 }
                 if call.cx.profile.strict {
@@ -106,23 +113,6 @@ impl Ftp {
                             }
                         }
                     }
-                }
-            }
-            // Clients do not agree on where a reply ends: what one asks for must do no harm in the text of another either.
-            if self.masked_line.is_none() && self.multiline.is_some() && self.pending.any(Kind::is_passive) {
-                match find_word(rest, &NAMED) {
-                    Match::Undecided => return Step::Unfinished,
-                    Match::Word(message) => {
-                        let line = match whole_line(call, rest, end) {
-                            Err(step) => return step,
-                            Ok(line) => line.strip_suffix(b"\r").unwrap_or(line),
-                        };
-                        let named = message.read_line(line);
-                        if let Some(Err(denial)) = named.map(|named| check(call, message, &named)) {
-                            return call.deny(line, denial, None);
-                        }
-                    }
-                    Match::No => {}
                 }
             }
             // The lines of an error are text as well, and a client may read one as a reply.
@@ -138,10 +128,13 @@ impl Ftp {
                     Ok(_) => {}
                 }
             }
+            if awaited && let Some(step) = text_line(call, rest, begin, end) {
+                return step;
+            }
         }
         let line = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
-        let cut = inner_cr(line);
-        if cut < line.len() && self.multiline.is_none() && self.masked_line.is_none() {
+        let cut = inner_end(line);
+        if cut < line.len() && self.masked_line.is_none() && (!within || awaited) {
             self.server.push(line.get(..cut).unwrap_or_default());
             return Step::Read(cut);
         }
@@ -281,11 +274,48 @@ impl Ftp {
 /// Whether a line that is no plain 227, 228 or 229 may be one to some client: its code is followed by anything but a blank, or has
 /// a telnet command in it.
 fn is_unclear(line: &[u8]) -> bool {
-    let coded = line.split_first_chunk::<3>().is_some_and(|(code, after)| {
-        let ends = |b: &u8| is_blank(*b) || matches!(b, b'\r' | b'\n');
-        NAMED.iter().any(|(named, _)| *named == code) && after.first().is_some_and(|b| !ends(b))
-    });
+    let ends = |b: &u8| is_blank(*b) || matches!(b, b'\r' | b'\n');
+    let coded = has_code(line) && line.get(3).is_some_and(|b| !ends(b));
     line.first() == Some(&b'2') && (coded || !matches!(find_disguised(line, &NAMED), Match::No))
+}
+
+/// What becomes of a line within a reply while the client waits for an endpoint, if it is not read as the text that it is. It may be a reply
+/// to some clients, and those of the BSD kind look for the numbers in every line of a reply, from one with the code on.
+fn text_line<G: Gateway>(
+    call: &mut Call<'_, '_, G>,
+    rest: &[u8],
+    begin: &[u8],
+    end: Option<usize>,
+) -> Option<Step> {
+    let message = match find_word(rest, &NAMED) {
+        Match::Undecided => return Some(Step::Unfinished),
+        Match::Word(message) => message,
+        Match::No if has_code(begin) || is_unclear(begin) => return Some(deny_whole(call, rest, end)),
+        Match::No => return None,
+    };
+    let line = match whole_line(call, rest, end) {
+        Err(step) => return Some(step),
+        Ok(line) => line,
+    };
+    // Without a CR the numbers may go on in the next line.
+    let denial = match line.strip_suffix(b"\r").map(|text| (text, message.read_line(text))) {
+        // Nobody corrects text.
+        Some((_, Some(named))) => check(call, message, &named, false).err(),
+        Some((text, None)) if names_none(message, text) => None,
+        _ => Some(Denial::Malformed),
+    };
+    denial.map(|denial| call.deny(line, denial, None))
+}
+
+/// Whether no client finds an endpoint in this text, or goes on looking for one behind it: a number that is no part of any.
+fn names_none(message: Message, text: &[u8]) -> bool {
+    let behind = text.get(message.word_len().saturating_add(1)..).unwrap_or_default();
+    let open = behind.iter().any(|b| matches!(*b, b',' | IAC));
+    message != Message::Epsv && behind.iter().any(u8::is_ascii_digit) && !open
+}
+
+fn has_code(line: &[u8]) -> bool {
+    line.first_chunk::<3>().is_some_and(|code| NAMED.iter().any(|(named, _)| *named == code))
 }
 
 /// Refuses the flow over a line, once it is whole.

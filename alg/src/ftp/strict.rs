@@ -42,7 +42,7 @@ pub(super) fn is_named_in_error(line: &[u8]) -> bool {
         let named = [b"227", b"228", b"229"].iter().any(|code| text.starts_with(*code));
         named && is_code(text)
     };
-    line.split(|&b| b == b'\r').any(|text| reply(text.trim_ascii_start())) || names_endpoint(line)
+    line.split(|&b| matches!(b, b'\r' | 0)).any(|text| reply(text.trim_ascii_start())) || names_endpoint(line)
 }
 
 fn ended(line: &[u8]) -> Result<&[u8], Denial> {
@@ -102,6 +102,7 @@ mod tests {
             (&b"227 Entering Passive Mode (10,1,0,2,1,1)\r"[..], true),
             (b" 229 Extended (|||5000|)\r", true),
             (b"sorry\r228-x\r", true),
+            (b"sorry\x00228-x\r", true),
             (b"see 10,1,0,2,1,1\r", true),
             (b"PORT 10,1,0,2,1,1\r", true),
             (b"227\r", true),
