@@ -336,7 +336,7 @@ impl Expectations {
     pub fn announced(&self, id: Ref) {
         let Some(record) = self.resolve(id) else { return };
         record.note_announced();
-        if let Some(key) = record.init().published_key() {
+        if let Some(key) = record.published_key() {
             self.forget_over(record.owner(), self.hash(&key), &key);
         }
     }
@@ -346,7 +346,7 @@ impl Expectations {
             let over = self.records.get(e.index as usize).is_some_and(|record| {
                 record.is_over()
                     && record.owner() == owner
-                    && record.init().published_key().as_ref() == Some(published)
+                    && record.published_key().as_ref() == Some(published)
             });
             if over {
                 self.table.remove(hash, e);
@@ -451,7 +451,7 @@ impl Expectations {
     pub fn free(&self, id: Ref) {
         if let Some(record) = self.resolve(id) {
             // As long as the record lives, its published endpoint can be asked about.
-            if let Some(key) = record.init().published_key() {
+            if let Some(key) = record.published_key() {
                 self.table.remove(self.hash(&key), Self::entry(id, Direction::Forward));
             }
             Self::give_up(record, id);

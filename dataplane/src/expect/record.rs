@@ -361,29 +361,41 @@ impl Expectation {
         self.fate.fetch_or(ANNOUNCED, Ordering::Release);
     }
 
-    /// What it was opened with, but for the activation.
+    /// As [`Init::published_key`], without all else that it was opened with.
+    pub(super) fn published_key(&self) -> Option<FlowKey> {
+        self.binding()?;
+        let key = self.key();
+        by_published(key.protocol, Endpoint::new(key.destination(), key.dport))
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "the fields of the packed words")]
-    pub fn init(&self) -> Init {
-        let flags = self.flags.load(Ordering::Relaxed);
+    fn key(&self) -> FlowKey {
         let l4 = self.l4.load(Ordering::Relaxed);
-        let v6 = (l4 >> 40) as u8 == 6;
         let words = [0, 1, 2, 3].map(|i: usize| self.addrs[i].load(Ordering::Relaxed));
-        let addrs = if v6 {
+        let addrs = if (l4 >> 40) as u8 == 6 {
             Addrs::V6([words[0], words[1]], [words[2], words[3]])
         } else {
             Addrs::V4(words[1] as u32, words[3] as u32)
         };
+        FlowKey {
+            addrs,
+            sport: l4 as u16,
+            dport: (l4 >> 16) as u16,
+            protocol: Protocol::from_number((l4 >> 32) as u8).unwrap_or(Protocol::Udp),
+            scope: ZoneId((l4 >> 48) as u16),
+        }
+    }
+
+    /// What it was opened with, but for the activation.
+    pub fn init(&self) -> Init {
+        let flags = self.flags.load(Ordering::Relaxed);
+        let key = self.key();
+        let v6 = matches!(key.addrs, Addrs::V6(..));
         Init {
             owner: self.owner(),
             by_home: flags & FLAG_BY_HOME != 0,
             class: self.class(),
-            key: FlowKey {
-                addrs,
-                sport: l4 as u16,
-                dport: (l4 >> 16) as u16,
-                protocol: Protocol::from_number((l4 >> 32) as u8).unwrap_or(Protocol::Udp),
-                scope: ZoneId((l4 >> 48) as u16),
-            },
+            key,
             last_port: self.last_port.load(Ordering::Relaxed),
             listener: Endpoint::new(join(&self.listener, v6), self.listener_port.load(Ordering::Relaxed)),
             listener_scope: ZoneId(self.listener_scope.load(Ordering::Relaxed)),
