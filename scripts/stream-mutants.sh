@@ -44,6 +44,7 @@ mutants=(
 	'any error is believed|machine/narrow.rs|if !half.is_on_its_way(start) {|if false {'
 	'segments stay too long|machine/narrow.rs|        self.narrow = room;\n|        let _ = room;\n'
 	'what was too long is not sent again|machine/narrow.rs|            half.sent = half.acked;\n|            let _ = half;\n'
+	'a closed window is given up|half.rs|(_, 0) => self.tries.min(SLOWEST_TRY)|(_, 0) => self.tries'
 	'no timer|half.rs|        self.sent = self.acked;\n        true|        false'
 )
 

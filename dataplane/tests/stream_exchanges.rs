@@ -495,6 +495,41 @@ fn the_hold_limit_lets_the_beginning_go_and_the_engine_repeats_it_alone() {
 }
 
 #[test]
+fn a_closed_window_is_asked_about_for_as_long_as_its_receiver_answers() {
+    let said = || vec![(c(0), vec![GROW, 9])];
+    for answers in [false, true] {
+        let mut w = Wire::new();
+        w.client(0, &[GROW, 9]);
+        w.gate.now = 1_000;
+        assert_eq!(bytes(&w.gate.tick(), Responder), said());
+        // The client was told of these bytes: the engine alone can ask.
+        let says = |w: &mut Wire, window: u16| {
+            let _ = w.gate.step(&Segment { window, ..segment(Responder, S, c(0), ACK, b"") });
+        };
+        says(&mut w, 0);
+        let mut asked = 0;
+        w.gate.tick();
+        for _ in 0..40 {
+            w.gate.now += 64_000;
+            let out = bytes(&w.gate.tick(), Responder);
+            if !out.is_empty() {
+                assert_eq!(out, said());
+                asked += 1;
+                if answers {
+                    says(&mut w, 0);
+                }
+            }
+        }
+        assert_eq!(asked, if answers { 40 } else { 10 }, "{answers}");
+        // It opens.
+        says(&mut w, 100);
+        w.gate.tick();
+        w.gate.now += 1_000;
+        assert_eq!(bytes(&w.gate.tick(), Responder), said(), "{answers}");
+    }
+}
+
+#[test]
 fn a_sender_that_was_told_all_and_repeats_anything_makes_the_engine_repeat_all() {
     let mut w = Wire::new();
     for (at, byte) in [GROW, 2, b'a'].into_iter().enumerate() {

@@ -1,24 +1,31 @@
-//! Real TCP stacks on both sides of the stream engine, in every weather: both byte streams are the oracle's.
+//! Real TCP stacks on both sides of the stream engine, in every weather: both byte streams are the oracle's, and so is each segment
+//! that leaves for one of them.
 //!
 //! Segment sizes are drawn from 1 up to what a link carries, windows from 1 up to some that have to be scaled. smoltcp itself cannot do
-//! two of these:
+//! some of these:
 //! - It sends 48 bytes at once to whoever takes fewer (`MIN_REMOTE_MSS`: room for options). To a smaller segment size its segments
 //!   are cut on their way to the engine as often as not; what the engine makes is never longer than the size that was named.
-//! - It does not probe a window that closes while bytes are on their way, and its fast retransmissions go beyond the window: a
-//!   connection through a tiny one may stall (see `TINY`). Such a one must stall without the engine as well. A sender of smoltcp
-//!   that closes may then skip a byte, in segments that pass untouched: no seed below does, and one in fifty of others.
+//! - It stops repeating ([`End::Silent`]). Its fast retransmission is a whole segment whatever the window (`pending_fast_retransmit` in
+//!   its `tcp.rs`), so that bytes are on their way which its receiver has no room for. An acknowledgement of some of them beside a window
+//!   of zero puts the probe timer in the place of the retransmission timer (`set_for_zero_window_probe`: `ack_len > 0`). A probe begins
+//!   behind what is on its way, hence never is what is missing, and the window that opens stops that timer too (`set_for_idle`). What is
+//!   on its way comes again only when the application says more, and one that has closed does not. This needs no engine: a test below
+//!   has it with one stack and three scripted acknowledgements. Real stacks go on, as RFC 9293 §3.8.6 asks of a sender whose window
+//!   shrinks: Linux keeps its retransmission timer and repeats the first segment into the closed window (`tcp_retransmit_timer`).
+//! - It takes a FIN behind bytes that it has no room for, and counts it in the place of the first of them ([`End::Early`]).
+//!
+//! The harness tells these by what it has seen on the wire ([`World::owes`]), never by how often the stacks do so alone. With an
+//! engine they come more often: what it acknowledges of a stream that it edits stands still where its receiver takes in the grown part,
+//! and three of the same start a fast retransmission. All other stalls are the engine's and fail.
 //!
 //! Every build runs the same seeds. Others: `POSTERN_STREAMS=1000..2000 cargo test -p dataplane --test stream_stacks` runs these in the
-//! place of both tests' own, and names those that fail. One that does is to be looked at (`1000..1001`). smoltcp's are a byte that was
-//! skipped in segments that passed untouched, and what has `stalled, and also without the engine`: windows a little wider than
-//! `TINY` do so too, more seldom. So is a stall that `POSTERN_STREAM_TRACE=1` shows to end with an acknowledgement that has
-//! gone on to a sender that has closed and does not repeat what it has in flight (5263). All else is the engine's, and becomes a
-//! test of its own. A few seeds say nothing of how many stall: take a hundred or more.
+//! place of all tests' own, and names those that fail. One that does is to be looked at (`1000..1001`, and `POSTERN_STREAM_TRACE=1`),
+//! and becomes a test of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod streams;
 
-use streams::stacks::{Chance, End, Weather, World};
+use streams::stacks::{Chance, End, Weather, World, tries_behind};
 
 /// A stream of whole messages, and sometimes one that its sender does not finish.
 fn stream(chance: &mut Chance, most: u64) -> Vec<u8> {
@@ -72,11 +79,11 @@ fn weather(chance: &mut Chance) -> Weather {
     }
 }
 
-/// A window below this makes smoltcp stall now and then, without any gateway between its stacks: it does not probe a
-/// window that closes while bytes are on their way, and repeats a whole segment into it at once. No other may stall anything.
+/// A window below this makes smoltcp stall now and then.
 const TINY: u64 = 256;
-/// How often stacks without a gateway between them are tried where those with one have stalled.
-const PLAIN: u64 = 200;
+
+/// Fewer seeds than this say nothing of how many stall.
+const FEW: usize = 30;
 
 /// Answers how the connection ended, and whether a window was tiny.
 fn run(seed: u64) -> (End, bool) {
@@ -84,41 +91,37 @@ fn run(seed: u64) -> (End, bool) {
     (end, tiny)
 }
 
-/// The weather of a seed, and what both ends say. What else is drawn comes after.
-fn scene(chance: &mut Chance) -> (Weather, [Vec<u8>; 2]) {
-    let weather = weather(chance);
-    let most = if weather.window.iter().any(|w| *w < 100) || weather.mss < 10 { 120 } else { 3_000 };
-    (weather, [stream(chance, most), stream(chance, most)])
-}
-
-/// Whether the same stacks stall in the same weather without any gateway between them, at one of so many tries. Through a
-/// tiny window they also lose bytes now and then, which excuses nothing.
-fn stalls_without(seed: u64, times: u64) -> bool {
-    (1..=times).any(|link| {
-        let (weather, says) = scene(&mut Chance(seed));
-        let mut world = World::new(seed ^ link << 32, weather, says);
-        world.bare = true;
-        let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run()));
-        end.is_ok_and(|end| end == End::Stalled)
-    })
-}
-
 /// The same; `blind`: at some point nobody reads any more. Answers too whether the engine was let go.
 fn run_until(seed: u64, blind: bool) -> (End, bool, bool) {
     let mut chance = Chance(seed);
-    let (weather, says) = scene(&mut chance);
+    let weather = weather(&mut chance);
     let tiny = weather.window.iter().any(|w| (*w as u64) < TINY);
+    let most = if weather.window.iter().any(|w| *w < 100) || weather.mss < 10 { 120 } else { 3_000 };
+    let says = [stream(&mut chance, most), stream(&mut chance, most)];
     let total = says.iter().map(Vec::len).sum::<usize>() as u64;
     let mut world = World::new(seed, weather, says);
     // In half of them before anything is edited.
     world.gate.blind_behind =
         blind.then(|| if chance.percent(50) { 0 } else { chance.below(total) as usize });
     let end = world.run();
-    if end == End::Stalled {
-        let whose = if stalls_without(seed, PLAIN) { "also" } else { "never" };
-        assert!(tiny && whose == "also", "stalled, and {whose} without the engine: {world:?}");
+    assert_ne!(end, End::Stalled, "seed {seed}: {world:?}");
+    if is_smoltcps(end) {
+        eprintln!("seed {seed}: {end:?}, {world:?}");
     }
     (end, tiny, world.gate.over)
+}
+
+/// Whether a connection ended by what its stacks alone did.
+fn is_smoltcps(end: End) -> bool {
+    matches!(end, End::Silent | End::Early)
+}
+
+/// The stall of a closed sender (see the head), without the engine. Where smoltcp has mended it, the head is to be shorter.
+#[test]
+fn smoltcp_alone_forgets_what_is_on_its_way_where_the_window_closes_and_opens() {
+    assert!(tries_behind(&[100]) > 10, "the window stays open");
+    assert_eq!(tries_behind(&[0]), 0, "it stays closed");
+    assert_eq!(tries_behind(&[0, 100]), 0, "it opens again");
 }
 
 /// The seeds to try: so many, or those that `POSTERN_STREAMS` names as `from..to`.
@@ -138,19 +141,19 @@ fn both_streams_are_the_oracles_in_every_weather() {
         }
     }
     let count = |which: &dyn Fn(&(End, bool)) -> bool| ends.iter().filter(|e| which(e)).count();
-    let (tiny, stalled) = (count(&|e| e.1), count(&|e| e.0 == End::Stalled));
+    let (tiny, stalled) = (count(&|e| e.1), count(&|e| is_smoltcps(e.0)));
     let closed = count(&|e| e.0 == End::Closed);
     eprintln!(
         "{} ended, {closed} of them closed; {tiny} with a tiny window, {stalled} of them stalled",
         ends.len()
     );
     assert!(failed.is_empty(), "failed with the seeds {failed:?}");
-    assert!(stalled * 10 <= tiny, "{stalled} of {tiny} stalled");
+    assert!(ends.len() < FEW || stalled * 10 <= tiny, "{stalled} of {tiny} stalled");
     assert!(closed * 2 >= ends.len(), "{closed} of {} closed", ends.len());
 }
 
-/// Streams of a few messages in weather that only cuts: how they ended, and the seed's scene to try it without the engine.
-fn run_fair(seed: u64, cut: usize, mss: u16, window: usize, bare: bool) -> End {
+/// Streams of a few messages in weather that only cuts: how they ended.
+fn run_fair(seed: u64, cut: usize, mss: u16, window: usize) -> End {
     let mut chance = Chance(seed);
     let weather = Weather {
         loss: 0,
@@ -165,9 +168,7 @@ fn run_fair(seed: u64, cut: usize, mss: u16, window: usize, bare: bool) -> End {
         write: 4_096,
     };
     let says = [stream(&mut chance, 120), stream(&mut chance, 120)];
-    let mut world = World::new(seed, weather, says);
-    world.bare = bare;
-    world.run()
+    World::new(seed, weather, says).run()
 }
 
 /// The weathers that are drawn have few of the smallest sizes: here is each of them.
@@ -175,22 +176,14 @@ fn run_fair(seed: u64, cut: usize, mss: u16, window: usize, bare: bool) -> End {
 fn both_streams_are_the_oracles_at_each_small_segment_size_and_window() {
     let mut failed = Vec::new();
     for size in 1..=64_u16 {
-        let end = std::panic::catch_unwind(|| run_fair(size.into(), size.into(), size, 2_048, false));
-        if !end.is_ok_and(|end| end != End::Stalled) {
+        let end = std::panic::catch_unwind(|| run_fair(size.into(), size.into(), size, 2_048));
+        if !end.is_ok_and(|end| matches!(end, End::Closed | End::Whole)) {
             failed.push(format!("segments of {size}"));
         }
     }
     for window in 1..=16 {
-        let end = std::panic::catch_unwind(|| run_fair(window as u64, 0, 1_460, window, false));
-        // See `TINY`: what stalls must stall without the engine too.
-        let ok = match end {
-            Ok(End::Stalled) => {
-                (1..=PLAIN).any(|seed| run_fair(seed << 32, 0, 1_460, window, true) == End::Stalled)
-            }
-            Ok(_) => true,
-            Err(_) => false,
-        };
-        if !ok {
+        let end = std::panic::catch_unwind(|| run_fair(window as u64, 0, 1_460, window));
+        if !end.is_ok_and(|end| end != End::Stalled) {
             failed.push(format!("windows of {window}"));
         }
     }
@@ -209,7 +202,8 @@ fn run_narrow(seed: u64) -> u32 {
     let says = [stream(&mut chance, 6_000), stream(&mut chance, 6_000)];
     let mut world = World::new(seed, weather, says);
     world.narrow = Some((chance.below(30), 536 + chance.below(900) as u16));
-    assert_ne!(world.run(), End::Stalled, "stalled: {world:?}");
+    let end = world.run();
+    assert!(matches!(end, End::Closed | End::Whole), "{end:?}: {world:?}");
     world.gate.tally.narrowed
 }
 
@@ -237,9 +231,9 @@ fn a_stream_that_nobody_reads_any_more_loses_nothing_and_is_let_go() {
         }
     }
     let count = |which: &dyn Fn(&(End, bool, bool)) -> bool| ends.iter().filter(|e| which(e)).count();
-    let (tiny, stalled) = (count(&|e| e.1), count(&|e| e.0 == End::Stalled));
+    let (tiny, stalled) = (count(&|e| e.1), count(&|e| is_smoltcps(e.0)));
     assert!(failed.is_empty(), "failed with the seeds {failed:?}");
-    assert!(stalled * 10 <= tiny, "{stalled} of {tiny} stalled");
+    assert!(ends.len() < FEW || stalled * 10 <= tiny, "{stalled} of {tiny} stalled");
     let over = count(&|e| e.2);
     assert!(over * 3 >= ends.len(), "{over} of {} went on without the engine", ends.len());
 }

@@ -30,6 +30,9 @@ const ROOM: u32 = 4;
 /// Most times that the engine repeats on its own. Then it waits for the session to age.
 const MAX_TRIES: u8 = 10;
 
+/// From this try on the time between two of them grows no more.
+const SLOWEST_TRY: u8 = 6;
+
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sequence space: modulo 2^32")]
 pub(super) const fn low(offset: i64) -> u32 {
     offset as u32
@@ -584,6 +587,13 @@ impl Half {
         }
         let newer = seq > self.window_seq || (seq == self.window_seq && ack >= self.window_ack);
         if newer && ack >= self.acked {
+            self.tries = match (self.window, window) {
+                // Who says that there is no room is there, and is asked on and on (RFC 9293 §3.8.6.1).
+                (_, 0) => self.tries.min(SLOWEST_TRY),
+                // What went into the closed window is repeated soon.
+                (0, _) => 0,
+                _ => self.tries,
+            };
             (self.window, self.window_seq, self.window_ack) = (window, seq, ack);
             self.widest = self.widest.max(window);
         }
@@ -700,7 +710,7 @@ impl Half {
             return false;
         }
         let sender_waits = self.told < self.next + i64::from(self.is_ended());
-        let shift = self.tries.min(6) + if sender_waits { 2 } else { 0 };
+        let shift = self.tries.min(SLOWEST_TRY) + if sender_waits { 2 } else { 0 };
         let since = self.since.get_or_insert(now);
         if later(since.wrapping_add(limits.retransmit_ms << shift), now) {
             return false;

@@ -2,7 +2,7 @@
 //! all chance comes from a seed.
 
 use super::gate::{Gate, Out, at};
-use super::oracle::oracle;
+use super::oracle::{image, oracle};
 use alg::Side;
 use dataplane::stream::segment::{Limits, Options, Segment, Timestamp, flags};
 use dataplane::stream::{Narrowed, TooLong};
@@ -190,6 +190,18 @@ impl Host {
         self.interface.poll(now, &mut self.nic, &mut self.sockets);
     }
 
+    /// How much it has of what the other says.
+    fn has(&self) -> usize {
+        self.heard.len() + self.sockets.get::<Socket>(self.handle).recv_queue()
+    }
+
+    /// Whether it has the other's FIN, which is behind all that it hears.
+    fn took_fin(&self) -> bool {
+        use tcp::State::{CloseWait, Closed, Closing, LastAck, TimeWait};
+        let state = self.sockets.get::<Socket>(self.handle).state();
+        matches!(state, CloseWait | Closing | LastAck | TimeWait | Closed)
+    }
+
     fn is_done(&mut self) -> bool {
         !matches!(
             self.socket().state(),
@@ -213,8 +225,59 @@ pub enum End {
     Closed,
     /// Both streams arrived whole.
     Whole,
+    /// Nothing moves any more, and it is a sender's turn, which is silent ([`World::owes`]).
+    Silent,
     /// Nothing moves any more.
     Stalled,
+    /// A stack has taken a FIN before the bytes in front of it ([`Seen::early`]).
+    Early,
+}
+
+/// Who has not sent for so long what it has not heard acknowledged, does not repeat it: milliseconds. smoltcp waits a minute
+/// at most between two tries.
+const SILENT: u64 = 1_000_000;
+
+/// Where nothing has arrived for so long, nothing moves any more, in milliseconds. Bad weather and a tiny window may let a byte
+/// through every few minutes.
+const STALLED: u64 = 3 * SILENT;
+
+/// What the wire has seen of an end. Offsets are of its own stream.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Number of its SYN.
+    isn: Option<u32>,
+    /// What it was told has arrived. Its FIN takes one.
+    told: i64,
+    /// When it last sent the first byte, or the FIN, that it was not told of.
+    tried: u64,
+    /// Window field of its last segment, and of the last that left for it.
+    windows: [u16; 2],
+    /// It took a FIN while bytes before that were missing. smoltcp cuts a segment to its window, and takes the FIN all the same.
+    early: bool,
+}
+
+impl Seen {
+    fn offset(&self, seq: u32) -> Option<i64> {
+        let from_start = seq.wrapping_sub(self.isn?.wrapping_add(1));
+        Some(i32::from_ne_bytes(from_start.to_ne_bytes()).into())
+    }
+
+    /// It sends a segment.
+    fn sends(&mut self, now: u64, repr: &TcpRepr<'_>) {
+        if repr.control == TcpControl::Syn {
+            self.isn = Some(number(repr.seq_number));
+        } else if let Some(start) = self.offset(number(repr.seq_number))
+            && (start..start + repr.segment_len() as i64).contains(&self.told)
+        {
+            self.tried = now;
+        }
+    }
+
+    /// A segment reaches it.
+    fn hears(&mut self, repr: &TcpRepr<'_>) {
+        let ack = repr.ack_number.and_then(|ack| self.offset(number(ack)));
+        self.told = self.told.max(ack.unwrap_or(0));
+    }
 }
 
 /// Where a packet is on its way.
@@ -233,10 +296,13 @@ pub struct World {
     now: u64,
     count: u64,
     says: [Vec<u8>; 2],
+    /// What each host must hear.
+    wants: [Vec<u8>; 2],
+    seen: [Seen; 2],
     /// Tells each segment (`POSTERN_STREAM_TRACE`).
     loud: bool,
     /// Without the gate, to see what the stacks do alone (`POSTERN_STREAM_BARE`).
-    pub bare: bool,
+    bare: bool,
     /// After so many packets the links to the hosts take so many bytes of TCP behind a header without options.
     pub narrow: Option<(u64, u16)>,
 }
@@ -280,6 +346,8 @@ impl World {
         let mut chance = Chance(seed);
         let mut hosts = [0, 1].map(|i| Host::new(SIDES[i], &weather, &says[i], chance.draw()));
         hosts[chance.below(2) as usize].first = true;
+        let bare = std::env::var_os("POSTERN_STREAM_BARE").is_some();
+        let wants = [1, 0].map(|i: usize| if bare { says[i].clone() } else { oracle(&says[i]) });
         Self {
             weather,
             chance,
@@ -290,8 +358,10 @@ impl World {
             now: 0,
             count: 0,
             says,
+            wants,
+            seen: Default::default(),
             loud: std::env::var_os("POSTERN_STREAM_TRACE").is_some(),
-            bare: std::env::var_os("POSTERN_STREAM_BARE").is_some(),
+            bare,
             narrow: None,
         }
     }
@@ -312,6 +382,7 @@ impl World {
     /// What a host sends, cut as the weather says.
     fn sent(&mut self, side: Side, packet: &[u8]) {
         let mut repr = parse(packet);
+        self.seen[at(side)].sends(self.now, &repr);
         if repr.control == TcpControl::Syn {
             repr.max_seg_size = Some(self.weather.mss);
         }
@@ -341,6 +412,7 @@ impl World {
             return;
         }
         let repr = parse(packet);
+        self.seen[at(side)].windows[0] = repr.window_len;
         let mut bits = match repr.control {
             TcpControl::None => 0,
             TcpControl::Psh => flags::PSH,
@@ -371,6 +443,7 @@ impl World {
         };
         self.gate.now = u32::try_from(self.now).unwrap();
         let outs = self.gate.step(&segment);
+        self.want();
         if self.loud {
             eprintln!("{:>7} {segment:02x?}", self.now);
             outs.iter().for_each(|o| eprintln!("        -> {o:02x?}"));
@@ -380,7 +453,62 @@ impl World {
         }
     }
 
+    /// Once nobody reads any more, a host must hear what was decided by then, and then all as it was said.
+    fn want(&mut self) {
+        if self.gate.stream.is_blind() {
+            self.wants = [1, 0].map(|i: usize| {
+                let rest = &self.says[i][self.gate.read[i]..];
+                [self.gate.decided[i].as_slice(), rest].concat()
+            });
+        }
+    }
+
+    /// Each segment that leaves has what its receiver must hear at its number, as far as that does not have it. What a stack
+    /// makes of them then is its own.
+    fn check(&self, out: &Out) {
+        let to = at(out.to);
+        let fin = out.has(flags::FIN);
+        if out.payload.is_empty() && !fin || out.has(flags::SYN) || out.has(flags::RST) {
+            return;
+        }
+        let (want, has) = (&self.wants[to], self.hosts[to].has());
+        let start = self.seen[1 - to].offset(out.seq).unwrap();
+        let stop = start + out.payload.len() as i64;
+        let from = start.max(has as i64);
+        if from < stop {
+            let (from, stop) = (from as usize, stop as usize);
+            let fresh = &out.payload[out.payload.len() - (stop - from)..];
+            assert_eq!(want.get(from..stop), Some(fresh), "what leaves at {start}: {out:?}, {self:?}");
+        }
+        assert!(!fin || stop == want.len() as i64, "a FIN at {stop} of {}: {out:?}, {self:?}", want.len());
+    }
+
+    /// Whether an end has got what the other was told has arrived. What is unfinished is told of, and waits for the rest.
+    fn has_what_was_told(&self, to: usize) -> bool {
+        let (seen, len) = (&self.seen[1 - to], self.says[1 - to].len());
+        if seen.told > len as i64 {
+            return self.hosts[to].heard.len() == self.wants[to].len() && self.hosts[to].took_fin();
+        }
+        let all = self.bare || self.gate.stream.is_blind();
+        let told = (seen.told as usize).min(if all { len } else { self.gate.read[1 - to] });
+        image(&self.gate.edits[1 - to], told).0 <= self.hosts[to].heard.len()
+    }
+
+    /// Whose turn it is where nothing moves any more: whether all that is missing is what its sender has not heard acknowledged,
+    /// and has not sent for long. TCP repeats such bytes, or asks whether there is room for them, without an end (RFC 6298 §5,
+    /// RFC 9293 §3.8.6.1), whatever it was told. What it was told has arrived is there, and it knows of the room that there is.
+    fn owes(&self) -> bool {
+        (0..2).all(|to| {
+            let seen = &self.seen[1 - to];
+            let knows = seen.windows[1] > 0 || self.seen[to].windows[0] == 0;
+            self.hosts[to].heard.len() == self.wants[to].len()
+                || self.has_what_was_told(to) && knows && seen.tried + SILENT < self.now
+        })
+    }
+
     fn leave(&mut self, out: &Out, own: Option<&TcpRepr<'_>>) {
+        self.check(out);
+        self.seen[at(out.to)].windows[1] = out.window;
         let from = out.to.other();
         let control = if out.has(flags::RST) {
             TcpControl::Rst
@@ -456,11 +584,11 @@ impl World {
 
     /// Runs until both are done. Panics where the streams part from the oracle.
     pub fn run(&mut self) -> End {
-        let mut wants = [1, 0].map(|i| if self.bare { self.says[i].clone() } else { oracle(&self.says[i]) });
         let mut tick = 0;
         let mut heard_all = None;
         let mut checked = [0; 2];
         let mut end = End::Whole;
+        let mut moved = (0, [0; 4]);
         for _ in 0..4_000_000 {
             CLOCK.set(u32::try_from(self.now).unwrap());
             for side in SIDES {
@@ -470,17 +598,17 @@ impl World {
                     self.sent(side, &packet);
                 }
             }
-            if self.gate.stream.is_blind() {
-                // What was decided by then, and then all as it was said.
-                wants = [1, 0].map(|i| {
-                    let rest = &self.says[i][self.gate.read[i]..];
-                    [self.gate.decided[i].as_slice(), rest].concat()
-                });
+            for i in 0..2 {
+                let host = &self.hosts[i];
+                self.seen[i].early |= host.took_fin() && host.has() < self.wants[i].len();
             }
             for i in 0..2 {
-                let (heard, want) = (&self.hosts[i].heard, &wants[i]);
+                let (heard, want) = (&self.hosts[i].heard, &self.wants[i]);
                 let before = core::mem::replace(&mut checked[i], heard.len());
                 if want.get(before..heard.len()) != heard.get(before..) {
+                    if self.seen[i].early {
+                        return End::Early;
+                    }
                     let part = heard.iter().zip(want).position(|(a, b)| a != b).unwrap_or(want.len());
                     let (heard, want) = (&heard[part..], &want[part..]);
                     let want = &want[..want.len().min(60)];
@@ -493,9 +621,16 @@ impl World {
                 end = End::Closed;
                 break;
             }
-            if (0..2).all(|i| self.hosts[i].heard.len() == wants[i].len()) {
+            if (0..2).all(|i| self.hosts[i].heard.len() == self.wants[i].len()) {
                 let since = *heard_all.get_or_insert(self.now);
-                if self.gate.stream.is_reset() || self.now - since > 100_000 {
+                if self.gate.stream.is_reset() {
+                    break;
+                }
+                if self.now - since > 100_000 {
+                    assert!(
+                        (0..2).all(|to| self.has_what_was_told(to)),
+                        "an end was told of a FIN: {self:?}"
+                    );
                     break;
                 }
             }
@@ -514,27 +649,46 @@ impl World {
                 }
             }
             self.now = next.max(self.now + 1);
-            if self.now > 5_000_000 {
-                return End::Stalled;
+            let [a, b] = [0, 1].map(|i| [self.hosts[i].heard.len() as i64, self.seen[i].told]);
+            let there = [a[0], a[1], b[0], b[1]];
+            if moved.1 != there {
+                moved = (self.now, there);
+            }
+            if self.now - moved.0 > STALLED {
+                return if self.seen.iter().any(|seen| seen.early) {
+                    End::Early
+                } else if self.owes() {
+                    End::Silent
+                } else {
+                    End::Stalled
+                };
             }
             while let Some(entry) = self.legs.first_entry()
                 && entry.key().0 <= self.now
             {
                 match entry.remove() {
                     Leg::ToGate(side, packet) => self.through(side, &packet),
-                    Leg::ToHost(side, packet) => self.hosts[at(side)].nic.rx.push_back(packet),
+                    Leg::ToHost(side, packet) => {
+                        self.seen[at(side)].hears(&parse(&packet));
+                        self.hosts[at(side)].nic.rx.push_back(packet);
+                    }
                 }
             }
             if self.now >= tick + 100 {
                 tick = self.now;
                 self.gate.now = u32::try_from(self.now).unwrap();
-                for out in self.gate.tick() {
+                let outs = self.gate.tick();
+                self.want();
+                for out in outs {
                     self.leave(&out, None);
                 }
             }
         }
+        if self.seen.iter().any(|seen| seen.early) {
+            return End::Early;
+        }
         for i in 0..2 {
-            assert_eq!(self.hosts[i].heard, wants[i], "{:?} heard all", SIDES[i]);
+            assert_eq!(self.hosts[i].heard, self.wants[i], "{:?} heard all", SIDES[i]);
         }
         // Nothing may leak, whatever happened.
         self.gate.stream.clear(&mut self.gate.pool);
@@ -543,10 +697,68 @@ impl World {
     }
 }
 
+/// One stack and scripted segments to it, nothing between: it says four bytes and closes, and hears that the first has arrived, each
+/// time beside another window. How many segments it then sends for the others while nobody answers.
+pub fn tries_behind(windows: &[u16]) -> usize {
+    let weather = Weather {
+        loss: 0,
+        repeat: 0,
+        delay: 1,
+        cut: 0,
+        mss: 1_460,
+        window: [100; 2],
+        nagle: false,
+        ack_delay: false,
+        timestamps: false,
+        write: 100,
+    };
+    let mut host = Host::new(Side::Initiator, &weather, b"four", 1);
+    host.first = true;
+    let mut seen = Seen::default();
+    // Answers how often it has sent what it has not heard acknowledged.
+    let mut turn = |now: u64, answer: Option<(TcpControl, usize, u16)>| {
+        if let Some((control, ack, window_len)) = answer {
+            let repr = TcpRepr {
+                src_port: PORT,
+                dst_port: 40_000,
+                control,
+                seq_number: TcpSeqNumber(0) + usize::from(control == TcpControl::None),
+                ack_number: Some(seq_number(seen.isn.unwrap()) + 1 + ack),
+                window_len,
+                window_scale: None,
+                max_seg_size: None,
+                sack_permitted: false,
+                sack_ranges: [None; 3],
+                timestamp: None,
+                payload: &[],
+            };
+            seen.hears(&repr);
+            host.nic.rx.push_back(build(Side::Responder, &repr));
+        }
+        CLOCK.set(u32::try_from(now).unwrap());
+        host.turn(now, weather.write);
+        let mut tries = 0;
+        while let Some(packet) = host.nic.tx.pop_front() {
+            seen.tried = 0;
+            seen.sends(now, &parse(&packet));
+            tries += usize::from(seen.tried == now);
+        }
+        tries
+    };
+    turn(1, None);
+    turn(2, Some((TcpControl::Syn, 0, 100)));
+    assert_eq!(turn(3, None), 1, "the bytes and the FIN");
+    for window in windows {
+        turn(4, Some((TcpControl::None, 1, *window)));
+    }
+    (1..SILENT / 100).map(|n| turn(n * 100, None)).sum()
+}
+
 impl core::fmt::Debug for World {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let states = [0, 1].map(|i| self.hosts[i].sockets.get::<Socket>(self.hosts[i].handle).state());
         let heard = [0, 1].map(|i| self.hosts[i].heard.len());
-        write!(f, "{states:?} heard {heard:?} at {} in {:?}: {:?}", self.now, self.weather, self.gate.stream)
+        let Self { now, weather, seen, .. } = self;
+        write!(f, "{states:?} heard {heard:?} at {now} in {weather:?}, {seen:?}: {:?}", self.gate.stream)
     }
 }
