@@ -233,6 +233,10 @@ pub enum End {
     Early,
 }
 
+/// Packets that the links carry at once, more are lost. Where each byte is cut off on its own, its acknowledgement makes smoltcp
+/// send all of them again: without a bound that grows and grows.
+const QUEUE: usize = 5_000;
+
 /// Who has not sent for so long what it has not heard acknowledged, does not repeat it: milliseconds. smoltcp waits a minute
 /// at most between two tries.
 const SILENT: u64 = 1_000_000;
@@ -298,6 +302,8 @@ pub struct World {
     says: [Vec<u8>; 2],
     /// What each host must hear.
     wants: [Vec<u8>; 2],
+    /// That takes into account that nobody reads any more.
+    unread: bool,
     seen: [Seen; 2],
     /// Tells each segment (`POSTERN_STREAM_TRACE`).
     loud: bool,
@@ -359,6 +365,7 @@ impl World {
             count: 0,
             says,
             wants,
+            unread: false,
             seen: Default::default(),
             loud: std::env::var_os("POSTERN_STREAM_TRACE").is_some(),
             bare,
@@ -368,7 +375,8 @@ impl World {
 
     /// Puts a packet on a link.
     fn carry(&mut self, leg: Leg) {
-        if self.chance.percent(self.weather.loss) {
+        let lost = self.chance.percent(self.weather.loss);
+        if lost || self.legs.len() >= QUEUE {
             return;
         }
         let copies = if self.chance.percent(self.weather.repeat) { 2 } else { 1 };
@@ -455,7 +463,8 @@ impl World {
 
     /// Once nobody reads any more, a host must hear what was decided by then, and then all as it was said.
     fn want(&mut self) {
-        if self.gate.stream.is_blind() {
+        if self.gate.stream.is_blind() && !self.unread {
+            self.unread = true;
             self.wants = [1, 0].map(|i: usize| {
                 let rest = &self.says[i][self.gate.read[i]..];
                 [self.gate.decided[i].as_slice(), rest].concat()
@@ -598,9 +607,8 @@ impl World {
                     self.sent(side, &packet);
                 }
             }
-            for i in 0..2 {
-                let host = &self.hosts[i];
-                self.seen[i].early |= host.took_fin() && host.has() < self.wants[i].len();
+            for ((seen, host), want) in self.seen.iter_mut().zip(&self.hosts).zip(&self.wants) {
+                seen.early |= host.took_fin() && host.has() < want.len();
             }
             for i in 0..2 {
                 let (heard, want) = (&self.hosts[i].heard, &self.wants[i]);
@@ -687,8 +695,8 @@ impl World {
         if self.seen.iter().any(|seen| seen.early) {
             return End::Early;
         }
-        for i in 0..2 {
-            assert_eq!(self.hosts[i].heard, self.wants[i], "{:?} heard all", SIDES[i]);
+        for (host, want) in self.hosts.iter().zip(&self.wants) {
+            assert_eq!(&host.heard, want, "all was heard: {self:?}");
         }
         // Nothing may leak, whatever happened.
         self.gate.stream.clear(&mut self.gate.pool);
