@@ -3,6 +3,7 @@
 
 use super::command::{Daemon, wait_until};
 use super::nat::Nat;
+use super::peers::tcpdump;
 use super::registered::OFF;
 use super::voice::{Line, Over, Phone, heard_each_other};
 use super::world::{CLIENT, NEIGHBOUR, OUTSIDE, Place, SERVER, World};
@@ -26,12 +27,7 @@ fn router(world: &World) -> Daemon {
 
 /// What passes the cable outside, a line a packet.
 fn outside(world: &World) -> Daemon {
-    let mut command = world.command(Place::Server, "tcpdump");
-    let log = world.files.path().join("outside.output");
-    command.args(["-i", "eth0", "-n", "-l", "udp", "or", "tcp", "port", "5060"]);
-    let daemon = Daemon::spawn(&mut command, &log);
-    wait_until("tcpdump listens", Duration::from_secs(10), || daemon.printed().contains("listening on"));
-    daemon
+    tcpdump(world, Place::Server, &["-i", "eth0", "-n", "-l", "udp", "or", "tcp", "port", "5060"])
 }
 
 /// A phone, registered.

@@ -6,7 +6,7 @@ use super::world::{CLIENT, INSIDE, OUTSIDE, Place, SERVER, World};
 use super::{bulk, command::run};
 
 /// A world in which the kernel forwards and the server knows the way back.
-fn routed() -> Option<World> {
+pub fn routed() -> Option<World> {
     let world = World::new()?;
     world.set(Place::Gateway, "net.ipv4.ip_forward=1");
     world.ip(Place::Gateway, &format!("addr add {INSIDE}/24 dev pgw0"));

@@ -44,6 +44,7 @@ mod ping;
 mod published;
 mod registration;
 mod reload;
+mod replayed;
 mod rtsp;
 mod sip;
 mod sip_modes;

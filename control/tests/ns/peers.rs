@@ -1,4 +1,4 @@
-//! The programs at both ends: vsftpd and curl, socat, ping.
+//! The programs at both ends: vsftpd and curl, socat, ping; and tcpdump, between them.
 
 use super::command::{Daemon, Output, run, wait_until};
 use super::world::{Place, SERVER, World, open};
@@ -176,13 +176,15 @@ impl FtpServer {
 
     /// The same, given up after so many seconds: a client that has asked to be called waits a minute.
     pub fn fetch_within(&self, world: &World, mode: Mode, place: &str, seconds: u32) -> (Output, PathBuf) {
+        self.fetch_url(world, mode, &format!("ftp://{place}/file"), seconds)
+    }
+
+    /// The same of any file.
+    pub fn fetch_url(&self, world: &World, mode: Mode, url: &str, seconds: u32) -> (Output, PathBuf) {
         let target = world.files.path().join(format!("fetched-{}", mode.command()));
         let _ = fs::remove_file(&target);
-        let output = run(self
-            .curl(world, mode, seconds)
-            .args(["--no-ftp-skip-pasv-ip", "-o"])
-            .arg(&target)
-            .arg(format!("ftp://{place}/file")));
+        let mut curl = self.curl(world, mode, seconds);
+        let output = run(curl.args(["--no-ftp-skip-pasv-ip", "-o"]).arg(&target).arg(url));
         (output, target)
     }
 
@@ -282,6 +284,14 @@ pub fn tcp_echo(world: &World, port: u16) -> Daemon {
 /// Sends back what comes, UDP, a datagram for a datagram.
 pub fn udp_echo(world: &World, port: u16) -> Daemon {
     socat_server(world, port, &["-b", "65536", &format!("UDP4-RECVFROM:{port},reuseaddr,fork"), "PIPE"])
+}
+
+/// Watches the packets of a place from when this returns.
+pub fn tcpdump(world: &World, place: Place, words: &[&str]) -> Daemon {
+    let log = world.files.path().join("tcpdump.output");
+    let daemon = Daemon::spawn(world.command(place, "tcpdump").args(words), &log);
+    wait_until("tcpdump listens", Duration::from_secs(10), || daemon.printed().contains("listening on"));
+    daemon
 }
 
 /// Pings from the client.

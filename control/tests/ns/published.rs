@@ -113,7 +113,7 @@ fn rtsp_over_udp() {
     for published in Published::ALL {
         let Some(world) = World::new() else { return };
         let gateway = published.start(&world, &["rtsp"], "");
-        let _server = rtsp::server_at(&world, Place::Client, CLIENT);
+        let _server = rtsp::server_at(&world, Place::Client, (CLIENT, 554));
         let mut client = rtsp::Client::from(&world, Place::Server, published.called(), "udp", 60);
         let _player = client.play(&world);
         let what = format!("both tracks play, {published:?}");
@@ -133,7 +133,7 @@ fn nothing_of_rtsp_plays_without_the_alg() {
     for published in Published::ALL {
         let Some(world) = World::new() else { return };
         let gateway = published.start(&world, &["rtsp"], rtsp::OFF);
-        let _server = rtsp::server_at(&world, Place::Client, CLIENT);
+        let _server = rtsp::server_at(&world, Place::Client, (CLIENT, 554));
         let mut client = rtsp::Client::from(&world, Place::Server, published.called(), "udp", 20);
         client.plays_nothing(&format!("without an ALG, {published:?}"));
         assert!(gateway.counter("policy-deny") > 0, "{published:?}");

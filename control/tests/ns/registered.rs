@@ -21,10 +21,11 @@ pub struct Ends {
 }
 
 /// A registered phone, and the two ends of its registration.
-pub struct Registered<'w> {
+pub struct Registered<'w, G = Gateway> {
     pub world: &'w World,
     pub over: Over,
-    pub gateway: Gateway,
+    /// What stands between them.
+    pub gateway: G,
     ends: Ends,
     registrar: Daemon,
     pub phone: Phone,
@@ -32,14 +33,14 @@ pub struct Registered<'w> {
     pub contact: String,
 }
 
-impl<'w> Registered<'w> {
-    pub fn new(world: &'w World, over: Over, gateway: Gateway, ends: Ends) -> Self {
+impl<'w, G> Registered<'w, G> {
+    pub fn new(world: &'w World, over: Over, gateway: G, ends: Ends) -> Self {
         let (place, at) = ends.registrar;
         let registrar = Sipp::new(world, place, "registrar", (at, 5060), over)
             .scenario(REGISTRAR)
             .args(&["-trace_logs", "-log_file", "registrar.log", "-deadcall_wait", "0"])
             .spawn();
-        over.wait_for_server_at(world, place);
+        over.wait_for_server_at(world, place, 5060);
         let domain = format!("{};transport={}", ends.called, over.transport());
         let (place, addr) = ends.phone;
         let line = Line {
@@ -87,10 +88,10 @@ impl<'w> Registered<'w> {
             .spawn()
     }
 
-    /// A call that is answered, with sound both ways until the phone has nothing more to say.
-    pub fn call_ok(&self, name: &str, from: (&str, u16)) {
+    /// A call to `place` that is answered, with sound both ways until the phone has nothing more to say.
+    pub fn is_answered(&self, name: &str, from: (&str, u16), place: &str) {
         let before = self.phone.heard().len();
-        let mut call = self.call(name, from, &self.place());
+        let mut call = self.call(name, from, place);
         let status = call.wait(Duration::from_secs(30));
         assert!(status.is_some_and(|s| s.success()), "{name}: {}\n{}", call.printed(), self.phone.printed());
         assert_eq!(outcome(&call), [1, 0]);
@@ -100,15 +101,27 @@ impl<'w> Registered<'w> {
         // What it says is echoed.
         let heard = *self.phone.heard().last().unwrap();
         assert!(heard.sent >= 50 && heard.received >= heard.sent / 2, "{name}: {heard:?}");
-        wait_until("the media end with the call", Duration::from_secs(10), || {
-            self.gateway.sessions("rtp").iter().all(|s| s["state"] == "closed")
-                && self.gateway.expectations().iter().all(|e| e["application"] == "sip")
-        });
     }
 
     /// The phone has neither rung nor heard anything.
     #[track_caller]
     pub fn nobody_was_heard(&self) {
         assert!(!self.phone.hears() && self.phone.heard().is_empty(), "{}", self.phone.printed());
+    }
+}
+
+impl Registered<'_> {
+    /// A call that is answered, with sound both ways, which ends with it.
+    pub fn call_ok(&self, name: &str, from: (&str, u16)) {
+        self.call_ok_at(name, from, &self.place());
+    }
+
+    /// The same to `place`.
+    pub fn call_ok_at(&self, name: &str, from: (&str, u16), place: &str) {
+        self.is_answered(name, from, place);
+        wait_until("the media end with the call", Duration::from_secs(10), || {
+            self.gateway.sessions("rtp").iter().all(|s| s["state"] == "closed")
+                && self.gateway.expectations().iter().all(|e| e["application"] == "sip")
+        });
     }
 }

@@ -17,18 +17,18 @@ const SERVER_SCRIPT: &str = include_str!("rtsp_server.py");
 const ENOUGH: u64 = 4_000;
 
 pub fn server(world: &World) -> Daemon {
-    server_at(world, Place::Server, SERVER)
+    server_at(world, Place::Server, (SERVER, 554))
 }
 
-/// The same at an address of another place.
-pub fn server_at(world: &World, place: Place, at: &str) -> Daemon {
+/// The same at an address and a port of another place.
+pub fn server_at(world: &World, place: Place, (at, port): (&str, u16)) -> Daemon {
     let script = world.files.path().join("rtsp_server.py");
     fs::write(&script, SERVER_SCRIPT).unwrap();
     // Debian's own Python: the bindings are packaged for it alone.
     let mut command = world.command(place, "/usr/bin/python3");
-    command.arg(&script).args([at, "554"]);
+    command.arg(&script).args([at, &port.to_string()]);
     let daemon = Daemon::spawn(&mut command, &world.files.path().join("rtsp-server.output"));
-    wait_until("gst-rtsp-server answers", Duration::from_secs(30), || listens_at(world, place, 554));
+    wait_until("gst-rtsp-server answers", Duration::from_secs(30), || listens_at(world, place, port));
     daemon
 }
 

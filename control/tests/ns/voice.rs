@@ -35,13 +35,13 @@ impl Over {
 
     /// Waits until something serves SIP at the server.
     pub fn wait_for_server(self, world: &World) {
-        self.wait_for_server_at(world, Place::Server);
+        self.wait_for_server_at(world, Place::Server, 5060);
     }
 
-    /// The same in another place.
-    pub fn wait_for_server_at(self, world: &World, place: Place) {
+    /// The same at a port of another place.
+    pub fn wait_for_server_at(self, world: &World, place: Place, port: u16) {
         let table = if self == Self::Udp { "/proc/net/udp" } else { "/proc/net/tcp" };
-        wait_until("somebody serves SIP", Duration::from_secs(10), || is_bound(world, place, table, 5060));
+        wait_until("somebody serves SIP", Duration::from_secs(10), || is_bound(world, place, table, port));
     }
 
     /// As SIPp calls it: one socket for all calls.
