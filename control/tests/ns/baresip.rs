@@ -123,6 +123,11 @@ fn called_from_outside_through_destination_nat() {
 }
 
 #[test]
+fn called_from_outside_through_static_nat() {
+    both_are_heard(Way::In(Published::Static));
+}
+
+#[test]
 fn called_from_outside_without_nat() {
     both_are_heard(Way::In(Published::Plain));
 }
@@ -130,8 +135,8 @@ fn called_from_outside_without_nat() {
 /// The control case of each: they ring, they answer, and there is silence.
 #[test]
 fn with_the_alg_off_neither_is_heard() {
-    let inward = [Published::Destination, Published::Plain].map(Way::In);
-    for way in Nat::ALL.map(Way::Out).into_iter().chain(inward) {
+    let ways = Nat::ALL.map(Way::Out).into_iter().chain(Published::ALL.map(Way::In));
+    for way in ways {
         let Some(world) = World::new() else { return };
         let gateway = way.start(&world, OFF);
         let dropped =
