@@ -30,6 +30,11 @@ mutants=(
 	'a question behind a reset goes nowhere|machine/arrive.rs|        Kind::Question\n|        Kind::Refused(Refusal::Unplaced)\n'
 	'a question behind a reset is not listened to|machine/arrive.rs|        half.acknowledge(pool, ack, window, event.start);\n|        let _ = (half, window, ack);\n'
 	'any reset is believed|machine/arrive.rs|        if !exact {\n|        if false {\n'
+	'a SYN of another connection passes|machine/arrive.rs|            return Kind::Refused(Refusal::Syn);\n|            return Kind::Syn;\n'
+	'a connection that opens is moved|machine/arrive.rs|(repeats \|\| !both)|true'
+	'an older connection is not heard of|machine/arrive.rs|            self.older_at = Some(segment.ack);\n|            let _ = segment;\n'
+	'an older connection is believed anywhere|machine/arrive.rs|!(0..=FIRST_WINDOW).contains(&ack)|!(0..=FIRST_WINDOW - 65_535).contains(&ack)'
+	'any reset is of an older connection|machine/arrive.rs|self.older_at.take_if(\|at\| *at == seq).is_some()|self.older_at.is_some()'
 	'old timestamps are read|machine/arrive.rs|if self.has_timestamps() && event|if false && event'
 	'the urgent pointer stays|machine/depart.rs|half.edits.map(u, Round::Up) - start|u - start'
 	'the urgent pointer goes back|machine/arrive.rs|half.urgent.max(Some(start + i64::from(segment.urgent)))|Some(start + i64::from(segment.urgent))'
@@ -80,7 +85,7 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target}/mutants"
 
 # What catches most, and compiles in the shortest time, comes first.
 tests_pass() {
-	(cd "$copy" && cargo test --quiet --locked -p dataplane --test stream_exchanges --test stream_resets \
+	(cd "$copy" && cargo test --quiet --locked -p dataplane --test stream_exchanges --test stream_resets --test stream_half_open \
 		--test stream_path_mtu --test stream_script \
 		&& cargo test --quiet --locked -p dataplane --test stream_stacks \
 		&& cargo test --quiet --locked -p dataplane --lib stream::) >"$copy/log" 2>&1

@@ -545,6 +545,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("stream-timestamp-old", "scenario_stream::a_segment_from_before_is_not_read"),
     ("stream-reset-inexact", "scenario_ftp::a_reset_that_does_not_pass_closes_nothing"),
+    ("stream-syn-strange", "scenario_half_open::a_client_that_dials_again_ends_what_was_read_of_it"),
     ("stream-unplaced", "scenario_stream::nothing_is_read_before_its_senders_syn"),
     // Heap buffers are linear; DPDK rings chain mbufs.
     ("not-linear", "dataplane/tests/dpdk_scenario_ring::no_mbuf_is_lost"),

@@ -116,6 +116,7 @@ drop_reasons! {
     StreamAckInvalid = "stream-ack-invalid", "Inspected stream: acknowledges what was never sent, or what is older than any window, or is outside of its sender's.";
     StreamTimestampOld = "stream-timestamp-old", "Inspected stream: a timestamp from before (PAWS); it was answered with an acknowledgement.";
     StreamResetInexact = "stream-reset-inexact", "Inspected stream: a reset that is not where its receiver expects one; its sender was asked.";
+    StreamSynStrange = "stream-syn-strange", "Inspected stream: a SYN of another connection than the one that is open; its sender was asked.";
     StreamUnplaced = "stream-unplaced", "Inspected stream: before its sender's SYN, or behind a reset.";
     ExpectationGone = "expectation-gone", "The expectation was taken or expired while the packet was on its way.";
     TxFull = "tx-full", "The port did not take the packet.";

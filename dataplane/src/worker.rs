@@ -579,8 +579,7 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
             if let Some(fate) = self.inspect(cx, &hit, &hop, item)? {
                 return Ok(fate);
             }
-            // A FIN may wait for what comes before it.
-            state = track::track(&hit, item)?;
+            state = self.state_behind(&hit, item)?;
         }
         rewrite::rewrite(&hit, item)?;
         // Only what leaves moves the state: an end that never saw a reset must not lose its session to it.

@@ -3,10 +3,11 @@
 
 use super::bulk::stream_arrives_both_ways;
 use super::command::{Output, run, wait_until};
+use super::ftp::comma;
 use super::gateway::{Config, Gateway};
 use super::peers::{FtpServer, Mode, connects, noise, same_content, socat_server, tcp_echo};
 use super::reload::Conversation;
-use super::world::{OUTSIDE, Place, SERVER, World};
+use super::world::{CLIENT, OUTSIDE, Place, SERVER, World};
 use serde_json::Value;
 use std::fs;
 use std::process::Command;
@@ -340,42 +341,78 @@ fn other_policies_under_load_take_over_and_lose_nothing() {
     }
 }
 
-/// Connects from a port, speaks, forgets the connection without a word to anybody, as a host does that loses its power, and
-/// connects from the same port again.
+/// Connects from a port, hears a greeting if the server has one, and says lines, each of which is answered; what ends no line is not.
+/// Then forgets the connection without a word to anybody, as a host does that loses its power.
 const AMNESIAC: &str = r#"
 use strict; use Socket;
-my ($to, $port, $from, $say) = @ARGV;
-sub talk {
-    socket(my $s, PF_INET, SOCK_STREAM, 0) or die "socket: $!";
-    setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1) or die "reuse: $!";
-    bind($s, sockaddr_in($from, INADDR_ANY)) or die "bind: $!";
-    connect($s, sockaddr_in($port, inet_aton($to))) or die "connect: $!";
-    if ($say) { syswrite($s, "$say\n") or die "write: $!" }
-    sysread($s, my $heard, 200) or die "nothing heard: $!";
-    print $heard;
-    return $s;
-}
-my $first = talk();
+my ($to, $port, $from, $greets, @say) = @ARGV;
+socket(my $s, PF_INET, SOCK_STREAM, 0) or die "socket: $!";
+setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1) or die "reuse: $!";
+bind($s, sockaddr_in($from, INADDR_ANY)) or die "bind: $!";
+connect($s, sockaddr_in($port, inet_aton($to))) or die "connect: $!";
+sub hear { sysread($s, my $heard, 200) or die "nothing heard: $!"; print $heard }
+hear() if $greets;
+for my $line (@say) { syswrite($s, $line) or die "write: $!"; hear() if $line =~ /\n$/ }
 # TCP_REPAIR: what is closed in repair mode is closed in silence.
-setsockopt($first, 6, 19, pack("i", 1)) or die "repair: $!";
-close($first);
-close(talk());
+setsockopt($s, 6, 19, pack("i", 1)) or die "repair: $!";
+close($s);
 "#;
 
+/// Has such a client connect and speak, always from the same port: to an echo, and to an FTP server, which accepts a PORT only from
+/// where it is called.
+#[track_caller]
+fn comes_and_forgets(world: &World, port: u16, held: &str) {
+    let announced = format!("PORT {},195,81\r\n", comma(CLIENT));
+    let (greets, mut say, heard) = match port {
+        21 => (
+            "1",
+            vec!["USER anonymous\r\n", &announced, "NOOP\r\n"],
+            vec!["220 ", "230 ", "200 PORT", "200 NOOP"],
+        ),
+        _ => ("", vec!["hello\n"], vec!["hello"]),
+    };
+    say.extend((!held.is_empty()).then_some(held));
+    let mut client = world.limited(Place::Client, 40, "perl");
+    let client = client.args(["-e", AMNESIAC, SERVER, &port.to_string(), "45300", greets]).args(say);
+    let said = run(client).expect_ok("a client without memory");
+    let lines: Vec<_> = said.stdout.lines().collect();
+    let fits = lines.iter().zip(&heard).all(|(line, heard)| line.starts_with(heard));
+    assert!(lines.len() == heard.len() && fits, "port {port}: {lines:?}");
+}
+
+/// A plain session is the server's to challenge, one that an ALG reads the gateway's: the client resets what it does not know, and
+/// begins anew (RFC 9293 §3.5.1, RFC 5961 §4). The beginning of a command is held as it does.
 #[test]
 fn a_client_that_starts_again_with_nothing_in_mind_is_served() {
     let Some(world) = World::new() else { return };
     let gateway = Gateway::start(&world, &Config::allowing(&["ftp", "tcp/7000"]));
     let _echo = tcp_echo(&world, 7000);
     let _server = FtpServer::start(&world);
-    // A plain session, and one whose streams an ALG reads: the server answers the new SYN with a challenge, the client
-    // resets what it does not know, and begins anew (RFC 9293 §3.5.1, RFC 5961 §4).
-    for (port, say, heard) in [("7000", "hello", "hello"), ("21", "", "220 ")] {
-        let mut client = world.limited(Place::Client, 40, "perl");
-        let said = run(client.args(["-e", AMNESIAC, SERVER, port, "45300", say]))
-            .expect_ok("a client without memory");
-        let lines: Vec<_> = said.stdout.lines().collect();
-        assert!(lines.len() == 2 && lines.iter().all(|l| l.starts_with(heard)), "port {port}: {lines:?}");
+    for (port, held) in [(7000, ""), (21, ""), (21, "PORT 10,")] {
+        comes_and_forgets(&world, port, held);
+        comes_and_forgets(&world, port, "");
     }
-    assert_eq!(gateway.counter("sessions-opened"), 4, "each connection is a session of its own");
+    assert_eq!(gateway.counter("sessions-opened"), 6, "each connection is a session of its own");
+}
+
+/// The same when the gateway has lost it all too, and the server alone has the old connections. Without translation, or nobody
+/// would meet them again.
+#[test]
+fn a_server_with_a_connection_that_the_gateway_has_lost_is_reset_by_its_client() {
+    let Some(world) = World::new() else { return };
+    world.ip(Place::Server, &format!("route add {CLIENT}/32 via {OUTSIDE}"));
+    let config = Config { source_nat: false, ..Config::allowing(&["ftp", "tcp/7000"]) };
+    let _echo = tcp_echo(&world, 7000);
+    let _server = FtpServer::start(&world);
+    let mut gateway = Gateway::start(&world, &config);
+    for port in [21, 7000] {
+        comes_and_forgets(&world, port, "");
+    }
+    assert_eq!(gateway.stop().0.code(), Some(0), "{}", gateway.log());
+    drop(gateway);
+    let gateway = Gateway::start(&world, &config);
+    comes_and_forgets(&world, 21, "");
+    assert_eq!(gateway.counter("sessions-opened"), 1, "what the server reset was not this one");
+    assert_eq!(gateway.expectations().len(), 1, "it is read");
+    comes_and_forgets(&world, 7000, "");
 }

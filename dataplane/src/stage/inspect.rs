@@ -8,6 +8,7 @@ use crate::buf::{BufPool, PacketBuf};
 use crate::counters::Counter;
 use crate::drop_reason::DropReason;
 use crate::key::WorkerId;
+use crate::packet::flag;
 use crate::port::Port;
 use crate::stage::publish::{Publisher, endpoints, release, side};
 use crate::stage::seats::{KEPT_BACK, Reads};
@@ -59,6 +60,7 @@ impl From<Refusal> for DropReason {
             Refusal::Acknowledgement => Self::StreamAckInvalid,
             Refusal::Timestamp => Self::StreamTimestampOld,
             Refusal::Reset => Self::StreamResetInexact,
+            Refusal::Syn => Self::StreamSynStrange,
             Refusal::Unplaced => Self::StreamUnplaced,
         }
     }
@@ -167,6 +169,16 @@ impl<P: Port, A: BufPool<Buf = P::Buf>> Local<P, A> {
         let altered = emit::alter(buf, parsed, stream, &self.algs.chunks, from, &onward, leave);
         self.shed(cx, hit, slot);
         if altered { Ok(None) } else { Err(DropReason::AlgNoRoom) }
+    }
+
+    /// The state behind what leaves of an inspected session: a FIN may wait for what comes before it, and a reset of an older
+    /// connection of the same ends leaves this one as it is.
+    pub(crate) fn state_behind(&self, hit: &Hit<'_>, item: &Item<P::Buf>) -> Result<State, DropReason> {
+        let lives = |slot| self.algs.get(slot).is_some_and(|inspected| !inspected.stream.is_reset());
+        if item.parsed.has(flag::RST) && hit.session.alg_slot().is_some_and(lives) {
+            return Ok(hit.session.state());
+        }
+        track::track(hit, item)
     }
 
     /// Gives back what a stream that nobody reads any more need not keep: its chunks, and, if it was never edited, its

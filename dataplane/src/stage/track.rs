@@ -43,8 +43,8 @@ use State as S;
 const NO: Option<State> = None;
 
 /// TCP states in the order of [`State`]; per side (initiator, responder) and kind (SYN, SYN+ACK, ACK, FIN, RST) the
-/// next state. A SYN in a synchronised state passes, so that the end can challenge it (RFC 5961 §4); an ACK to a lone
-/// SYN passes for the same reason.
+/// next state. A SYN in a synchronised state passes, so that the end can challenge it (RFC 5961 §4), also where one end has closed;
+/// an ACK to a lone SYN passes for the same reason.
 const TCP: [[[Option<State>; 5]; 2]; 8] = {
     let rst = Some(S::TcpReset);
     [
@@ -94,12 +94,12 @@ const TCP: [[[Option<State>; 5]; 2]; 8] = {
         ],
         // TcpFinInitiator
         [
-            [NO, NO, Some(S::TcpFinInitiator), Some(S::TcpFinInitiator), rst],
+            [Some(S::TcpFinInitiator), NO, Some(S::TcpFinInitiator), Some(S::TcpFinInitiator), rst],
             [NO, Some(S::TcpFinInitiator), Some(S::TcpFinInitiator), Some(S::TcpTimeWait), rst],
         ],
         // TcpFinResponder
         [
-            [NO, NO, Some(S::TcpFinResponder), Some(S::TcpTimeWait), rst],
+            [Some(S::TcpFinResponder), NO, Some(S::TcpFinResponder), Some(S::TcpTimeWait), rst],
             [NO, Some(S::TcpFinResponder), Some(S::TcpFinResponder), Some(S::TcpFinResponder), rst],
         ],
         // TcpTimeWait
@@ -340,6 +340,15 @@ mod tests {
         assert_eq!(Move::Datagram.leads_to(Reverse, State::UdpNew as u8), State::UdpStream as u8);
         assert_eq!(Move::Datagram.leads_to(Forward, State::TcpEstablished as u8), NOWHERE);
         assert_eq!(Move::Datagram.leads_to(Forward, State::Closed as u8), NOWHERE);
+    }
+
+    /// RFC 9293 §3.10.7.4: an end that is half closed challenges it too.
+    #[test]
+    fn a_syn_of_the_initiator_changes_no_synchronised_state() {
+        for state in [State::TcpEstablished, State::TcpFinInitiator, State::TcpFinResponder] {
+            assert_eq!(tcp_next(state, Forward, SYN), Some(state));
+            assert_eq!(tcp_next(state, Reverse, SYN), None);
+        }
     }
 
     #[test]

@@ -188,6 +188,11 @@ impl Half {
         self.isn.is_some()
     }
 
+    /// Whether its SYN has this number.
+    pub fn began_at(&self, seq: u32) -> bool {
+        self.isn == Some(seq)
+    }
+
     /// The offset of a sequence number of the sender's, nearest to what came last. The SYN is at -1.
     pub fn offset(&self, seq: u32) -> Option<i64> {
         Some(near(self.next, seq.wrapping_sub(self.isn?.wrapping_add(1))))

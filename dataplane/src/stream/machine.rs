@@ -42,6 +42,9 @@ enum Kind {
     Reset,
     /// An end has not taken the other's reset, and goes on.
     Question,
+    /// While the connection opens: the end that is called has an older one of the same ports still, and says where it stands in that;
+    /// or the caller, which knows nothing of it, resets it there.
+    Older,
     Bytes,
     /// The ALG reads no more, and nothing is kept: it passes with its own payload.
     Passed,
@@ -100,6 +103,8 @@ pub struct Stream {
     reset_by: Option<Side>,
     /// How often an end that had not taken the gateway's reset was told of it again.
     told_again: u8,
+    /// Where an end that has said nothing of this connection stands in an older one.
+    older_at: Option<u32>,
 }
 
 impl Stream {

@@ -210,6 +210,8 @@ pub enum Refusal {
     Timestamp,
     /// A reset that is not at the number that its receiver expects (RFC 5961 §3.2): its sender is asked.
     Reset,
+    /// A SYN of another connection than the one that is open (RFC 5961 §4): its sender is asked.
+    Syn,
     /// It cannot be placed: its sender's first number is not known, or the connection was reset.
     Unplaced,
 }

@@ -3,12 +3,15 @@
 use super::{Event, Kind, Offer, Stream, at, is_keep_alive};
 use crate::stream::chunk::Pool;
 use crate::stream::edits::Round;
-use crate::stream::half::{Stored, later};
+use crate::stream::half::{Half, Stored, later};
 use crate::stream::segment::{Limits, Refusal, Segment, Tally, Timestamp, flags};
 use alg::Side;
 
 /// How often the ends of a connection that the gateway has reset are told so again.
 const MOST_TOLD_AGAIN: u8 = 8;
+
+/// Furthest behind a SYN that an end which has just got it takes a reset: its first window, which is never scaled (RFC 7323 §2.2).
+const FIRST_WINDOW: i64 = 65_535;
 
 impl Event {
     /// Of a segment of which nothing is known yet.
@@ -43,27 +46,21 @@ impl Stream {
         event.ack =
             segment.has(flags::ACK).then(|| self.half(from.other()).offset_of_ack(segment.ack)).flatten();
         if segment.has(flags::SYN) {
-            event.kind = Kind::Syn;
-            // One that acknowledges another SYN than the other end's is its receiver's to reset (RFC 9293 §3.10.7.3), signed or not.
-            let answers = event.ack == Some(0);
-            if opening && (answers || !segment.has(flags::ACK)) {
-                self.begin(segment);
-                // A window on a SYN is never scaled (RFC 7323 §2.2). The other end hears of it with the SYN.
-                let half = self.half_mut(from.other());
-                half.acknowledge(pool, event.ack.unwrap_or(0), u32::from(segment.window), -1);
-                // It goes on as it came, and what it offers may be more than there is room for.
-                half.move_edge(limits, false);
-            }
+            event.kind = self.arrive_syn(pool, limits, opening, &event, segment);
             return event;
         }
         let Some(start) = self.half(from).offset(segment.seq) else {
             // A reset that answers a SYN comes before its sender has a first number: it acknowledges that SYN, and nothing else
             // (RFC 9293 §3.10.7.3).
-            let reset = segment.has(flags::RST) && event.ack == Some(0);
-            event.kind = if reset { Kind::Reset } else { Kind::Refused(Refusal::Unplaced) };
-            if reset {
+            let reset = segment.has(flags::RST);
+            event.kind = if reset && event.ack == Some(0) {
                 self.take_reset(pool, from);
-            }
+                Kind::Reset
+            } else if opening && !reset && self.hears_of_older(&event, segment) {
+                Kind::Older
+            } else {
+                Kind::Refused(Refusal::Unplaced)
+            };
             return event;
         };
         event.start = start;
@@ -73,7 +70,7 @@ impl Stream {
             return event;
         }
         if segment.has(flags::RST) {
-            event.kind = self.arrive_reset(pool, from, start);
+            event.kind = self.arrive_reset(pool, from, start, segment.seq);
             return event;
         }
         if let Some(refusal) = self.refuses(&event) {
@@ -109,9 +106,59 @@ impl Stream {
         event
     }
 
+    /// A SYN begins a stream while the connection opens; once both ends have said where they begin, only an answer to the other's
+    /// moves that. Any but a repetition is of a new connection then, and its sender has lost this one, or is forged. It is asked, as by
+    /// the end that has the old one still (RFC 5961 §4): who has lost it resets it where it stands (RFC 9293 §3.5.1), at both
+    /// ends. Passed on, it might be taken by an end that has lost the old one too, and then neither would be heard.
+    fn arrive_syn(
+        &mut self,
+        pool: &mut Pool,
+        limits: &Limits,
+        opening: bool,
+        event: &Event,
+        segment: &Segment<'_>,
+    ) -> Kind {
+        let from = segment.from;
+        let bare = !segment.has(flags::ACK);
+        // One that acknowledges another SYN than the other end's is its receiver's to reset (RFC 9293 §3.10.7.3), signed or not.
+        let answers = event.ack == Some(0);
+        let repeats = self.half(from).began_at(segment.seq) && (bare || answers);
+        let both = self.halves.iter().all(Half::has_begun);
+        if opening && (answers || bare && (repeats || !both)) {
+            self.begin(segment);
+            // A window on a SYN is never scaled (RFC 7323 §2.2). The other end hears of it with the SYN.
+            let half = self.half_mut(from.other());
+            half.acknowledge(pool, event.ack.unwrap_or(0), u32::from(segment.window), -1);
+            // It goes on as it came, and what it offers may be more than there is room for.
+            half.move_edge(limits, false);
+        } else if opening && !bare {
+            self.hears_of_older(event, segment);
+        } else if !repeats {
+            return Kind::Refused(Refusal::Syn);
+        }
+        Kind::Syn
+    }
+
+    /// Whether a segment of an end that has said nothing of this connection is of an older one, which its caller has lost: a
+    /// challenge of the SYN, or what it repeats. Its number is what the caller will answer with, and is exact there.
+    ///
+    /// Where the end may be in the new connection nothing is believed: who forges this would have the caller reset that.
+    fn hears_of_older(&mut self, event: &Event, segment: &Segment<'_>) -> bool {
+        let older = !self.half(event.from).has_begun()
+            && event.ack.is_some_and(|ack| !(0..=FIRST_WINDOW).contains(&ack));
+        if older {
+            self.older_at = Some(segment.ack);
+        }
+        older
+    }
+
     /// Notes what a SYN says.
     fn begin(&mut self, segment: &Segment<'_>) {
         let from = segment.from;
+        if !self.half(from).began_at(segment.seq) {
+            // The server has answered, or the client begins elsewhere, perhaps there.
+            self.older_at = None;
+        }
         self.half_mut(from).begin(segment.seq);
         let options = &segment.options;
         if let Some(offer) = self.offers.get_mut(at(from)) {
@@ -164,7 +211,7 @@ impl Stream {
 
     /// A reset counts where its receiver, or the engine on its behalf, expects the sender to be (RFC 5961 §3.2), while the
     /// connection opens too. Another one must not become exact by being moved.
-    fn arrive_reset(&mut self, pool: &mut Pool, from: Side, start: i64) -> Kind {
+    fn arrive_reset(&mut self, pool: &mut Pool, from: Side, start: i64, seq: u32) -> Kind {
         let half = self.half(from);
         let acknowledged = half.edits.unmap(half.acked, Round::Down);
         let exact = start == half.next + i64::from(half.is_ended())
@@ -172,7 +219,9 @@ impl Stream {
             || start == half.told
             || start == acknowledged;
         if !exact {
-            return Kind::Refused(Refusal::Reset);
+            // Of the older connection it is exact, and this one goes on.
+            let older = self.older_at.take_if(|at| *at == seq).is_some();
+            return if older { Kind::Older } else { Kind::Refused(Refusal::Reset) };
         }
         self.take_reset(pool, from);
         Kind::Reset

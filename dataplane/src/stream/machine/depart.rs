@@ -11,6 +11,21 @@ use arrayvec::ArrayVec;
 /// Bytes that a timestamp option takes with its padding.
 const TIMESTAMP_LEN: u8 = 12;
 
+/// A segment of an older connection: with its own numbers, which the end that has it finds exact, and without bytes.
+fn of_older(segment: &Segment<'_>) -> Emission {
+    Emission {
+        to: segment.from.other(),
+        seq: segment.seq,
+        ack: segment.ack,
+        window: segment.window,
+        flags: segment.flags & (flags::ACK | flags::RST),
+        urgent: 0,
+        timestamp: segment.options.timestamp,
+        sack: ArrayVec::new(),
+        payload: Payload::NONE,
+    }
+}
+
 impl Stream {
     /// Says what leaves for the segment that arrived.
     pub fn depart(
@@ -24,16 +39,17 @@ impl Stream {
     ) {
         out.clear();
         match event.kind {
-            Kind::Syn => self.depart_syn(event, segment, out),
+            Kind::Syn => Self::depart_syn(segment, out),
             Kind::Reset => self.depart_reset(event, segment, out),
             Kind::Question => {
                 let half = self.half(event.from);
                 let seq = half.seq(half.current());
                 out.onward = self.emission(limits, event.from, seq);
             }
+            Kind::Older => out.onward = Some(of_older(segment)),
             Kind::Passed => self.depart_passed(limits, event, segment, out),
             Kind::Bytes => self.depart_bytes(limits, path, event, segment, out, tally),
-            // RFC 5961 §3.2, §5.2 and RFC 7323 §5.3 answer with an acknowledgement.
+            // RFC 5961 §3.2, §4, §5.2 and RFC 7323 §5.3 answer with an acknowledgement.
             Kind::Refused(Refusal::Unplaced) => {}
             Kind::Refused(Refusal::Timestamp) if !event.consumes => {}
             Kind::Refused(_) => self.acknowledge(limits, event.from, out, tally),
@@ -47,26 +63,18 @@ impl Stream {
         }
     }
 
-    fn depart_syn(&self, event: &Event, segment: &Segment<'_>, out: &mut Departures) {
-        let from = segment.from;
-        let ack = match event.ack {
-            // A SYN that repeats (RFC 5961 §4) is as any other acknowledgement.
-            Some(ack) => {
-                let half = self.half(from.other());
-                half.seq(half.edits.unmap(ack, Round::Down))
-            }
-            None => segment.ack,
-        };
+    fn depart_syn(segment: &Segment<'_>, out: &mut Departures) {
         let payload = if segment.payload.is_empty() || segment.options.signed {
             Payload::Own
         } else {
             // TCP Fast Open is not offered on, so its data is not either: the sender repeats it (RFC 7413 §3).
             Payload::NONE
         };
+        // What it acknowledges, if anything, is the other SYN: before that nothing was edited.
         out.onward = Some(Emission {
-            to: from.other(),
+            to: segment.from.other(),
             seq: segment.seq,
-            ack,
+            ack: segment.ack,
             window: segment.window,
             flags: segment.flags,
             urgent: segment.urgent,
