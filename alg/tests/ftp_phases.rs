@@ -469,6 +469,56 @@ fn a_rule_is_not_evaded_by_what_some_servers_read_over() {
     assert_eq!(e.denial, None);
 }
 
+/// A reply that is masked ends where it ends for a client that knows telnet.
+#[test]
+fn telnet_before_a_line_of_a_masked_reply_is_masked_with_it() {
+    for reply in [
+        &b"200-a\r\n\xff\xf1200 b\r\n"[..],
+        b"200-a\r\n\xff\xfb\x01\xff\xf1200 b\r\n",
+        b"200-a\r\n\xff\xff200 b\r\n\xff\xfftext\r\n200 c\r\n",
+    ] {
+        for size in [1, 2, 3, 7, 1000] {
+            let mut e = Engine::source_nat();
+            e.profile.rules = policy(Action::Deny, &["STOR"], None);
+            e.server("220 hi\r\n").client("STOR x\r\nPWD\r\n");
+            e.feed_cut(Side::Responder, &[reply, b"257 /\r\n"].concat(), &[size]);
+            let read = "220 hi\r\n550 Refused by policy.\r\n257 /\r\n";
+            assert_eq!((e.denial, e.out(Side::Responder).as_str()), (None, read), "{reply:?} by {size}");
+        }
+    }
+}
+
+/// Whose first line no server runs is another protocol: nothing is read, also where all would be.
+#[test]
+fn a_first_line_of_another_protocol_ends_the_reading_in_any_profile_that_is_not_strict() {
+    let start = |judged: bool| {
+        let mut e = Engine::source_nat();
+        if judged {
+            e.profile.rules = policy(Action::Deny, &["STOR"], None);
+        } else {
+            e.profile.encrypted = WhenEncrypted::Deny;
+        }
+        e
+    };
+    for line in
+        [&b"\x01\0x\n"[..], b"\x05\x01\0\xff\n", b"\0\0\0\x0f\xfeab\r\r\n", b"POST /\xff HTTP/1.1\r\n"]
+    {
+        for size in [1, 3, 1000] {
+            for judged in [false, true] {
+                let mut e = start(judged);
+                e.feed_cut(Side::Initiator, line, &[size]);
+                assert_eq!((e.denial, e.blind()), (None, Some(Blindness::OtherProtocol)), "{line:?}");
+                assert_eq!(e.stream(Side::Initiator).out, line);
+                assert!(start(judged).strict().client(line).denial.is_some(), "{line:?}");
+            }
+        }
+    }
+    for line in [&b"\0STOR x\r\n"[..], b"S\0TOR x\r\n", b"x\rSTOR y\r\n", b" \"STOR x\r\n", b"USER\0 a\r\n"] {
+        assert_eq!(start(true).client(line).denial, Some(Denial::Malformed), "{line:?}");
+        assert_eq!(start(false).client(line).denial, Some(Denial::Malformed), "{line:?}");
+    }
+}
+
 /// Names have such bytes: where they can only be within an argument the server is not asked, and the session goes on.
 #[test]
 fn a_name_that_servers_read_in_two_ways_is_refused_in_its_place() {
@@ -520,7 +570,7 @@ fn a_name_that_servers_read_in_two_ways_is_refused_in_its_place() {
         }
         // A strict profile is told of no such names.
         let mut e = start(true).strict();
-        assert!(e.client(line).denial.is_some());
+        assert_eq!(e.client(line).denial, Some(Denial::Malformed));
         // Nobody judges: it passes.
         let mut e = Engine::source_nat();
         e.server("220 hi\r\n").client("USER a\r\n").client(line);

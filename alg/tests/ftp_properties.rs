@@ -2,7 +2,7 @@
 
 mod common;
 
-use alg::Side;
+use alg::{Denial, Side};
 use common::{Engine, fuzz_body};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -145,24 +145,32 @@ fn exchange(shift: u16) -> impl Strategy<Value = Vec<Said>> {
     })
 }
 
-/// What may hide a word, as much of it as may be held, or about as much.
-fn hidden() -> impl Strategy<Value = (Side, Vec<u8>)> {
-    let filler = select(&b" \t\0\x01\"\r"[..]);
+/// What may hide a word, as much of it as may be held, or about as much; and, of a PORT, why it is refused.
+fn hidden() -> impl Strategy<Value = (Side, Vec<u8>, Option<Denial>)> {
+    let filler = select(&b" \t\0\x01\"\r\xff"[..]);
     let words = select(&["PORT 10,1,0,9,13,61", "PORT", "STOR x", "P", "", "227 (10,9,9,9,13,61)"][..]);
-    let count = prop_oneof![0_usize..4, 500_usize..520, 1_015_usize..1_035];
+    let count = prop_oneof![6 => 0_usize..5, 1 => 500_usize..520, 1 => 980_usize..1_035];
     let server = select(&["", "2", "200 x\r"][..]);
     (any::<bool>(), server, filler, count, words, any::<bool>()).prop_map(
         |(client, before, filler, count, word, ends)| {
             let (before, from) = if client { ("", Side::Initiator) } else { (before, Side::Responder) };
             let word = word.strip_prefix(before).filter(|_| before == "2").unwrap_or(word);
             let end: &[u8] = if ends { b"\r\n" } else { b"" };
-            (from, [before.as_bytes(), &vec![filler; count], word.as_bytes(), end].concat())
+            let line = [before.as_bytes(), &vec![filler; count], word.as_bytes(), end].concat();
+            // One telnet byte ends where the word begins; two are a data byte, and count no more.
+            let telnet = if filler == 0xff { count.min(2) } else { 0 };
+            let refused = match line.len().saturating_sub(telnet) {
+                _ if count == 0 || telnet == 1 => Denial::ThirdPartyAddress,
+                0..=1024 => Denial::Malformed,
+                _ => Denial::TooLong,
+            };
+            (from, line, (client && ends && word.starts_with("PORT ")).then_some(refused))
         },
     )
 }
 
-/// However a line is split, it has one verdict; within a reply's text, too.
-fn assert_judged_alike(from: Side, line: &[u8], text: bool) {
+/// However a line is split, it has one verdict; within a reply's text, too. Answers it.
+fn assert_judged_alike(from: Side, line: &[u8], text: bool) -> Option<Denial> {
     let run = |parts: [&[u8]; 2]| {
         let mut e = Engine::source_nat();
         e.server("220 hi\r\n").client("USER a\r\n").server("230 in\r\n").client("PASV\r\n");
@@ -182,28 +190,72 @@ fn assert_judged_alike(from: Side, line: &[u8], text: bool) {
         if whole.denial.is_none() {
             assert_eq!(whole.streams, split.streams, "at {at}");
             assert_eq!(whole.alg, split.alg, "at {at}");
+            continue;
         }
+        // What is refused opens nothing, and no endpoint of it leaves, nor anything of the other stream.
+        assert!(split.expectations.is_empty() && split.orders == whole.orders, "at {at}");
+        assert_eq!(whole.stream(from.other()), split.stream(from.other()), "at {at}");
+        let (out, before) = (&split.stream(from).out, &whole.stream(from).out);
+        assert!(out.starts_with(before), "at {at}");
+        let left = &out[before.len()..];
+        assert!(line.starts_with(left) && !left.contains(&b','), "at {at}: {left:?}");
     }
+    whole.denial
 }
 
 /// More than may be held stands before the word.
 #[test]
 fn what_is_undecided_for_too_long_is_so_wherever_it_is_split() {
-    for count in [1_018, 1_024, 1_030] {
-        assert_judged_alike(Side::Initiator, &[&vec![b' '; count][..], b"STOR x\r\n"].concat(), false);
+    for (count, denial) in [(1_018, None), (1_024, Some(Denial::TooLong)), (1_030, Some(Denial::TooLong))] {
+        // Also behind what some take for an end.
+        for before in ["", "STOR a\0", "STOR a\r \0"] {
+            let line = [before.as_bytes(), &vec![b' '; count], b"STOR x\r\n"].concat();
+            let behind = before.len().saturating_sub("STOR a\0".len());
+            let denial = if count + behind < 1_024 { None } else { denial.or(Some(Denial::TooLong)) };
+            assert_eq!(assert_judged_alike(Side::Initiator, &line, false), denial, "{before:?} {count}");
+        }
     }
     for text in [false, true] {
         let line = [&b"2"[..], &[1; 520], b"00 x\r\n"].concat();
-        assert_judged_alike(Side::Responder, &line, text);
+        assert_eq!(assert_judged_alike(Side::Responder, &line, text), Some(Denial::TooLong));
+    }
+}
+
+#[test]
+fn what_hides_a_reply_is_refused_wherever_it_is_split() {
+    use Denial::{Malformed, ThirdPartyAddress, TooLong};
+    for (before, filler, denial) in [
+        ("", "", Some(ThirdPartyAddress)),
+        ("", "\u{1}", None),
+        ("", " ", None),
+        ("", "\0", Some(Malformed)),
+        ("", "\r\0\r", Some(Malformed)),
+        ("200 x\r", "", Some(Malformed)),
+        ("200 x\r", " ", None),
+        ("200 x\r", "\0", Some(Malformed)),
+    ] {
+        for text in [false, true] {
+            let line = format!("{before}{filler}227 (10,9,9,9,13,61)\r\n");
+            assert_eq!(assert_judged_alike(Side::Responder, line.as_bytes(), text), denial, "{line:?}");
+        }
+    }
+    for (filler, count, denial) in
+        [(1, 1, Malformed), (0, 3, Malformed), (0xff, 2, Malformed), (0, 520, TooLong), (1, 500, TooLong)]
+    {
+        for text in [false, true] {
+            let line = [&b"2"[..], &vec![filler; count], b"27 (10,9,9,9,13,61)\r\n"].concat();
+            assert_eq!(assert_judged_alike(Side::Responder, &line, text), Some(denial), "{line:?}");
+        }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_line_is_judged_alike_wherever_it_is_split((from, line) in hidden(), text in any::<bool>()) {
-        assert_judged_alike(from, &line, text);
+    fn a_line_is_judged_alike_wherever_it_is_split((from, line, refused) in hidden(), text in any::<bool>()) {
+        let denial = assert_judged_alike(from, &line, text);
+        prop_assert!(refused.is_none() || denial == refused, "{denial:?}, not {refused:?}");
     }
 }
 

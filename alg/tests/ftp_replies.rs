@@ -67,6 +67,16 @@ fn bytes_of_other_charsets_stay() {
     let mut e = Engine::destination_nat();
     e.client("PASV\r\n").server(b"227 Passif activ\xe9 (10,1,0,2,156,64) \xff\r\n");
     assert_eq!(e.stream(Side::Responder).out, b"227 Passif activ\xe9 (198,51,100,1,160,64) \xff\r\n");
+    // CP1251, with the 255 doubled or not.
+    for reply in [
+        &b"229 \xc2\xf5\xee\xe4\xff \xe2 \xf0\xe5\xe6\xe8\xec (|||40000|)\r\n"[..],
+        b"229 \xff\xff (|||40000|)\r\n",
+    ] {
+        let mut e = Engine::source_nat();
+        let text = [b"220-hi\r\n", reply, b"220 hi\r\n"].concat();
+        e.client("EPSV\r\n").server(text).server(reply);
+        assert_eq!((e.denial, e.expectations.len()), (None, 1), "{reply:?}");
+    }
 }
 
 #[test]
@@ -195,6 +205,9 @@ fn a_passive_reply_that_has_two_readings_is_refused() {
         // Behind telnet's WILL the next byte is read over: 3.0.113.9.
         b"227 (\xff\xfb203,0,113,9,195,80)\r\n",
         b"227 x \xff(203,0,113,9,195,80)\r\n",
+        // lftp knows no end but CR LF.
+        b"227\n(203,0,113,9,195,80)\r\n",
+        b"229\n(203,0,113,9,195,80)\r\n",
     ] {
         for size in [1, 2, 3, 4, 1000] {
             for strict in [false, true] {
@@ -213,6 +226,11 @@ fn a_passive_reply_that_has_two_readings_is_refused() {
     let mut e = Engine::source_nat();
     e.client("EPSV\r\n").server(b"229 x \xff\xfb(|||50000|) (|||445|)\r\n");
     assert_eq!(e.denial, Some(Denial::Malformed), "the second parenthesis, to some");
+    for reply in ["229 x (!!!50000!) (|||445|)\r\n", "220-hi\r\n229 x (!!!50000!) (|||445|)\r\n"] {
+        let mut e = Engine::source_nat();
+        e.client("EPSV\r\n").server(reply);
+        assert_eq!((e.denial, e.expectations.len()), (Some(Denial::Malformed), 0), "{reply:?}");
+    }
     // Neither names an endpoint.
     for reply in ["227\r\n", "200 o\r k\r\n", "200 o\0k\r\n", "\0\r\n", "200 227 (1)\r\n", "22 7\r\n"] {
         let mut e = Engine::source_nat();
@@ -272,6 +290,14 @@ const TAKEN_FOR_A_REPLY: [&[u8]; 28] = [
     b"227 (203,0,113,9,195,81)\r227 (10,9,9,9,195,80)",
 ];
 
+/// What is a plain reply behind telnet is judged as one.
+fn refused_for(text: &[u8]) -> Denial {
+    match text {
+        b"\xff\xf1227 (10,9,9,9,195,80)" | b"\xff\xfb\x01227 (10,9,9,9,195,80)" => Denial::ThirdPartyAddress,
+        _ => Denial::Malformed,
+    }
+}
+
 #[test]
 fn no_line_within_a_reply_is_the_awaited_one_to_any_client() {
     for text in TAKEN_FOR_A_REPLY {
@@ -283,7 +309,7 @@ fn no_line_within_a_reply_is_the_awaited_one_to_any_client() {
                     e.profile.strict = strict;
                     e.server("220 hi\r\n").client("PASV\r\n");
                     e.feed_cut(Side::Responder, &reply, &[size]);
-                    assert!(e.denial.is_some(), "{text:?} by {size}");
+                    assert_eq!(e.denial, Some(refused_for(text)), "{text:?} by {size}");
                     assert!(e.expectations.is_empty() && !e.out(Side::Responder).contains("80)"));
                 }
                 // One whose command was refused waits, too. To a client that waits for nothing it is text.
@@ -297,7 +323,7 @@ fn no_line_within_a_reply_is_the_awaited_one_to_any_client() {
                 assert_eq!((e.denial, e.held(Side::Responder)), (None, String::new()), "{text:?}");
                 assert!(e.stream(Side::Responder).out.ends_with(&reply));
                 e.client("EPSV\r\n").feed_cut(Side::Responder, &reply, &[size]);
-                assert!(e.denial.is_some(), "{text:?} by {size}");
+                assert_eq!(e.denial, Some(refused_for(text)), "{text:?} by {size}");
             }
         }
     }
@@ -353,6 +379,66 @@ fn the_text_of_a_reply_leads_nobody_astray() {
             e.feed_cut(Side::Responder, reply.as_bytes(), &[size]);
             assert_eq!((e.denial, e.out(Side::Responder)), (None, reply));
         }
+    }
+}
+
+/// Clients that ask for a blank behind the code (curl, wget), or read over telnet in it (BSD's), wait on.
+#[test]
+fn what_is_awaited_stays_so_until_the_next_command() {
+    let third = b"211-b\r\n227 (10,9,9,9,195,80)\r\n211 c\r\n";
+    for (answer, is_code) in [
+        (&b"500\r\n"[..], true),
+        (b"227\r\n", true),
+        (b"500 no\r\n", true),
+        (b"500-a\r\n500 b\r\n", true),
+        (b"500x\r\n", false),
+        (b"20x-a\r\n500 x\r\n", false),
+        (b"20\xff\xf10-a\r\n500 x\r\n", false),
+    ] {
+        let start = |strict, commands: &str, size| {
+            let mut e = Engine::source_nat();
+            e.profile.strict = strict;
+            e.server("220 hi\r\n").client(commands).feed_cut(Side::Responder, answer, &[size]);
+            e
+        };
+        for size in [1, 3, 1000] {
+            for strict in [false, true] {
+                let mut e = start(strict, "PASV\r\n", size);
+                e.feed_cut(Side::Responder, third, &[size]);
+                let denial = if strict && !is_code { Denial::Malformed } else { Denial::ThirdPartyAddress };
+                assert_eq!(e.denial, Some(denial), "{answer:?} by {size}");
+                assert!(e.expectations.is_empty() && !e.out(Side::Responder).contains("10,9"));
+            }
+            // A command that was sent ahead of the answer does not say that the client has read it.
+            let mut e = start(false, "PASV\r\nNOOP\r\n", size);
+            e.server("200 ok\r\n").feed_cut(Side::Responder, third, &[size]);
+            assert_eq!(e.denial, Some(Denial::ThirdPartyAddress), "{answer:?} by {size}");
+            // One behind it does: a listing is text again.
+            let mut e = start(false, "PASV\r\n", size);
+            e.client("STAT\r\n").feed_cut(Side::Responder, third, &[size]);
+            assert_eq!((e.denial, e.expectations.len()), (None, 0), "{answer:?} by {size}");
+            assert!(e.stream(Side::Responder).out.ends_with(third));
+        }
+    }
+}
+
+/// The server reads another command; the client waits for the answer to its own.
+#[test]
+fn who_has_asked_with_a_masked_command_waits_as_well() {
+    for (command, text, denial) in [
+        ("PASV", "227 (10,9,9,9,195,80)", Denial::ThirdPartyAddress),
+        ("EPSV", "229 (|||445|)", Denial::PrivilegedPort),
+    ] {
+        let mut e = Engine::source_nat();
+        e.profile.rules = alg::CommandPolicy::new([alg::rules::Rule {
+            methods: Box::new([command.into()]),
+            action: Some(alg::Action::Mask),
+            ..Default::default()
+        }]);
+        e.server("220 hi\r\n").client(format!("{command}\r\n"));
+        assert_eq!(e.out(Side::Initiator), "XXXX\r\n");
+        e.server(format!("500-x\r\n{text}\r\n500 x\r\n"));
+        assert_eq!((e.denial, e.out(Side::Responder).contains(text)), (Some(denial), false));
     }
 }
 

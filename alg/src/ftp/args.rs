@@ -134,8 +134,8 @@ fn whole(argument: &[u8], grammar: impl Fn(&[u8]) -> Read<'_, Fields>) -> Option
 /// further on would give the reply a second reading: refused.
 fn passive(text: &[u8], grammar: impl Fn(&[u8]) -> Read<'_, Fields>) -> Option<(usize, Fields, usize)> {
     let (rest, before) = no_digits(text).ok()?;
-    let before = before.len();
-    if swallows(text.get(..=before)?) {
+    let (numbers, before) = (before, before.len());
+    if swallows(numbers) || numbers.strip_suffix(b"(").is_some_and(swallows) {
         return None;
     }
     let (rest, fields) = grammar(rest).ok()?;
@@ -143,20 +143,32 @@ fn passive(text: &[u8], grammar: impl Fn(&[u8]) -> Read<'_, Fields>) -> Option<(
     Some((before, fields, rest.len()))
 }
 
-/// Whether a telnet byte stands so near before the numbers, or their parenthesis, that some clients read over the first of them: up
-/// to two bytes behind it are its command's. `text` reaches to that one, and with it.
+/// Whether a client that knows telnet reads over the byte behind this text: a command is IAC and one byte, of WILL, WONT, DO and DONT two.
+/// Two IACs are a data byte.
 fn swallows(text: &[u8]) -> bool {
-    let (last, before) = (text.len().saturating_sub(1), text.len().saturating_sub(3));
-    text.get(before..last).is_some_and(|near| near.contains(&IAC))
+    // How many bytes more the command takes, as far as is known.
+    let open = text.iter().fold(0_u8, |open, byte| match (open, *byte) {
+        (0, IAC) => 2,
+        (2, 251..=254) => 1,
+        _ => 0,
+    });
+    // The same for one who does not know where the first command ends.
+    let odd = text.iter().rev().take_while(|b| **b == IAC).count() % 2 == 1;
+    open != 0 || odd || matches!(text, [.., IAC, 251..=254])
 }
 
-/// The first parenthesis holds three delimiters, the port, and the delimiter again. The range is the port alone.
+/// The first parenthesis holds three delimiters, the port, and the delimiter again. The range is the port alone. Bars anywhere else are
+/// another port to who looks for them: FileZilla for the first `(|||`, busybox for the last ones.
 fn epsv(text: &[u8]) -> Option<(usize, Fields, usize)> {
-    let (rest, _) = preceded(to_parenthesis, char::<_, ()>('(')).parse(text).ok()?;
-    if swallows(text.get(..text.len().checked_sub(rest.len())?)?) {
+    let (rest, parenthesis) = terminated(to_parenthesis, char('(')).parse(text).ok()?;
+    if swallows(parenthesis) {
         return None;
     }
     let (rest, d) = delimiter(rest).ok()?;
+    let bars = text.iter().filter(|b| **b == BAR).count();
+    if bars != if d == BAR { 4 } else { 0 } {
+        return None;
+    }
     let same = char::<_, ()>(char::from(d));
     let (rest, _) = (same, char(char::from(d))).parse(rest).ok()?;
     let before = text.len().checked_sub(rest.len())?;
@@ -359,6 +371,7 @@ mod tests {
             "Extended Passive mode OK (|||50009|)",        // pure-ftpd
             "Mode (!!!50009!)",
             "(|||50009|) port 7",
+            "(!!!50009!) (EPSV)",
         ] {
             assert_eq!(read(Message::Epsv, text), found("50009", "", 50009), "{text:?}");
         }
@@ -376,9 +389,43 @@ mod tests {
             "(|1|10.1.0.2|50009|)",
             "(||!50009|)",
             "(111500091)",
+            // FileZilla looks for the first `(|||`, busybox for the last bars.
+            "x (!!!50000!) (|||445|)",
+            "|445| (!!!50000!)",
+            "(|||50000|) (|||445|)",
+            "(|||50000|) |",
         ] {
             assert_eq!(read(Message::Epsv, bad), None, "{bad:?}");
         }
+    }
+
+    /// In CP1251 the byte 255 is a letter.
+    #[test]
+    fn telnet_hides_only_what_it_takes() {
+        for (before, hides) in [
+            (&b"\xff "[..], false),
+            (b"\xff\xff", false),
+            (b"\xff\xff ", false),
+            (b"\xff\xff\xff\xff", false),
+            (b"far \xff before ", false),
+            (b"\xff\xfb\x01", false),
+            (b"\xff\xf1", false),
+            (b"\xff", true),
+            (b"\xff\xff\xff", true),
+            (b"\xff\xfb", true),
+            (b"\xff\xfe", true),
+            // The option is 255, or the first 255 is data.
+            (b"\xff\xfb\xff", true),
+            (b"\xff\xfb\xff\xff", true),
+            (b"\xff\xff\xfb", true),
+        ] {
+            let found =
+                |message: Message, numbers: &[u8]| message.read(&[before, numbers].concat()).is_some();
+            assert_eq!(found(Message::Pasv, b"10,1,0,2,156,64"), !hides, "{before:?}");
+            assert_eq!(found(Message::Pasv, b"(10,1,0,2,156,64)"), !hides, "{before:?}");
+            assert_eq!(found(Message::Epsv, b"(|||50009|)"), !hides, "{before:?}");
+        }
+        assert!(Message::Pasv.read(b"(\xff10,1,0,2,156,64)").is_none());
     }
 
     #[test]

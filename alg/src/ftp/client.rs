@@ -3,7 +3,9 @@
 use crate::contract::{Application, Blindness, Denial, Gateway, Side};
 use crate::ftp::args::Message;
 use crate::ftp::command::{self, Kind};
-use crate::ftp::line::{IAC, Match, find_disguised, find_word, first_word, inner_end, is_blank};
+use crate::ftp::line::{
+    HEAD, IAC, Match, find_disguised, find_word, first_word, inner_end, is_blank, is_read_over,
+};
 use crate::ftp::user::MAX_USER;
 use crate::ftp::{Call, Ftp, MAX_LINE, Step, strict};
 use crate::profile::{Profile, WhenEncrypted};
@@ -51,7 +53,7 @@ impl Ftp {
             // No command begins with a doubled telnet byte. Some servers read over it: what they would run is not what was
             // judged. To others a CR alone is an end, and what follows a command.
             let begins = odd || self.client.ends_early();
-            return if judged || begins && self.may_be_disguised(begin) {
+            return if judged || begins && self.may_be_disguised(self.client.head(), begin) {
                 deny_whole(call, rest, end)
             } else {
                 self.pass(call, rest, end)
@@ -59,7 +61,7 @@ impl Ftp {
         }
         // Servers of the BSD kind read over the first byte, and run what stands behind it.
         if self.client.begins_in_telnet(rest)
-            && (reads_all(call.cx.profile) || self.may_be_disguised(begin.get(1..).unwrap_or_default()))
+            && (reads_all(call.cx.profile) || self.may_be_disguised(b"", begin.get(1..).unwrap_or_default()))
         {
             return deny_whole(call, rest, end);
         }
@@ -67,7 +69,7 @@ impl Ftp {
         match named {
             Match::Undecided => return Step::Unfinished,
             // What one server reads over another does not: there is no telling what it would make of the argument.
-            Match::No if self.may_be_disguised(begin) => return deny_whole(call, rest, end),
+            Match::No if self.may_be_disguised(b"", begin) => return deny_whole(call, rest, end),
             _ => {}
         }
         if self.reads_whole_lines(call) {
@@ -92,10 +94,24 @@ impl Ftp {
     }
 
     /// Whether a line is, or may become, a command that names an endpoint for a server that reads over what stands before its
-    /// word or in it. A first line like that is not FTP's, and ends the reading.
-    fn may_be_disguised(&self, begin: &[u8]) -> bool {
-        (self.spoke || command::is_command(self.client.head()))
-            && !matches!(find_disguised(begin, &NAMED), Match::No)
+    /// word or in it. `head`: what was read of the line before. A first line like that is not FTP's, and ends the reading.
+    fn may_be_disguised(&self, head: &[u8], begin: &[u8]) -> bool {
+        (self.spoke || command::is_command(head)) && !matches!(find_disguised(begin, &NAMED), Match::No)
+    }
+
+    /// How much of a line, or of its beginning, may go on before what follows is judged.
+    fn disguise(&self, profile: &Profile, rest: &[u8], line: &[u8]) -> usize {
+        inner_end(rest, line.len(), is_read_over, |begun, behind| {
+            let mut client = self.client;
+            client.push(begun);
+            let begin = behind.get(..longest(profile)).unwrap_or(behind);
+            self.may_be_disguised(client.head(), begin)
+        })
+    }
+
+    /// Whether a line is the first, and no command to any server.
+    fn is_another_protocol(&self, text: &[u8]) -> bool {
+        !self.spoke && !is_first(text.get(..HEAD).unwrap_or(text)) && !command::may_be_command(text)
     }
 
     /// Whether a line's word is a command to every server, and what stands behind it belongs to it: an argument, or CRs before the end.
@@ -129,7 +145,7 @@ impl Ftp {
         }
         // A server that reads over a telnet byte or a blank, to which a CR alone is an end, or a NUL the end of a name, would run another
         // command than the one that is judged.
-        if reads_all(call.cx.profile) {
+        if reads_all(call.cx.profile) && !self.is_another_protocol(text) {
             let odd = text.iter().any(|b| matches!(*b, IAC | b'\r' | 0));
             let blank = text.first().is_some_and(u8::is_ascii_whitespace);
             if blank || odd && (call.cx.profile.strict || kind == Kind::Active || !self.is_argued(text)) {
@@ -191,7 +207,7 @@ impl Ftp {
             }
             Action::Mask => {
                 call.refused(shown, decision.rule, None);
-                return self.instead(call, line, MASKED, Kind::Other);
+                return self.instead(call, line, MASKED, Kind::Masked);
             }
             Action::Allow if decision.log => call.accepted(shown, None, decision.rule),
             Action::Allow => {}
@@ -229,7 +245,8 @@ impl Ftp {
     fn pass<G: Gateway>(&mut self, call: &mut Call<'_, '_, G>, rest: &[u8], end: Option<usize>) -> Step {
         let line = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
         // Behind a CR that ends nothing a server may see another line. What was judged was seen as a whole.
-        let cut = if reads_all(call.cx.profile) { line.len() } else { inner_end(line) };
+        let cut =
+            if reads_all(call.cx.profile) { line.len() } else { self.disguise(call.cx.profile, rest, line) };
         let Some(end) = end.filter(|_| cut == line.len()) else {
             self.client.push(line.get(..cut).unwrap_or_default());
             return Step::Read(cut);
@@ -262,6 +279,10 @@ impl Ftp {
     pub(super) fn begin(&mut self, kind: Kind) -> bool {
         self.spoke = true;
         self.auth |= kind == Kind::Auth;
+        // What is the reply here need not be one to the client (`500` without a blank), which waits on then. Only what it
+        // sends next says that it does not.
+        self.awaits =
+            kind.may_ask_for_endpoint() || self.awaits && self.pending.any(Kind::may_ask_for_endpoint);
         self.pending.add(kind)
     }
 }

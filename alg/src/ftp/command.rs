@@ -1,6 +1,7 @@
 //! The client's commands: which are FTP at all, and what each asks of the server.
 
-use crate::ftp::line::{IAC, first_word};
+use crate::ftp::line::{HEAD, IAC, first_word};
+use arrayvec::ArrayVec;
 
 /// What a command waits for, as far as its reply matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -42,6 +43,8 @@ pub(super) enum Kind {
     RefusedAuth,
     /// The same: an endpoint, where no pinhole more may be opened.
     RefusedForRoom,
+    /// A command that a rule masked: the server was given one that it does not know, and the client reads its reply.
+    Masked,
 }
 
 impl Kind {
@@ -82,9 +85,9 @@ impl Kind {
         matches!(self, Self::Pasv | Self::Lpsv | Self::Epsv)
     }
 
-    /// Whether its client may wait for an endpoint of the server's. Of a refused command nobody knows what it was.
+    /// Whether its client may wait for an endpoint of the server's. Of a command that never left nobody knows what it was.
     pub(super) const fn may_ask_for_endpoint(self) -> bool {
-        self.is_passive() || matches!(self, Self::Refused | Self::RefusedAfterAll)
+        self.is_passive() || matches!(self, Self::Refused | Self::RefusedAfterAll | Self::Masked)
     }
 
     /// Whether a final reply with this code may be this command's.
@@ -102,7 +105,7 @@ impl Kind {
             (Self::Transfer, c) => matches!(c, 225 | 226 | 250),
             (Self::Abort, c) => matches!(c, 225 | 226),
             (Self::Rein, c) => c == 220,
-            (Self::Other | Self::User | Self::Quit, c) => !matches!(c, 220 | 226..=229),
+            (Self::Other | Self::Masked | Self::User | Self::Quit, c) => !matches!(c, 220 | 226..=229),
             (Self::Refused | Self::RefusedAfterAll | Self::RefusedAuth | Self::RefusedForRoom, c) => {
                 c / 100 == 2 && c < 210
             }
@@ -140,6 +143,17 @@ pub(super) fn is_command(head: &[u8]) -> bool {
     let word = first_word(head);
     let mail = || MAIL_HELLOS.iter().any(|hello| hello.eq_ignore_ascii_case(word));
     (3..=8).contains(&word.len()) && word.iter().all(u8::is_ascii_alphabetic) && !is_foreign(word) && !mail()
+}
+
+/// Whether some server may run this line: one that reads over what is no text, and over blanks and quotes in front, or to
+/// which a CR alone is an end.
+pub(super) fn may_be_command(line: &[u8]) -> bool {
+    line.split(|b| *b == b'\r').any(|text| {
+        let text = text.iter().filter(|b| b.is_ascii_graphic() || b.is_ascii_whitespace());
+        let word = text.skip_while(|b| !b.is_ascii_alphanumeric()).take_while(|b| b.is_ascii_alphanumeric());
+        // A server may cut a word that is too long.
+        is_command(&word.copied().take(HEAD).collect::<ArrayVec<u8, HEAD>>())
+    })
 }
 
 /// Whether the argument of this command is a file.
@@ -183,6 +197,26 @@ mod tests {
             (b"\xff\xf4ABOR", false),
         ] {
             assert_eq!(is_foreign(word), is, "{word:?}");
+        }
+    }
+
+    #[test]
+    fn what_some_server_may_run() {
+        for (line, may) in [
+            (&b"USER x"[..], true),
+            (b" \"STOR x", true),
+            (b"ST\xff\xf1OR x", true),
+            (b"\0S\0TOR", true),
+            (b"\x01\rDELE b", true),
+            (b"VERYLONGWORD", true),
+            (b"\x01\0x", false),
+            (b"\x01\0x\r", false),
+            (b"\x05\x01\0\xffab", false),
+            (b"POST /\xff", false),
+            (b"EHLO \xff", false),
+            (b"", false),
+        ] {
+            assert_eq!(may_be_command(line), may, "{line:?}");
         }
     }
 

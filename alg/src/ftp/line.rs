@@ -171,10 +171,32 @@ pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// How much of a line, or of its beginning, reaches to its first CR or NUL, and with it; all if it has none. Either alone is an
-/// end to some readers.
-pub(super) fn inner_end(line: &[u8]) -> usize {
-    memchr::memchr2(b'\r', 0, line).map_or(line.len(), |at| at.saturating_add(1))
+/// Whether [`find_disguised`] reads over this byte before a word.
+pub(super) fn is_read_over(byte: u8) -> bool {
+    !byte.is_ascii_alphanumeric() && byte != b'\n' && byte != IAC
+}
+
+/// How much of a line, or of its beginning, the first `len` of these bytes, reaches to the first CR or NUL, and with it, behind which
+/// there is a doubt; all if there is none. Either alone is an end to some readers. `doubts` gets what stands before and what follows.
+/// What is `read_over` in front of a line changes no answer: of a run of ends with nothing else between them one is asked about, else
+/// the work would grow with its square.
+pub(super) fn inner_end(
+    bytes: &[u8],
+    len: usize,
+    read_over: impl Fn(u8) -> bool,
+    mut doubts: impl FnMut(&[u8], &[u8]) -> bool,
+) -> usize {
+    let mut from = 0_usize;
+    while let Some(at) = memchr::memchr2(b'\r', 0, bytes.get(from..len).unwrap_or_default()) {
+        let start = from.saturating_add(at).saturating_add(1);
+        // The last one is the line's own end, or what follows has not come.
+        let Some((begun, behind)) = bytes.split_at_checked(start).filter(|_| start < len) else { break };
+        if doubts(begun, behind) {
+            return start;
+        }
+        from = start.saturating_add(behind.iter().take_while(|b| read_over(**b)).count());
+    }
+    len
 }
 
 /// The first word of a head: up to a blank or CR, or all of it.
@@ -237,6 +259,49 @@ mod tests {
             b"P-ORT",
         ] {
             assert_eq!(find_disguised(no, &WORDS), Match::No, "{no:?}");
+        }
+    }
+
+    /// How many bytes are looked at for the ends within a line.
+    fn work(line: &[u8]) -> usize {
+        let mut work = 0;
+        let cut = inner_end(line, line.len(), is_read_over, |_, behind| {
+            let decides = |n: &usize| !matches!(find_disguised(&behind[..*n], &WORDS), Match::Undecided);
+            work += (0..=behind.len()).find(decides).unwrap();
+            false
+        });
+        assert_eq!(cut, line.len());
+        work
+    }
+
+    #[test]
+    fn the_work_for_inner_ends_grows_with_the_line_alone() {
+        let units: [&[u8]; 9] =
+            [b"\0", b"\r", b"\0\r", b"\0 ", b"\0\"\x01", b"a\0", b"P\0", b"PORT\0", b"P\x01\0O\x01\r"];
+        for unit in units {
+            for count in [100, 200] {
+                let line = [b"NOOP", &unit.repeat(count)[..], b"\r\n"].concat();
+                assert!(work(&line) <= 6 * line.len(), "{unit:?}: {} of {}", work(&line), line.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_is_cut_where_there_is_a_doubt() {
+        let first = |line: &[u8]| {
+            inner_end(line, line.len(), is_read_over, |_, behind| {
+                !matches!(find_disguised(behind, &WORDS), Match::No)
+            })
+        };
+        for (line, cut) in [
+            (&b"STOR x\r"[..], 7),
+            (b"STOR x\rPORT 1\r", 7),
+            (b"STOR x\0y\r \0 PORT 1\r", 9),
+            (b"STOR \0\0\0y\0PO", 10),
+            (b"STOR x\r \0", 7),
+            (b"STOR x\0y\0", 9),
+        ] {
+            assert_eq!(first(line), cut, "{line:?}");
         }
     }
 

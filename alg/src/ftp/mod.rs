@@ -33,8 +33,8 @@
 //! commands however many are under way.
 //!
 //! Lines end with LF; a CR before it belongs to the ending. Lines inside a multi-line reply are text (RFC 959 §4.2),
-//! also when they look like 227: file names and banners are written by strangers. Only while a passive command waits none of
-//! them must be one to any client, but for what names the server itself: clients do not agree on where a reply ends.
+//! also when they look like 227: file names and banners are written by strangers. Only from a passive command to the next command none of
+//! them must be one to any client, but for what names the server itself: clients do not agree on what a reply is, and where it ends.
 
 mod args;
 mod client;
@@ -178,6 +178,8 @@ pub struct Ftp {
     spoke: bool,
     /// The server's first line was a reply.
     greeted: bool,
+    /// The client may wait for an endpoint of the server's, see [`Ftp::begin`].
+    awaits: bool,
     /// Nothing is read any more, and why.
     blind: Option<Blindness>,
 }

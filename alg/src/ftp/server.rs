@@ -60,13 +60,16 @@ impl Ftp {
         let begin = rest.get(..MAX_LINE).unwrap_or(rest);
         let within = self.multiline.is_some();
         // Clients do not agree on where a reply ends: what one asks for must do no harm in the text of another either.
-        let awaited = within && self.mask.is_none() && self.pending.any(Kind::may_ask_for_endpoint);
-        if self.mask.is_none() {
-            // A client that knows telnet does not see it.
-            let telnet = self.server.skip_telnet(rest);
-            if telnet != 0 {
-                return Step::Read(telnet);
+        let awaited = within && self.mask.is_none() && self.awaits;
+        // A client that knows telnet does not see it.
+        let telnet = self.server.skip_telnet(rest);
+        if telnet != 0 {
+            if self.mask.is_some() {
+                call.edit(0, telnet, ArrayVec::new());
+                // Behind a data byte 255 the line is text.
+                self.masked_line = (!self.server.at_start()).then_some(false);
             }
+            return Step::Read(telnet);
         }
         if self.mask.is_none() && !within || awaited {
             let strict = call.cx.profile.strict && !within;
@@ -133,10 +136,13 @@ impl Ftp {
             }
         }
         let line = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
-        let cut = inner_end(line);
-        if cut < line.len() && self.masked_line.is_none() && (!within || awaited) {
-            self.server.push(line.get(..cut).unwrap_or_default());
-            return Step::Read(cut);
+        if self.masked_line.is_none() && (!within || awaited) {
+            let unclear = |_: &[u8], behind: &[u8]| is_unclear(behind.get(..MAX_LINE).unwrap_or(behind));
+            let cut = inner_end(rest, line.len(), |_| false, unclear);
+            if cut < line.len() {
+                self.server.push(line.get(..cut).unwrap_or_default());
+                return Step::Read(cut);
+            }
         }
         let read = end.map_or(rest.len(), |end| end.saturating_add(1));
         match (self.masked_line, end) {
@@ -272,9 +278,9 @@ impl Ftp {
 }
 
 /// Whether a line that is no plain 227, 228 or 229 may be one to some client: its code is followed by anything but a blank, or has
-/// a telnet command in it.
+/// a telnet command in it. An LF alone is no end to lftp: the numbers may stand behind it.
 fn is_unclear(line: &[u8]) -> bool {
-    let ends = |b: &u8| is_blank(*b) || matches!(b, b'\r' | b'\n');
+    let ends = |b: &u8| is_blank(*b) || *b == b'\r';
     let coded = has_code(line) && line.get(3).is_some_and(|b| !ends(b));
     line.first() == Some(&b'2') && (coded || !matches!(find_disguised(line, &NAMED), Match::No))
 }
