@@ -471,3 +471,72 @@ impl StreamAlg for Ftp {
 fn excerpt<const N: usize>(parts: [&[u8]; N]) -> ArrayVec<u8, MAX_EXCERPT> {
     parts.into_iter().flatten().copied().take(MAX_EXCERPT).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{FlowContext, PublishError};
+    use crate::tables::Tables;
+    use core::net::{IpAddr, Ipv4Addr};
+
+    struct Closed;
+
+    impl Gateway for Closed {
+        fn publish(
+            &mut self,
+            _: Side,
+            _: Transport,
+            _: Endpoint,
+            _: u16,
+            _: Parity,
+        ) -> Result<Endpoint, PublishError> {
+            Err(PublishError::PortsExhausted)
+        }
+
+        fn to_inside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
+            None
+        }
+
+        fn to_outside(&self, _: Transport, _: Endpoint) -> Option<Endpoint> {
+            None
+        }
+    }
+
+    /// In how many steps these lines are read.
+    fn steps(from: Side, bytes: &[u8]) -> usize {
+        let end = Endpoint::new(IpAddr::from(Ipv4Addr::LOCALHOST), 21);
+        let flow = FlowContext {
+            id: 1,
+            group: 1,
+            turned: false,
+            transport: Transport::Tcp,
+            now_ms: 0,
+            initiator: end,
+            initiator_translated: end,
+            responder: end,
+            responder_translated: end,
+        };
+        let (profile, mut tables, mut answer) = (Profile::default(), Tables::new(), Answer::default());
+        let mut cx = Context { flow: &flow, profile: &profile, gateway: &mut Closed, tables: &mut tables };
+        let (mut ftp, mut rest, mut steps) = (Ftp::greeted(), bytes, 0);
+        assert!(ftp.begin(Kind::Other));
+        while !rest.is_empty() {
+            let Step::Read(read) = ftp.step(&mut cx, from, (0, 0), rest, &mut answer) else {
+                panic!("{} bytes are left", rest.len())
+            };
+            (rest, steps) = (&rest[read..], steps + 1);
+        }
+        steps
+    }
+
+    #[test]
+    fn a_line_is_one_step_whatever_is_in_it() {
+        for odd in [&b"\0"[..], b"\r", b"\0 ", b"a\0", b"2\r"] {
+            for count in [1, 500] {
+                let line = |word: &[u8]| [word, &odd.repeat(count), b"x\r\n"].concat();
+                assert_eq!(steps(Side::Initiator, &line(b"NOOP")), 1, "{odd:?}");
+                assert_eq!(steps(Side::Responder, &line(b"200 ok")), 1, "{odd:?}");
+            }
+        }
+    }
+}
