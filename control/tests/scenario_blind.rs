@@ -288,6 +288,12 @@ fn signed_sessions_say_so_from_the_start() {
         let pair = Pair::new((CLIENT, 40_000), (SERVER.addr, 21), (SERVER, 21));
         let seen = gw.pass(INSIDE, &pair.frame_with(Side::Initiator, SYN, b"", &MD5), OUTSIDE);
         assert_eq!(seen.tcp().options, MD5);
+        assert_eq!(blind(&mut gw), [], "one end alone signs nothing");
+        let mut server = pair.clone();
+        server.responder.peer = seen.source;
+        server.responder.ack = seen.tcp().seq.wrapping_add(1);
+        let seen = gw.pass(OUTSIDE, &server.frame_with(Side::Responder, SYN | ACK, b"", &MD5), INSIDE);
+        assert_eq!(seen.tcp().options, MD5);
         assert_eq!(blind(&mut gw), [(Application::Ftp, Blindness::Signed)]);
         assert_eq!(held(&gw), (0, 0));
         gw.drain_all();

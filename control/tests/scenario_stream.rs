@@ -263,22 +263,26 @@ fn syn_options_that_the_engine_carries_stay_and_others_go() {
 #[test]
 fn a_signed_connection_is_left_alone() {
     each_mode(|mode| {
-        let mut gw = Gateway::new(mode, &text());
-        let mut pair = Pair::new((CLIENT, 40_000), (SERVER.addr, 21), (SERVER, 21));
-        let options = [&[2, 4, 0x05, 0xb4, 19, 18][..], &[7; 16], &[1, 1]].concat();
-        let seen = gw.pass(INSIDE, &pair.frame_with(Side::Initiator, SYN, b"", &options), OUTSIDE);
-        assert_eq!(seen.tcp().options, options);
-        pair.responder.peer = seen.source;
-        pair.responder.ack = seen.tcp().seq.wrapping_add(1);
-        pair.initiator.seq = pair.responder.ack;
-        pair.pass(&mut gw, Side::Responder, SYN | ACK, b"");
-        pair.pass(&mut gw, Side::Initiator, ACK, b"");
-        assert_eq!(
-            pair.say(&mut gw, Side::Initiator, "PORT 10,1,0,2,195,81\r\n"),
-            "PORT 10,1,0,2,195,81\r\n"
-        );
-        assert_eq!(gw.expectations().len(), 0);
-        gw.drain();
+        for both in [true, false] {
+            let mut gw = Gateway::new(mode, &text());
+            let mut pair = Pair::new((CLIENT, 40_000), (SERVER.addr, 21), (SERVER, 21));
+            let options = [&[2, 4, 0x05, 0xb4, 19, 18][..], &[7; 16], &[1, 1]].concat();
+            let seen = gw.pass(INSIDE, &pair.frame_with(Side::Initiator, SYN, b"", &options), OUTSIDE);
+            assert_eq!(seen.tcp().options, options);
+            pair.responder.peer = seen.source;
+            pair.responder.ack = seen.tcp().seq.wrapping_add(1);
+            pair.initiator.seq = pair.responder.ack;
+            let answer = if both { &options[..] } else { &[] };
+            gw.pass(OUTSIDE, &pair.frame_with(Side::Responder, SYN | ACK, b"", answer), INSIDE);
+            pair.sent(Side::Responder, 1);
+            pair.initiator.ack = pair.responder.seq;
+            pair.pass(&mut gw, Side::Initiator, ACK, b"");
+            let port = "PORT 10,1,0,2,195,81\r\n";
+            // One end that signs alone would otherwise have itself read by nobody.
+            assert_eq!(pair.say(&mut gw, Side::Initiator, port) == port, both);
+            assert_eq!(gw.expectations().len(), usize::from(!both));
+            gw.drain_all();
+        }
     });
 }
 

@@ -529,6 +529,51 @@ fn a_closed_window_is_asked_about_for_as_long_as_its_receiver_answers() {
     }
 }
 
+/// The sender has lost its power, and a server that hangs answers for ever: the session must age some day.
+#[test]
+fn a_closed_window_is_not_asked_about_for_ever_for_a_sender_that_is_silent() {
+    let mut w = Wire::new();
+    w.client(0, &[GROW, 9]);
+    let rounds = |w: &mut Wire| {
+        let mut asked = 0;
+        for _ in 0..400 {
+            w.gate.now += 64_000;
+            if !bytes(&w.gate.tick(), Responder).is_empty() {
+                let _ = w.gate.step(&Segment { window: 0, ..segment(Responder, S, c(0), ACK, b"") });
+                asked += 1;
+            }
+        }
+        asked
+    };
+    let first = rounds(&mut w);
+    assert!((120..140).contains(&first), "{first}");
+    assert_eq!(rounds(&mut w), 0);
+    w.gate.step(&segment(Initiator, C + 1, S, ACK, b""));
+    assert!(rounds(&mut w) >= 120, "its keep-alive");
+}
+
+/// What went when the window opened may be acknowledged yet.
+#[test]
+fn what_an_open_window_lets_go_is_not_repeated_at_once() {
+    let mut w = Wire::new();
+    let says =
+        |w: &mut Wire, window: u16| w.gate.step(&Segment { window, ..segment(Responder, S, c(0), ACK, b"") });
+    says(&mut w, 0);
+    w.client(0, &[PASS, 2, b'a', b'b']);
+    w.gate.tick();
+    w.gate.now = 5_000;
+    assert_eq!(bytes(&w.gate.tick(), Responder), [(c(0), vec![PASS])], "it is asked");
+    says(&mut w, 0);
+    // Long after, it opens.
+    w.gate.now = 6_000;
+    assert_eq!(bytes(&says(&mut w, 100), Responder), [(c(1), vec![2, b'a', b'b'])]);
+    // The client can repeat it too: the engine stands behind with four times its second.
+    for (now, repeated) in [(6_100, 0), (10_000, 0), (10_100, 1)] {
+        w.gate.now = now;
+        assert_eq!(bytes(&w.gate.tick(), Responder).len(), repeated, "{now}");
+    }
+}
+
 #[test]
 fn a_sender_that_was_told_all_and_repeats_anything_makes_the_engine_repeat_all() {
     let mut w = Wire::new();
@@ -602,6 +647,35 @@ fn signed_segments_are_not_touched() {
     let out = w.client(0, &[GROW, 2, b'a', b'b']);
     assert_eq!(bytes(&out, Responder), [(c(0), vec![GROW, 2, b'a', b'b'])]);
     assert_eq!(out[0].window, 10_000);
+}
+
+/// A client could have itself read by nobody.
+#[test]
+fn a_connection_that_one_end_alone_would_sign_is_read() {
+    let signed = |from, seq, ack, flags| {
+        let options = Options { signed: true, ..Options::default() };
+        Segment { options, window: 10_000, ..segment(from, seq, ack, flags, b"") }
+    };
+    for client in [true, false] {
+        let mut gate = Gate::with_limits(Limits::default());
+        let [syn, answer] = [(Initiator, CLIENT, 0, SYN), (Responder, SERVER, C, SYN | ACK)];
+        for ((from, seq, ack, flags), signs) in [(syn, client), (answer, !client)] {
+            let options = Options { signed: signs, ..Options::default() };
+            let out = gate.step(&Segment { options, ..signed(from, seq, ack, flags) });
+            assert!(out[0].onward);
+        }
+        gate.step(&segment(Initiator, C, S, ACK, b""));
+        let mut w = Wire { gate };
+        assert!(!w.gate.stream.is_blind());
+        assert_eq!(bytes(&w.client(0, &[GROW, 1, b'a']), Responder), [(c(0), vec![GROW, 1, b'a', b'a'])]);
+    }
+    // A server that has the option drops a SYN that is signed with no key of its own: the next one is not.
+    let mut gate = Gate::with_limits(Limits::default());
+    gate.step(&signed(Initiator, CLIENT, 0, SYN));
+    gate.opening = [true; 2];
+    gate.step(&segment(Initiator, CLIENT, 0, SYN, b""));
+    gate.step(&signed(Responder, SERVER, C, SYN | ACK));
+    assert!(!gate.stream.is_blind());
 }
 
 /// Who knows the tuple does not know the number that a SYN+ACK has to acknowledge.

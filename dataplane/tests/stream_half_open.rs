@@ -212,6 +212,26 @@ fn a_strange_syn_does_not_move_a_connection_that_opens() {
     assert_eq!(bytes(&out, Responder), [(NEXT + 1, vec![GROW, 1, b'a', b'a'])]);
 }
 
+/// What is asked acknowledges. A server that is told that its SYN+ACK has come does not repeat it, and the client may not have it yet.
+#[test]
+fn the_clients_part_of_the_handshake_is_not_said_for_it() {
+    let opens = || {
+        let mut gate = Gate::default();
+        gate.step(&segment(Initiator, CLIENT, 0, SYN, b""));
+        gate.opening = [true; 2];
+        gate.step(&segment(Responder, SERVER, C, SYN | ACK, b""));
+        gate
+    };
+    let strange = segment(Responder, NEXT_SERVER, 0, SYN, b"");
+    let mut gate = opens();
+    assert_eq!(gate.step(&strange), []);
+    assert_eq!(gate.arrival, Arrival::Refused(Refusal::Syn));
+    assert_eq!(gate.step(&segment(Responder, S + 9, 0, RST, b"")), []);
+    // The client has answered.
+    gate.step(&segment(Initiator, C, S, ACK, b""));
+    asked(&mut gate, &strange);
+}
+
 /// Where the server stands in the older connection, in numbers that the gateway has never seen, or has forgotten.
 const OLDER: u32 = 0x1234_5678;
 const OLDER_SERVER: u32 = 0x9abc_def0;

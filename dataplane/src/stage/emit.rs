@@ -140,7 +140,7 @@ pub(crate) fn alter<B: PacketBuf>(
 /// A SYN keeps the options that the engine carries, and loses what would go around it, and ECN, whose echo an edited stream
 /// would have to invent. A signed one is left alone.
 fn alter_syn<B: PacketBuf>(buf: &mut B, parsed: &mut Parsed, stream: &Stream, emission: &Emission) -> bool {
-    if stream.is_blind() {
+    if stream.is_blind() || options(parsed, buf.bytes()).signed {
         return true;
     }
     if emission.payload != Payload::Own && !resize(buf, parsed, 0) {

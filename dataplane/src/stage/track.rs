@@ -44,7 +44,8 @@ const NO: Option<State> = None;
 
 /// TCP states in the order of [`State`]; per side (initiator, responder) and kind (SYN, SYN+ACK, ACK, FIN, RST) the
 /// next state. A SYN in a synchronised state passes, so that the end can challenge it (RFC 5961 §4), also where one end has closed;
-/// an ACK to a lone SYN passes for the same reason.
+/// an ACK to a lone SYN passes for the same reason. An end that has closed and takes that SYN begins a connection in a session that is
+/// about to end, and perhaps read no more: its SYN+ACK goes no further.
 const TCP: [[[Option<State>; 5]; 2]; 8] = {
     let rst = Some(S::TcpReset);
     [
@@ -95,12 +96,12 @@ const TCP: [[[Option<State>; 5]; 2]; 8] = {
         // TcpFinInitiator
         [
             [Some(S::TcpFinInitiator), NO, Some(S::TcpFinInitiator), Some(S::TcpFinInitiator), rst],
-            [NO, Some(S::TcpFinInitiator), Some(S::TcpFinInitiator), Some(S::TcpTimeWait), rst],
+            [NO, NO, Some(S::TcpFinInitiator), Some(S::TcpTimeWait), rst],
         ],
         // TcpFinResponder
         [
             [Some(S::TcpFinResponder), NO, Some(S::TcpFinResponder), Some(S::TcpTimeWait), rst],
-            [NO, Some(S::TcpFinResponder), Some(S::TcpFinResponder), Some(S::TcpFinResponder), rst],
+            [NO, NO, Some(S::TcpFinResponder), Some(S::TcpFinResponder), rst],
         ],
         // TcpTimeWait
         [
@@ -348,6 +349,9 @@ mod tests {
         for state in [State::TcpEstablished, State::TcpFinInitiator, State::TcpFinResponder] {
             assert_eq!(tcp_next(state, Forward, SYN), Some(state));
             assert_eq!(tcp_next(state, Reverse, SYN), None);
+            // Who takes it is heard only where the session lives on.
+            let heard = (state == State::TcpEstablished).then_some(state);
+            assert_eq!(tcp_next(state, Reverse, SYN | ACK), heard);
         }
     }
 

@@ -33,6 +33,10 @@ const MAX_TRIES: u8 = 10;
 /// From this try on the time between two of them grows no more.
 const SLOWEST_TRY: u8 = 6;
 
+/// Most answers that there is no room, in a row, that keep the tries going while the sender is silent: some two hours at the slowest.
+/// It may be gone, and its session must age then.
+const MOST_ANSWERS: u8 = 120;
+
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sequence space: modulo 2^32")]
 pub(super) const fn low(offset: i64) -> u32 {
     offset as u32
@@ -137,6 +141,8 @@ pub(super) struct Half {
     /// Since when the receiver has acknowledged nothing of what is outstanding, as far as the timer has seen.
     since: Option<u32>,
     tries: u8,
+    /// How often the receiver has answered that it has no room since the sender was last heard.
+    answers: u8,
 }
 
 impl Default for Half {
@@ -172,6 +178,7 @@ impl Default for Half {
             refused_since: None,
             since: None,
             tries: 0,
+            answers: 0,
         }
     }
 }
@@ -592,13 +599,18 @@ impl Half {
         }
         let newer = seq > self.window_seq || (seq == self.window_seq && ack >= self.window_ack);
         if newer && ack >= self.acked {
-            self.tries = match (self.window, window) {
+            match (self.window, window) {
                 // Who says that there is no room is there, and is asked on and on (RFC 9293 §3.8.6.1).
-                (_, 0) => self.tries.min(SLOWEST_TRY),
-                // What went into the closed window is repeated soon.
-                (0, _) => 0,
-                _ => self.tries,
-            };
+                (_, 0) => {
+                    self.answers = self.answers.saturating_add(1);
+                    if self.answers < MOST_ANSWERS {
+                        self.tries = self.tries.min(SLOWEST_TRY);
+                    }
+                }
+                // What went into the closed window is repeated soon, but not at once: it may be acknowledged yet.
+                (0, _) => (self.since, self.tries) = (None, 0),
+                _ => {}
+            }
             (self.window, self.window_seq, self.window_ack) = (window, seq, ack);
             self.widest = self.widest.max(window);
         }
@@ -705,6 +717,18 @@ impl Half {
     /// Whether an unfinished message was held long enough.
     pub fn held_too_long(&self, limits: &Limits, now: u32) -> bool {
         !self.input.is_empty() && !later(self.held_at.wrapping_add(limits.hold_ms), now)
+    }
+
+    /// The sender is there.
+    pub fn sender_is_heard(&mut self) {
+        if core::mem::take(&mut self.answers) >= MOST_ANSWERS {
+            self.tries = self.tries.min(SLOWEST_TRY);
+        }
+    }
+
+    /// Whether its receiver has answered what its sender began with.
+    pub fn is_answered(&self) -> bool {
+        self.window_seq >= 0
     }
 
     /// Whether the engine must repeat now, since something is outstanding. As long as the sender has something to repeat

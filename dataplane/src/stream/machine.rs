@@ -33,6 +33,7 @@ struct Offer {
     window_scale: Option<u8>,
     timestamps: bool,
     sack: bool,
+    signed: bool,
 }
 
 /// What kind of segment is under way.

@@ -78,6 +78,7 @@ impl Stream {
             return event;
         }
         let half = self.half_mut(from);
+        half.sender_is_heard();
         if let Some(timestamp) = segment.options.timestamp {
             half.note_timestamp(timestamp, start <= half.next);
         }
@@ -166,12 +167,14 @@ impl Stream {
                 window_scale: options.window_scale,
                 timestamps: options.timestamp.is_some(),
                 sack: options.sack_permitted,
+                signed: options.signed,
             };
         }
-        if options.signed {
+        let [initiator, responder] = &self.offers;
+        // One end alone signs nothing: whoever does not know the option ignores it (RFC 9293 §3.1), and is spoken to as ever.
+        if initiator.signed && responder.signed {
             self.blind = true;
         }
-        let [initiator, responder] = &self.offers;
         // Both or none (RFC 7323 §2.2); above 14 means 14 (§2.3).
         let scales = match (initiator.window_scale, responder.window_scale) {
             (Some(a), Some(b)) => [a.min(14), b.min(14)],

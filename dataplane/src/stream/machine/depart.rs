@@ -52,6 +52,8 @@ impl Stream {
             // RFC 5961 §3.2, §4, §5.2 and RFC 7323 §5.3 answer with an acknowledgement.
             Kind::Refused(Refusal::Unplaced) => {}
             Kind::Refused(Refusal::Timestamp) if !event.consumes => {}
+            // To acknowledge a SYN+ACK is its receiver's: it may not have come, and whoever is told that it did does not repeat it.
+            Kind::Refused(_) if event.from == Side::Responder && !self.half(event.from).is_answered() => {}
             Kind::Refused(_) => self.acknowledge(limits, event.from, out, tally),
         }
         if event.kind != Kind::Passed && out.onward.is_none() {
