@@ -49,7 +49,9 @@ mutants=(
 	'any error is believed|machine/narrow.rs|if !half.is_on_its_way(start) {|if false {'
 	'segments stay too long|machine/narrow.rs|        self.narrow = room;\n|        let _ = room;\n'
 	'what was too long is not sent again|machine/narrow.rs|            half.sent = half.acked;\n|            let _ = half;\n'
-	'a closed window is given up|half.rs|(_, 0) => self.tries.min(SLOWEST_TRY)|(_, 0) => self.tries'
+	'a closed window is given up|half.rs|if self.answers < MOST_ANSWERS {|if false {'
+	'a closed window is asked about for ever|half.rs|if self.answers < MOST_ANSWERS {|if true {'
+	'what went into a closed window waits|half.rs|(0, _) => (self.since, self.tries) = (None, 0),\n|(0, _) => {}\n'
 	'no timer|half.rs|        self.sent = self.acked;\n        true|        false'
 )
 
