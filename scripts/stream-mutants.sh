@@ -51,7 +51,7 @@ mutants=(
 	'what was too long is not sent again|machine/narrow.rs|            half.sent = half.acked;\n|            let _ = half;\n'
 	'a closed window is given up|half.rs|if self.answers < MOST_ANSWERS {|if false {'
 	'a closed window is asked about for ever|half.rs|if self.answers < MOST_ANSWERS {|if true {'
-	'what went into a closed window waits|half.rs|(0, _) => (self.since, self.tries) = (None, 0),\n|(0, _) => {}\n'
+	'what went into a closed window waits|half.rs|(0, _) if self.tries > 0 => (self.since, self.tries, self.sent) = (None, 0, self.acked),\n|(0, _) => {}\n'
 	'no timer|half.rs|        self.sent = self.acked;\n        true|        false'
 )
 

@@ -566,7 +566,11 @@ fn what_an_open_window_lets_go_is_not_repeated_at_once() {
     says(&mut w, 0);
     // Long after, it opens.
     w.gate.now = 6_000;
-    assert_eq!(bytes(&says(&mut w, 100), Responder), [(c(1), vec![2, b'a', b'b'])]);
+    assert_eq!(
+        bytes(&says(&mut w, 100), Responder),
+        [(c(0), vec![PASS, 2, b'a', b'b'])],
+        "and what was asked with"
+    );
     // The client can repeat it too: the engine stands behind with four times its second.
     for (now, repeated) in [(6_100, 0), (10_000, 0), (10_100, 1)] {
         w.gate.now = now;
@@ -669,6 +673,9 @@ fn a_connection_that_one_end_alone_would_sign_is_read() {
         assert!(!w.gate.stream.is_blind());
         assert_eq!(bytes(&w.client(0, &[GROW, 1, b'a']), Responder), [(c(0), vec![GROW, 1, b'a', b'a'])]);
     }
+    // Nor does what a SYN has behind its header pass unread.
+    let out = Gate::default().step(&Segment { payload: b"DELE x", ..signed(Initiator, CLIENT, 0, SYN) });
+    assert_eq!((out[0].flags, out[0].payload.len()), (SYN, 0));
     // A server that has the option drops a SYN that is signed with no key of its own: the next one is not.
     let mut gate = Gate::with_limits(Limits::default());
     gate.step(&signed(Initiator, CLIENT, 0, SYN));

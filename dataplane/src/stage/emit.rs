@@ -138,13 +138,14 @@ pub(crate) fn alter<B: PacketBuf>(
 }
 
 /// A SYN keeps the options that the engine carries, and loses what would go around it, and ECN, whose echo an edited stream
-/// would have to invent. A signed one is left alone.
+/// would have to invent. A signed one is left alone, but for what it has behind its header.
 fn alter_syn<B: PacketBuf>(buf: &mut B, parsed: &mut Parsed, stream: &Stream, emission: &Emission) -> bool {
-    if stream.is_blind() || options(parsed, buf.bytes()).signed {
-        return true;
-    }
-    if emission.payload != Payload::Own && !resize(buf, parsed, 0) {
+    let cut = emission.payload != Payload::Own;
+    if cut && !resize(buf, parsed, 0) {
         return false;
+    }
+    if stream.is_blind() || options(parsed, buf.bytes()).signed {
+        return !cut || seal(buf, parsed.segment(), parsed.src, parsed.dst, false);
     }
     let frame = buf.bytes_mut();
     let mss = options(parsed, frame).mss;

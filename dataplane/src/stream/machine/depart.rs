@@ -66,10 +66,11 @@ impl Stream {
     }
 
     fn depart_syn(segment: &Segment<'_>, out: &mut Departures) {
-        let payload = if segment.payload.is_empty() || segment.options.signed {
+        let payload = if segment.payload.is_empty() {
             Payload::Own
         } else {
-            // TCP Fast Open is not offered on, so its data is not either: the sender repeats it (RFC 7413 §3).
+            // TCP Fast Open is not offered on, so its data is not either: the sender repeats it (RFC 7413 §3). A signature is wrong
+            // then, and its receiver drops what nobody could have read.
             Payload::NONE
         };
         // What it acknowledges, if anything, is the other SYN: before that nothing was edited.
