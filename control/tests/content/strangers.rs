@@ -265,6 +265,12 @@ fn signed_connections_are_nobodys() {
         let pair = Pair::new((CLIENT, 40_000), (SERVER.addr, PORT), (SERVER, PORT));
         let seen = gw.pass(INSIDE, &pair.frame_with(Side::Initiator, SYN, b"", &MD5), OUTSIDE);
         assert_eq!(seen.tcp().options, MD5);
+        assert_eq!(held(&gw).0, 1, "one end alone signs nothing");
+        let mut server = pair.clone();
+        server.responder.peer = seen.source;
+        server.responder.ack = seen.tcp().seq.wrapping_add(1);
+        let seen = gw.pass(OUTSIDE, &server.frame_with(Side::Responder, SYN | ACK, b"", &MD5), INSIDE);
+        assert_eq!(seen.tcp().options, MD5);
         is_nobodys(&mut gw, 40_000);
         gw.drain_all();
     });
