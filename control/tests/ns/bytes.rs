@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const FTP_CLIENT: &str = include_str!("ftp_bytes.py");
-const RTSP_RELAY: &str = include_str!("rtsp_bytes.py");
+const RELAY_SCRIPT: &str = include_str!("bytes_relay.py");
 /// Where a relay at the client is called.
 const RELAY: u16 = 2000;
 /// Where a server listens that a relay stands before.
@@ -24,14 +24,16 @@ const BEHIND: u16 = 2100;
 
 /// Takes what clients say to [`RELAY`] to this port of a host, byte by byte.
 fn relay(world: &World, host: &str, port: u16) -> Daemon {
-    relay_at(world, (Place::Client, CLIENT, RELAY), &format!("{host}:{port}"))
+    relay_at(world, (Place::Client, CLIENT, RELAY), &format!("{host}:{port}"), &["both"])
 }
 
-/// The same at an address and a port of another place, to a host and a port, and perhaps words of socat's.
-fn relay_at(world: &World, (place, at, port): (Place, &str, u16), onward: &str) -> Daemon {
-    let listen = format!("TCP4-LISTEN:{port},bind={at},reuseaddr,fork,nodelay");
-    let mut command = world.command(place, "socat");
-    command.args(["-b", "1", &listen, &format!("TCP4:{onward},nodelay")]);
+/// The same at an address and a port of another place, to a host and a port; and what is cut, and from where it seems to come.
+fn relay_at(world: &World, (place, at, port): (Place, &str, u16), onward: &str, words: &[&str]) -> Daemon {
+    let script = world.files.path().join("bytes_relay.py");
+    fs::write(&script, RELAY_SCRIPT).unwrap();
+    let mut command = world.command(place, "/usr/bin/python3");
+    let (host, onward_port) = onward.rsplit_once(':').unwrap();
+    command.arg(&script).args([at, &port.to_string(), host, onward_port]).args(words);
     let daemon = Daemon::spawn(&mut command, &world.files.path().join(format!("relay-{port}.output")));
     wait_until("the relay listens", Duration::from_secs(10), || listens_at(world, place, port));
     daemon
@@ -47,26 +49,20 @@ fn seeming(world: &World, nat: Nat) -> &'static str {
 
 /// Stands at this port of the server before one that listens at [`BEHIND`]: what that replies comes byte by byte.
 fn replies(world: &World, nat: Nat, port: u16) -> Daemon {
-    let onward = format!("{SERVER}:{BEHIND},bind={},ip-transparent", seeming(world, nat));
-    relay_at(world, (Place::Server, SERVER, port), &onward)
+    relay_at(
+        world,
+        (Place::Server, SERVER, port),
+        &format!("{SERVER}:{BEHIND}"),
+        &["both", seeming(world, nat)],
+    )
 }
 
 /// The two for RTSP: one at [`RELAY`] of the client that cuts requests, one at the server that cuts replies.
 fn rtsp_relays(world: &World, nat: Nat) -> [Daemon; 2] {
-    let script = world.files.path().join("rtsp_bytes.py");
-    fs::write(&script, RTSP_RELAY).unwrap();
-    let start = |place, port: u16, words: &[&str]| {
-        let mut command = world.command(place, "/usr/bin/python3");
-        command.arg(&script).args(words);
-        let daemon = Daemon::spawn(&mut command, &world.files.path().join(format!("relay-{port}.output")));
-        wait_until("the relay listens", Duration::from_secs(10), || listens_at(world, place, port));
-        daemon
-    };
-    let [relay, behind] = [RELAY, BEHIND].map(|port| port.to_string());
-    let to_server = [SERVER, "554", SERVER, &behind, "replies", seeming(world, nat)];
+    let (at_client, at_server) = ((Place::Client, CLIENT, RELAY), (Place::Server, SERVER, 554));
     [
-        start(Place::Client, RELAY, &[CLIENT, &relay, nat.called(), "554", "requests"]),
-        start(Place::Server, 554, &to_server),
+        relay_at(world, at_client, &format!("{}:554", nat.called()), &["requests"]),
+        relay_at(world, at_server, &format!("{SERVER}:{BEHIND}"), &["replies", seeming(world, nat)]),
     ]
 }
 
@@ -218,7 +214,7 @@ fn sip_to_a_phone_inside() {
         let profile = format!("[[alg]]\nname = \"calls\"\nprotocol = \"sip\"\nmode = \"{mode}\"\n");
         let gateway = Published::Destination.start(&world, &["sip-tcp"], &profile);
         let _answerer = answerer_at(&world, Place::Client, (CLIENT, 5060), Over::Tcp);
-        let _relay = relay_at(&world, (Place::Server, SERVER, RELAY), &format!("{OUTSIDE}:5060"));
+        let _relay = relay_at(&world, (Place::Server, SERVER, RELAY), &format!("{OUTSIDE}:5060"), &["both"]);
         if mode == "off" {
             world.ip(Place::Server, &format!("route add {CLIENT}/32 via {OUTSIDE}"));
         }
@@ -250,7 +246,7 @@ fn sip_to_a_registered_phone() {
         let is_on = more.is_empty();
         assert_eq!(all.place().starts_with(OUTSIDE), is_on, "{}", all.contact);
         let place = all.place().replace(CLIENT, OUTSIDE);
-        let _to_the_phone = relay_at(&world, (Place::Server, SERVER, RELAY), &place);
+        let _to_the_phone = relay_at(&world, (Place::Server, SERVER, RELAY), &place, &["both"]);
         let (from, to) = ((SERVER, 5070), format!("{SERVER}:{RELAY}"));
         if is_on {
             all.call_ok_at("proxy", from, &to);

@@ -1,15 +1,30 @@
-"""Stands between an RTSP client and its server: rtsp_bytes.py ADDRESS PORT HOST PORT CUT [SOURCE]
+"""Stands between a client and its server: bytes_relay.py ADDRESS PORT HOST PORT CUT [SOURCE]
 
-CUT is what it sends byte by byte, requests or replies. The others it sends on whole: gst-rtsp, at both ends, gives up ("Parse
-error") where a line's end comes in two. SOURCE is the address that it seems to call the server from."""
+CUT is what it sends byte by byte: requests, replies or both. The others it sends on whole: gst-rtsp, at both ends, gives up
+("Parse error") where a line's end comes in two. SOURCE is the address that it seems to call the server from."""
 
+import fcntl
 import re
 import socket
+import struct
 import sys
+import termios
 import threading
+import time
 
 address, port, host, host_port, cut, *source = sys.argv[1:]
 IP_TRANSPARENT = 19
+# As many bytes on their way, and the kernel puts those that follow together; and how long an answer is waited for.
+MOST_UNANSWERED, PATIENCE = 4, 0.01
+
+
+def wait_for_answers(end):
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        (unanswered,) = struct.unpack("i", fcntl.ioctl(end, termios.TIOCOUTQ, b"\0" * 4))
+        if unanswered < MOST_UNANSWERED:
+            return
+        time.sleep(0.0002)
 
 
 def is_whole(message):
@@ -22,6 +37,7 @@ def in_bytes(come, go):
     while data := come.recv(65536):
         for byte in data:
             go.sendall(bytes([byte]))
+            wait_for_answers(go)
     go.shutdown(socket.SHUT_WR)
 
 
@@ -50,6 +66,6 @@ while True:
     server = connect()
     for end in (client, server):
         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    requests, replies = (in_bytes, whole) if cut == "requests" else (whole, in_bytes)
+    requests, replies = [in_bytes if cut in (what, "both") else whole for what in ("requests", "replies")]
     threading.Thread(target=requests, args=(client, server), daemon=True).start()
     threading.Thread(target=replies, args=(server, client), daemon=True).start()
