@@ -15,7 +15,7 @@ import time
 address, port, host, host_port, cut, *source = sys.argv[1:]
 IP_TRANSPARENT = 19
 # As many bytes on their way, and the kernel puts those that follow together; and how long an answer is waited for.
-MOST_UNANSWERED, PATIENCE = 4, 0.01
+MOST_UNANSWERED, PATIENCE = 4, 0.003
 
 
 def wait_for_answers(end):
