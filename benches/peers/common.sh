@@ -29,6 +29,15 @@ favour() { # pid, the thread's name as a pattern
     return 1
 }
 
+# Ends a program, by force if it does not end by itself. No process: nothing.
+end_process() { # pid, signal
+    [ -n "$1" ] || return 0
+    kill -"$2" "$1" 2>/dev/null || true
+    for _ in $(seq 50); do kill -0 "$1" 2>/dev/null || break; sleep 0.1; done
+    kill -KILL "$1" 2>/dev/null || true
+    wait "$1" 2>/dev/null || true
+}
+
 # Memory of a DPDK program: hugepages that nobody else can open and that are free again when it ends, or small pages.
 eal_memory() { # megabytes
     if [ "$PEERS_PAGES" = huge ]; then echo "--in-memory"; else echo "--no-huge --legacy-mem --no-shconf -m $1"; fi

@@ -8,11 +8,7 @@ set -euo pipefail
 
 pid=
 end() {
-    [ -n "$pid" ] || return 0
-    kill -INT "$pid" 2>/dev/null || true
-    for _ in $(seq 50); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-    kill -KILL "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
+    end_process "$pid" INT
     pid=
 }
 trap end EXIT

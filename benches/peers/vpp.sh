@@ -12,13 +12,8 @@ home=$PEERS_SCRATCH/vpp
 
 pid=
 end() {
-    if [ -n "$pid" ]; then
-        kill "$pid" 2>/dev/null || true
-        for _ in $(seq 50); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-        kill -KILL "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
-        pid=
-    fi
+    end_process "$pid" TERM
+    pid=
     rm -rf "$home"
 }
 trap end EXIT

@@ -6,8 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use benches::rig::crew::{Crew, Traffic};
-use benches::rig::flows::Nat;
-use benches::rig::spec::{Spec, Timeouts};
+use benches::rig::spec::Spec;
 use dataplane::key::Protocol;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -71,18 +70,7 @@ fn written_by_both(crew: &mut Crew, traffic: Traffic) -> Vec<String> {
 fn no_cache_line_is_written_by_two_workers_on_the_hit_path() {
     // One gateway a process: in a heap that another one has used, small buffers of two workers may become neighbours,
     // which they never are in the daemon, where each thread allocates its own.
-    let spec = Spec {
-        protocol: Protocol::Udp,
-        sessions: 4096,
-        rules: 10,
-        algs: true,
-        timeouts: Timeouts::Default,
-        workers: 2,
-        inspected: 0,
-        pinholes: 0,
-        nat: Nat::Shared,
-        dependent: false,
-    };
+    let spec = Spec { workers: 2, ..Spec::plain(Protocol::Udp, 4096) };
     let mut crew = Crew::new(&spec, 2000).unwrap();
     let both = written_by_both(&mut crew, Traffic::Symmetric);
     assert!(both.is_empty(), "both workers wrote {both:?}");

@@ -11,6 +11,7 @@
 mod bucket;
 mod hash;
 
+pub(crate) use hash::key_of;
 pub use hash::{Hash, HashKey, l4_word};
 
 use crate::key::FlowKey;

@@ -89,6 +89,22 @@ pub struct FlowContext {
 }
 
 impl FlowContext {
+    /// A session between two ends without translation, for tests.
+    #[cfg(test)]
+    pub(crate) const fn between(transport: Transport, initiator: Endpoint, responder: Endpoint) -> Self {
+        Self {
+            id: 1,
+            group: 1,
+            turned: false,
+            transport,
+            now_ms: 0,
+            initiator,
+            initiator_translated: initiator,
+            responder,
+            responder_translated: responder,
+        }
+    }
+
     /// The end itself, as on its own wire.
     #[must_use]
     pub const fn own(&self, side: Side) -> Endpoint {

@@ -505,17 +505,7 @@ mod tests {
     /// In how many steps these lines are read.
     fn steps(from: Side, bytes: &[u8]) -> usize {
         let end = Endpoint::new(IpAddr::from(Ipv4Addr::LOCALHOST), 21);
-        let flow = FlowContext {
-            id: 1,
-            group: 1,
-            turned: false,
-            transport: Transport::Tcp,
-            now_ms: 0,
-            initiator: end,
-            initiator_translated: end,
-            responder: end,
-            responder_translated: end,
-        };
+        let flow = FlowContext::between(Transport::Tcp, end, end);
         let (profile, mut tables, mut answer) = (Profile::default(), Tables::new(), Answer::default());
         let mut cx = Context { flow: &flow, profile: &profile, gateway: &mut Closed, tables: &mut tables };
         let (mut ftp, mut rest, mut steps) = (Ftp::greeted(), bytes, 0);

@@ -342,18 +342,7 @@ mod tests {
     }
 
     fn flow(transport: Transport) -> FlowContext {
-        let (phone, registrar) = (end("10.1.0.2:51000"), end("203.0.113.9:5060"));
-        FlowContext {
-            id: 1,
-            group: 1,
-            turned: false,
-            transport,
-            now_ms: 0,
-            initiator: phone,
-            initiator_translated: phone,
-            responder: registrar,
-            responder_translated: registrar,
-        }
+        FlowContext::between(transport, end("10.1.0.2:51000"), end("203.0.113.9:5060"))
     }
 
     fn send(tables: &mut Tables, from: Side, text: &str) -> (Verdict, Vec<Order>) {

@@ -6,7 +6,7 @@ use benches::rig::flows::{Nat, Place};
 use benches::rig::frame::{Kind, Writer, mac};
 use benches::rig::meter::Run;
 use benches::rig::probe;
-use benches::rig::spec::{Built, Spec, Timeouts};
+use benches::rig::spec::{Built, Spec};
 use benches::rig::station::Station;
 use benches::rig::wire::Plan;
 use criterion::{Criterion, Throughput, criterion_group};
@@ -65,18 +65,7 @@ fn forward(c: &mut Criterion) {
     let mut group = c.benchmark_group("forward");
     group.throughput(Throughput::Elements(1));
     for protocol in [Protocol::Udp, Protocol::Tcp] {
-        let spec = Spec {
-            protocol,
-            sessions: 1024,
-            rules: 10,
-            algs: true,
-            timeouts: Timeouts::Default,
-            workers: 1,
-            inspected: 0,
-            pinholes: 0,
-            nat: Nat::Shared,
-            dependent: false,
-        };
+        let spec = Spec::plain(protocol, 1024);
         let Built { shared, core: _core } = spec.build().unwrap();
         let grid = Grid::new(1);
         let mut station = Station::new(&shared, &grid, WorkerId(0), (protocol, Nat::Shared), 64).unwrap();

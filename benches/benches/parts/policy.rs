@@ -1,7 +1,7 @@
 //! The policy's answer to a new session, by the number of rules before the one that matches.
 
-use benches::rig::flows::{self, Nat};
-use benches::rig::spec::{Spec, Timeouts};
+use benches::rig::flows;
+use benches::rig::spec::Spec;
 use criterion::{BenchmarkId, Criterion, criterion_group};
 use dataplane::key::{Protocol, ZoneId};
 use dataplane::policy::{Action, Query};
@@ -11,18 +11,7 @@ use std::net::Ipv4Addr;
 fn policy(c: &mut Criterion) {
     let mut group = c.benchmark_group("policy");
     for rules in [10, 100, 1_000, 10_000] {
-        let spec = Spec {
-            protocol: Protocol::Udp,
-            sessions: 1024,
-            rules,
-            algs: true,
-            timeouts: Timeouts::Default,
-            workers: 1,
-            inspected: 0,
-            pinholes: 0,
-            nat: Nat::Shared,
-            dependent: false,
-        };
+        let spec = Spec { rules, ..Spec::plain(Protocol::Udp, 1024) };
         let built = spec.build().unwrap();
         let policy = built.shared.policy.load_full();
         let zone = |name: &str| {

@@ -458,22 +458,10 @@ impl Seat<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rig::spec::Timeouts;
     use dataplane::key::Protocol;
 
     fn spec(protocol: Protocol, workers: u8) -> Spec {
-        Spec {
-            protocol,
-            sessions: 8192,
-            rules: 10,
-            algs: true,
-            timeouts: Timeouts::Default,
-            workers,
-            inspected: 0,
-            pinholes: 0,
-            nat: Nat::Shared,
-            dependent: false,
-        }
+        Spec { workers, ..Spec::plain(protocol, 8192) }
     }
 
     #[test]

@@ -428,18 +428,7 @@ mod tests {
     use crate::rig::wire::Size;
 
     fn spec(protocol: Protocol) -> Spec {
-        Spec {
-            protocol,
-            sessions: 8192,
-            rules: 10,
-            algs: true,
-            timeouts: Timeouts::Default,
-            workers: 1,
-            inspected: 0,
-            pinholes: 0,
-            nat: Nat::Shared,
-            dependent: false,
-        }
+        Spec::plain(protocol, 8192)
     }
 
     #[test]

@@ -84,6 +84,23 @@ pub struct Built {
 }
 
 impl Spec {
+    /// One worker, ten rules, ALGs on and reading nothing, one outside address that all share; sessions do not end.
+    #[must_use]
+    pub const fn plain(protocol: Protocol, sessions: u32) -> Self {
+        Self {
+            protocol,
+            sessions,
+            rules: 10,
+            algs: true,
+            timeouts: Timeouts::Default,
+            workers: 1,
+            inspected: 0,
+            pinholes: 0,
+            nat: Nat::Shared,
+            dependent: false,
+        }
+    }
+
     /// Builds it.
     ///
     /// # Errors

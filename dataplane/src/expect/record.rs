@@ -5,7 +5,7 @@ use crate::key::{Addrs, FlowKey, Protocol, Tick, WorkerId, ZoneId};
 use crate::memory::Zeroed;
 use crate::policy::{Log, Mapping, NatAddress, PoolAddr, RuleId};
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
-use crate::table::{Direction, l4_word};
+use crate::table::{Direction, key_of, l4_word};
 use crate::view::{ExpectationClass, ExpectationState, ExpectationView};
 use alg::{Application, Endpoint};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -368,22 +368,11 @@ impl Expectation {
         by_published(key.protocol, Endpoint::new(key.destination(), key.dport))
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the fields of the packed words")]
+    #[expect(clippy::cast_possible_truncation, reason = "an IPv4 address is the low half of its word")]
     fn key(&self) -> FlowKey {
-        let l4 = self.l4.load(Ordering::Relaxed);
         let words = [0, 1, 2, 3].map(|i: usize| self.addrs[i].load(Ordering::Relaxed));
-        let addrs = if (l4 >> 40) as u8 == 6 {
-            Addrs::V6([words[0], words[1]], [words[2], words[3]])
-        } else {
-            Addrs::V4(words[1] as u32, words[3] as u32)
-        };
-        FlowKey {
-            addrs,
-            sport: l4 as u16,
-            dport: (l4 >> 16) as u16,
-            protocol: Protocol::from_number((l4 >> 32) as u8).unwrap_or(Protocol::Udp),
-            scope: ZoneId((l4 >> 48) as u16),
-        }
+        let v4 = || Addrs::V4(words[1] as u32, words[3] as u32);
+        key_of(self.l4.load(Ordering::Relaxed), v4, || Addrs::V6([words[0], words[1]], [words[2], words[3]]))
     }
 
     /// What it was opened with, but for the activation.

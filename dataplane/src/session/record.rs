@@ -12,11 +12,11 @@
 
 use crate::event::Ref;
 use crate::fib::AdjacencyId;
-use crate::key::{Addrs, FlowKey, Protocol, Tick, WorkerId, ZoneId};
+use crate::key::{Addrs, FlowKey, Tick, WorkerId};
 use crate::memory::Zeroed;
 use crate::policy::{Log, ProfileId, RuleId};
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
-use crate::table::{Direction, l4_word};
+use crate::table::{Direction, key_of, l4_word};
 use crate::view::{BoundBy, CloseReason, SessionView, State};
 use alg::{Application, Blindness};
 
@@ -297,24 +297,15 @@ impl Session {
     }
 
     /// The key of a direction.
-    #[expect(clippy::cast_possible_truncation, reason = "the fields of the packed words")]
+    #[expect(clippy::cast_possible_truncation, reason = "two IPv4 addresses in a word")]
     pub fn key(&self, direction: Direction) -> FlowKey {
         let line = &self.key[at(direction)];
-        let l4 = line.l4.load(Ordering::Relaxed);
-        let word = |i: usize| self.v6[(at(direction) * 4 + i) & 7].load(Ordering::Relaxed);
-        let addrs = if (l4 >> 40) as u8 == 6 {
-            Addrs::V6([word(0), word(1)], [word(2), word(3)])
-        } else {
+        let v4 = || {
             let w = line.addrs.load(Ordering::Relaxed);
             Addrs::V4((w >> 32) as u32, w as u32)
         };
-        FlowKey {
-            addrs,
-            sport: l4 as u16,
-            dport: (l4 >> 16) as u16,
-            protocol: Protocol::from_number((l4 >> 32) as u8).unwrap_or(Protocol::Udp),
-            scope: ZoneId((l4 >> 48) as u16),
-        }
+        let word = |i: usize| self.v6[(at(direction) * 4 + i) & 7].load(Ordering::Relaxed);
+        key_of(line.l4.load(Ordering::Relaxed), v4, || Addrs::V6([word(0), word(1)], [word(2), word(3)]))
     }
 
     fn set_key(&self, direction: Direction, key: &FlowKey) {
@@ -604,6 +595,7 @@ impl Session {
 #[cfg(all(test, not(postern_loom)))]
 mod tests {
     use super::*;
+    use crate::key::{Protocol, ZoneId};
     use core::net::Ipv4Addr;
 
     fn init() -> Init {

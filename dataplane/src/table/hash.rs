@@ -1,6 +1,6 @@
 //! The keyed hash of a flow key: who does not know the secret cannot choose keys that share buckets.
 
-use crate::key::{Addrs, FlowKey};
+use crate::key::{Addrs, FlowKey, Protocol, ZoneId};
 
 /// The keyed hash of a flow key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,19 @@ pub fn l4_word(key: &FlowKey) -> u64 {
         | u64::from(key.protocol as u8) << 32
         | family << 40
         | u64::from(key.scope.0) << 48
+}
+
+/// The key that [`l4_word`] has made this word of. Of its addresses `v4` or `v6` is asked.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the fields of the packed word")]
+pub(crate) fn key_of(l4: u64, v4: impl FnOnce() -> Addrs, v6: impl FnOnce() -> Addrs) -> FlowKey {
+    FlowKey {
+        addrs: if (l4 >> 40) as u8 == 6 { v6() } else { v4() },
+        sport: l4 as u16,
+        dport: (l4 >> 16) as u16,
+        protocol: Protocol::from_number((l4 >> 32) as u8).unwrap_or(Protocol::Udp),
+        scope: ZoneId((l4 >> 48) as u16),
+    }
 }
 
 #[inline]

@@ -1,7 +1,6 @@
 //! The configuration by which `posternd` does what the rig's worker does, on DPDK ports.
 
-use benches::rig::flows::Nat;
-use benches::rig::spec::{Spec, Timeouts};
+use benches::rig::spec::Spec;
 use clap::Args;
 use dataplane::key::Protocol;
 use std::fmt::Write as _;
@@ -29,18 +28,7 @@ pub struct Ask {
 
 /// The rig's text with these ports, this core and this socket.
 fn text(ask: &Ask) -> String {
-    let spec = Spec {
-        protocol: Protocol::Udp,
-        sessions: ask.sessions,
-        rules: 10,
-        algs: true,
-        timeouts: Timeouts::Default,
-        workers: 1,
-        inspected: 0,
-        pinholes: 0,
-        nat: Nat::Shared,
-        dependent: false,
-    };
+    let spec = Spec::plain(Protocol::Udp, ask.sessions);
     let Ask { cpu, socket, eal_args, .. } = ask;
     let more = format!("[dataplane]\nworkers = [{cpu}]\nidle = \"busy\"\neal_args = {eal_args:?}\n");
     let mut text = spec.text().replace("[dataplane]\n", &more);

@@ -518,25 +518,12 @@ impl Rig<Dialogue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rig::flows::Nat;
-    use crate::rig::spec::Timeouts;
     use dataplane::counters::Counter;
 
     const SESSIONS: u32 = 40;
 
     fn rig(exchange: Exchange, algs: bool, split: bool) -> Rig<Dialogue> {
-        let spec = Spec {
-            protocol: exchange.transport(),
-            sessions: 8192,
-            rules: 10,
-            algs,
-            timeouts: Timeouts::Default,
-            workers: 1,
-            inspected: SESSIONS,
-            pinholes: 0,
-            nat: Nat::Shared,
-            dependent: false,
-        };
+        let spec = Spec { algs, inspected: SESSIONS, ..Spec::plain(exchange.transport(), 8192) };
         Rig::talking(&spec, 2e9, (exchange, split), SESSIONS).unwrap()
     }
 
